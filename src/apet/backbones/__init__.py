@@ -1,0 +1,1 @@
+"""What a frozen model is: families as data, positions, loading."""

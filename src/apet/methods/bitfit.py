@@ -1,0 +1,37 @@
+"""BitFit: the biases, and where a backbone has none, added ones that start from zero."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from pydantic import Field
+
+from apet.backbones.positions import Backbone
+from apet.methods.method import Method
+from apet.methods.slot import Slot, bias_slot
+
+_ATTENTION = ("attn.q", "attn.k", "attn.v", "attn.qkv", "attn.o")
+_ENCODER = (*_ATTENTION, "attn.norm", "ff.out", "ff.norm")
+_DECODER = (*_ATTENTION, "attn.norm", "ff.gate", "ff.in", "ff.out", "ff.norm", "norm")
+ROLES = {
+    "encoder": _ENCODER,
+    "decoder": _DECODER,
+    "encoder-decoder": (*_DECODER, "cross.norm", "lm_head"),
+}
+"""Where the counts behind the paper's table 2 have their biases, by the backbone's kind."""
+
+
+class BitFit(Method):
+    """``f(h_in) + W̃₁`` with W̃₁ a bias (Ben Zaken et al. 2022; paper table 1)."""
+
+    name: ClassVar[str] = "bitfit"
+    about: ClassVar[str] = "biases, added where there are none (Ben Zaken et al. 2022)"
+
+    roles: tuple[str, ...] | None = Field(default=None, min_length=1)
+    """Layers that take part. Default: the paper's."""
+
+    def slots(self, backbone: Backbone) -> list[Slot]:
+        """A bias at each chosen layer."""
+        if self.roles:
+            return [bias_slot(x) for x in backbone.select(self.roles)]
+        return [bias_slot(x) for x in backbone.layers if x.role in ROLES[backbone.family.kind]]

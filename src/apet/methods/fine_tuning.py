@@ -1,0 +1,25 @@
+"""Full fine-tuning: every entry of every pre-trained parameter."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from apet.backbones.positions import Backbone
+from apet.methods.method import Method
+from apet.methods.slot import Slot
+from apet.modules import insertions as make
+
+
+class FineTuning(Method):
+    """All of Φ is trained (paper section 2). The same carrier as any other *add*, with full supports."""
+
+    name: ClassVar[str] = "fine-tuning"
+    about: ClassVar[str] = "every pre-trained parameter (all of Φ)"
+
+    def slots(self, backbone: Backbone) -> list[Slot]:
+        """Every parameter, whole."""
+        return [
+            Slot(p.size, p.size, p.size, lambda k, how, seed, p=p: make.parameter(p.name, p.shape, k, how, seed))  # type: ignore[misc]
+            for p in backbone.positions
+            if p.parameter != "output"
+        ]

@@ -1,0 +1,129 @@
+"""What a method is, and the one registry that feeds the API, the command line, the docs and the test matrix."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from apet.backbones.positions import Backbone
+from apet.errors import ApetError, UnknownName, UnreachableBudget
+from apet.methods.slot import Slot
+from apet.modules.sharing import share
+from apet.modules.support import Distribution
+from apet.modules.theta import Recipe, Theta
+
+
+class Method(BaseModel, ABC):
+    """A recipe: positions, budget and seeds in, θ out. The fields of a subclass are its settings.
+
+    A subclass with a ``name`` is registered by being defined. It says where it may train (`slots`); counts, shares,
+    supports, files, hooks and freezing are the library's business.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+    name: ClassVar[str] = ""
+    about: ClassVar[str] = ""
+    """One line for people, with its source."""
+    learning_rate: ClassVar[float] = 3e-4
+    """The paper's default (appendix B.1)."""
+    identity: ClassVar[bool] = True
+    """Attached and untrained, outputs are bit-equal."""
+    default_budget: ClassVar[str | None] = None
+    """What is meant where no budget is given; None = the method's own full size."""
+
+    distribution: Distribution = "adjacent"
+    """How a budget below the full size falls on the entries: in runs, or scattered."""
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if cls.name:
+            if cls.name in _REGISTRY:
+                raise ApetError(
+                    f"two methods are called {cls.name!r}: {_REGISTRY[cls.name].__module__}, {cls.__module__}"
+                )
+            _REGISTRY[cls.name] = cls
+
+    @abstractmethod
+    def slots(self, backbone: Backbone) -> list[Slot]:
+        """Where this method may train on this backbone, in model order; a role that matches nothing raises."""
+
+    def weights(self, slots: list[Slot]) -> list[float]:
+        """Shares of a budget are proportional to these: by default to the method's own full sizes."""
+        return [float(s.natural) for s in slots]
+
+    def plan(self, backbone: Backbone, budget: int | None, mask_seed: int, init_seed: int) -> Theta:
+        """θ with exactly ``budget`` scalars; None means the method's own full size.
+
+        Raises:
+            UnreachableBudget: no θ of this method has that many; the nearest reachable counts are named.
+            UnknownName: a role matches nothing.
+        """
+        slots = self.slots(backbone)
+        natural = sum(s.natural for s in slots)
+        counts: list[int] | None
+        if budget is None or budget == natural:
+            counts = [s.natural for s in slots]
+        else:
+            caps = [s.cap for s in slots]
+            counts = share(budget, [s.minimum for s in slots], caps, self.weights(slots), mask_seed)
+        if counts is None:
+            assert budget is not None
+            raise self._unreachable(budget, slots)
+        total = sum(counts)
+        insertions = tuple(s.make(k, self.distribution, mask_seed) for s, k in zip(slots, counts, strict=True) if k)
+        settings = self.model_dump(mode="json", exclude_defaults=True)
+        theta = Theta(
+            insertions=insertions,
+            backbone=backbone.model_class,
+            backbone_parameters=backbone.n_parameters,
+            recipe=Recipe(self.name, settings, total, mask_seed, init_seed),
+            init_seed=init_seed,
+        )
+        assert theta.n == total, f"{self.name}: planned {total}, built {theta.n}"
+        return theta
+
+    def _unreachable(self, budget: int, slots: list[Slot]) -> UnreachableBudget:
+        least, most = min(s.minimum for s in slots), sum(s.cap for s in slots)
+        if budget < least:
+            return UnreachableBudget(budget, [least], f"{self.name} needs at least {least} scalars to be alive here")
+        if budget > most:
+            return UnreachableBudget(budget, [most], f"{self.name} can hold at most {most:,} scalars here")
+        fits = [0, *(s.minimum for s in slots)]
+        below = max((f for f in fits if f <= budget), default=least)
+        return UnreachableBudget(budget, [below, most], f"the places of {self.name} cannot be split that way")
+
+
+_REGISTRY: dict[str, type[Method]] = {}
+
+
+def registered() -> dict[str, type[Method]]:
+    """All methods by name, in the paper's order."""
+    order = ["fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet"]
+    return dict(sorted(_REGISTRY.items(), key=lambda kv: (order.index(kv[0]) if kv[0] in order else len(order), kv[0])))
+
+
+def make(name: str, **settings: Any) -> Method:
+    """A method with its settings. ``lora-discrete`` is short for ``lora`` with ``distribution="discrete"``.
+
+    Raises:
+        UnknownName: no such method or setting; the nearest names are given.
+        ApetError: a setting's value does not fit.
+    """
+    base, _, suffix = name.rpartition("-")
+    if name not in _REGISTRY and base in _REGISTRY and suffix in ("adjacent", "discrete"):
+        name, settings = base, {"distribution": suffix, **settings}
+    if name not in _REGISTRY:
+        raise UnknownName("method", name, registered())
+    method = _REGISTRY[name]
+    for key in settings:
+        if key not in method.model_fields:
+            raise UnknownName(f"setting of {name}", key, method.model_fields)
+    try:
+        return method(**settings)
+    except ValidationError as e:
+        first = e.errors()[0]
+        where = ".".join(str(x) for x in first["loc"][:1])
+        raise ApetError(f"{name}: {where}={first['input']!r} does not fit: {first['msg'].lower()}") from e

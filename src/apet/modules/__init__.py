@@ -1,0 +1,1 @@
+"""What is trained: supports, trainable weights, insertions, θ. No model is touched here."""

@@ -1,0 +1,159 @@
+"""The support of a mask m: which entries of W are unmasked, and so are parameters (paper section 5.1, figures 4 and 8).
+
+A support is kept as its definition (a few numbers), never as a mask. Its indices are flat, row-major and sorted;
+they are drawn when asked for and take O(k) memory.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+
+from apet.errors import ApetError
+from apet.modules.seeds import Integers, Stream
+
+Distribution = Literal["adjacent", "discrete"]
+Lines = Literal["rows", "columns"]
+
+
+@dataclass(frozen=True)
+class Support:
+    """The unmasked entries of one tensor.
+
+    Attributes:
+        shape: of the tensor.
+        count: how many entries are unmasked, at least 1.
+        kind: ``full`` (all); ``run`` (one contiguous run along rows or columns: adjacent); ``scattered``
+            (drawn at random: discrete); ``listed`` (given by the caller).
+        start, along: of a run. A run along columns is contiguous in column-major order.
+        seed: address of a scattered draw (mask_seed, then the place's names).
+        cover: every row (or column) holds at least one entry of a scattered draw.
+        skip: leading entries that are never drawn.
+        listed: flat indices of a listed support.
+    """
+
+    shape: tuple[int, ...]
+    count: int
+    kind: Literal["full", "run", "scattered", "listed"]
+    start: int = 0
+    along: Lines = "rows"
+    seed: tuple[int | str, ...] = ()
+    cover: Lines | None = None
+    skip: int = 0
+    listed: tuple[int, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Entries of the tensor, masked ones included."""
+        return math.prod(self.shape)
+
+    @property
+    def slice(self) -> slice | None:
+        """The support as a slice of the flat tensor, where it is one."""
+        if self.kind == "full":
+            return slice(0, self.size)
+        if self.kind == "run" and (self.along == "rows" or len(self.shape) == 1 or 1 in self.shape):
+            return slice(self.start, self.start + self.count)
+        return None
+
+    @cached_property
+    def indices(self) -> Integers:
+        """Flat row-major indices, sorted, (k,)."""
+        here = self.slice
+        if here is not None:
+            return np.arange(here.start, here.stop, dtype=np.int64)
+        if self.kind == "run":
+            rows, columns = self.shape
+            at = np.arange(self.start, self.start + self.count, dtype=np.int64)
+            return np.sort(at % rows * columns + at // rows)
+        if self.kind == "listed":
+            return np.asarray(self.listed, dtype=np.int64)
+        return self._draw()
+
+    def _draw(self) -> Integers:
+        mask_seed, *address = self.seed
+        stream = Stream(int(mask_seed), *map(str, address))
+        if self.cover is None:
+            return stream.distinct(self.size - self.skip, self.count) + self.skip
+        rows, columns = self.shape
+        if self.cover == "rows":
+            one_each = np.arange(rows, dtype=np.int64) * columns + stream.below(columns, rows)
+        else:
+            one_each = stream.below(rows, columns) * columns + np.arange(columns, dtype=np.int64)
+        one_each = np.sort(one_each)
+        rest = stream.distinct(self.size - len(one_each), self.count - len(one_each))
+        # The rest is drawn among the entries not yet taken: shift each draw past the taken ones before it.
+        gaps = one_each - np.arange(len(one_each), dtype=np.int64)
+        rest = rest + np.searchsorted(gaps, rest, side="right")
+        return np.sort(np.concatenate([one_each, rest]))
+
+    def spec(self) -> list[Any]:
+        """The definition as plain data; equal specs mean equal indices."""
+        return [list(self.shape), self.count, self.kind, self.start, self.along, list(self.seed), self.cover, self.skip]
+
+
+def full(shape: tuple[int, ...]) -> Support:
+    """Every entry."""
+    return Support(shape, math.prod(shape), "full")
+
+
+def listed(shape: tuple[int, ...], indices: Integers | list[int]) -> Support:
+    """The entries whose flat row-major indices are given.
+
+    Raises:
+        ApetError: no index, one twice, or one outside the tensor.
+    """
+    at = np.sort(np.asarray(indices, dtype=np.int64).reshape(-1))
+    size = math.prod(shape)
+    if not len(at) or at[0] < 0 or at[-1] >= size or (np.diff(at) == 0).any():
+        raise ApetError(
+            f"indices for shape {shape} must be distinct, at least one, and lie in [0, {size}); came {len(at)} of them"
+            + (f" from {at[0]} to {at[-1]}" if len(at) else "")
+        )
+    return Support(shape, len(at), "listed", listed=tuple(at.tolist()))
+
+
+def draw(
+    shape: tuple[int, ...],
+    count: int,
+    distribution: Distribution,
+    mask_seed: int,
+    *address: str,
+    cover: Lines | None = None,
+    skip: int = 0,
+) -> Support:
+    """Choose ``count`` entries of a tensor by a rule and a seed.
+
+    Args:
+        shape: of the tensor.
+        count: 1 ≤ count ≤ entries - skip; with ``cover`` at least the number of its lines.
+        distribution: ``adjacent`` is one run along rows or columns (which of the two is drawn, too);
+            ``discrete`` scatters uniformly without replacement.
+        mask_seed: the user's seed.
+        address: names of the place, so that equal shapes do not share a mask.
+        cover: every row (column) gets an entry. A run then starts where it meets all lines.
+        skip: leading entries that must not be chosen.
+    """
+    size = math.prod(shape)
+    if not 1 <= count <= size - skip:
+        raise ApetError(f"{count} entries of a tensor of shape {shape} ({skip} unusable); give 1 to {size - skip}")
+    if count == size:
+        return full(shape)
+    if distribution == "discrete":
+        return Support(shape, count, "scattered", seed=(mask_seed, *address), cover=cover, skip=skip)
+    stream = Stream(mask_seed, *address)
+    if len(shape) == 1:
+        return Support(shape, count, "run", stream.between(skip, size - count), skip=skip)
+    if cover is None:
+        along: Lines = "rows" if skip or stream.between(0, 1) == 0 else "columns"
+        return Support(shape, count, "run", stream.between(skip, size - count), along, skip=skip)
+    lines, width = shape if cover == "rows" else shape[::-1]
+    low, high = max(0, (lines - 1) * width + 1 - count), min(width - 1, size - count)
+    if low <= high:
+        return Support(shape, count, "run", stream.between(low, high), cover, cover=cover)
+    across: Lines = "columns" if cover == "rows" else "rows"
+    return Support(shape, count, "run", stream.between(0, size - count), across, cover=cover)

@@ -1,0 +1,97 @@
+"""What every carrier of a trainable weight is and owes."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from apet.backbones.positions import Backbone
+from apet.errors import NotMergeable
+from apet.kernels.edit import Edit, OwnPrecision
+from apet.modules.theta import Insertion
+
+
+@dataclass(frozen=True)
+class Hook:
+    """A function to run ``before`` or ``after`` the forward of one module of the model, with keyword arguments."""
+
+    module: nn.Module
+    when: Literal["before", "after"]
+    run: Callable[..., Any]
+
+
+@dataclass(frozen=True)
+class Merged:
+    """What a merge asks for: these values, for good, in that parameter.
+
+    Attributes:
+        position: name of the parameter's position.
+        edit: the static edit.
+    """
+
+    position: str
+    edit: Edit
+
+
+class Carrier(OwnPrecision, ABC):
+    """One insertion at work: its trainable weights as flat fp32 parameters, one scalar for each unmasked entry.
+
+    Attributes:
+        insertion: what it carries.
+    """
+
+    def __init__(self, insertion: Insertion, values: dict[str, Tensor], device: torch.device) -> None:
+        super().__init__()
+        self.insertion = insertion
+        for w in insertion.weights:
+            self.register_parameter(w.name, nn.Parameter(values[w.name].to(device, torch.float32)))
+            whole = w.support.slice is not None
+            indices = None if whole else torch.from_numpy(w.support.indices).to(device)
+            self.register_buffer(f"{w.name}_indices", indices, persistent=False)
+
+    def values(self) -> Iterator[tuple[str, Tensor]]:
+        """The trainable weights' entries, each (k,), in the order of the insertion."""
+        for w in self.insertion.weights:
+            yield w.name, getattr(self, w.name)
+
+    def dense(self, name: str, dtype: torch.dtype) -> Tensor:
+        """``W ⊙ m`` in its own shape; masked entries are zero and get no gradient."""
+        support = next(w.support for w in self.insertion.weights if w.name == name)
+        values: Tensor = getattr(self, name)
+        indices: Tensor | None = getattr(self, f"{name}_indices")
+        if support.kind == "full":
+            flat = values
+        elif indices is None:
+            assert support.slice is not None
+            flat = nn.functional.pad(values, (support.slice.start, support.size - support.slice.stop))
+        else:
+            flat = values.new_zeros(support.size).scatter(0, indices, values)
+        return flat.view(support.shape).to(dtype)
+
+    def has(self, name: str) -> bool:
+        """Whether the insertion has a weight of this name."""
+        return any(w.name == name for w in self.insertion.weights)
+
+    @abstractmethod
+    def hooks(self, model: nn.Module, backbone: Backbone) -> Iterator[Hook]:
+        """Where it acts."""
+
+    def merged(self, model: nn.Module, backbone: Backbone) -> Merged:
+        """Its lasting form.
+
+        Raises:
+            NotMergeable: no existing parameter can hold it.
+        """
+        raise NotMergeable(
+            f"{self.insertion.form} at {self.insertion.at!r} cannot be merged: no parameter of the backbone computes it"
+        )
+
+
+def flat_tokens(x: Tensor) -> Tensor:
+    """(…, d) as (tokens, d)."""
+    return x.reshape(-1, x.shape[-1])

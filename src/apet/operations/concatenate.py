@@ -1,0 +1,168 @@
+"""Concatenate: ``f([h_in ; W̃₂])`` (eq. 15, soft prompts) and ``f(h_in) + α h_in W̃₃ W̃₄`` (eq. 16, low-rank pairs)."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers.pytorch_utils import Conv1D
+
+from apet.backbones.positions import Backbone
+from apet.errors import ApetError, NotMergeable
+from apet.modules.support import full
+from apet.operations.add import static_edit
+from apet.operations.carrier import Carrier, Hook, Merged
+
+
+class PairCarrier(Carrier):
+    """A low-rank pair beside a linear layer (Hu et al. 2021, section 4.1)."""
+
+    def hooks(self, model: nn.Module, backbone: Backbone) -> Iterator[Hook]:
+        """After the layer."""
+        yield Hook(model.get_submodule(backbone.layer(self.insertion.at).module), "after", self.after)
+
+    def after(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+        """``f(h_in) + s · h_in W̃₃ W̃₄``, (…, d_out)."""
+        x = args[0]
+        return output + (x @ self.dense("W3", x.dtype)) @ self.dense("W4", x.dtype) * self.insertion.scale
+
+    def merged(self, model: nn.Module, backbone: Backbone) -> Merged:
+        """As ``s · W̃₃ W̃₄`` added to the layer's weight."""
+        layer = backbone.layer(self.insertion.at)
+        position = layer.position("weight")
+        if position is None or position.tied:
+            raise NotMergeable(
+                f"pair at {self.insertion.at!r} cannot be merged: its weight is tied to another layer,"
+                " which would change too"
+            )
+        with torch.no_grad():
+            delta = self.dense("W3", torch.float32) @ self.dense("W4", torch.float32) * self.insertion.scale
+        if not isinstance(model.get_submodule(layer.module), Conv1D):
+            delta = delta.t()
+        return Merged(position.name, static_edit(full(tuple(delta.shape)), delta.reshape(-1)))
+
+
+class TokensCarrier(Carrier):
+    """Soft prompt tokens next to the real ones: after left padding, before right-padded text (Lester et al. 2021).
+
+    They enter where the family says and leave again after its last block, so that callers, losses and generation
+    see the length they know. An encoder–decoder's stay: its decoder attends to them. With a key-value cache they
+    enter once and stay in the cache; masks and position ids of later steps are stretched to match.
+    """
+
+    def hooks(self, model: nn.Module, backbone: Backbone) -> Iterator[Hook]:
+        """At the door of the prompted stack and behind it."""
+        base: nn.Module = getattr(model, "base_model", model)
+        family = backbone.family
+        enter = base.get_submodule(family.prompt_enter)
+        self.parameters_of_enter = list(inspect.signature(enter.forward).parameters)
+        self.entered_at: Tensor | None = None
+        yield Hook(enter, "before", self.enter)
+        if family.prompt_leave is None:
+            yield Hook(base.get_submodule("decoder"), "before", self.widen_cross_attention)
+        else:
+            yield Hook(base.get_submodule(family.prompt_leave), "after", self.leave)
+
+    def enter(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[()], dict[str, Any]]:
+        """Put the prompt into (batch, seq, d) embeddings, its mask, token types and position ids."""
+        named = {**dict(zip(self.parameters_of_enter, args, strict=False)), **kwargs}
+        tokens = named.get("inputs_embeds")
+        if tokens is None:
+            tokens = module.get_input_embeddings()(named["input_ids"])  # type: ignore[operator]
+        named["input_ids"] = None
+        batch, seq, _ = tokens.shape
+        mask: Tensor | None = named.get("attention_mask")
+        if isinstance(mask, dict) or (mask is not None and mask.dim() != 2):
+            raise ApetError("a soft prompt needs an attention mask of shape (batch, seq); this one is already expanded")
+        past = _cached(named.get("past_key_values"))
+        at = _first_real(mask, batch, tokens.device)
+        n = self.insertion.weights[0].shape[0]
+        if mask is not None:
+            named["attention_mask"] = _inserted(mask[..., None], mask.new_ones(batch, n, 1), at)[..., 0]
+        positions: Tensor | None = named.get("position_ids")
+        if past:
+            self.entered_at = None
+            if positions is not None:
+                named["position_ids"] = positions + n
+        else:
+            self.entered_at = at
+            prompt = self.dense("W2", tokens.dtype).expand(batch, -1, -1)
+            tokens = _inserted(tokens, prompt, at)
+            if positions is not None:
+                named["position_ids"] = self._stretched(positions.expand(batch, seq), at, n)
+            types: Tensor | None = named.get("token_type_ids")
+            if types is not None:
+                first = types.expand(batch, seq).gather(1, at[:, None]).expand(batch, n)
+                named["token_type_ids"] = _inserted(types.expand(batch, seq)[..., None], first[..., None], at)[..., 0]
+        named["inputs_embeds"] = tokens
+        return (), named
+
+    def _stretched(self, positions: Tensor, at: Tensor, n: int) -> Tensor:
+        """Position ids with the prompt's own in place and those of the real tokens moved up, (batch, n + seq)."""
+        start = positions.gather(1, at[:, None])
+        real = torch.arange(positions.shape[1], device=at.device) >= at[:, None]
+        own = start + torch.arange(n, device=at.device)
+        return _inserted((positions + n * real)[..., None], own[..., None], at)[..., 0]
+
+    def leave(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+        """Take the prompt's places out of the last hidden state, (batch, n + seq, d) -> (batch, seq, d)."""
+        if self.entered_at is None:
+            return output
+        at, self.entered_at = self.entered_at, None
+        n = self.insertion.weights[0].shape[0]
+        if isinstance(output, Tensor):
+            return _without(output, at, n)
+        if isinstance(output, tuple):
+            return (_without(output[0], at, n), *output[1:])
+        output.last_hidden_state = _without(output.last_hidden_state, at, n)
+        return output
+
+    def widen_cross_attention(
+        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Let the decoder see the prompt: stretch the encoder's mask, if the encoder's states are longer than it."""
+        states, mask = kwargs.get("encoder_hidden_states"), kwargs.get("encoder_attention_mask")
+        if states is None or mask is None or states.shape[1] <= mask.shape[1]:
+            return args, kwargs
+        n = self.insertion.weights[0].shape[0]
+        at = _first_real(mask, len(mask), mask.device)
+        wide = _inserted(mask[..., None], mask.new_ones(len(mask), n, 1), at)[..., 0]
+        return args, {**kwargs, "encoder_attention_mask": wide}
+
+
+def _cached(past: Any) -> int:
+    """Tokens that a key-value cache holds."""
+    return 0 if past is None else int(past.get_seq_length())
+
+
+def _first_real(mask: Tensor | None, batch: int, device: torch.device) -> Tensor:
+    """Place of the first real token of each row, (batch,)."""
+    if mask is None:
+        return torch.zeros(batch, dtype=torch.long, device=device)
+    return (mask != 0).long().argmax(dim=1)
+
+
+def _inserted(x: Tensor, new: Tensor, at: Tensor) -> Tensor:
+    """(batch, seq, d) with (batch, n, d) put in before place ``at`` of each row."""
+    n = new.shape[1]
+    place = torch.arange(x.shape[1] + n, device=x.device)[None, :] - at[:, None]  # 0 at the first new one
+    source = torch.where(
+        place < 0, place + at[:, None], torch.where(place < n, place + x.shape[1], place + at[:, None] - n)
+    )
+    both = torch.cat([x, new.to(x.dtype)], dim=1)
+    return both.gather(1, source[..., None].expand(-1, -1, x.shape[2]))
+
+
+def _without(x: Tensor, at: Tensor, n: int) -> Tensor:
+    """(batch, n + seq, d) without the ``n`` places from ``at`` on."""
+    place = torch.arange(x.shape[1] - n, device=x.device)[None, :]
+    source = torch.where(place < at[:, None], place, place + n)
+    return x.gather(1, source[..., None].expand(-1, -1, x.shape[2]))
+
+
+__all__ = ["PairCarrier", "TokensCarrier"]

@@ -1,0 +1,33 @@
+"""Plugin (eq. 17): ``h_out = f(h_in) + σ(f(h_in) W̃₅) W̃₆``, the bottleneck adapter, with its biases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from torch import Tensor, nn
+
+from apet.backbones.positions import Backbone
+from apet.operations.carrier import Carrier, Hook
+
+
+class BottleneckCarrier(Carrier):
+    """A bottleneck after a layer (Houlsby et al. 2019). σ is GELU: a ReLU unit could be dead from the start."""
+
+    def hooks(self, model: nn.Module, backbone: Backbone) -> Iterator[Hook]:
+        """After the layer."""
+        yield Hook(model.get_submodule(backbone.layer(self.insertion.at).module), "after", self.after)
+
+    def after(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+        """Add what the bottleneck makes of the layer's output, (…, d_out)."""
+        dtype = output.dtype
+        if self.has("W5"):
+            inner = output @ self.dense("W5", dtype)
+            if self.has("b5"):
+                inner = inner + self.dense("b5", dtype)
+            delta = nn.functional.gelu(inner) @ self.dense("W6", dtype)
+            if self.has("b6"):
+                delta = delta + self.dense("b6", dtype)
+        else:
+            delta = self.dense("b6", dtype)
+        return output + delta

@@ -1,0 +1,11 @@
+"""Every test runs offline, on one thread (two workers share the cores), with warnings of the hub silenced."""
+
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ["OMP_NUM_THREADS"] = "1"
+
+import torch
+
+torch.set_num_threads(1)
