@@ -173,11 +173,11 @@ def _unspelt(spelt: list[Any], tensors: dict[str, Tensor]) -> tuple[Insertion, .
     insertions = []
     for n, (form, at, scale, weights) in enumerate(spelt):
         made = []
-        for name, (shape, count, kind, start, along, seed, cover, skip), init, bound, fan_in in weights:
+        for name, (shape, count, kind, start, along, seed, cover, gap), init, bound, fan_in in weights:
             if kind == "listed":
                 support = listed(tuple(shape), tensors[f"indices.{n}.{name}"].numpy().astype(np.int64))
             else:
-                support = Support(tuple(shape), count, kind, start, along, tuple(seed), cover, skip)
+                support = Support(tuple(shape), count, kind, start, along, tuple(seed), cover, tuple(gap))
             made.append(TrainableWeight(name, support, Init(init, bound, fan_in)))
         insertions.append(Insertion(form, at, tuple(made), scale))
     return tuple(insertions)

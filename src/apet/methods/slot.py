@@ -38,7 +38,7 @@ class Slot:
 
 def parameter_slot(p: Position) -> Slot:
     """Entries of an existing parameter."""
-    n = p.size - p.unused
+    n = p.size - p.n_unused
     return Slot(1, n, n, lambda k, how, seed: make.parameter(p.name, p.shape, k, how, seed, p.unused))
 
 

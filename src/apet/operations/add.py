@@ -33,6 +33,7 @@ class ParameterCarrier(Edit):
         self.insertion = insertion
         self.parameter = parameter
         self.group = group
+        self.padding: int | None = None  # of the embedding that holds it
 
     def hooks(self, model: nn.Module) -> Iterator[Hook]:
         """At every module that computes with the tensor."""
@@ -61,6 +62,7 @@ class ParameterCarrier(Edit):
         if isinstance(module, nn.Embedding):
             if "position_ids" in kwargs and hasattr(module, "offset"):  # OPT counts its positions from row 2
                 source = kwargs["position_ids"] + getattr(module, "offset")
+            self.padding = module.padding_idx
             return _tap(output, self.values, source, self._of_embedding)
         if isinstance(module, nn.Linear):
             return _tap(output, self.values, source, self._of_linear)
@@ -84,7 +86,7 @@ class ParameterCarrier(Edit):
 
     def _of_embedding(self, ids: Tensor, grad: Tensor) -> Tensor:
         ids = ids.expand(grad.shape[:-1]).reshape(-1)
-        return of_lookup(ids, flat_tokens(grad), self.support, self.indices)
+        return of_lookup(ids, flat_tokens(grad), self.support, self.indices, self.padding)
 
     def _of_mean_free(self, x: Tensor, grad: Tensor) -> Tensor:
         return self._entries(of_scale(flat_tokens(x), flat_tokens(grad), self.eps, centred=True))
