@@ -99,9 +99,10 @@ def read(folder: str | Path, backbone: Backbone, fingerprint: str) -> Saved:
     path = path / FILE if path.is_dir() else path
     header, tensors = _read(path)
     theta = _planned(header, tensors, backbone, path)
-    if fingerprint != header["backbone"]:
+    trained_on = header.get("backbone")
+    if fingerprint != trained_on:
         raise ApetError(
-            f"θ in {str(path)!r} was trained on a {header['model_class']} with weights {header['backbone']}; these are"
+            f"θ in {str(path)!r} was trained on a {header.get('model_class')} with weights {trained_on}; these are"
             f" {backbone.model_class} with weights {fingerprint}. Load the backbone it was trained on"
         )
     values, start, flat = {}, 0, tensors["values"]
@@ -151,7 +152,9 @@ def _planned(header: dict[str, Any], tensors: dict[str, Tensor], backbone: Backb
                 f"θ in {str(path)!r} has its entries at other places than this {backbone.model_class} offers (it was"
                 f" planned for {header['model_class']}); load the same architecture, with the same head"
             )
-    except (KeyError, TypeError) as e:
+    except ApetError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise ApetError(f"{str(path)!r} is no complete θ ({e} is missing or malformed); save it again") from e
     return theta
 
@@ -163,10 +166,16 @@ def _spelt(theta: Theta, tensors: dict[str, Tensor]) -> list[Any]:
         weights = []
         for w in i.weights:
             if w.support.kind == "listed":
-                tensors[f"indices.{n}.{w.name}"] = torch.from_numpy(w.support.indices.astype(np.int32))
+                tensors[f"indices.{n}.{w.name}"] = torch.from_numpy(
+                    w.support.indices.astype(_index_type(w.support.size))
+                )
             weights.append([w.name, w.support.spec(), w.init.kind, w.init.bound, w.init.fan_in])
         out.append([i.form, i.at, i.scale, weights])
     return out
+
+
+def _index_type(size: int) -> type[np.signedinteger[Any]]:
+    return np.int32 if size <= np.iinfo(np.int32).max else np.int64
 
 
 def _unspelt(spelt: list[Any], tensors: dict[str, Tensor]) -> tuple[Insertion, ...]:

@@ -178,7 +178,10 @@ def describe(model: nn.Module) -> Backbone:
         return found
     fits = []
     for candidate in families().values():
-        found, missing = _read(model, candidate)
+        try:
+            found, missing = _read(model, candidate)
+        except ApetError:  # a path of this family leads to another kind of module
+            continue
         if not missing and any(x.index is not None for x in found.layers):
             fits.append(found)
     if len(fits) == 1:
@@ -311,8 +314,9 @@ def _shape_of(path: str, module: nn.Module) -> tuple[LayerKind, int, int]:
     if isinstance(module, nn.Embedding):
         return "embedding", module.num_embeddings, module.embedding_dim
     if type(module).__name__.endswith("Norm"):
-        d = next(module.parameters()).shape[-1]
-        return "norm", d, d
+        scale = next(module.parameters(), None)
+        if scale is not None:
+            return "norm", scale.shape[-1], scale.shape[-1]
     raise ApetError(
         f"module {path!r} is a {type(module).__name__}; expected a linear layer, an embedding or a norm."
         " Correct the path in the family's YAML file"

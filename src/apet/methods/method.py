@@ -110,8 +110,10 @@ def make(name: str, **settings: Any) -> Method:
 
     Raises:
         UnknownName: no such method or setting; the nearest names are given.
-        ApetError: a setting's value does not fit.
+        ApetError: the name is no text, or a setting's value does not fit.
     """
+    if not isinstance(name, str):
+        raise ApetError(f"method={name!r} is a {type(name).__name__}; give a name: {', '.join(registered())}")
     base, _, suffix = name.rpartition("-")
     if name not in _REGISTRY and base in _REGISTRY and suffix in ("adjacent", "discrete"):
         name, settings = base, {"distribution": suffix, **settings}
