@@ -73,14 +73,16 @@ def write(folder: Path, theta: Theta, fingerprint: str, values: Values, head: Va
         header["own"] = {"name": theta.name, "init_seed": theta.init_seed, "insertions": _spelt(theta, tensors)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        files = {FILE: (tensors, {"apet": json.dumps(header, separators=(",", ":"))})}
         if head:
             flat = {name: v.detach().cpu().reshape(-1) for name, v in head.items()}
-            _write(flat, folder / HEAD_FILE, {"backbone": fingerprint})
-        else:
+            files[HEAD_FILE] = (flat, {"backbone": fingerprint})
+        _write(folder, files)
+        if not head:
             (folder / HEAD_FILE).unlink(missing_ok=True)
-        _write(tensors, folder / FILE, {"apet": json.dumps(header, separators=(",", ":"))})
-    except OSError as e:
-        raise ApetError(f"cannot write θ to {str(folder)!r}: {e.strerror}; give a folder that can be written") from e
+    except (OSError, SafetensorError, ValueError) as e:  # ValueError: a path with a null byte
+        why = getattr(e, "strerror", None) or e
+        raise ApetError(f"cannot write θ to {str(folder)!r}: {why}; give a folder that can be written") from e
     return folder / FILE
 
 
@@ -192,16 +194,17 @@ def _unspelt(spelt: list[Any], tensors: dict[str, Tensor]) -> tuple[Insertion, .
     return tuple(insertions)
 
 
-def _write(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
+def _write(folder: Path, files: dict[str, tuple[dict[str, Tensor], dict[str, str]]]) -> None:
+    """All files whole, or none of them changed."""
+    parts = {folder / name: folder / f"{name}.part" for name in files}
     try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, part, header)
-        os.replace(part, path)
-    except SafetensorError as e:
-        raise OSError(0, str(e)) from e
+        for (tensors, header), part in zip(files.values(), parts.values(), strict=True):
+            save_file({k: v.contiguous() for k, v in tensors.items()}, part, header)
+        for path, part in parts.items():
+            os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def _read(path: Path, header: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:
