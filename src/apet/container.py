@@ -45,7 +45,8 @@ class Container(OwnPrecision):
 
     def enter(self, model: nn.Module, args: Any) -> None:
         """Before a forward, write all edits: compiled layers, and models compiled whole, cannot do it themselves."""
-        self.write_all(model)
+        if self.groups:
+            self.write_all(model)
         if not torch.compiler.is_compiling():
             self._written(True)
 
