@@ -12,17 +12,16 @@ from torch import Tensor, nn
 
 from apet import checkpoint
 from apet.backbones.digest import digest
-from apet.backbones.positions import OWN_PREFIX, Backbone, describe
+from apet.backbones.positions import Backbone, describe
+from apet.container import CONTAINER, Attached, Container, container_of
 from apet.errors import ApetError, UnknownName
-from apet.kernels.edit import Edit, Group, OwnPrecision
+from apet.kernels.edit import Edit, Group
 from apet.modules.support import full
 from apet.modules.theta import Insertion, Theta, TrainableWeight, initial
 from apet.operations.add import OutputCarrier, ParameterCarrier, editable
 from apet.operations.carrier import Carrier, Merged
 from apet.operations.concatenate import PairCarrier, TokensCarrier
 from apet.operations.plugin import BottleneckCarrier
-
-CONTAINER = OWN_PREFIX.rstrip(".")
 
 _CARRIERS: dict[str, type[Carrier]] = {
     "output": OutputCarrier,
@@ -34,48 +33,6 @@ _CARRIERS: dict[str, type[Carrier]] = {
 HeadUse = Literal["frozen", "trained"]
 
 
-class _Module(OwnPrecision):
-    """One attached θ in the model's tree: its carriers, and what detaching needs to know."""
-
-    def __init__(self, theta: Theta, head: HeadUse) -> None:
-        super().__init__()
-        self.theta = theta
-        self.head_use = head
-        self.carriers = nn.ModuleDict()
-        self.head = nn.ModuleDict()
-        self.statics = nn.ModuleDict()
-        self.hook_handles: list[Any] = []
-        self.groups_of: list[tuple[str, str, Edit]] = []  # (group key, parameter name, edit)
-        self.made_biases: list[str] = []
-        self.merged = False
-
-
-class _Container(OwnPrecision):
-    """``model.apet``: everything this library put into a model, and the backbone's state before it came."""
-
-    def __init__(self, backbone: Backbone, fingerprint: str, required_grad: dict[str, bool]) -> None:
-        super().__init__()
-        self.backbone = backbone
-        self.fingerprint = fingerprint
-        self.required_grad = required_grad
-        self.modules_attached = nn.ModuleList()
-        self.groups: dict[str, Group] = {}
-        self.parameter_of: dict[str, str] = {}
-        self.door: Any = None
-
-    def write_when_compiled(self, model: nn.Module, args: Any) -> None:
-        """Before a compiled forward, write all edits outside of the graph; eager layers do it themselves."""
-        if torch.compiler.is_compiling():
-            self.write_all(model)
-
-    @torch.compiler.disable
-    def write_all(self, model: nn.Module) -> None:
-        """Bring every edited parameter up to date."""
-        for key, group in self.groups.items():
-            if group.edits:
-                group.write(model.get_parameter(self.parameter_of[key]))
-
-
 class Handle:
     """An attached θ.
 
@@ -84,7 +41,7 @@ class Handle:
         theta: what was attached.
     """
 
-    def __init__(self, model: nn.Module, module: _Module) -> None:
+    def __init__(self, model: nn.Module, module: Attached) -> None:
         self.model = model
         self._module = module
 
@@ -106,7 +63,7 @@ class Handle:
     @property
     def is_attached(self) -> bool:
         """Whether the model still carries it, attached or merged."""
-        box = _container(self.model)
+        box = container_of(self.model)
         return box is not None and any(m is self._module for m in box.modules_attached)
 
     @property
@@ -200,7 +157,7 @@ class Handle:
             Path(folder), self.theta, self.backbone_digest, dict(self.values()), dict(self.head_values())
         )
 
-    def _give(self, box: _Container, m: Merged) -> tuple[str, str, Edit]:
+    def _give(self, box: Container, m: Merged) -> tuple[str, str, Edit]:
         """Write a static edit; makes the bias it asks for where a linear layer has none."""
         site, _, parameter = m.position.rpartition(".")
         layer = box.backbone.layer(site)
@@ -220,8 +177,8 @@ class Handle:
             h.remove()
         self._module.hook_handles = []
 
-    def _box(self) -> _Container:
-        box = _container(self.model)
+    def _box(self) -> Container:
+        box = container_of(self.model)
         if box is None or not self.is_attached:
             raise ApetError("this θ is no longer attached; attach it again with apet.attach(model, theta)")
         return box
@@ -253,18 +210,26 @@ def attach(
 
     Raises:
         UnknownName: θ names a position that this model does not have.
-        ApetError: shapes differ, the model has no head to train, or its weights are quantised.
+        ApetError: shapes differ, values are missing, the model has no head to train or another θ trains it, or its
+            weights are quantised or absent.
     """
-    box = _container(model)
+    box = container_of(model)
     backbone = box.backbone if box is not None else describe(model)
     _fits(theta, backbone, head)
+    if any(p.is_meta for p in model.parameters()):
+        raise ApetError(f"this {backbone.model_class} has no weights (meta device); load it with them to attach")
+    if head == "trained" and box is not None and any(len(getattr(m, "head")) for m in box.modules_attached):
+        raise ApetError("another θ on this model trains its head already; attach this one with head='frozen'")
     if box is None:
         flags = {name: p.requires_grad for name, p in model.named_parameters()}
-        box = _Container(backbone, digest(model), flags)
+        box = Container(backbone, digest(model), flags)
         model.requires_grad_(False)
         model.add_module(CONTAINER, box)
-        box.door = model.register_forward_pre_hook(box.write_when_compiled)
-    module = _Module(theta, head)
+        box.doors = [
+            model.register_forward_pre_hook(box.enter),
+            model.register_forward_hook(box.leave, always_call=True),
+        ]
+    module = Attached(theta, head)
     box.modules_attached.append(module)
     handle = Handle(model, module)
     try:
@@ -285,7 +250,7 @@ def load(model: nn.Module, folder: str | Path) -> Handle:
     Raises:
         ApetError: no θ there, a damaged file, a newer format, or another backbone; the message says which.
     """
-    box = _container(model)
+    box = container_of(model)
     backbone, fingerprint = (box.backbone, box.fingerprint) if box else (describe(model), digest(model))
     saved = checkpoint.read(folder, backbone, fingerprint)
     head = saved.head or {}
@@ -305,17 +270,17 @@ def load(model: nn.Module, folder: str | Path) -> Handle:
 
 def attached(model: nn.Module) -> list[Handle]:
     """Handles of all θs on a model, in order; also those of a deep copy."""
-    box = _container(model)
-    return [] if box is None else [Handle(model, m) for m in box.modules_attached if isinstance(m, _Module)]
+    box = container_of(model)
+    return [] if box is None else [Handle(model, m) for m in box.modules_attached if isinstance(m, Attached)]
 
 
-def _fill(model: nn.Module, box: _Container, module: _Module, values: dict[str, Tensor] | None) -> None:
+def _fill(model: nn.Module, box: Container, module: Attached, values: dict[str, Tensor] | None) -> None:
     backbone, theta = box.backbone, module.theta
     where = {p.name: p for p in backbone.positions}
     vocabulary = next((f"{x.module}.weight" for x in backbone.layers if x.role == "embed.tokens"), None)
     for insertion in theta.insertions:
         start = {
-            w.name: values[f"{insertion.at}/{w.name}"]
+            w.name: _given(values, w, insertion.at)
             if values is not None
             else initial(w, insertion.at, theta.init_seed, model.get_parameter(vocabulary) if vocabulary else None)
             for w in insertion.weights
@@ -343,10 +308,20 @@ def _fill(model: nn.Module, box: _Container, module: _Module, values: dict[str, 
             _hook(module, carrier.hooks(model))
 
 
+def _given(values: dict[str, Tensor], weight: TrainableWeight, at: str) -> Tensor:
+    """The caller's initial values of one trainable weight, as a copy that training may change."""
+    name, k = f"{at}/{weight.name}", weight.support.count
+    found = values.get(name)
+    if found is None or found.numel() != k:
+        came = "nothing" if found is None else f"{found.numel()}"
+        raise ApetError(f"values[{name!r}] must hold {k} scalars; came {came}")
+    return found.detach().reshape(-1).to(torch.float32, copy=True)
+
+
 def _edit(
     model: nn.Module,
-    box: _Container,
-    module: _Module,
+    box: Container,
+    module: Attached,
     insertion: Insertion,
     values: Tensor,
     key: str,
@@ -361,26 +336,22 @@ def _edit(
     return carrier
 
 
-def _hook(module: _Module, hooks: Iterator[Any]) -> None:
+def _hook(module: Attached, hooks: Iterator[Any]) -> None:
     for hook in hooks:
         register = hook.module.register_forward_pre_hook if hook.when == "before" else hook.module.register_forward_hook
         module.hook_handles.append(register(hook.run, with_kwargs=True))
 
 
-def _group(box: _Container, key: str, name: str) -> Group:
+def _group(box: Container, key: str, name: str) -> Group:
     box.parameter_of[key] = name
     return box.groups.setdefault(key, Group())
 
 
-def _container(model: nn.Module) -> _Container | None:
-    box = getattr(model, CONTAINER, None)
-    return box if isinstance(box, _Container) else None
-
-
-def _close_if_empty(model: nn.Module, box: _Container) -> None:
+def _close_if_empty(model: nn.Module, box: Container) -> None:
     if len(box.modules_attached):
         return
-    box.door.remove()
+    for door in box.doors:
+        door.remove()
     delattr(model, CONTAINER)
     for name, p in model.named_parameters():
         p.requires_grad_(box.required_grad.get(name, False))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 from apet.backbones.loading import as_backbone
@@ -27,9 +28,11 @@ def resolve(budget: Budget, backbone: Backbone) -> int | None:
         return None
     if isinstance(budget, bool) or not isinstance(budget, int | str):
         raise ApetError(f"budget={budget!r} is a {type(budget).__name__}; {_FORMS}")
-    text = str(budget).strip().replace("_", "").replace(",", "")
+    text = str(budget).strip()
     if text.startswith("="):
-        return make(text[1:]).plan(backbone, None, 0, 0).n
+        other = make(text[1:].strip())
+        return other.plan(backbone, resolve(other.default_budget, backbone), 0, 0).n
+    text = text.replace("_", "").replace(",", "")
     share = text.endswith("%")
     try:
         n = round(float(text[:-1]) / 100 * backbone.n_parameters) if share else int(text)
@@ -66,8 +69,9 @@ def plan(
     Raises:
         UnknownName: a method, setting or role that does not exist, with the nearest ones.
         UnreachableBudget: the method cannot have that many scalars here; the nearest counts are named.
-        ApetError: an ill-formed budget, or settings beside a finished `Method`.
+        ApetError: an ill-formed budget, a seed that is no integer, or settings beside a finished `Method`.
     """
+    mask_seed, init_seed = (_seed(name, s) for name, s in (("mask_seed", mask_seed), ("init_seed", init_seed)))
     backbone = model_or_config if isinstance(model_or_config, Backbone) else as_backbone(model_or_config)
     if isinstance(method, Method):
         if settings:
@@ -79,3 +83,11 @@ def plan(
         recipe = make(method, **settings)
     wanted = resolve(recipe.default_budget if budget is None else budget, backbone)
     return recipe.plan(backbone, wanted, mask_seed, init_seed)
+
+
+def _seed(name: str, seed: Any) -> int:
+    """A seed as a plain integer, so that it can be written into a file."""
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise ApetError(f"{name}={seed!r} is a {type(seed).__name__}; give an integer") from None

@@ -73,14 +73,16 @@ def write(folder: Path, theta: Theta, fingerprint: str, values: Values, head: Va
         header["own"] = {"name": theta.name, "init_seed": theta.init_seed, "insertions": _spelt(theta, tensors)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        files = {FILE: (tensors, {"apet": json.dumps(header, separators=(",", ":"))})}
         if head:
             flat = {name: v.detach().cpu().reshape(-1) for name, v in head.items()}
-            _write(flat, folder / HEAD_FILE, {"backbone": fingerprint})
-        else:
+            files[HEAD_FILE] = (flat, {"backbone": fingerprint})
+        _write(folder, files)
+        if not head:
             (folder / HEAD_FILE).unlink(missing_ok=True)
-        _write(tensors, folder / FILE, {"apet": json.dumps(header, separators=(",", ":"))})
-    except OSError as e:
-        raise ApetError(f"cannot write θ to {str(folder)!r}: {e.strerror}; give a folder that can be written") from e
+    except (OSError, SafetensorError, ValueError) as e:  # ValueError: a path with a null byte
+        why = getattr(e, "strerror", None) or e
+        raise ApetError(f"cannot write θ to {str(folder)!r}: {why}; give a folder that can be written") from e
     return folder / FILE
 
 
@@ -99,9 +101,10 @@ def read(folder: str | Path, backbone: Backbone, fingerprint: str) -> Saved:
     path = path / FILE if path.is_dir() else path
     header, tensors = _read(path)
     theta = _planned(header, tensors, backbone, path)
-    if fingerprint != header["backbone"]:
+    trained_on = header.get("backbone")
+    if fingerprint != trained_on:
         raise ApetError(
-            f"θ in {str(path)!r} was trained on a {header['model_class']} with weights {header['backbone']}; these are"
+            f"θ in {str(path)!r} was trained on a {header.get('model_class')} with weights {trained_on}; these are"
             f" {backbone.model_class} with weights {fingerprint}. Load the backbone it was trained on"
         )
     values, start, flat = {}, 0, tensors["values"]
@@ -151,7 +154,9 @@ def _planned(header: dict[str, Any], tensors: dict[str, Tensor], backbone: Backb
                 f"θ in {str(path)!r} has its entries at other places than this {backbone.model_class} offers (it was"
                 f" planned for {header['model_class']}); load the same architecture, with the same head"
             )
-    except (KeyError, TypeError) as e:
+    except ApetError:
+        raise
+    except (KeyError, TypeError, ValueError, AttributeError) as e:
         raise ApetError(f"{str(path)!r} is no complete θ ({e} is missing or malformed); save it again") from e
     return theta
 
@@ -163,36 +168,43 @@ def _spelt(theta: Theta, tensors: dict[str, Tensor]) -> list[Any]:
         weights = []
         for w in i.weights:
             if w.support.kind == "listed":
-                tensors[f"indices.{n}.{w.name}"] = torch.from_numpy(w.support.indices.astype(np.int32))
+                tensors[f"indices.{n}.{w.name}"] = torch.from_numpy(
+                    w.support.indices.astype(_index_type(w.support.size))
+                )
             weights.append([w.name, w.support.spec(), w.init.kind, w.init.bound, w.init.fan_in])
         out.append([i.form, i.at, i.scale, weights])
     return out
+
+
+def _index_type(size: int) -> type[np.signedinteger[Any]]:
+    return np.int32 if size <= np.iinfo(np.int32).max else np.int64
 
 
 def _unspelt(spelt: list[Any], tensors: dict[str, Tensor]) -> tuple[Insertion, ...]:
     insertions = []
     for n, (form, at, scale, weights) in enumerate(spelt):
         made = []
-        for name, (shape, count, kind, start, along, seed, cover, skip), init, bound, fan_in in weights:
+        for name, (shape, count, kind, start, along, seed, cover, gap), init, bound, fan_in in weights:
             if kind == "listed":
                 support = listed(tuple(shape), tensors[f"indices.{n}.{name}"].numpy().astype(np.int64))
             else:
-                support = Support(tuple(shape), count, kind, start, along, tuple(seed), cover, skip)
+                support = Support(tuple(shape), count, kind, start, along, tuple(seed), cover, tuple(gap))
             made.append(TrainableWeight(name, support, Init(init, bound, fan_in)))
         insertions.append(Insertion(form, at, tuple(made), scale))
     return tuple(insertions)
 
 
-def _write(tensors: dict[str, Tensor], path: Path, header: dict[str, str]) -> None:
-    """Whole or not at all."""
-    part = path.with_name(path.name + ".part")
+def _write(folder: Path, files: dict[str, tuple[dict[str, Tensor], dict[str, str]]]) -> None:
+    """All files whole, or none of them changed."""
+    parts = {folder / name: folder / f"{name}.part" for name in files}
     try:
-        save_file({k: v.contiguous() for k, v in tensors.items()}, part, header)
-        os.replace(part, path)
-    except SafetensorError as e:
-        raise OSError(0, str(e)) from e
+        for (tensors, header), part in zip(files.values(), parts.values(), strict=True):
+            save_file({k: v.contiguous() for k, v in tensors.items()}, part, header)
+        for path, part in parts.items():
+            os.replace(part, path)
     finally:
-        part.unlink(missing_ok=True)
+        for part in parts.values():
+            part.unlink(missing_ok=True)
 
 
 def _read(path: Path, header: bool = True) -> tuple[dict[str, Any], dict[str, Tensor]]:

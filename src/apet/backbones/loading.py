@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -165,9 +166,10 @@ def use_of(config: PreTrainedConfig, *, label_words: bool = False) -> Use:
     return "text-to-text" if family.kind == "encoder-decoder" else "next-token"
 
 
-def bare(config: PreTrainedConfig, use: Use | None = None, labels: int = 2) -> nn.Module:
+def bare(config: PreTrainedConfig, use: Use | None = None, labels: int | None = None) -> nn.Module:
     """The model of a configuration on the meta device: shapes, no memory.
 
+    ``labels`` sizes a classification head; None leaves the configuration's own number.
     A T5 v1.1 is built with its own output projection, as it was trained; recent transformers tie it when they
     build one from a configuration alone.
     """
@@ -175,7 +177,8 @@ def bare(config: PreTrainedConfig, use: Use | None = None, labels: int = 2) -> n
     quiet = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     try:
-        if use == "classification-head":
+        if use == "classification-head" and labels is not None:
+            config = copy.deepcopy(config)
             config.num_labels = labels
         with torch.device("meta"):
             model = _AUTO[use].from_config(config)

@@ -26,7 +26,9 @@ class Position:
             layer returns, ``(batch, seq, d_out)``, addressed by its last axis.
         shape: of the parameter as PyTorch stores it; ``(d_out,)`` for an output.
         tied: other names of the same tensor. It is listed and counted once.
-        unused: leading entries that no input reaches (RoBERTa and OPT begin to count positions at row 2).
+        unused: flat entries ``[first, last)`` that no input reaches or no gradient: the first rows where positions are
+            counted from row 2 (RoBERTa, OPT); a padding token's row, unless an output projection shares it; the
+            encoder's bucket of T5 for "zero steps ahead".
     """
 
     name: str
@@ -38,7 +40,7 @@ class Position:
     kind: LayerKind
     module: str
     tied: tuple[str, ...] = ()
-    unused: int = 0
+    unused: tuple[int, int] = (0, 0)
 
     @property
     def size(self) -> int:
@@ -47,6 +49,11 @@ class Position:
         for s in self.shape:
             n *= s
         return n
+
+    @property
+    def n_unused(self) -> int:
+        """Number of unused entries."""
+        return self.unused[1] - self.unused[0]
 
     @property
     def site(self) -> str:
@@ -171,7 +178,10 @@ def describe(model: nn.Module) -> Backbone:
         return found
     fits = []
     for candidate in families().values():
-        found, missing = _read(model, candidate)
+        try:
+            found, missing = _read(model, candidate)
+        except ApetError:  # a path of this family leads to another kind of module
+            continue
         if not missing and any(x.index is not None for x in found.layers):
             fits.append(found)
     if len(fits) == 1:
@@ -199,7 +209,7 @@ def _read(model: nn.Module, family: Family) -> tuple[Backbone, list[str]]:
         module = modules.get(path)
         if module is None:
             return False
-        layers.append(_layer(stack, index, role, path, module, names, seen))
+        layers.append(_layer(stack, index, role, path, modules, names, seen))
         return True
 
     for stack, roles in family.stacks.items():
@@ -262,32 +272,38 @@ def _layer(
     index: int | None,
     role: str,
     path: str,
-    module: nn.Module,
+    modules: dict[str, nn.Module],
     names: dict[int, list[str]],
     seen: set[int],
 ) -> Layer:
+    module = modules[path]
     kind, d_in, d_out = _shape_of(path, module)
     site = site_name(stack, index, role)
-
-    def at(parameter: str, shape: tuple[int, ...], tied: tuple[str, ...] = (), unused: int = 0) -> Position:
-        return Position(f"{site}.{parameter}", stack, index, role, parameter, shape, kind, path, tied, unused)
 
     positions = []
     for parameter, p in module.named_parameters(recurse=False):
         if id(p) not in seen:
             seen.add(id(p))
             tied = tuple(n for n in names[id(p)] if n != f"{path}.{parameter}")
-            positions.append(at(parameter, tuple(p.shape), tied, _unused(role, module, parameter)))
-    positions.append(at("output", (d_out,)))
+            projects = any(isinstance(modules.get(n.rpartition(".")[0]), nn.Linear) for n in tied)
+            unused = (0, 0) if projects else _unused(stack, role, module)
+            name = f"{site}.{parameter}"
+            positions.append(Position(name, stack, index, role, parameter, tuple(p.shape), kind, path, tied, unused))
+    positions.append(Position(f"{site}.output", stack, index, role, "output", (d_out,), kind, path))
     return Layer(stack, index, role, path, kind, d_in, d_out, tuple(positions))
 
 
-def _unused(role: str, module: nn.Module, parameter: str) -> int:
-    if role != "embed.positions" or parameter != "weight":
-        return 0
-    padding = getattr(module, "padding_idx", None)
-    rows = getattr(module, "offset", 0) if padding is None else padding + 1
-    return int(rows * getattr(module, "embedding_dim"))
+def _unused(stack: str, role: str, module: nn.Module) -> tuple[int, int]:
+    """Flat entries of the module's parameter that nothing can train."""
+    if not isinstance(module, nn.Embedding):
+        return 0, 0
+    rows, d, padding = module.num_embeddings, module.embedding_dim, module.padding_idx
+    if role == "embed.positions":
+        first_used: int = getattr(module, "offset", 0) if padding is None else padding + 1
+        return 0, first_used * d
+    if role == "attn.distance" and stack == "encoder":  # the upper half of the buckets looks ahead, from one step on
+        return rows // 2 * d, (rows // 2 + 1) * d
+    return (0, 0) if padding is None else (padding * d, (padding + 1) * d)
 
 
 def _shape_of(path: str, module: nn.Module) -> tuple[LayerKind, int, int]:
@@ -298,8 +314,9 @@ def _shape_of(path: str, module: nn.Module) -> tuple[LayerKind, int, int]:
     if isinstance(module, nn.Embedding):
         return "embedding", module.num_embeddings, module.embedding_dim
     if type(module).__name__.endswith("Norm"):
-        d = next(module.parameters()).shape[-1]
-        return "norm", d, d
+        scale = next(module.parameters(), None)
+        if scale is not None:
+            return "norm", scale.shape[-1], scale.shape[-1]
     raise ApetError(
         f"module {path!r} is a {type(module).__name__}; expected a linear layer, an embedding or a norm."
         " Correct the path in the family's YAML file"

@@ -73,6 +73,7 @@ class Group:
 
     def __init__(self) -> None:
         self.edits: list[Edit] = []
+        self.written = False  # for the forward that is running
 
     @torch.no_grad()
     def write(self, parameter: Tensor) -> None:

@@ -35,7 +35,7 @@ class Tap(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         """Form the k gradients, (k,) fp32."""
         (source,) = ctx.saved_tensors
-        return grads[0], ctx.gradient(source, grads[0]), None, None
+        return grads[0], ctx.gradient(source, grads[0]) if ctx.needs_input_grad[1] else None, None, None
 
 
 def of_product(left: Tensor, right: Tensor, support: Support, indices: Tensor | None) -> Tensor:
@@ -99,7 +99,9 @@ def _(left: Tensor, right: Tensor, indices: Tensor) -> Tensor:
     return left.new_empty(indices.shape, dtype=torch.float32)
 
 
-def of_lookup(ids: Tensor, grad: Tensor, support: Support, indices: Tensor | None) -> Tensor:
+def of_lookup(
+    ids: Tensor, grad: Tensor, support: Support, indices: Tensor | None, padding: int | None = None
+) -> Tensor:
     """Entries of an embedding's gradient: the sum of ``grad`` over the places where a row was looked up.
 
     Args:
@@ -107,18 +109,22 @@ def of_lookup(ids: Tensor, grad: Tensor, support: Support, indices: Tensor | Non
         grad: (tokens, d), the gradient of what came out.
         support: which entries; its shape is (rows, d).
         indices: as in `of_product`.
+        padding: a row whose lookups give no gradient, PyTorch's ``padding_idx``.
 
     Returns:
         (k,), fp32.
     """
     rows, d = support.shape
+    if padding is not None:
+        grad = torch.where((ids == padding)[:, None], 0, grad)
     if support.kind == "run" and support.along == "rows" and rows > 1:
-        first, last = support.start, support.start + support.count - 1
-        top, bottom = first // d, last // d + 1
+        first, last = support.span
+        top, bottom = first // d, (last - 1) // d + 1
         inside = (ids >= top) & (ids < bottom)
         block = torch.zeros(bottom - top, d, device=grad.device)
         block.index_add_(0, torch.where(inside, ids - top, 0), torch.where(inside[:, None], grad, 0).float())
-        return block.reshape(-1)[first - top * d : last + 1 - top * d]
+        block = block.reshape(-1)
+        return block[first - top * d : last - top * d] if indices is None else block[indices - top * d]
     if support.slice is not None or support.count > SAMPLED_BELOW * support.size:
         dense = torch.zeros(rows, d, device=grad.device).index_add_(0, ids, grad.float()).reshape(-1)
         return dense[support.slice] if indices is None else dense[indices]

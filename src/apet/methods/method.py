@@ -62,16 +62,15 @@ class Method(BaseModel, ABC):
             UnknownName: a role matches nothing.
         """
         slots = self.slots(backbone)
-        natural = sum(s.natural for s in slots)
-        counts: list[int] | None
-        if budget is None or budget == natural:
-            counts = [s.natural for s in slots]
+        minima, caps = [s.minimum for s in slots], [s.cap for s in slots]
+        natural = [s.natural for s in slots]
+        if budget is None or budget == sum(natural):
+            counts = natural
         else:
-            caps = [s.cap for s in slots]
-            counts = share(budget, [s.minimum for s in slots], caps, self.weights(slots), mask_seed)
-        if counts is None:
-            assert budget is not None
-            raise self._unreachable(budget, slots)
+            shared = share(budget, minima, caps, self.weights(slots), mask_seed)
+            if shared is None:
+                raise self._unreachable(budget, minima, caps)
+            counts = shared
         total = sum(counts)
         insertions = tuple(s.make(k, self.distribution, mask_seed) for s, k in zip(slots, counts, strict=True) if k)
         settings = self.model_dump(mode="json", exclude_defaults=True)
@@ -85,15 +84,17 @@ class Method(BaseModel, ABC):
         assert theta.n == total, f"{self.name}: planned {total}, built {theta.n}"
         return theta
 
-    def _unreachable(self, budget: int, slots: list[Slot]) -> UnreachableBudget:
-        least, most = min(s.minimum for s in slots), sum(s.cap for s in slots)
+    def _unreachable(self, budget: int, minima: list[int], caps: list[int]) -> UnreachableBudget:
+        least, most = min(minima), sum(caps)
+        candidates = (range(min(budget - 1, most), least - 1, -1), range(max(budget + 1, least), most + 1))
+        nearest = [next((n for n in side if share(n, minima, caps, caps, 0) is not None), None) for side in candidates]
         if budget < least:
-            return UnreachableBudget(budget, [least], f"{self.name} needs at least {least} scalars to be alive here")
-        if budget > most:
-            return UnreachableBudget(budget, [most], f"{self.name} can hold at most {most:,} scalars here")
-        fits = [0, *(s.minimum for s in slots)]
-        below = max((f for f in fits if f <= budget), default=least)
-        return UnreachableBudget(budget, [below, most], f"the places of {self.name} cannot be split that way")
+            why = f"{self.name} needs at least {least} scalars to be alive here"
+        elif budget > most:
+            why = f"{self.name} can hold at most {most:,} scalars here"
+        else:
+            why = f"the places of {self.name} cannot share it out"
+        return UnreachableBudget(budget, [n for n in nearest if n is not None], why)
 
 
 _REGISTRY: dict[str, type[Method]] = {}
@@ -110,8 +111,10 @@ def make(name: str, **settings: Any) -> Method:
 
     Raises:
         UnknownName: no such method or setting; the nearest names are given.
-        ApetError: a setting's value does not fit.
+        ApetError: the name is no text, or a setting's value does not fit.
     """
+    if not isinstance(name, str):
+        raise ApetError(f"method={name!r} is a {type(name).__name__}; give a name: {', '.join(registered())}")
     base, _, suffix = name.rpartition("-")
     if name not in _REGISTRY and base in _REGISTRY and suffix in ("adjacent", "discrete"):
         name, settings = base, {"distribution": suffix, **settings}

@@ -20,7 +20,7 @@ class Prompt(Method):
     identity: ClassVar[bool] = False
 
     prompt_length: int | None = Field(default=None, ge=1)
-    """Tokens. Default: 100, or with a budget as few as hold it."""
+    """Tokens. Default: 100 (at most half of the backbone's learned positions), or with a budget as few as hold it."""
 
     def slots(self, backbone: Backbone) -> list[Slot]:
         """The input."""

@@ -38,7 +38,7 @@ class Slot:
 
 def parameter_slot(p: Position) -> Slot:
     """Entries of an existing parameter."""
-    n = p.size - p.unused
+    n = p.size - p.n_unused
     return Slot(1, n, n, lambda k, how, seed: make.parameter(p.name, p.shape, k, how, seed, p.unused))
 
 
@@ -97,14 +97,16 @@ def tokens_slot(backbone: Backbone, length: int | None) -> Slot:
         ApetError: the prompt leaves no room for text among the backbone's learned positions.
     """
     entry = next(x for x in backbone.layers if x.role == "embed.tokens")
-    places = next((x.d_in for x in backbone.layers if x.role == "embed.positions"), 2 * LONGEST_PROMPT)
-    natural = length or PROMPT_LENGTH
+    table = next((p for p in backbone.positions if p.role == "embed.positions"), None)
+    places = 2 * LONGEST_PROMPT if table is None else (table.size - table.n_unused) // table.shape[1]
+    longest = min(places // 2, LONGEST_PROMPT)
+    natural = length or min(PROMPT_LENGTH, longest)
     if length and length >= places:
         raise ApetError(f"prompt_length={length} leaves no room for text: the backbone has {places} positions")
     d = backbone.width
     return Slot(
         length or 1,
-        (length or min(places // 2, LONGEST_PROMPT)) * d,
+        (length or longest) * d,
         natural * d,
         lambda k, how, seed: make.tokens(
             entry.name, d, k, how, seed, length or (natural if k == natural * d else None)

@@ -10,10 +10,15 @@ from apet.modules.theta import Init, Insertion, TrainableWeight
 
 
 def parameter(
-    at: str, shape: tuple[int, ...], count: int, distribution: Distribution, mask_seed: int, unused: int = 0
+    at: str,
+    shape: tuple[int, ...],
+    count: int,
+    distribution: Distribution,
+    mask_seed: int,
+    unused: tuple[int, int] = (0, 0),
 ) -> Insertion:
-    """``count`` entries added to an existing parameter; its first ``unused`` ones are left alone."""
-    support = draw(shape, count, distribution, mask_seed, at, skip=unused)
+    """``count`` entries added to an existing parameter; the ``unused`` ones, ``[first, last)``, are left alone."""
+    support = draw(shape, count, distribution, mask_seed, at, gap=unused)
     return Insertion("parameter", at, (TrainableWeight("W1", support),))
 
 

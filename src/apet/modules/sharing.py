@@ -14,7 +14,8 @@ def share(
 ) -> list[int] | None:
     """Split ``total`` scalars over places, as evenly as their weights ask, by the largest-remainder rule.
 
-    A budget too small for every place goes to some of them, chosen by ``mask_seed``.
+    A budget too small for every place goes to some of them, chosen by ``mask_seed``; where those cannot hold it all,
+    to the largest.
 
     Args:
         total: at least 1.
@@ -24,14 +25,13 @@ def share(
         mask_seed: decides which places a small budget reaches and who gets the odd scalar.
 
     Returns:
-        One count for each place, 0 for those left out, adding up to ``total``; None if no split exists.
+        One count for each place, 0 for those left out, adding up to ``total``; None if no split exists (decided
+        exactly for minima that are all equal, or 1 and 2, as those of every method here are).
     """
     order = Stream(mask_seed, "share").order(range(len(minima)))
-    chosen, needed = [], 0
-    for i in order:
-        if needed + minima[i] <= total:
-            chosen.append(i)
-            needed += minima[i]
+    chosen = _reached(total, minima, order)
+    if sum(caps[i] for i in chosen) < total:
+        chosen = _reached(total, minima, sorted(order, key=lambda i: -caps[i]))
     if not chosen or sum(caps[i] for i in chosen) < total:
         return None
     low = np.array([minima[i] for i in chosen], dtype=float)
@@ -52,6 +52,16 @@ def share(
     for i, n in zip(chosen, given, strict=True):
         counts[i] = int(n)
     return counts
+
+
+def _reached(total: int, minima: Sequence[int], order: Sequence[int]) -> list[int]:
+    """The places that ``total`` keeps alive, first come, first served."""
+    chosen, needed = [], 0
+    for i in order:
+        if needed + minima[i] <= total:
+            chosen.append(i)
+            needed += minima[i]
+    return chosen
 
 
 def _level(total: int, low: np.ndarray, high: np.ndarray, weight: np.ndarray) -> float:

@@ -29,10 +29,10 @@ class Support:
         count: how many entries are unmasked, at least 1.
         kind: ``full`` (all); ``run`` (one contiguous run along rows or columns: adjacent); ``scattered``
             (drawn at random: discrete); ``listed`` (given by the caller).
-        start, along: of a run. A run along columns is contiguous in column-major order.
+        start, along: of a run, which goes past the gap. One along columns is contiguous in column-major order.
         seed: address of a scattered draw (mask_seed, then the place's names).
         cover: every row (or column) holds at least one entry of a scattered draw.
-        skip: leading entries that are never drawn.
+        gap: flat entries ``[first, last)`` that are never drawn, because no input reaches them.
         listed: flat indices of a listed support.
     """
 
@@ -43,7 +43,7 @@ class Support:
     along: Lines = "rows"
     seed: tuple[int | str, ...] = ()
     cover: Lines | None = None
-    skip: int = 0
+    gap: tuple[int, int] = (0, 0)
     listed: tuple[int, ...] = ()
 
     @property
@@ -57,8 +57,16 @@ class Support:
         if self.kind == "full":
             return slice(0, self.size)
         if self.kind == "run" and (self.along == "rows" or len(self.shape) == 1 or 1 in self.shape):
-            return slice(self.start, self.start + self.count)
+            first, last = self.span
+            return slice(first, last) if last - first == self.count else None
         return None
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """Flat entries ``[first, last)`` between the ends of a run along rows, a gap inside it included."""
+        hole = self.gap[1] - self.gap[0]
+        first, last = self.start, self.start + self.count
+        return first + hole * (first >= self.gap[0]), last + hole * (last > self.gap[0])
 
     @cached_property
     def indices(self) -> Integers:
@@ -66,6 +74,8 @@ class Support:
         here = self.slice
         if here is not None:
             return np.arange(here.start, here.stop, dtype=np.int64)
+        if self.kind == "run" and self.along == "rows":
+            return self._past_gap(np.arange(self.start, self.start + self.count, dtype=np.int64))
         if self.kind == "run":
             rows, columns = self.shape
             at = np.arange(self.start, self.start + self.count, dtype=np.int64)
@@ -78,7 +88,7 @@ class Support:
         mask_seed, *address = self.seed
         stream = Stream(int(mask_seed), *map(str, address))
         if self.cover is None:
-            return stream.distinct(self.size - self.skip, self.count) + self.skip
+            return self._past_gap(stream.distinct(self.size - (self.gap[1] - self.gap[0]), self.count))
         rows, columns = self.shape
         if self.cover == "rows":
             one_each = np.arange(rows, dtype=np.int64) * columns + stream.below(columns, rows)
@@ -91,9 +101,15 @@ class Support:
         rest = rest + np.searchsorted(gaps, rest, side="right")
         return np.sort(np.concatenate([one_each, rest]))
 
+    def _past_gap(self, at: Integers) -> Integers:
+        """Flat indices of entries that were numbered without the gap."""
+        first, last = self.gap
+        return at + (last - first) * (at >= first)
+
     def spec(self) -> list[Any]:
         """The definition as plain data; equal specs mean equal indices."""
-        return [list(self.shape), self.count, self.kind, self.start, self.along, list(self.seed), self.cover, self.skip]
+        fixed = [list(self.shape), self.count, self.kind, self.start, self.along, list(self.seed), self.cover]
+        return [*fixed, list(self.gap)]
 
 
 def full(shape: tuple[int, ...]) -> Support:
@@ -124,33 +140,34 @@ def draw(
     mask_seed: int,
     *address: str,
     cover: Lines | None = None,
-    skip: int = 0,
+    gap: tuple[int, int] = (0, 0),
 ) -> Support:
     """Choose ``count`` entries of a tensor by a rule and a seed.
 
     Args:
         shape: of the tensor.
-        count: 1 ≤ count ≤ entries - skip; with ``cover`` at least the number of its lines.
+        count: 1 ≤ count ≤ entries outside the gap; with ``cover`` at least the number of its lines.
         distribution: ``adjacent`` is one run along rows or columns (which of the two is drawn, too);
             ``discrete`` scatters uniformly without replacement.
         mask_seed: the user's seed.
         address: names of the place, so that equal shapes do not share a mask.
         cover: every row (column) gets an entry. A run then starts where it meets all lines.
-        skip: leading entries that must not be chosen.
+        gap: flat entries ``[first, last)`` that must not be chosen.
     """
-    size = math.prod(shape)
-    if not 1 <= count <= size - skip:
-        raise ApetError(f"{count} entries of a tensor of shape {shape} ({skip} unusable); give 1 to {size - skip}")
+    size, hole = math.prod(shape), gap[1] - gap[0]
+    usable = size - hole
+    if not 1 <= count <= usable:
+        raise ApetError(f"{count} entries of a tensor of shape {shape} ({hole} unusable); give 1 to {usable}")
     if count == size:
         return full(shape)
     if distribution == "discrete":
-        return Support(shape, count, "scattered", seed=(mask_seed, *address), cover=cover, skip=skip)
+        return Support(shape, count, "scattered", seed=(mask_seed, *address), cover=cover, gap=gap)
     stream = Stream(mask_seed, *address)
     if len(shape) == 1:
-        return Support(shape, count, "run", stream.between(skip, size - count), skip=skip)
+        return Support(shape, count, "run", stream.between(0, usable - count), gap=gap)
     if cover is None:
-        along: Lines = "rows" if skip or stream.between(0, 1) == 0 else "columns"
-        return Support(shape, count, "run", stream.between(skip, size - count), along, skip=skip)
+        along: Lines = "rows" if hole or stream.between(0, 1) == 0 else "columns"
+        return Support(shape, count, "run", stream.between(0, usable - count), along, gap=gap)
     lines, width = shape if cover == "rows" else shape[::-1]
     low, high = max(0, (lines - 1) * width + 1 - count), min(width - 1, size - count)
     if low <= high:

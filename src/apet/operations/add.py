@@ -15,7 +15,7 @@ from apet.kernels.edit import Edit, Group
 from apet.kernels.gradient import Tap, of_lookup, of_product, of_scale
 from apet.modules.support import Support
 from apet.modules.theta import Insertion
-from apet.operations.carrier import Carrier, Hook, Merged, flat_tokens
+from apet.operations.carrier import Carrier, Hook, Merged, first_input, flat_tokens
 
 
 class ParameterCarrier(Edit):
@@ -33,6 +33,7 @@ class ParameterCarrier(Edit):
         self.insertion = insertion
         self.parameter = parameter
         self.group = group
+        self.padding: int | None = None  # of the embedding that holds it
 
     def hooks(self, model: nn.Module) -> Iterator[Hook]:
         """At every module that computes with the tensor."""
@@ -44,23 +45,24 @@ class ParameterCarrier(Edit):
                 yield Hook(module, "after", self.tap_weight if own == ["weight"] else self.tap_bias)
 
     def write_weight(self, module: nn.Module, args: Any, kwargs: Any) -> None:
-        """Write before the layer runs, also where only a part of the model is called."""
-        if not torch.compiler.is_compiling():
+        """Write before the layer runs where it is called by itself, as a recomputed block or `generate`'s encoder."""
+        if not torch.compiler.is_compiling() and not self.group.written:
             self.group.write(getattr(module, "weight"))
 
     def write_bias(self, module: nn.Module, args: Any, kwargs: Any) -> None:
         """As `write_weight`."""
-        if not torch.compiler.is_compiling():
+        if not torch.compiler.is_compiling() and not self.group.written:
             self.group.write(getattr(module, "bias"))
 
     def tap_weight(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
         """Tie the k values to the output's gradient."""
         if not torch.is_grad_enabled():
             return output
-        source = args[0] if args else next(iter(kwargs.values()))
+        source = first_input(args, kwargs)
         if isinstance(module, nn.Embedding):
             if "position_ids" in kwargs and hasattr(module, "offset"):  # OPT counts its positions from row 2
                 source = kwargs["position_ids"] + getattr(module, "offset")
+            self.padding = module.padding_idx
             return _tap(output, self.values, source, self._of_embedding)
         if isinstance(module, nn.Linear):
             return _tap(output, self.values, source, self._of_linear)
@@ -84,7 +86,7 @@ class ParameterCarrier(Edit):
 
     def _of_embedding(self, ids: Tensor, grad: Tensor) -> Tensor:
         ids = ids.expand(grad.shape[:-1]).reshape(-1)
-        return of_lookup(ids, flat_tokens(grad), self.support, self.indices)
+        return of_lookup(ids, flat_tokens(grad), self.support, self.indices, self.padding)
 
     def _of_mean_free(self, x: Tensor, grad: Tensor) -> Tensor:
         return self._entries(of_scale(flat_tokens(x), flat_tokens(grad), self.eps, centred=True))

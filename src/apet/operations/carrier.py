@@ -92,6 +92,11 @@ class Carrier(OwnPrecision, ABC):
         )
 
 
+def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+    """What a layer was called with, by place or by keyword."""
+    return args[0] if args else next(iter(kwargs.values()))
+
+
 def flat_tokens(x: Tensor) -> Tensor:
     """(…, d) as (tokens, d)."""
     return x.reshape(-1, x.shape[-1])

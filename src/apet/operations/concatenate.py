@@ -14,7 +14,7 @@ from apet.backbones.positions import Backbone
 from apet.errors import ApetError, NotMergeable
 from apet.modules.support import full
 from apet.operations.add import static_edit
-from apet.operations.carrier import Carrier, Hook, Merged
+from apet.operations.carrier import Carrier, Hook, Merged, first_input
 
 
 class PairCarrier(Carrier):
@@ -26,7 +26,7 @@ class PairCarrier(Carrier):
 
     def after(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
         """``f(h_in) + s · h_in W̃₃ W̃₄``, (…, d_out)."""
-        x = args[0]
+        x = first_input(args, kwargs)
         return output + (x @ self.dense("W3", x.dtype)) @ self.dense("W4", x.dtype) * self.insertion.scale
 
     def merged(self, model: nn.Module, backbone: Backbone) -> Merged:
@@ -60,6 +60,12 @@ class TokensCarrier(Carrier):
         enter = base.get_submodule(family.prompt_enter)
         self.parameters_of_enter = list(inspect.signature(enter.forward).parameters)
         self.entered_at: Tensor | None = None
+        table = next((x for x in backbone.layers if x.role == "embed.positions"), None)
+        self.places, self.padding = None, None
+        if table is not None:
+            weight = table.positions[0]
+            self.places = (weight.size - weight.n_unused) // table.d_out
+            self.padding = getattr(model.get_submodule(table.module), "padding_idx", None)
         yield Hook(enter, "before", self.enter)
         if family.prompt_leave is None:
             yield Hook(base.get_submodule("decoder"), "before", self.widen_cross_attention)
@@ -71,6 +77,10 @@ class TokensCarrier(Carrier):
     ) -> tuple[tuple[()], dict[str, Any]]:
         """Put the prompt into (batch, seq, d) embeddings, its mask, token types and position ids."""
         named = {**dict(zip(self.parameters_of_enter, args, strict=False)), **kwargs}
+        positions: Tensor | None = named.get("position_ids")
+        if positions is None and self.padding is not None and named.get("input_ids") is not None:
+            real = named["input_ids"] != self.padding  # RoBERTa counts its real tokens, which embeddings do not show
+            positions = real.cumsum(1) * real + self.padding
         tokens = named.get("inputs_embeds")
         if tokens is None:
             tokens = module.get_input_embeddings()(named["input_ids"])  # type: ignore[operator]
@@ -82,9 +92,13 @@ class TokensCarrier(Carrier):
         past = _cached(named.get("past_key_values"))
         at = _first_real(mask, batch, tokens.device)
         n = self.insertion.weights[0].shape[0]
+        if self.places is not None and past + n * (not past) + seq > self.places:
+            raise ApetError(
+                f"a prompt of {n} and a text of {seq} tokens exceed the backbone's {self.places} positions;"
+                " shorten the text or plan a shorter prompt"
+            )
         if mask is not None:
             named["attention_mask"] = _inserted(mask[..., None], mask.new_ones(batch, n, 1), at)[..., 0]
-        positions: Tensor | None = named.get("position_ids")
         if past:
             self.entered_at = None
             if positions is not None:

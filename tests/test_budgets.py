@@ -1,0 +1,246 @@
+"""N in, N out: any budget from 1 to the largest reachable, met exactly, or refused with the nearest that can be met."""
+
+from __future__ import annotations
+
+import itertools
+from functools import cache
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import apet
+from apet import ApetError, UnreachableBudget
+from apet.modules.sharing import share
+from tiny import BUILDERS, build
+
+METHODS = [m for m in apet.methods() if m != "fine-tuning"]
+FAMILIES = list(BUILDERS)
+
+
+@cache
+def backbone(family: str):
+    """Bare shapes by name, tiny families built."""
+    return apet.describe(build(family) if family in BUILDERS else family)
+
+
+@cache
+def largest(family: str, method: str) -> int:
+    with pytest.raises(UnreachableBudget) as refused:
+        apet.plan(backbone(family), method, 10**15)
+    (most,) = refused.value.nearest
+    return most
+
+
+def smallest(method: str) -> int:
+    """A low-rank pair with one entry would multiply it with nothing; everything else can be one scalar."""
+    return 2 if method == "lora" else 1
+
+
+def assert_well_formed(theta) -> None:
+    for i in theta.insertions:
+        for w in i.weights:
+            at = w.support.indices
+            assert len(at) == w.support.count
+            assert (np.diff(at) > 0).all()
+            assert at[0] >= 0
+            assert at[-1] < w.support.size
+        weights = {w.name: w.support for w in i.weights}
+        if i.form == "pair":
+            assert_every_line(weights["W3"], 1)
+            assert_every_line(weights["W4"], 0)
+        if i.form == "tokens":
+            assert_every_line(weights["W2"], 0)
+        if "W5" in weights:
+            assert_every_line(weights["W5"], 1)
+            assert_every_line(weights["W6"], 0)
+
+
+def assert_every_line(support, axis: int) -> None:
+    met = np.unravel_index(support.indices, support.shape)[axis]
+    assert len(np.unique(met)) == support.shape[axis], "an empty line is dead, or makes its partner so"
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_any_number_is_met_exactly(method, data):
+    family = data.draw(st.sampled_from(FAMILIES))
+    most = largest(family, method)
+    small = st.integers(smallest(method), min(most, 60))
+    n = data.draw(small | st.integers(smallest(method), most) | st.integers(most - 3, most))
+    how = data.draw(st.sampled_from(["adjacent", "discrete"]))
+    theta = apet.plan(backbone(family), method, n, distribution=how, mask_seed=data.draw(st.integers(0, 99)))
+    assert theta.n == n == sum(i.n for i in theta.insertions)
+    assert_well_formed(theta)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_any_number_is_met_exactly_on_published_shapes(method, data):
+    name = data.draw(st.sampled_from(["bert-small", "t5-v1.1-small", "gpt2"]))
+    n = data.draw(st.integers(smallest(method), largest(name, method)))
+    assert apet.plan(backbone(name), method, n, distribution="discrete").n == n
+
+
+subsets = st.sampled_from([s for k in (1, 2, 3) for s in itertools.combinations(["add", "concatenate", "plugin"], k)])
+
+
+@settings(max_examples=80, deadline=None)
+@given(data=st.data())
+def test_apet_meets_its_budget_with_any_operations_roles_and_sharing(data):
+    family = data.draw(st.sampled_from(FAMILIES))
+    layers = backbone(family).layers
+    roles = sorted({x.role for x in layers if x.kind == "linear" and not x.role.endswith((".k", ".qkv"))})
+    chosen = {
+        "operations": list(data.draw(subsets)),
+        "roles": data.draw(st.none() | st.lists(st.sampled_from(roles), min_size=1, max_size=3, unique=True)),
+        "prompt": data.draw(st.booleans()),
+        "sharing": data.draw(st.sampled_from(["equal", "proportional"])),
+        "distribution": data.draw(st.sampled_from(["adjacent", "discrete"])),
+    }
+    n = data.draw(st.integers(2, 4000))
+    try:
+        theta = apet.plan(backbone(family), "apet", n, **chosen)
+    except UnreachableBudget as refused:
+        (most,) = refused.nearest
+        assert most < n
+        theta = apet.plan(backbone(family), "apet", most, **chosen)
+        n = most
+    assert theta.n == n
+    assert_well_formed(theta)
+    allowed = {*chosen["operations"], *(["concatenate"] if chosen["prompt"] else [])}
+    assert {i.operation for i in theta.insertions} <= allowed
+    if chosen["roles"] and not chosen["prompt"]:
+        site = {p.name: p.role for p in backbone(family).positions} | {x.name: x.role for x in layers}
+        hit = {site[i.at] for i in theta.insertions}  # a role, or one that begins with it (lm_head.transform)
+        assert all(any(f"{role}.".startswith(f"{r}.") for r in chosen["roles"]) for role in hit)
+
+
+@pytest.mark.parametrize("how", ["adjacent", "discrete"])
+def test_equal_shares_differ_by_one_at_most_and_proportional_ones_follow_sizes(how):
+    chosen = {"operations": ["add"], "roles": ["ff.in", "ff.out"], "distribution": how}
+    equal = apet.plan(backbone("bert"), "apet", 61, sharing="equal", **chosen)
+    counts = [i.n for i in equal.insertions]
+    assert len(counts) == 8  # weight and bias, two roles, two blocks
+    assert max(counts) - min(counts) <= 1
+    shares = apet.plan(backbone("bert"), "apet", 600, sharing="proportional", **chosen)
+    sizes = {p.name: p.size for p in backbone("bert").positions}
+    total = sum(sizes[i.at] for i in shares.insertions)
+    for i in shares.insertions:
+        assert abs(i.n - 600 * sizes[i.at] / total) <= 1
+
+
+SIZED = [
+    ("lora", {"rank": 3}, 6),
+    ("adapter", {"bottleneck": 5}, 10),
+    ("prompt", {"prompt_length": 7}, 7),
+    ("lora", {}, 2),
+]
+
+
+@pytest.mark.parametrize(("method", "chosen", "least"), SIZED)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_unreachable_budgets_name_the_nearest_that_can_be_met(method, chosen, least, family):
+    """Below the first and beyond the last reachable count; the named ones are met, nothing nearer is."""
+    for n in range(1, least):
+        with pytest.raises(UnreachableBudget, match=f"budget={n} .*at least.*nearest reachable: {least}$"):
+            apet.plan(backbone(family), method, n, **chosen)
+    assert apet.plan(backbone(family), method, least, **chosen).n == least
+    with pytest.raises(UnreachableBudget, match="at most") as refused:
+        apet.plan(backbone(family), method, 10**9, **chosen)
+    (most,) = refused.value.nearest
+    assert apet.plan(backbone(family), method, most, **chosen).n == most
+    with pytest.raises(UnreachableBudget):
+        apet.plan(backbone(family), method, most + 1, **chosen)
+
+
+def test_full_fine_tuning_is_full():
+    everything = sum(p.size for p in backbone("bert").positions if p.parameter != "output")
+    assert apet.plan(backbone("bert"), "fine-tuning", everything).n == everything
+    for part in (1, 16, everything - 1, everything + 1):
+        with pytest.raises(UnreachableBudget, match=f"nearest reachable: {everything}$"):
+            apet.plan(backbone("bert"), "fine-tuning", part)
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    places=st.lists(st.tuples(st.integers(1, 2), st.integers(0, 5), st.floats(0.1, 50)), min_size=1, max_size=6),
+    minimum=st.none() | st.integers(1, 4),
+    total=st.integers(1, 40),
+    seed=st.integers(0, 50),
+)
+def test_a_share_exists_exactly_when_some_places_can_hold_it(places, minimum, total, seed):
+    minima = [minimum or m for m, _, _ in places]
+    caps = [m + extra for m, (_, extra, _) in zip(minima, places, strict=True)]
+    some = [c for k in range(1, len(caps) + 1) for c in itertools.combinations(range(len(caps)), k)]
+    possible = any(sum(minima[i] for i in c) <= total <= sum(caps[i] for i in c) for c in some)
+    counts = share(total, minima, caps, [w for _, _, w in places], seed)
+    assert (counts is not None) == possible
+    if counts is not None:
+        assert sum(counts) == total
+        assert all(n == 0 or low <= n <= high for n, low, high in zip(counts, minima, caps, strict=True))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_method_by_its_own_size_is_the_budget_of_another(method):
+    """`=lora` is what apet.plan(model, "lora") counts; so is `=apet`, whose own default is LoRA's count."""
+    own = apet.plan(backbone("bert-base"), method).n
+    assert apet.plan(backbone("bert-base"), "apet", f"={method}").n == own
+    assert apet.plan(backbone("bert-base"), "apet", f"={method}-discrete").n == own
+
+
+@pytest.mark.parametrize(
+    ("budget", "n"), [(4096, 4096), ("4096", 4096), ("4_096", 4096), (" 4,096 ", 4096), ("=lora", 294912), ("1", 1)]
+)
+def test_budgets_as_people_write_them(budget, n):
+    assert apet.plan(backbone("bert-base"), "apet", budget).n == n
+
+
+def test_a_share_of_the_backbone_is_rounded_to_the_nearest_count():
+    whole = backbone("bert-base").n_parameters
+    assert apet.plan(backbone("bert-base"), "apet", "0.3%").n == round(0.003 * whole)
+    assert apet.plan(backbone("bert-base"), "apet", " 0.0001 % ").n == round(1e-6 * whole)
+
+
+NO_BUDGETS = [
+    "abc",
+    "",
+    "  ",
+    0,
+    -1,
+    "0",
+    "-4",
+    "-5%",
+    "0%",
+    "%",
+    "x%",
+    True,
+    1.5,
+    "1.5",
+    "1e400%",
+    "nan%",
+    "inf%",
+    [],
+    "1e3",
+]
+
+
+@pytest.mark.parametrize("budget", NO_BUDGETS, ids=repr)
+def test_what_is_no_budget_gets_one_clear_line(budget):
+    with pytest.raises(ApetError, match=r"budget=.*give a positive count \(4096\), a share .* or another method") as e:
+        apet.plan(backbone("bert-base"), "apet", budget)
+    assert "\n" not in str(e.value)
+
+
+@pytest.mark.parametrize("budget", ["=nosuch", "=", "=lorra", "=lora-dicrete"])
+def test_the_count_of_an_unknown_method_lists_the_nearest(budget):
+    with pytest.raises(apet.UnknownName, match=r"unknown method .*(nearest|known): .*lora"):
+        apet.plan(backbone("bert-base"), "apet", budget)
+
+
+def test_more_than_the_backbone_holds_is_refused():
+    with pytest.raises(UnreachableBudget, match="at most"):
+        apet.plan(backbone("bert-base"), "bitfit", "90%")

@@ -1,0 +1,290 @@
+"""Saved θ: small, whole or absent, and refused with one clear line by any backbone that is not its own."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+import apet
+from apet import ApetError
+from apet.modules.support import draw, full, listed
+from apet.modules.theta import PLAN_VERSION, Init, Insertion, Theta, TrainableWeight
+from tiny import BUILDERS, batch, build, outputs, shake
+
+FILE = "theta.safetensors"
+
+
+def saved(folder, method="apet", budget=300, family="bert", head="frozen", **chosen):
+    """A trained θ in a folder, and what the model with it computes."""
+    model = build(family)
+    handle = apet.attach(model, apet.plan(model, method, budget, **chosen), head=head)
+    shake(handle)
+    handle.save(folder)
+    return outputs(model, batch(model))
+
+
+def refused(model, folder, match: str) -> None:
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ApetError, match=match) as e:
+        apet.load(model, folder)
+    assert "\n" not in str(e.value)
+    assert not apet.attached(model)
+    assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+# Size -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("how", ["adjacent", "discrete"])
+@pytest.mark.parametrize("budget", [1, 2, 64, 2000])
+def test_supports_that_follow_from_seeds_cost_nothing(budget, how, tmp_path):
+    """peft wrote 2.4 MB for 64 values; here 4 bytes a value and a header."""
+    saved(tmp_path, budget=budget, distribution=how, sharing="proportional", roles=["encoder.*.ff.*", "attn"])
+    assert [f.name for f in tmp_path.iterdir()] == [FILE]
+    assert (tmp_path / FILE).stat().st_size <= 4 * budget + 4096
+
+
+def test_the_header_says_how_it_was_planned_and_no_pickle_is_needed(tmp_path):
+    saved(tmp_path, budget=64, mask_seed=5, init_seed=6, distribution="discrete")
+    with safe_open(tmp_path / FILE, "pt") as f:
+        header = json.loads(f.metadata()["apet"])
+        assert list(f.keys()) == ["values"]
+    assert header["recipe"] == {
+        "method": "apet",
+        "settings": {"distribution": "discrete"},
+        "budget": 64,
+        "mask_seed": 5,
+        "init_seed": 6,
+    }
+    assert header["n"] == 64
+    assert header["plan_version"] == PLAN_VERSION
+
+
+# Round trips ----------------------------------------------------------------------------------------------------
+
+
+def by_hand() -> Theta:
+    """Every form of insertion and every kind of support."""
+    entries = (
+        Insertion("parameter", "encoder.0.ff.in.weight", (TrainableWeight("W1", listed((24, 16), [3, 0, 77, 383])),)),
+        Insertion("parameter", "encoder.1.ff.in.weight", (TrainableWeight("W1", full((24, 16))),)),
+        Insertion("output", "encoder.1.ff.norm.output", (TrainableWeight("W1", draw((16,), 5, "adjacent", 1, "a")),)),
+        Insertion(
+            "pair",
+            "encoder.0.attn.q",
+            (
+                TrainableWeight("W3", listed((16, 2), [0, 1, 9]), Init("uniform", fan_in=True)),
+                TrainableWeight("W4", draw((2, 16), 7, "discrete", 2, "b", cover="rows")),
+            ),
+            scale=2.0,
+        ),
+        Insertion(
+            "bottleneck",
+            "encoder.1.attn.o",
+            (
+                TrainableWeight("W5", full((16, 1)), Init("uniform", bound=0.5)),
+                TrainableWeight("W6", listed((1, 16), [15])),
+                TrainableWeight("b6", draw((16,), 3, "discrete", 4, "c")),
+            ),
+        ),
+        Insertion(
+            "tokens", "encoder.embed.tokens", (TrainableWeight("W2", listed((2, 16), [1, 31]), Init("vocabulary")),)
+        ),
+    )
+    return Theta(entries, "BertForSequenceClassification", 1, init_seed=3, name="mine")
+
+
+def test_a_theta_built_by_hand_comes_back_with_its_listed_entries(tmp_path):
+    model = build("bert")
+    handle = apet.attach(model, by_hand())
+    shake(handle)
+    trained = outputs(model, batch(model))
+    handle.save(tmp_path)
+    fresh = build("bert")
+    again = apet.load(fresh, tmp_path)
+    assert torch.equal(outputs(fresh, batch(fresh)), trained)
+    assert again.theta.digest == by_hand().digest
+    assert again.theta.method == "mine"
+    assert [i.spec() for i in again.theta.insertions] == [i.spec() for i in by_hand().insertions]
+    listed_there = again.theta.insertions[0].weights[0].support
+    assert listed_there.indices.tolist() == [0, 3, 77, 383]
+
+
+def test_a_trained_head_comes_back_and_leaves_without_a_trace(tmp_path):
+    before = outputs(build("bert"), batch(build("bert")))
+    trained = saved(tmp_path, "lora", 100, head="trained")
+    fresh = build("bert")
+    handle = apet.load(fresh, tmp_path)
+    assert torch.equal(outputs(fresh, batch(fresh)), trained)
+    assert sorted(name for name, _ in handle.head_values()) == ["classifier.bias", "classifier.weight"]
+    handle.detach()
+    assert torch.equal(outputs(fresh, batch(fresh)), before)
+
+
+def test_saving_without_a_head_removes_the_head_of_an_earlier_save(tmp_path):
+    saved(tmp_path, head="trained")
+    assert (tmp_path / "head.safetensors").is_file()
+    trained = saved(tmp_path, head="frozen")
+    fresh = build("bert")
+    apet.load(fresh, tmp_path)
+    assert torch.equal(outputs(fresh, batch(fresh)), trained)
+
+
+def test_a_theta_trained_on_fp32_serves_the_same_backbone_in_bf16_and_back(tmp_path):
+    saved(tmp_path)
+    handle = apet.load(build("bert", torch.bfloat16), tmp_path)
+    assert all(v.dtype == torch.float32 for v in handle.parameters())
+
+
+def test_the_file_itself_may_be_named(tmp_path):
+    trained = saved(tmp_path)
+    fresh = build("bert")
+    apet.load(fresh, tmp_path / FILE)
+    assert torch.equal(outputs(fresh, batch(fresh)), trained)
+
+
+# Refusals -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("method", ["apet", "own"])
+def test_other_weights_are_refused(method, tmp_path):
+    if method == "own":
+        apet.attach(model := build("bert"), by_hand()).save(tmp_path)
+        del model
+    else:
+        saved(tmp_path)
+    refused(
+        build("bert", seed=1), tmp_path, r"was trained on a BertForSequenceClassification with weights \w{16}; these"
+    )
+
+
+@pytest.mark.parametrize("family", [f for f in BUILDERS if f != "bert"])
+@pytest.mark.parametrize("method", ["lora", "bitfit", "apet"])
+def test_another_architecture_is_refused(family, method, tmp_path):
+    saved(tmp_path, method, 100)
+    refused(build(family), tmp_path, "planned for BertForSequenceClassification|was trained on a BertForSequence")
+
+
+def test_another_number_of_labels_is_refused_where_the_head_was_trained(tmp_path):
+    from transformers import BertForSequenceClassification
+
+    saved(tmp_path, head="trained")
+    model = build("bert")
+    config = type(model.config).from_dict({**model.config.to_dict(), "num_labels": 3})
+    three = BertForSequenceClassification(config)
+    own = {k: v for k, v in model.state_dict().items() if not k.startswith("classifier")}
+    three.load_state_dict(own, strict=False)
+    refused(three, tmp_path, "'classifier.(weight|bias)' has .* this model's .* same number of labels")
+
+
+def rewrite(folder, tensors=None, **changes) -> None:
+    """The file with another header or other tensors."""
+    path = folder / FILE
+    with safe_open(path, "pt") as f:
+        header = json.loads(f.metadata()["apet"])
+    for key, value in changes.items():
+        if value is None:
+            del header[key]
+        else:
+            header[key] = value
+    save_file(tensors if tensors is not None else load_file(path), path, {"apet": json.dumps(header)})
+
+
+def test_a_file_of_a_newer_version_says_so(tmp_path):
+    saved(tmp_path)
+    rewrite(tmp_path, plan_version=PLAN_VERSION + 1)
+    refused(build("bert"), tmp_path, "written by a newer apet; upgrade")
+
+
+DAMAGES = {
+    "no recipe": {"recipe": None},
+    "no version": {"plan_version": None},
+    "version is text": {"plan_version": "new"},
+    "no backbone": {"backbone": None},
+    "recipe is a list": {"recipe": [1, 2]},
+    "recipe without budget": {"recipe": {"method": "apet", "settings": {}}},
+    "settings are a number": {
+        "recipe": {"method": "apet", "settings": 3, "budget": 300, "mask_seed": 0, "init_seed": 0}
+    },
+    "unknown method": {"recipe": {"method": "apex", "settings": {}, "budget": 9, "mask_seed": 0, "init_seed": 0}},
+    "other seed": {"recipe": {"method": "apet", "settings": {}, "budget": 300, "mask_seed": 1, "init_seed": 0}},
+    "own is nonsense": {"own": {"name": "x", "init_seed": 0, "insertions": [[1, 2]]}},
+    "no digest": {"theta": None},
+    "other count": {"tensors": {"values": torch.zeros(299)}},
+    "no values": {"tensors": {"other": torch.zeros(300)}},
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_header_or_body_is_refused(damage, tmp_path):
+    saved(tmp_path)
+    rewrite(tmp_path, **DAMAGES[damage])
+    refused(build("bert"), tmp_path, "θ")
+
+
+@pytest.mark.parametrize("keep", [0, 1, 8, 9, 200, -1])
+def test_a_truncated_file_is_refused(keep, tmp_path):
+    saved(tmp_path)
+    path = tmp_path / FILE
+    path.write_bytes(path.read_bytes()[:keep])
+    refused(build("bert"), tmp_path, "is no θ of apet, or is damaged")
+
+
+def test_garbage_and_foreign_safetensors_are_refused(tmp_path):
+    (tmp_path / FILE).write_bytes(os.urandom(4000))
+    refused(build("bert"), tmp_path, "is no θ of apet, or is damaged")
+    save_file({"lora_A": torch.zeros(3)}, tmp_path / FILE)
+    refused(build("bert"), tmp_path, "is no θ of apet, or is damaged")
+
+
+def test_a_damaged_head_is_refused(tmp_path):
+    saved(tmp_path, head="trained")
+    (tmp_path / "head.safetensors").write_bytes(b"no")
+    refused(build("bert"), tmp_path, "damaged")
+    save_file({"score.weight": torch.zeros(32)}, tmp_path / "head.safetensors")
+    refused(build("bert"), tmp_path, "does not fit BertForSequenceClassification")
+
+
+def test_nothing_there_is_said(tmp_path):
+    refused(build("bert"), tmp_path, "no saved θ at")
+    refused(build("bert"), tmp_path / "nowhere", "no saved θ at")
+    (tmp_path / "a file").write_text("text")
+    refused(build("bert"), tmp_path / "a file" / "below", "no saved θ at")
+
+
+@pytest.mark.parametrize("place", ["taken", "taken/below", "\0"])
+def test_a_folder_that_cannot_be_written_is_refused_and_nothing_is_left(place, tmp_path):
+    (tmp_path / "taken").write_text("mine")
+    model = build("bert")
+    handle = apet.attach(model, apet.plan(model, "lora", 50), head="trained")
+    with pytest.raises(ApetError, match=r"cannot write θ to .*; give a folder that can be written"):
+        handle.save(tmp_path / place)
+    assert (tmp_path / "taken").read_text() == "mine"
+    assert [f.name for f in tmp_path.rglob("*")] == ["taken"]
+
+
+@pytest.mark.parametrize("fails", ["theta.safetensors", "head.safetensors"])
+def test_a_write_that_fails_midway_leaves_the_earlier_files_as_they_were(fails, tmp_path, monkeypatch):
+    trained = saved(tmp_path, head="trained")
+    before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}
+    model = build("bert")
+    handle = apet.attach(model, apet.plan(model, "bitfit"), head="trained")
+
+    def full_disk(tensors, path, header=None):
+        path.write_bytes(b"half")
+        if path.name.startswith(fails):
+            raise OSError(28, "No space left on device")
+        save_file(tensors, path, header)
+
+    monkeypatch.setattr("apet.checkpoint.save_file", full_disk)
+    with pytest.raises(ApetError, match=r"cannot write θ .*No space left"):
+        handle.save(tmp_path)
+    assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
+    fresh = build("bert")
+    apet.load(fresh, tmp_path)
+    assert torch.equal(outputs(fresh, batch(fresh)), trained)

@@ -1,0 +1,54 @@
+"""The counts behind the paper's table 2, planned from bare shapes: exact, and without a weight in memory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import apet
+
+ROWS = list(csv.DictReader((Path(__file__).parent / "data" / "parameter_counts.csv").open(encoding="utf-8")))
+
+
+@cache
+def described(name: str):
+    return apet.describe(name)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda r: f"{r['backbone']}-{r['method']}")
+def test_counts_and_ratios_are_the_papers(row):
+    """The one setting: bert-small's printed prompt ratio is that of 50 tokens."""
+    short = row["backbone"] == "bert-small" and row["method"] == "prompt"
+    theta = apet.plan(described(row["backbone"]), row["method"], **({"prompt_length": 50} if short else {}))
+    assert theta.n == int(row["trainable_parameters"])
+    assert theta.backbone_parameters == int(row["backbone_parameters"])
+    printed = row["paper_ratio_percent"]
+    assert f"{theta.ratio_percent:.{len(printed.partition('.')[2])}f}" == printed
+
+
+def test_there_are_24_rows():
+    assert len(ROWS) == 24
+
+
+PLAN_XXL = """
+import json, resource, time
+start = time.perf_counter()
+import apet
+n = apet.plan("t5-v1.1-xxl", "lora").n
+print(json.dumps([n, time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20]))
+"""
+
+
+def test_eleven_billion_parameters_are_planned_in_seconds_and_under_a_gigabyte():
+    done = subprocess.run([sys.executable, "-c", PLAN_XXL], capture_output=True, text=True, check=True, env=os.environ)
+    n, seconds, gib = json.loads(done.stdout.splitlines()[-1])
+    assert n == 6291456
+    assert gib * 2**30 < 1e9, f"{gib:.2f} GiB"
+    assert seconds < 10, f"{seconds:.1f} s"
