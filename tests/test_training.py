@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from apet import ApetError
 from apet.api import methods
@@ -214,9 +217,31 @@ def test_gradient_checkpointing_gives_the_same_curve(backbones, data):
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
 
 
-def test_bf16_backbones_keep_fp32_values(backbones, data, tmp_path):
-    from safetensors.torch import load_file
+def test_two_processes_give_the_curve_of_one(backbones, data, tmp_path):
+    """Each takes half of every batch; only the first writes."""
+    words = ["tune", "--backbone", backbones["t5"], "--data", data, "--text", "text", "--label", "stars", "--json"]
+    words += ["--method", "apet", "--budget", "99", "--steps", "4", "device=cpu", "dtype=float32", "batch_size=8"]
+    launch = [
+        sys.executable,
+        "-m",
+        "accelerate.commands.launch",
+        "--cpu",
+        "--num_processes",
+        "2",
+        "--num_machines",
+        "1",
+    ]
+    launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--module", "apet"]
+    subprocess.run([*launch, *words, "--output", str(tmp_path / "two")], check=True, capture_output=True)
+    one = tune(settings(backbones["t5"], data, method="apet", budget=99), tmp_path / "one")
+    with (tmp_path / "two/curve.csv").open() as f:
+        losses = [float(r["loss"]) for r in csv.DictReader(f) if r["loss"]]
+    assert losses == pytest.approx([p.loss for p in one.points[1:]], rel=0.01)  # halves weigh alike, not their tokens
+    values = [load_file(tmp_path / d / "theta.safetensors")["values"] for d in ("two", "one")]
+    torch.testing.assert_close(values[0], values[1], rtol=2e-2, atol=2e-5)
 
+
+def test_bf16_backbones_keep_fp32_values(backbones, data, tmp_path):
     r = tune(settings(backbones["t5"], data, method="apet", budget=99, dtype="bfloat16"), tmp_path / "run").result
     assert r["backbone"]["dtype"] == "bfloat16"
     assert load_file(tmp_path / "run/theta.safetensors")["values"].dtype == torch.float32

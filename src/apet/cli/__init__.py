@@ -22,11 +22,10 @@ def main() -> None:
         sys.stderr.close()
         sys.exit(0)
     except Exception as e:
-        import click
-
-        if not isinstance(e, click.ClickException):
+        message = getattr(e, "format_message", None)  # typer's own errors; their class is not public
+        if message is None:
             raise
-        _fail(e.format_message())
+        _fail(message())
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -135,8 +135,7 @@ def backbones(json: Json = False) -> None:
     from apet.backbones.loading import PACKAGED, SHAPES, package_folder
 
     rows = [
-        {"name": n, "weights": package_folder(module) is not None, "about": about}
-        for n, (module, _, about) in PACKAGED.items()
+        {"name": n, "weights": package_folder(p.module) is not None, "about": p.about} for n, p in PACKAGED.items()
     ] + [{"name": n, "weights": False, "about": s.about} for n, s in SHAPES.items()]
     kinds = {f.name: {"kind": f.kind, "model_types": list(f.model_types)} for f in families().values()}
     if json:

@@ -60,7 +60,7 @@ def room_for_text(backbone: Backbone, wanted: int, taken: int) -> int:
     if layer is None:
         return wanted
     weight = layer.position("weight")
-    unused = weight.unused // layer.d_out if weight else 0
+    unused = weight.unused[1] // layer.d_out if weight else 0
     room = layer.d_in - unused - taken
     if room < 8:
         raise ApetError(

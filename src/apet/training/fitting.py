@@ -114,7 +114,7 @@ def fit(
             optimizer.zero_grad(set_to_none=True)
             losses.append(loss.detach())
             if step % schedule.interval == 0 or step == schedule.steps:
-                mean = float(torch.stack(losses).mean())
+                mean = float(accelerator.reduce(torch.stack(losses).mean(), "mean"))
                 if not math.isfinite(mean):
                     raise Diverged(
                         f"the loss was {mean} by step {step} at learning rate {schedule.rate:g}; give a smaller one"

@@ -15,7 +15,7 @@ from torch import nn
 
 from apet.attach import Handle, HeadUse, attach
 from apet.backbones.head import reset_head
-from apet.backbones.loading import Use, bare, load_config
+from apet.backbones.loading import Use, bare, load_config, require_weights
 from apet.backbones.positions import Backbone, describe
 from apet.budget import plan
 from apet.methods import make
@@ -73,6 +73,7 @@ def prepare(s: RunSettings) -> Plan:
         ApetError: settings that do not fit the backbone, the task or the method.
     """
     task = task_of(s)
+    require_weights(s.backbone)
     config = load_config(s.backbone)
     use = use_for(s, config)
     check_objective(use, task)

@@ -8,10 +8,8 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from torch import nn
-from transformers import AutoTokenizer
 
-from apet.backbones.loading import Use, load_model, resolve
-from apet.errors import ApetError
+from apet.backbones.loading import Use, load_model, load_tokenizer
 from apet.tasks.encoding import encode_all
 from apet.tasks.examples import Example
 from apet.tasks.objectives import Objective
@@ -40,6 +38,7 @@ class Workshop:
         """Devices and processes."""
         if device not in self._accelerators:
             self._accelerators[device] = Accelerator(cpu=device == "cpu")
+            self.watch.quiet = self.watch.quiet or not self._accelerators[device].is_main_process
         return self._accelerators[device]
 
     def model(self, backbone: str, use: Use, labels: int, dtype: torch.dtype, device: torch.device) -> nn.Module:
@@ -51,20 +50,9 @@ class Workshop:
         return self._models[key]
 
     def tokenizer(self, backbone: str) -> Any:
-        """The backbone's tokenizer.
-
-        Raises:
-            ApetError: none lies beside it.
-        """
+        """The backbone's tokenizer."""
         if backbone not in self._tokenizers:
-            try:
-                self._tokenizers[backbone] = AutoTokenizer.from_pretrained(resolve(backbone))
-            except (OSError, ValueError, KeyError) as e:
-                why = (str(e).strip().splitlines() or [type(e).__name__])[0]
-                raise ApetError(
-                    f"backbone {backbone!r} has no tokenizer that loads ({why}); save one beside the model:"
-                    " tokenizer.save_pretrained(folder)"
-                ) from e
+            self._tokenizers[backbone] = load_tokenizer(backbone)
         return self._tokenizers[backbone]
 
     def data(self, task: Task, s: RunSettings) -> Data:
