@@ -1,0 +1,408 @@
+"""Inside what people train with: plain loops, Trainer, gradient checkpointing, other precisions, copies, DDP."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from transformers import Trainer, TrainingArguments
+
+import apet
+from tiny import BUILDERS, batch, build, outputs, same_bits, shake, snapshot
+
+METHODS = list(apet.methods())
+every_method = pytest.mark.parametrize("method", METHODS)
+
+
+def attached(family: str, method: str, *, dtype: torch.dtype = torch.float32, **chosen):
+    model = build(family, dtype)
+    budget = None if method == "fine-tuning" else 173
+    handle = apet.attach(model, apet.plan(model, method, budget, **chosen))
+    shake(handle)
+    return model, handle
+
+
+def gradients(model, handle, inputs):
+    model.zero_grad()
+    model(**inputs).loss.backward()
+    return {name: v.grad.clone() for name, v in handle.values()}
+
+
+def assert_close(a: dict, b: dict, rtol: float = 1e-4, atol: float = 1e-6) -> None:
+    assert a.keys() == b.keys()
+    for name in a:
+        torch.testing.assert_close(a[name], b[name], rtol=rtol, atol=atol, msg=lambda m, n=name: f"{n}: {m}")
+
+
+# Plain loops ----------------------------------------------------------------------------------------------------
+
+
+@every_method
+@pytest.mark.parametrize("family", ["t5-gated", "bert", "gpt2", "llama"])
+def test_a_plain_loop_learns_and_changes_nothing_else(method, family):
+    model, handle = attached(family, method)
+    frozen = snapshot(build(family))
+    inputs = batch(model)
+    optimizer = torch.optim.AdamW(handle.parameters(), lr=2e-2 if method != "prompt" else 0.3, weight_decay=0.0)
+    losses = []
+    for _ in range(15):
+        loss = model(**inputs).loss
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert min(losses[1:]) < losses[0]
+    handle.detach()
+    assert same_bits(snapshot(model), frozen)
+
+
+def test_several_thetas_train_at_once_and_each_may_rest():
+    model, first = attached("bert", "apet", distribution="discrete")
+    second = apet.attach(model, apet.plan(model, "lora", 90))
+    third = apet.attach(model, apet.plan(model, "apet", 200, mask_seed=1, distribution="discrete"))
+    everything = [*first.parameters(), *second.parameters(), *third.parameters()]
+    assert (
+        sum(v.numel() for v in everything)
+        == 173 + 90 + 200
+        == sum(p.numel() for p in model.parameters() if p.requires_grad)
+    )
+    optimizer = torch.optim.AdamW(everything, lr=1e-2)
+    for v in second.parameters():
+        v.requires_grad_(False)
+    kept = [v.clone() for v in second.parameters()]
+    for _ in range(3):
+        optimizer.zero_grad()
+        model(**batch(model)).loss.backward()
+        optimizer.step()
+    assert all(torch.equal(a, b) for a, b in zip(kept, second.parameters(), strict=True))
+    for handle in (first, third):
+        assert sum((v.grad != 0).sum() for v in handle.parameters()) > 100  # the rest: words not in this text
+
+
+def test_values_changed_between_forward_and_backward_do_not_disturb_the_gradient():
+    """Writes go past autograd's version counter; the frozen pass may run many times before one backward."""
+    model, handle = attached("bert", "apet", distribution="discrete")
+    inputs = batch(model)
+    expected = gradients(model, handle, inputs)
+    model.zero_grad()
+    loss = model(**inputs).loss
+    outputs(model, inputs)
+    loss.backward()
+    assert_close({n: v.grad for n, v in handle.values()}, expected)
+
+
+def test_gradients_accumulate_over_batches():
+    model, handle = attached("gpt2", "apet", distribution="discrete")
+    one, two = (gradients(model, handle, batch(model, seed=s)) for s in (1, 2))
+    model.zero_grad()
+    for s in (1, 2):
+        model(**batch(model, seed=s)).loss.backward()
+    assert_close({n: v.grad for n, v in handle.values()}, {n: one[n] + two[n] for n in one})
+
+
+@every_method
+def test_modes_are_the_models_own(method):
+    """Dropout acts in train() and rests in eval(), with θ as without."""
+    model, _ = attached("bert", method)
+    inputs = batch(model)
+    assert torch.equal(outputs(model, inputs), outputs(model, inputs))
+    model.train()
+    assert model.apet.training
+    assert not torch.equal(outputs(model, inputs), outputs(model, inputs))
+    model.eval()
+    assert not model.apet.training
+    assert torch.equal(outputs(model, inputs), outputs(model, inputs))
+
+
+@pytest.mark.parametrize("family", ["bert", "t5-gated", "gpt2"])
+def test_a_part_of_the_model_called_alone_uses_current_values(family):
+    model, handle = attached(family, "apet", operations=["add"])
+    base = model.get_encoder() if model.config.is_encoder_decoder else model.base_model
+    ids = batch(model)["input_ids"]
+    with torch.no_grad():
+        before = base(input_ids=ids).last_hidden_state
+        shake(handle, 0.5)
+        after = base(input_ids=ids).last_hidden_state
+    assert not torch.equal(before, after)
+
+
+class CalledByKeyword(nn.Linear):
+    def __call__(self, x):
+        return super().__call__(input=x)
+
+
+@pytest.mark.parametrize("method", ["lora", "apet", "adapter", "bitfit"])
+def test_layers_called_by_keyword_train_as_well(method):
+    model, handle = attached("bert", method, roles=["attn", "ff"] if method == "bitfit" else ["attn.q"])
+    expected = gradients(model, handle, batch(model))
+    for block in model.bert.encoder.layer:
+        block.attention.self.query.__class__ = CalledByKeyword
+    assert_close(gradients(model, handle, batch(model)), expected)
+
+
+# Precision ------------------------------------------------------------------------------------------------------
+
+
+@every_method
+@pytest.mark.parametrize("family", ["t5-gated", "bert", "llama"])
+def test_a_bf16_backbone_trains_fp32_values_as_fp32_does_to_its_precision(method, family):
+    model, handle = attached(family, method, dtype=torch.bfloat16)
+    exact, reference = attached(family, method)
+    with torch.no_grad():
+        for (_, a), (_, b) in zip(handle.values(), reference.values(), strict=True):
+            b.copy_(a)
+    low, high = (gradients(m, h, batch(m)) for m, h in ((model, handle), (exact, reference)))
+    assert all(g.dtype == torch.float32 for g in low.values())
+    a, b = (torch.cat(list(gs.values())) for gs in (low, high))
+    assert torch.nn.functional.cosine_similarity(a, b, dim=0) > 0.98
+
+
+@every_method
+def test_moving_the_model_to_bf16_moves_the_backbone_only(method):
+    model, handle = attached("bert", method)
+    values = {n: v.detach().clone() for n, v in handle.values()}
+    model.to(torch.bfloat16)
+    assert {p.dtype for p in model.parameters() if not p.requires_grad} <= {torch.bfloat16}
+    for name, v in handle.values():
+        assert v.dtype == torch.float32
+        assert torch.equal(v, values[name])
+    gradients(model, handle, batch(model))
+    handle.detach()
+    assert same_bits(snapshot(model), snapshot(build("bert", torch.bfloat16)))
+
+
+@every_method
+@pytest.mark.parametrize("family", ["bert", "gpt2", "t5-relu-tied"])
+def test_autocast_trains_fp32_values(method, family):
+    model, handle = attached(family, method)
+    exact = gradients(model, handle, batch(model))
+    model.zero_grad()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        loss = model(**batch(model)).loss
+    loss.backward()
+    mixed = {n: v.grad for n, v in handle.values()}
+    assert all(g.dtype == torch.float32 for g in mixed.values())
+    a, b = (torch.cat(list(gs.values())) for gs in (mixed, exact))
+    assert torch.nn.functional.cosine_similarity(a, b, dim=0) > 0.98
+
+
+# Gradient checkpointing -----------------------------------------------------------------------------------------
+
+
+def without_dropout(model):
+    """In training mode, as checkpointing asks for, but deterministic."""
+    model.train()
+    for m in model.modules():
+        if "Dropout" in type(m).__name__:
+            m.p = 0.0
+        for name in ("dropout", "attention_dropout", "hidden_dropout", "dropout_rate", "dropout_prob"):
+            if isinstance(getattr(m, name, None), float):
+                setattr(m, name, 0.0)
+    return model
+
+
+@pytest.mark.parametrize("reentrant", [False, True], ids=["plain", "reentrant"])
+@pytest.mark.parametrize("family", ["t5-gated", "bert", "gpt2", "llama", "bloom", "opt"])
+@every_method
+def test_gradient_checkpointing_gives_the_same_gradients(method, family, reentrant):
+    """Reentrant checkpoints need an input that requires gradients, which frozen embeddings do not give."""
+    model, handle = attached(family, method)
+    inputs = batch(model)
+    expected = gradients(without_dropout(model), handle, inputs)
+    model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": reentrant})
+    assert model.is_gradient_checkpointing
+    assert_close(gradients(model, handle, inputs), expected)
+
+
+# Trainer --------------------------------------------------------------------------------------------------------
+
+
+def trainer_of(model, folder, **chosen) -> Trainer:
+    inputs = batch(model, rows=3)
+    examples = [{k: v[i] for k, v in inputs.items()} for i in range(3)] * 8
+    settings = {
+        "per_device_train_batch_size": 3,
+        "max_steps": 4,
+        "learning_rate": 1e-2,
+        "report_to": [],
+        "save_steps": 2,
+        "logging_steps": 1,
+        "disable_tqdm": True,
+        "use_cpu": True,
+        "seed": 5,
+        **chosen,
+    }
+    return Trainer(model=model, args=TrainingArguments(output_dir=str(folder), **settings), train_dataset=examples)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["", "gradient-checkpointing"])
+@pytest.mark.parametrize(
+    ("family", "method"),
+    [("bert", "apet"), ("t5-gated", "lora"), ("gpt2", "prompt"), ("llama", "bitfit"), ("t5-relu-tied", "apet")],
+)
+def test_trainer_trains_exactly_the_values(family, method, checkpointing, tmp_path):
+    model, handle = attached(family, method)
+    values = [v.detach().clone() for v in handle.parameters()]
+    trainer = trainer_of(model, tmp_path, gradient_checkpointing=checkpointing, save_strategy="no")
+    assert trainer.get_num_trainable_parameters() == handle.theta.n
+    trainer.train()
+    assert any(not torch.equal(a, b) for a, b in zip(values, handle.parameters(), strict=True))
+    inputs = batch(model)
+    trained = outputs(model.eval(), inputs)
+    folder = handle.save(tmp_path / "theta")
+    fresh = build(family)
+    apet.load(fresh, folder)
+    assert torch.equal(outputs(fresh, inputs), trained)
+    handle.detach()
+    assert same_bits(snapshot(model), snapshot(build(family)))
+
+
+@pytest.mark.parametrize(("family", "method"), [("bert", "apet"), ("gpt2", "lora")])
+def test_trainer_resumes_from_its_own_checkpoint(family, method, tmp_path):
+    model, handle = attached(family, method)
+    without_dropout(model)
+    trainer_of(model, tmp_path).train()
+    straight = [v.detach().clone() for v in handle.parameters()]
+    again, other = attached(family, method)
+    without_dropout(again)
+    trainer_of(again, tmp_path).train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    for a, b in zip(straight, other.parameters(), strict=True):
+        torch.testing.assert_close(b.detach(), a, rtol=1e-5, atol=1e-7)
+    other.detach()
+    assert same_bits(snapshot(again), snapshot(build(family)))
+
+
+# Copies ---------------------------------------------------------------------------------------------------------
+
+
+@every_method
+@pytest.mark.parametrize("family", ["bert", "t5-relu-tied", "gpt2"])
+def test_a_deep_copy_lives_its_own_life(method, family):
+    model, handle = attached(family, method)
+    inputs = batch(model)
+    before, values = outputs(model, inputs), [v.detach().clone() for v in handle.parameters()]
+    twin = copy.deepcopy(model)
+    (other,) = apet.attached(twin)
+    assert torch.equal(outputs(twin, inputs), before)
+    optimizer = torch.optim.AdamW(other.parameters(), lr=0.1)
+    twin(**inputs).loss.backward()
+    optimizer.step()
+    assert not torch.equal(outputs(twin, inputs), before)
+    assert torch.equal(outputs(model, inputs), before)
+    assert all(torch.equal(a, b) for a, b in zip(values, handle.parameters(), strict=True))
+    other.detach()
+    assert same_bits(snapshot(twin), snapshot(build(family)))
+    assert torch.equal(outputs(model, inputs), before)
+    handle.detach()
+    assert same_bits(snapshot(model), snapshot(build(family)))
+
+
+def test_a_state_dict_can_be_pickled_and_loaded_into_the_same_attachment():
+    model, _ = attached("bert", "apet")
+    state = pickle.loads(pickle.dumps(model.state_dict()))
+    fresh = build("bert")
+    again = apet.attach(fresh, apet.plan(fresh, "apet", 173))
+    assert not fresh.load_state_dict(state, strict=True).missing_keys
+    assert torch.equal(outputs(fresh, batch(fresh)), outputs(model, batch(model)))
+    again.detach()
+    assert same_bits(snapshot(fresh), snapshot(build("bert")))
+
+
+def test_values_given_at_attachment_are_copied_and_checked():
+    model, handle = attached("bert", "apet")
+    given = dict(handle.values())
+    twin = build("bert")
+    other = apet.attach(twin, handle.theta, values=given)
+    assert torch.equal(outputs(twin, batch(twin)), outputs(model, batch(model)))
+    shake(other)
+    assert not torch.equal(outputs(twin, batch(twin)), outputs(model, batch(model)))
+    other.detach()
+    name = next(iter(given))
+    with pytest.raises(apet.ApetError, match=r"must hold .* scalars; came nothing"):
+        apet.attach(twin, handle.theta, values={k: v for k, v in given.items() if k != name})
+    with pytest.raises(apet.ApetError, match=r"must hold .* scalars; came 1000"):
+        apet.attach(twin, handle.theta, values={**given, name: torch.zeros(1000)})
+    assert same_bits(snapshot(twin), snapshot(build("bert")))
+
+
+# Several processes ----------------------------------------------------------------------------------------------
+
+
+def halves(rank: int, world: int, cases, folder: str) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
+    for family, method in cases:
+        model, handle = attached(family, method)
+        wrapped = DistributedDataParallel(model)
+        inputs = {k: v[rank::world].contiguous() for k, v in equal_rows(model).items()}
+        wrapped(**inputs).loss.backward()
+        torch.save({n: v.grad for n, v in handle.values()}, f"{folder}/{family}-{method}-{rank}.pt")
+    dist.destroy_process_group()
+
+
+def equal_rows(model):
+    """Four rows of equal length, so that the mean of two halves is the mean of the whole."""
+    inputs = batch(model, rows=3)
+    first = {k: v[:1] for k, v in inputs.items()}
+    g = torch.Generator().manual_seed(3)
+    ids = torch.randint(3, 61, (4, first["input_ids"].shape[1]), generator=g)
+    labels = torch.arange(4) % 2 if inputs["labels"].dim() == 1 else torch.randint(3, 61, (4, 4), generator=g)
+    if inputs["labels"].shape == inputs["input_ids"].shape:
+        labels = ids
+    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+
+
+def test_two_processes_get_the_gradients_of_the_joint_batch(tmp_path):
+    """DDP on gloo: each process half of the rows, every method on one family and APET on more."""
+    cases = [("bert", m) for m in METHODS] + [("t5-relu-tied", "apet"), ("gpt2", "apet")]
+    mp.spawn(halves, (2, cases, str(tmp_path)), nprocs=2)
+    for family, method in cases:
+        model, handle = attached(family, method)
+        expected = gradients(model, handle, equal_rows(model))
+        for rank in range(2):
+            assert_close(torch.load(tmp_path / f"{family}-{method}-{rank}.pt"), expected)
+
+
+# Refusals -------------------------------------------------------------------------------------------------------
+
+
+def test_a_second_trained_head_is_refused_and_a_frozen_one_is_fine():
+    model = build("bert")
+    apet.attach(model, apet.plan(model, "lora", 50), head="trained")
+    with pytest.raises(apet.ApetError, match="another θ on this model trains its head already"):
+        apet.attach(model, apet.plan(model, "lora", 50), head="trained")
+    apet.attach(model, apet.plan(model, "lora", 50))
+    assert len(apet.attached(model)) == 2
+
+
+def test_a_model_without_weights_or_head_is_refused():
+    from apet.backbones.loading import bare
+
+    on_meta = bare(build("bert").config)
+    theta = apet.plan(on_meta, "lora", 50)
+    with pytest.raises(apet.ApetError, match="has no weights"):
+        apet.attach(on_meta, theta)
+    gpt2 = build("gpt2")
+    with pytest.raises(apet.ApetError, match="no task head"):
+        apet.attach(gpt2, apet.plan(gpt2, "lora", 50), head="trained")
+    assert not apet.attached(gpt2)
+
+
+ALIKE = ("bert", "bert-mlm", "roberta", "electra")  # BERT's names and, at this size, its shapes
+
+
+@pytest.mark.parametrize("family", [f for f in BUILDERS if f not in ALIKE])
+def test_a_theta_for_another_architecture_is_refused_and_the_model_untouched(family):
+    theta = apet.plan(build("bert"), "apet", 300)
+    model = build(family)
+    before = snapshot(model)
+    with pytest.raises(apet.ApetError, match="planned for BertForSequenceClassification, this is"):
+        apet.attach(model, theta)
+    assert same_bits(snapshot(model), before)
+    assert all(p.requires_grad for p in model.parameters())
