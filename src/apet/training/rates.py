@@ -12,11 +12,14 @@ from apet.methods import Method
 from apet.tasks.task import Task
 from apet.training.fitting import Diverged, Point, Schedule, best_of
 
-GRID = (1 / 30, 1 / 10, 1 / 3, 1.0, 3.0, 10.0, 30.0)
-"""Candidates as multiples of the paper's rate."""
+STEP = 3.0
+"""Candidates are the paper's rate times powers of this."""
 
-SHARE = 5
-"""Each candidate is tried for a fifth of the steps; the two best go on to two fifths."""
+SHARE = 4
+"""Each candidate is tried for a quarter of the steps."""
+
+FARTHEST = 4
+"""Powers of `STEP` that the search may go to either side."""
 
 
 @dataclass(frozen=True)
@@ -51,10 +54,10 @@ def papers(method: type[Method], task: Task) -> float:
 
 
 def search(around: float, schedule: Schedule, trial: Callable[[Schedule], list[Point]]) -> Rate:
-    """Try a grid of rates for a few steps each on held-out training data, then the two best for longer.
+    """Try three rates on held-out training data, and go on to the side of the best until it lies inside.
 
     Args:
-        around: middle of the grid.
+        around: middle of the first three.
         schedule: of the run; its seeds are the trials' seeds, too.
         trial: trains a fresh θ by a schedule and measures it on held-out training examples.
 
@@ -62,22 +65,31 @@ def search(around: float, schedule: Schedule, trial: Callable[[Schedule], list[P
         ApetError: every candidate diverged.
     """
     began = time.perf_counter()
+    steps = max(1, schedule.steps // SHARE)
+    short = replace(schedule, steps=steps, interval=max(1, steps // 2))
+    found: dict[int, tuple[float, float]] = {}  # power -> (measure, minus the last loss), higher is better
     tried: list[tuple[float, int, float | None]] = []
 
-    def measured(rate: float, steps: int) -> tuple[float, float]:
-        """(best measure, minus the last loss): higher is better."""
+    def attempt(power: int) -> None:
+        rate = around * STEP**power
         try:
-            points = trial(replace(schedule, rate=rate, steps=steps, interval=max(1, steps // 2)))
+            points = trial(replace(short, rate=rate))
         except Diverged:
+            found[power] = (-1.0, 0.0)
             tried.append((rate, steps, None))
-            return (-1.0, 0.0)
-        best = best_of(points).score.value
-        tried.append((rate, steps, best))
-        return (best, -(points[-1].loss or 0.0))
+            return
+        measure = best_of(points).score.value
+        found[power] = (measure, -(points[-1].loss or 0.0))
+        tried.append((rate, steps, measure))
 
-    short = max(1, schedule.steps // SHARE)
-    first = sorted((around * g for g in GRID), key=lambda r: measured(r, short), reverse=True)[:2]
-    value = max(first, key=lambda r: measured(r, 2 * short))
-    if all(m is None for _, _, m in tried):
+    for power in (-1, 0, 1):
+        attempt(power)
+    while True:
+        best = max(found, key=found.__getitem__)
+        edge = best + 1 if best == max(found) else best - 1 if best == min(found) else None
+        if edge is None or abs(edge) > FARTHEST:
+            break
+        attempt(edge)
+    if found[best][0] < 0:
         raise ApetError(f"no learning rate near {around:g} trains this; give a number, such as learning_rate=1e-5")
-    return Rate(value, "auto", tuple(tried), time.perf_counter() - began)
+    return Rate(around * STEP**best, "auto", tuple(tried), time.perf_counter() - began)
