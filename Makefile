@@ -30,8 +30,8 @@ slow: env
 	$(BIN)/python -m pytest -m slow
 
 check: env
-	$(BIN)/ruff format --check src tests
-	$(BIN)/ruff check src tests
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 
 clean:

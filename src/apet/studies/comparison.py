@@ -74,7 +74,7 @@ def compare(
     runs = [(m, seed, _cell_settings(base, m, seed)) for m in methods for seed in seeds]
     if output.exists() and not output.is_dir():
         raise ApetError(f"output {str(output)!r} is a file; give a folder")
-    done = {(m, seed): _finished(output / f"{m}-{seed}", s) for m, seed, s in runs}
+    done = {(m, seed): finished(output / f"{m}-{seed}", s) for m, seed, s in runs}
     for _, _, s in runs:
         prepare(s)
     failed: dict[tuple[str, int], str] = {}
@@ -106,7 +106,7 @@ def _cell_settings(base: RunSettings, method: str, seed: int) -> RunSettings:
     return base.model_copy(update={"method": method, "seed": seed, "budget": budget})
 
 
-def _finished(folder: Path, s: RunSettings) -> bool:
+def finished(folder: Path, s: RunSettings) -> bool:
     """Whether this very run is there already.
 
     Raises:

@@ -72,7 +72,7 @@ class Watch:
     def say(self, line: str) -> None:
         """A line that stays."""
         if not self.quiet:
-            self.console.print(line, markup=False)
+            self.console.print(line, markup=False, soft_wrap=True)
 
 
 class _Rate(ProgressColumn):
