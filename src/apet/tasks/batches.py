@@ -1,0 +1,42 @@
+"""Which examples share a step: random, yet of similar length, so that little is padded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from apet.modules.seeds import Stream
+
+POOL = 32
+"""Batches that are sorted by length together: large enough to pad little, small enough to stay random."""
+
+
+def training_batches(lengths: npt.NDArray[np.int64], batch_size: int, data_seed: int) -> Iterator[list[int]]:
+    """Batches of example numbers without end, every example once an epoch.
+
+    Args:
+        lengths: tokens of each example, (n,).
+        batch_size: of every batch, the last of an epoch included: it is filled from the next one's pool.
+        data_seed: decides the order.
+    """
+    stream = Stream(data_seed, "batches")
+    queue: list[int] = []
+    while True:
+        while len(queue) < min(max(batch_size, len(lengths)), POOL * batch_size):
+            queue += _shuffled(stream, len(lengths))
+        take = min(len(queue) // batch_size, POOL) * batch_size
+        pool, queue = sorted(queue[:take], key=lambda i: int(lengths[i])), queue[take:]
+        for c in _shuffled(stream, take // batch_size):
+            yield pool[c * batch_size : (c + 1) * batch_size]
+
+
+def _shuffled(stream: Stream, n: int) -> list[int]:
+    return np.argsort(stream.below(2**62, n), kind="stable").tolist()
+
+
+def evaluation_batches(lengths: npt.NDArray[np.int64], batch_size: int) -> list[list[int]]:
+    """Every example once, longest first: the largest batch comes first, where memory would run out."""
+    order = np.argsort(-lengths, kind="stable").tolist()
+    return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

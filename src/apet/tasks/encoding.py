@@ -1,0 +1,167 @@
+"""Examples as token ids: encoded once, cut to length where it harms least, kept flat and on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+
+from apet.tasks.examples import Example, digest
+
+Ids = npt.NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """One example as a backbone reads it.
+
+    Attributes:
+        ids: input, special tokens included, (seq,).
+        target: what the objective asks for: the class, or the answer's tokens, (t,).
+        split: where the second segment begins; ``len(ids)`` where there is one only.
+        blank: place of the masked answer; -1 where there is none.
+        cut: tokens of the text that did not fit.
+    """
+
+    ids: Ids
+    target: Ids
+    split: int
+    blank: int = -1
+    cut: int = 0
+
+
+@dataclass(frozen=True)
+class EncodedSet:
+    """Many encoded examples in flat arrays: 4 bytes a token, whatever their number."""
+
+    arrays: dict[str, npt.NDArray[np.int32 | np.int64]]
+
+    def __len__(self) -> int:
+        return len(self.arrays["split"])
+
+    def __getitem__(self, i: int) -> Encoded:
+        a = self.arrays
+        return Encoded(
+            a["ids"][a["ids_end"][i - 1] if i else 0 : a["ids_end"][i]].astype(np.int32),
+            a["target"][a["target_end"][i - 1] if i else 0 : a["target_end"][i]].astype(np.int32),
+            int(a["split"][i]),
+            int(a["blank"][i]),
+            int(a["cut"][i]),
+        )
+
+    @property
+    def lengths(self) -> npt.NDArray[np.int64]:
+        """Tokens of each input, (n,)."""
+        return np.diff(self.arrays["ids_end"], prepend=0)
+
+    @property
+    def n_cut(self) -> int:
+        """Examples of which something was cut off."""
+        return int((self.arrays["cut"] > 0).sum())
+
+    def subset(self, rows: Sequence[int]) -> EncodedSet:
+        """Some of them, in the order given."""
+        return EncodedSet.of([self[i] for i in rows])
+
+    @classmethod
+    def of(cls, encoded: Sequence[Encoded]) -> EncodedSet:
+        """Flatten."""
+        empty = np.empty(0, np.int32)
+        return cls(
+            {
+                "ids": np.concatenate([empty, *(e.ids for e in encoded)]),
+                "ids_end": np.cumsum([len(e.ids) for e in encoded], dtype=np.int64),
+                "target": np.concatenate([empty, *(e.target for e in encoded)]),
+                "target_end": np.cumsum([len(e.target) for e in encoded], dtype=np.int64),
+                "split": np.array([e.split for e in encoded], np.int32),
+                "blank": np.array([e.blank for e in encoded], np.int32),
+                "cut": np.array([e.cut for e in encoded], np.int32),
+            }
+        )
+
+
+def encode_all(
+    encode: Callable[[Example], Encoded],
+    examples: Sequence[Example],
+    recipe: Sequence[object],
+    tick: Callable[[int], None] = lambda n: None,
+) -> EncodedSet:
+    """Encode examples, or take them from the cache.
+
+    Args:
+        encode: one example to its tokens.
+        examples: in order.
+        recipe: everything besides the examples that decides the tokens, as plain data: the cache's key.
+        tick: told how many examples are done.
+    """
+    key = hashlib.sha256(json.dumps([_VERSION, recipe, digest(examples)]).encode()).hexdigest()[:24]
+    path = cache_folder() / "tokens" / f"{key}.safetensors"
+    try:
+        found = load_file(path)
+        tick(len(examples))
+        return EncodedSet(found)
+    except (OSError, SafetensorError):
+        pass
+    out = []
+    for n, example in enumerate(examples, start=1):
+        out.append(encode(example))
+        tick(n)
+    encoded = EncodedSet.of(out)
+    _keep(encoded, path)
+    return encoded
+
+
+_VERSION = 1
+"""Raised when the same recipe begins to give other tokens."""
+
+
+def _keep(encoded: EncodedSet, path: Path) -> None:
+    """Into the cache, whole; a cache that cannot be written is done without."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        save_file(encoded.arrays, part)
+        os.replace(part, path)
+    except (OSError, SafetensorError):
+        part.unlink(missing_ok=True)
+
+
+def cache_folder() -> Path:
+    """``APET_CACHE``, or ``apet`` in the user's cache folder."""
+    own = os.environ.get("APET_CACHE")
+    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "apet"
+
+
+def shortened(parts: Sequence[tuple[list[int], bool]], room: int) -> tuple[list[list[int]], int]:
+    """Cut the ends of the longest shortenable parts until all fit into ``room`` tokens.
+
+    Returns:
+        The parts, and how many tokens were cut off. Parts that may not be shortened stay whole, unless they alone
+        exceed the room: then the end of the whole is cut.
+    """
+    lengths = [len(ids) for ids, _ in parts]
+    surplus = max(0, sum(lengths) - room)
+    cut = surplus
+    while surplus:
+        longest = max((i for i, (_, short) in enumerate(parts) if short), key=lambda i: lengths[i], default=None)
+        if longest is None or lengths[longest] == 0:
+            break
+        others = max((lengths[i] for i, (_, s) in enumerate(parts) if s and i != longest), default=0)
+        step = min(surplus, max(1, lengths[longest] - others))
+        lengths[longest] -= step
+        surplus -= step
+    out = [ids[:n] for (ids, _), n in zip(parts, lengths, strict=True)]
+    while surplus:
+        last = next(i for i in reversed(range(len(out))) if out[i])
+        step = min(surplus, len(out[last]))
+        out[last] = out[last][: len(out[last]) - step]
+        surplus -= step
+    return out, cut

@@ -1,0 +1,118 @@
+"""Rows of data files with their line numbers: CSV, TSV, JSONL and Parquet, plain or inside a zip archive."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apet.errors import ApetError
+
+SUFFIXES = (".csv", ".tsv", ".jsonl", ".json", ".parquet")
+
+csv.field_size_limit(2**31 - 1)  # the module's own limit of 128 KiB cuts real documents
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row.
+
+    Attributes:
+        values: by column.
+        where: ``file:line``, for messages.
+    """
+
+    values: dict[str, Any]
+    where: str
+
+
+def read_rows(path: Path, encoding: str = "utf-8") -> list[Row]:
+    """All rows of a file.
+
+    Args:
+        path: a data file, or a zip archive's path followed by a member's name.
+        encoding: of text files.
+
+    Raises:
+        ApetError: no such file, an unknown ending, no rows, or a line that cannot be read (named).
+    """
+    archive = next((p for p in path.parents if p.suffix == ".zip" and p.is_file()), None)
+    name = path.name
+    try:
+        if archive is not None:
+            with zipfile.ZipFile(archive) as z:
+                raw = z.read(path.relative_to(archive).as_posix())
+        else:
+            raw = path.read_bytes()
+    except (OSError, KeyError, zipfile.BadZipFile) as e:
+        why = e.strerror if isinstance(e, OSError) else str(e)
+        raise ApetError(f"cannot read data file {str(path)!r}: {why}") from e
+    kind = path.suffix.lower()
+    if kind not in SUFFIXES:
+        raise ApetError(f"data file {name!r} ends in {kind or 'nothing'}; known endings: {', '.join(SUFFIXES)}")
+    rows = list(_parquet(raw, name) if kind == ".parquet" else _text(raw, name, kind, encoding))
+    if not rows:
+        raise ApetError(f"data file {str(path)!r} has no rows; give a file with at least two examples")
+    return rows
+
+
+def _text(raw: bytes, name: str, kind: str, encoding: str) -> Iterator[Row]:
+    try:
+        text = raw.decode(encoding).removeprefix("\ufeff")
+    except UnicodeDecodeError as e:
+        line = raw[: e.start].count(b"\n") + 1
+        raise ApetError(
+            f"{name}:{line}: byte 0x{raw[e.start]:02x} is no {encoding}; convert the file,"
+            " e.g. iconv -f latin1 -t utf-8"
+        ) from e
+    yield from _json_lines(text, name) if kind in (".jsonl", ".json") else _table(text, name, kind)
+
+
+def _json_lines(text: str, name: str) -> Iterator[Row]:
+    # Only "\n" ends a line here: str.splitlines would also cut at U+2028 and the C1 controls inside a text.
+    for n, line in enumerate(text.split("\n"), start=1):
+        if not line.strip():
+            continue
+        try:
+            values = json.loads(line)
+        except ValueError as e:
+            raise ApetError(f"{name}:{n}: no JSON object ({e}); expected one object a line") from e
+        if not isinstance(values, dict):
+            raise ApetError(f"{name}:{n}: a {type(values).__name__}; expected one JSON object a line")
+        yield Row(values, f"{name}:{n}")
+
+
+def _table(text: str, name: str, kind: str) -> Iterator[Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter="\t" if kind == ".tsv" else ",", strict=True)
+    header: list[str] | None = None
+    begin = 1
+    try:
+        for cells in reader:
+            start, begin = begin, reader.line_num + 1
+            if not cells:
+                continue
+            if header is None:
+                header = cells
+                continue
+            if len(cells) != len(header):
+                raise ApetError(f"{name}:{start}: {len(cells)} cells; the header has {len(header)}")
+            yield Row(dict(zip(header, cells, strict=True)), f"{name}:{start}")
+    except csv.Error as e:
+        raise ApetError(f"{name}:{begin}: {e}; quote cells that hold quotes or line ends") from e
+
+
+def _parquet(raw: bytes, name: str) -> Iterator[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(io.BytesIO(raw))
+    except pa.ArrowException as e:
+        raise ApetError(f"{name} is no Parquet file ({str(e).splitlines()[0]})") from e
+    for n, values in enumerate(table.to_pylist(), start=1):
+        yield Row(values, f"{name}:row {n}")

@@ -1,0 +1,38 @@
+"""How each kind of backbone solves a task: one interface for head, label word, text to text and next token."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from apet.backbones.loading import Use
+from apet.tasks.objectives.classification_head import ClassificationHead
+from apet.tasks.objectives.masked_label_word import MaskedLabelWord
+from apet.tasks.objectives.next_token import NextToken
+from apet.tasks.objectives.objective import Batch, Objective
+from apet.tasks.objectives.text_to_text import TextToText
+from apet.tasks.reader import Reader
+from apet.tasks.task import Task
+
+_OBJECTIVES: dict[Use, type[Objective]] = {
+    "classification-head": ClassificationHead,
+    "masked-label-word": MaskedLabelWord,
+    "text-to-text": TextToText,
+    "next-token": NextToken,
+}
+
+
+def objective_for(use: Use, task: Task, tokenizer: Any, max_input: int) -> Objective:
+    """The objective of a use.
+
+    Raises:
+        ApetError: the task cannot be learnt that way; the reason and the remedy are named.
+    """
+    return _OBJECTIVES[use](task, Reader(tokenizer), max_input)
+
+
+def check_objective(use: Use, task: Task) -> None:
+    """Whether a task can be learnt that way, before a tokenizer is at hand; raises as `objective_for`."""
+    _OBJECTIVES[use].check(task)
+
+
+__all__ = ["Batch", "Objective", "check_objective", "objective_for"]

@@ -1,0 +1,90 @@
+"""Encoders with their masked-LM head: which label word fills the blank (Schick and Schütze 2021; Gao et al. 2021)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from apet.backbones.loading import Use
+from apet.backbones.positions import describe
+from apet.errors import ApetError
+from apet.tasks.encoding import Encoded
+from apet.tasks.examples import Example
+from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, inputs_of
+from apet.tasks.reader import Reader
+from apet.tasks.task import Task
+
+
+class MaskedLabelWord(Objective):
+    """The template with a mask at the answer's place; only the label words compete for it."""
+
+    use: ClassVar[Use] = "masked-label-word"
+    free: ClassVar[bool] = False
+
+    def __init__(self, task: Task, reader: Reader, max_input: int) -> None:
+        super().__init__(task, reader, max_input)
+        if reader.tokenizer.mask_token_id is None:
+            raise ApetError("this backbone's tokenizer has no mask token; use objective=classification-head")
+        self.word_ids: list[int] = []
+        for word in task.words:
+            ids = reader.word(self.template.lead + word)
+            if len(ids) > 1:
+                raise ApetError(
+                    f"label word {word!r} is {len(ids)} tokens here and one mask holds one;"
+                    " give a one-token word in labels, or use objective=classification-head"
+                )
+            self.word_ids += ids
+
+    def encode(self, example: Example) -> Encoded:
+        """``[CLS] text before [MASK] text after [SEP]``; the target is the class."""
+        r = self.reader
+        tail = r.ids(self.template.tail)
+        room = self.max_input - len(r.before) - len(r.after) - len(tail) - 1
+        text, cut = self._prompted(example, room)
+        ids = [*r.before, *text, r.tokenizer.mask_token_id, *tail, *r.after]
+        target = [self.task.words.index(a) for a in example.answers[:1]]
+        blank = len(r.before) + len(text)
+        return Encoded(np.array(ids, np.int32), np.array(target, np.int32), len(ids), blank, cut)
+
+    def collate(self, rows: Sequence[Encoded]) -> Batch:
+        """With the place of each mask, ``blank`` (batch,)."""
+        return {**super().collate(rows), "blank": torch.tensor([r.blank for r in rows])}
+
+    def _scores(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Logits of the label words at the mask, (batch, labels)."""
+        with _head_sees_only(model, batch["blank"]):
+            logits: Tensor = model(**inputs_of(batch)).logits
+        return logits[:, 0, self.word_ids]
+
+    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
+        """Cross entropy over the label words."""
+        return cross_entropy(self._scores(model, batch), batch["target"][:, 0])
+
+    def predict(self, model: nn.Module, batch: Batch) -> list[str | None]:
+        """The likeliest label word."""
+        return [self.task.words[i] for i in self._scores(model, batch).argmax(-1).tolist()]
+
+
+@contextmanager
+def _head_sees_only(model: nn.Module, places: Tensor) -> Iterator[None]:
+    """Give the language-model head one place of each row: (batch, seq, d) -> (batch, 1, d).
+
+    The head is d x vocabulary; at every place it would cost more than the rest of a small encoder.
+    """
+    inner = getattr(model, "module", model)  # under DistributedDataParallel
+    first = next(x for x in describe(inner).layers if x.stack == "lm_head")
+
+    def pick(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        h: Tensor = args[0]
+        return (h[torch.arange(len(h), device=h.device), places][:, None], *args[1:])
+
+    hook = inner.get_submodule(first.module).register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        hook.remove()

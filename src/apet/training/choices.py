@@ -1,0 +1,69 @@
+"""What the settings leave open, decided by the backbone, the task and the hardware."""
+
+from __future__ import annotations
+
+import torch
+from transformers import PreTrainedConfig
+
+from apet.backbones.loading import Use, use_of
+from apet.backbones.positions import Backbone
+from apet.errors import ApetError
+from apet.tasks.own import task_over
+from apet.tasks.task import Task, load_task
+from apet.training.settings import RunSettings
+
+
+def task_of(s: RunSettings) -> Task:
+    """The task that the settings name, or the one that data, text and label make.
+
+    Raises:
+        ApetError: neither; both; or data that does not fit.
+    """
+    if s.task is not None:
+        if s.text or s.label:
+            raise ApetError(
+                "text and label describe a data file, a task has its own; give task, or data, text and label"
+            )
+        return load_task(s.task)
+    if s.data is None:
+        raise ApetError("what is to be learnt? Give a task (apet tasks lists them), or data, text and label")
+    if not s.text or s.label is None:
+        raise ApetError(f"data={s.data!r} needs text (the column to read) and label (the column with the class)")
+    return task_over(s.data, s.text, s.label)
+
+
+def use_for(s: RunSettings, config: PreTrainedConfig) -> Use:
+    """The objective: as asked, or by what the backbone was pre-trained to do."""
+    if s.objective != "auto":
+        return s.objective
+    heads = getattr(config, "architectures", None) or ()
+    return use_of(config, label_words=any("MaskedLM" in h or h == "BertForPreTraining" for h in heads))
+
+
+def dtype_for(s: RunSettings, device: torch.device) -> torch.dtype:
+    """float32 or bfloat16; auto takes bfloat16 where the hardware computes with it."""
+    if s.dtype != "auto":
+        return torch.float32 if s.dtype == "float32" else torch.bfloat16
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return torch.bfloat16 if device.type == "cpu" and native else torch.float32
+
+
+def room_for_text(backbone: Backbone, wanted: int, taken: int) -> int:
+    """Tokens of an input: as many as wanted, or what the backbone's learned positions leave beside ``taken`` ones.
+
+    Raises:
+        ApetError: hardly any are left.
+    """
+    layer = next((x for x in backbone.layers if x.role == "embed.positions"), None)
+    if layer is None:
+        return wanted
+    weight = layer.position("weight")
+    unused = weight.unused[1] // layer.d_out if weight else 0
+    room = layer.d_in - unused - taken
+    if room < 8:
+        raise ApetError(
+            f"{backbone.model_class} has {layer.d_in} positions, {taken} are taken; {room} are left for text"
+        )
+    return min(wanted, room)

@@ -1,0 +1,95 @@
+"""Learning rates: the paper's, or found on held-out training data, because the best one changes with the budget."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from apet.errors import ApetError
+from apet.methods import Method
+from apet.tasks.task import Task
+from apet.training.fitting import Diverged, Point, Schedule, best_of
+
+STEP = 3.0
+"""Candidates are the paper's rate times powers of this."""
+
+SHARE = 4
+"""Each candidate is tried for a quarter of the steps."""
+
+FARTHEST = 4
+"""Powers of `STEP` that the search may go to either side."""
+
+
+@dataclass(frozen=True)
+class Rate:
+    """The learning rate of a run and where it came from.
+
+    Attributes:
+        value: used.
+        rule: ``paper``, ``given`` or ``auto``.
+        tried: of a search: rate, steps, held-out measure (None = diverged).
+        seconds: that the search took.
+    """
+
+    value: float
+    rule: str
+    tried: tuple[tuple[float, int, float | None], ...] = ()
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, as written into files."""
+        out: dict[str, Any] = {"value": self.value, "rule": self.rule}
+        if self.tried:
+            out["tried"] = [{"rate": r, "steps": s, "measure": m} for r, s, m in self.tried]
+            out["search_steps"] = sum(s for _, s, _ in self.tried)
+            out["search_seconds"] = self.seconds
+        return out
+
+
+def papers(method: type[Method], task: Task) -> float:
+    """3e-4, for prompt 3e-2, for RTE 5e-5 with every method (paper appendix B.1)."""
+    return task.learning_rate or method.learning_rate
+
+
+def search(around: float, schedule: Schedule, trial: Callable[[Schedule], list[Point]]) -> Rate:
+    """Try three rates on held-out training data, and go on to the side of the best until it lies inside.
+
+    Args:
+        around: middle of the first three.
+        schedule: of the run; its seeds are the trials' seeds, too.
+        trial: trains a fresh θ by a schedule and measures it on held-out training examples.
+
+    Raises:
+        ApetError: every candidate diverged.
+    """
+    began = time.perf_counter()
+    steps = max(1, schedule.steps // SHARE)
+    short = replace(schedule, steps=steps, interval=max(1, steps // 2))
+    found: dict[int, tuple[float, float]] = {}  # power -> (measure, minus the last loss), higher is better
+    tried: list[tuple[float, int, float | None]] = []
+
+    def attempt(power: int) -> None:
+        rate = around * STEP**power
+        try:
+            points = trial(replace(short, rate=rate))
+        except Diverged:
+            found[power] = (-1.0, 0.0)
+            tried.append((rate, steps, None))
+            return
+        measure = best_of(points).score.value
+        found[power] = (measure, -(points[-1].loss or 0.0))
+        tried.append((rate, steps, measure))
+
+    for power in (-1, 0, 1):
+        attempt(power)
+    while True:
+        best = max(found, key=found.__getitem__)
+        edge = best + 1 if best == max(found) else best - 1 if best == min(found) else None
+        if edge is None or abs(edge) > FARTHEST:
+            break
+        attempt(edge)
+    if found[best][0] < 0:
+        raise ApetError(f"no learning rate near {around:g} trains this; give a number, such as learning_rate=1e-5")
+    return Rate(around * STEP**best, "auto", tuple(tried), time.perf_counter() - began)

@@ -1,0 +1,145 @@
+"""A run on disk: result.json, curve.csv, predictions.csv, settings.yaml, task.yaml and the saved θ."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import platform
+import shutil
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from apet.errors import ApetError
+from apet.tasks.measures import item_scores
+from apet.tasks.task import Task, load_task
+from apet.training.evaluation import Split
+from apet.training.fitting import Point
+from apet.training.settings import RunSettings, made, read_settings
+
+RESULT, SETTINGS, TASK, CURVE, PREDICTIONS = (
+    "result.json",
+    "settings.yaml",
+    "task.yaml",
+    "curve.csv",
+    "predictions.csv",
+)
+
+
+@contextmanager
+def new_folder(output: Path) -> Iterator[Path]:
+    """A folder to write into; it takes its name when all is written, and is gone if anything goes wrong.
+
+    Raises:
+        ApetError: the place is taken, or cannot be written.
+    """
+    refuse_taken(output)
+    part = output.with_name(output.name + ".part")
+    try:
+        if part.exists():
+            shutil.rmtree(part)
+        part.mkdir(parents=True)
+    except OSError as e:
+        raise ApetError(f"cannot write to {str(output)!r}: {e.strerror}; give another output folder") from e
+    try:
+        yield part
+        if output.is_dir():
+            output.rmdir()
+        os.replace(part, output)
+    except OSError as e:
+        raise ApetError(f"cannot write to {str(output)!r}: {e.strerror}; free some space or give another folder") from e
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def refuse_taken(output: Path) -> None:
+    """Pass where a run may be written.
+
+    Raises:
+        ApetError: there is a file, another run, or any other content.
+    """
+    if output.exists() and not output.is_dir():
+        raise ApetError(f"output {str(output)!r} is a file; give a folder")
+    if (output / RESULT).exists():
+        raise ApetError(f"output folder {str(output)!r} holds another run; give a new folder, or remove it")
+    if output.is_dir() and any(output.iterdir()):
+        raise ApetError(f"output folder {str(output)!r} is not empty; give a new folder")
+
+
+def write(folder: Path, settings: RunSettings, task: Task, result: dict[str, Any], points: Sequence[Point]) -> None:
+    """Everything but θ and the predictions."""
+    dump_yaml(folder / SETTINGS, settings.model_dump(mode="json"))
+    dump_yaml(folder / TASK, task.model_dump(mode="json", exclude_defaults=True))
+    (folder / RESULT).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", "utf-8")
+    with (folder / CURVE).open("w", encoding="utf-8", newline="") as f:
+        out = csv.writer(f)
+        out.writerow(["step", "loss", "value", "low", "high", "seconds"])
+        for p in points:
+            loss = "" if p.loss is None else repr(p.loss)
+            out.writerow([p.step, loss, p.score.value, p.score.low, p.score.high, round(p.seconds, 3)])
+
+
+def write_predictions(path: Path, task: Task, split: Split, answers: Sequence[str | None]) -> None:
+    """One line an item: where it stands, what was answered, what was accepted, its score."""
+    scores = item_scores(task.measure, answers, [e.answers for e in split.examples])
+    with path.open("w", encoding="utf-8", newline="") as f:
+        out = csv.writer(f)
+        out.writerow(["where", "answer", "accepted", "score"])
+        for e, answer, item in zip(split.examples, answers, scores, strict=True):
+            accepted = e.answers[0] if len(e.answers) == 1 else json.dumps(e.answers, ensure_ascii=False)
+            out.writerow([e.where, "" if answer is None else answer, accepted, round(float(item), 6)])
+
+
+def dump_yaml(path: Path, values: dict[str, Any]) -> None:
+    """Readable YAML, in the order given."""
+    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120), "utf-8")
+
+
+def read_run(folder: Path) -> tuple[RunSettings, Task, dict[str, Any]]:
+    """Settings, task and result of a finished run.
+
+    Raises:
+        ApetError: no run there, or a damaged one.
+    """
+    if not (folder / RESULT).is_file():
+        raise ApetError(f"no finished run at {str(folder)!r}; give a folder written by apet tune")
+    try:
+        result = json.loads((folder / RESULT).read_text("utf-8"))
+    except (OSError, ValueError) as e:
+        raise ApetError(f"{str(folder / RESULT)!r} is damaged ({e}); run it again") from e
+    settings = made(read_settings(folder / SETTINGS), str(folder / SETTINGS))
+    return settings, load_task(str(folder / TASK)), result
+
+
+def versions() -> dict[str, str]:
+    """Of everything that a number depends on."""
+    names = ("apet", "torch", "transformers", "tokenizers", "accelerate", "numpy")
+    return {"python": platform.python_version(), **{n: version(n) for n in names}}
+
+
+def host(device: torch.device) -> dict[str, Any]:
+    """Where it ran."""
+    on_gpu = device.type == "cuda"
+    return {
+        "system": platform.platform(),
+        "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
+        "threads": torch.get_num_threads(),
+        "cores": os.cpu_count(),
+    }
+
+
+def peak_memory(device: torch.device) -> int:
+    """Largest use so far, bytes: of the GPU, else of this process."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -1,0 +1,283 @@
+"""One run, from settings to a folder with its result."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from apet.attach import Handle, HeadUse, attach
+from apet.backbones.head import reset_head
+from apet.backbones.loading import Use, bare, load_config, require_weights
+from apet.backbones.positions import Backbone, describe
+from apet.budget import plan
+from apet.methods import make
+from apet.modules.theta import Theta
+from apet.tasks.examples import Example, sample
+from apet.tasks.objectives import Objective, check_objective, objective_for
+from apet.tasks.task import Task
+from apet.training import record
+from apet.training.choices import dtype_for, room_for_text, task_of, use_for
+from apet.training.evaluation import Split, evaluate
+from apet.training.fitting import Point, Schedule, best_of, fit
+from apet.training.rates import Rate, papers, search
+from apet.training.settings import RunSettings
+from apet.training.workshop import Workshop
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run before any weight is loaded.
+
+    Attributes:
+        settings: as given.
+        task: what is learnt.
+        use: the objective.
+        backbone: description of the model.
+        theta: what will be trained.
+    """
+
+    settings: RunSettings
+    task: Task
+    use: Use
+    backbone: Backbone
+    theta: Theta
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished run.
+
+    Attributes:
+        result: what result.json holds.
+        points: the curve.
+        folder: where it lies, or None.
+    """
+
+    result: dict[str, Any]
+    points: list[Point]
+    folder: Path | None
+
+
+def prepare(s: RunSettings) -> Plan:
+    """Everything that can be decided, counted and refused without data or weights.
+
+    Raises:
+        ApetError: settings that do not fit the backbone, the task or the method.
+    """
+    task = task_of(s)
+    require_weights(s.backbone)
+    config = load_config(s.backbone)
+    use = use_for(s, config)
+    check_objective(use, task)
+    backbone = describe(bare(config, use, max(2, len(task.labels))))
+    method = make(s.method, **s.method_settings)
+    theta = plan(backbone, method, s.budget, mask_seed=s.seed_for("mask_seed"), init_seed=s.seed_for("init_seed"))
+    return Plan(s, task, use, backbone, theta)
+
+
+def tune(s: RunSettings, output: Path | None = None, shop: Workshop | None = None) -> Outcome:
+    """Tune a backbone on a task and measure it.
+
+    The values with the highest validation measure are kept, the earliest of equals; the measure of a test split,
+    where the task has one, is taken once, with them.
+
+    Args:
+        s: the settings.
+        output: folder for the result; None = nothing is written.
+        shop: shared by successive runs.
+
+    Raises:
+        ApetError: bad settings or data, diverged training, an output folder that is taken; nothing is left behind.
+    """
+    if output is not None:
+        record.refuse_taken(output)
+    return _Run(prepare(s), shop or Workshop()).go(output)
+
+
+class _Run:
+    """The things a run works with."""
+
+    def __init__(self, planned: Plan, shop: Workshop) -> None:
+        s = planned.settings
+        self.plan, self.s, self.shop = planned, s, shop
+        self.began = time.perf_counter()
+        self.started = datetime.now(UTC).isoformat(timespec="seconds")
+        self.accelerator = shop.accelerator(s.device)
+        self.dtype = dtype_for(s, self.accelerator.device)
+        self.data = shop.data(planned.task, s)
+        self.objective: Objective = objective_for(
+            planned.use, planned.task, shop.tokenizer(s.backbone), self._max_input()
+        )
+        labels = max(2, len(planned.task.labels))
+        self.model: nn.Module = shop.model(s.backbone, planned.use, labels, self.dtype, self.accelerator.device)
+        self.splits = {n: shop.split(self.objective, rows, n) for n, rows in self.data.splits.items()}
+
+    def _max_input(self) -> int:
+        prompt = sum(i.weights[0].shape[0] for i in self.plan.theta.insertions if i.form == "tokens")
+        answer = self.plan.task.max_output + 1 if self.plan.use == "next-token" else 0
+        return room_for_text(self.plan.backbone, self.s.max_input or self.plan.task.max_input, prompt + answer)
+
+    def go(self, output: Path | None) -> Outcome:
+        rate = self._rate()
+        handle = self._attach()
+        try:
+            points = fit(
+                handle,
+                self.objective,
+                self.splits["train"].encoded,
+                partial(self._measure, self.splits["validation"]),
+                self._schedule(rate.value),
+                self.accelerator,
+                self.shop.watch,
+            )
+            tested = evaluate(self.model, self.objective, self.splits["test"], self._wide) if self.has_test else None
+            result = self._result(handle, rate, points)
+            result["test"] = tested[0].as_dict() if tested else None
+            if output is not None and self.accelerator.is_main_process:
+                with record.new_folder(output) as folder:
+                    record.write(folder, self._resolved(rate), self.plan.task, result, points)
+                    handle.save(folder)
+                    shown = self.splits["validation"]
+                    answers = evaluate(self.model, self.objective, shown, self._wide)[1]
+                    record.write_predictions(folder / record.PREDICTIONS, self.plan.task, shown, answers)
+        finally:
+            self._leave(handle)
+        return Outcome(result, points, output)
+
+    @property
+    def has_test(self) -> bool:
+        return "test" in self.splits
+
+    @property
+    def _wide(self) -> int:
+        """Evaluation keeps no activations, so its batches are wider."""
+        return 2 * self.s.batch_size
+
+    def _measure(self, split: Split) -> Any:
+        return evaluate(self.model, self.objective, split, self._wide)[0]
+
+    def _attach(self) -> Handle:
+        reset_head(self.model, self.s.seed_for("init_seed"))
+        if self.s.gradient_checkpointing:
+            getattr(self.model, "activation_checkpointing_enable")()
+        head: HeadUse = "trained" if self.plan.backbone.head and self.s.head == "trained" else "frozen"
+        return attach(self.model, self.plan.theta, head=head)
+
+    def _leave(self, handle: Handle) -> None:
+        handle.detach()
+        self.accelerator.free_memory()
+        if self.s.gradient_checkpointing:
+            getattr(self.model, "activation_checkpointing_disable")()
+
+    def _schedule(self, rate: float) -> Schedule:
+        s = self.s
+        return Schedule(s.steps, s.batch_size, rate, s.weight_decay, s.clip, s.interval, s.seed_for("data_seed"))
+
+    def _rate(self) -> Rate:
+        s = self.s
+        usual = papers(type(make(s.method)), self.plan.task)
+        if s.learning_rate == "paper":
+            return Rate(usual, "paper")
+        if s.learning_rate != "auto":
+            return Rate(s.learning_rate, "given")
+        train = self.splits["train"]
+        examples: Sequence[Example] = train.examples
+        held_keys = {e.key for e in sample(examples, min(500, max(1, len(examples) // 5)))}
+        inside = [i for i, e in enumerate(examples) if e.key not in held_keys]
+        outside = [i for i, e in enumerate(examples) if e.key in held_keys]
+        held = Split([examples[i] for i in outside], train.encoded.subset(outside))
+
+        def trial(schedule: Schedule) -> list[Point]:
+            handle = self._attach()
+            try:
+                measure = partial(self._measure, held)
+                return fit(
+                    handle,
+                    self.objective,
+                    train.encoded.subset(inside),
+                    measure,
+                    schedule,
+                    self.accelerator,
+                    self.shop.watch,
+                )
+            finally:
+                self._leave(handle)
+
+        return search(usual, self._schedule(usual), trial)
+
+    def _resolved(self, rate: Rate) -> RunSettings:
+        """The settings with everything open filled in: the same numbers come out of them again."""
+        s = self.s
+        open_ = {
+            "mask_seed": s.seed_for("mask_seed"),
+            "init_seed": s.seed_for("init_seed"),
+            "data_seed": s.seed_for("data_seed"),
+            "budget": self.plan.theta.n,
+            "learning_rate": rate.value,
+            "evaluate_every": s.interval,
+            "objective": self.plan.use,
+            "dtype": str(self.dtype).removeprefix("torch."),
+            "max_input": self.objective.max_input,
+        }
+        return s.model_copy(update=open_)
+
+    def _result(self, handle: Handle, rate: Rate, points: list[Point]) -> dict[str, Any]:
+        p, theta, best = self.plan, self.plan.theta, best_of(points)
+        held = self.splits["validation"].examples
+        majority = max(Counter(e.answers for e in held).values()) / len(held) if p.task.is_classification else 0.0
+        head = list(handle.head_values())
+        seconds = points[-1].seconds
+        return {
+            "backbone": {
+                "name": self.s.backbone,
+                "family": p.backbone.family.name,
+                "class": p.backbone.model_class,
+                "parameters": p.backbone.n_parameters,
+                "digest": handle.backbone_digest,
+                "dtype": str(self.dtype).removeprefix("torch."),
+            },
+            "task": {"name": p.task.name, "category": p.task.category, "objective": p.use},
+            "method": theta.recipe.as_dict() if theta.recipe else {"method": theta.method},
+            "settings": self.s.model_dump(mode="json"),
+            "trainable_parameters": theta.n,
+            "ratio_percent": theta.ratio_percent,
+            "head": {
+                "use": ("trained" if head else "frozen") if p.backbone.head else "none",
+                "parameters": p.backbone.n_head,
+                "names": list(p.backbone.head),
+            },
+            "validation": best.score.as_dict(),
+            "untrained": points[0].score.as_dict(),
+            "last": points[-1].score.as_dict(),
+            "chance": 0.0 if self.objective.free else majority,
+            "majority": majority,
+            "selection": "the highest validation measure, the earliest of equals",
+            "best_step": best.step,
+            "steps": self.s.steps,
+            "learning_rate": rate.as_dict(),
+            "seeds": {k: self.s.seed_for(k) for k in ("mask_seed", "init_seed", "data_seed")},
+            "data": {
+                "digest": self.data.digest,
+                "examples": {n: len(x.examples) for n, x in self.splits.items()},
+                "truncated": {n: x.encoded.n_cut for n, x in self.splits.items()},
+                "max_input": self.objective.max_input,
+                "notes": list(self.data.notes),
+            },
+            "times": {
+                "training_seconds": round(seconds, 3),
+                "steps_per_second": round(self.s.steps / seconds, 3),
+                "total_seconds": round(time.perf_counter() - self.began, 3),
+                "started": self.started,
+            },
+            "peak_memory_bytes": record.peak_memory(self.accelerator.device),
+            "versions": record.versions(),
+            "host": record.host(self.accelerator.device),
+        }

@@ -1,0 +1,70 @@
+"""What successive runs share: a backbone is loaded once, tokens are made once; runs attach and detach."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+from apet.backbones.loading import Use, load_model, load_tokenizer
+from apet.tasks.encoding import encode_all
+from apet.tasks.examples import Example
+from apet.tasks.objectives import Objective
+from apet.tasks.sources import Data, load_data
+from apet.tasks.task import Task
+from apet.training.evaluation import Split
+from apet.training.settings import RunSettings
+from apet.training.watch import Watch
+
+
+class Workshop:
+    """Caches of one process. A run detaches its θ before the next one borrows the model.
+
+    Args:
+        watch: where progress goes.
+    """
+
+    def __init__(self, watch: Watch | None = None) -> None:
+        self.watch = watch or Watch(quiet=True)
+        self._models: dict[tuple[Any, ...], nn.Module] = {}
+        self._tokenizers: dict[str, Any] = {}
+        self._data: dict[str, Data] = {}
+        self._accelerators: dict[str, Accelerator] = {}
+
+    def accelerator(self, device: str) -> Accelerator:
+        """Devices and processes."""
+        if device not in self._accelerators:
+            self._accelerators[device] = Accelerator(cpu=device == "cpu")
+            self.watch.quiet = self.watch.quiet or not self._accelerators[device].is_main_process
+        return self._accelerators[device]
+
+    def model(self, backbone: str, use: Use, labels: int, dtype: torch.dtype, device: torch.device) -> nn.Module:
+        """The backbone with its weights, nothing attached."""
+        key = (backbone, use, labels, dtype, str(device))
+        if key not in self._models:
+            self._models.clear()  # one at a time: two large backbones would not fit
+            self._models[key] = load_model(backbone, use, labels, dtype).to(device)
+        return self._models[key]
+
+    def tokenizer(self, backbone: str) -> Any:
+        """The backbone's tokenizer."""
+        if backbone not in self._tokenizers:
+            self._tokenizers[backbone] = load_tokenizer(backbone)
+        return self._tokenizers[backbone]
+
+    def data(self, task: Task, s: RunSettings) -> Data:
+        """The task's examples, limited as the settings ask."""
+        folder = s.data if s.task is not None else None
+        key = f"{task.model_dump_json()} {folder}"
+        if key not in self._data:
+            self._data[key] = load_data(task, folder)
+        held = s.validation_examples
+        return self._data[key].limited(train=s.train_examples, validation=held, test=held)
+
+    def split(self, objective: Objective, examples: Sequence[Example], name: str) -> Split:
+        """Examples with their tokens."""
+        with self.watch.begin(f"reading {name}", len(examples)) as bar:
+            return Split(examples, encode_all(objective.encode, examples, objective.recipe(), bar.advance))
