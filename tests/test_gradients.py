@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import apet
-from apet.kernels.gradient import SAMPLED_BELOW, of_lookup, of_product, of_scale, sampled_product
+from apet.kernels.gradient import LOOKED_UP_BELOW, SAMPLED_BELOW, of_lookup, of_product, of_scale, sampled_product
 from apet.modules.support import Support, draw, full, listed
 from apet.modules.theta import Insertion, Theta, TrainableWeight
 from tiny import BUILDERS, VOCAB, build, shake
@@ -36,8 +36,8 @@ STYLES = {
     "run-along-rows": lambda p: along(p.shape, usable(p) // 3, some(p, 0.4), "rows"),
     "run-along-columns": lambda p: along(p.shape, usable(p) // 3, some(p, 0.4), "columns"),
     "adjacent": lambda p: draw(p.shape, some(p, 0.6), "adjacent", 2, p.name, gap=p.unused),
-    "discrete-sampled": lambda p: draw(p.shape, some(p, SAMPLED_BELOW / 2), "discrete", 3, p.name, gap=p.unused),
-    "discrete-dense": lambda p: draw(p.shape, some(p, SAMPLED_BELOW * 4), "discrete", 4, p.name, gap=p.unused),
+    "discrete-sampled": lambda p: draw(p.shape, some(p, LOOKED_UP_BELOW / 2), "discrete", 3, p.name, gap=p.unused),
+    "discrete-dense": lambda p: draw(p.shape, some(p, SAMPLED_BELOW[4] * 2), "discrete", 4, p.name, gap=p.unused),
     "last-entries": lambda p: listed(p.shape, np.arange(p.size)[-3:]),
     "full": lambda p: full(p.shape),
 }
@@ -170,7 +170,7 @@ def test_of_product_is_the_dense_product_at_the_mask(case, threshold):
     """On both sides of the density switch."""
     left, right, support = case
     dense = (left.double().t() @ right.double()).float().reshape(-1)
-    with patch("apet.kernels.gradient.SAMPLED_BELOW", threshold):
+    with patch.dict(SAMPLED_BELOW, {4: threshold}):
         got = of_product(left, right, support, indices_of(support))
     torch.testing.assert_close(got, dense[torch.from_numpy(support.indices)], rtol=1e-5, atol=1e-5)
 
@@ -207,7 +207,7 @@ def test_of_lookup_is_the_gradient_of_an_embedding_at_the_mask(data, threshold):
     ids, grad = torch.randint(0, rows, (tokens,), generator=g), torch.randn(tokens, d, generator=g)
     weight = torch.zeros(rows, d, requires_grad=True)
     F.embedding(ids, weight, padding).backward(grad)
-    with patch("apet.kernels.gradient.SAMPLED_BELOW", threshold):
+    with patch("apet.kernels.gradient.LOOKED_UP_BELOW", threshold):
         got = of_lookup(ids, grad, support, indices_of(support), padding)
     torch.testing.assert_close(got, weight.grad.reshape(-1)[torch.from_numpy(support.indices)], rtol=1e-5, atol=1e-5)
 

@@ -105,8 +105,10 @@ class Handle:
         box = self._box()
         for key, name, edit in reversed(self._module.groups_of):
             box.groups[key].remove(edit, self.model.get_parameter(name))
-        for path in self._module.made_biases:
-            self.model.get_submodule(path).register_parameter("bias", None)
+        for key, path in list(box.made_biases.items()):
+            if not box.groups[key].edits:
+                self.model.get_submodule(path).register_parameter("bias", None)
+                del box.made_biases[key]
         self._unhook()
         box.modules_attached = nn.ModuleList(m for m in box.modules_attached if m is not self._module)
         _close_if_empty(self.model, box)
@@ -147,6 +149,7 @@ class Handle:
         if forget:
             for key, name, edit in statics:
                 box.groups[key].bake(edit, self.model.get_parameter(name))
+                box.made_biases.pop(key, None)
             box.modules_attached = nn.ModuleList(m for m in box.modules_attached if m is not module)
             _close_if_empty(self.model, box)
 
@@ -167,7 +170,7 @@ class Handle:
             weight = getattr(module, "weight")
             zeros = torch.zeros(layer.d_out, dtype=weight.dtype, device=weight.device)
             module.register_parameter(parameter, nn.Parameter(zeros, requires_grad=False))
-            self._module.made_biases.append(layer.module)
+            box.made_biases[m.position] = layer.module
         tensor = self.model.get_parameter(name)
         _group(box, m.position, name).add(m.edit.to(tensor.device), tensor)
         return m.position, name, m.edit

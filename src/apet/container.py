@@ -26,7 +26,6 @@ class Attached(OwnPrecision):
         self.statics = nn.ModuleDict()
         self.hook_handles: list[Any] = []
         self.groups_of: list[tuple[str, str, Edit]] = []  # (group key, parameter name, edit)
-        self.made_biases: list[str] = []
         self.merged = False
 
 
@@ -41,6 +40,7 @@ class Container(OwnPrecision):
         self.modules_attached = nn.ModuleList()
         self.groups: dict[str, Group] = {}
         self.parameter_of: dict[str, str] = {}
+        self.made_biases: dict[str, str] = {}  # group key -> linear layer that had none before a merge
         self.doors: list[Any] = []
 
     def enter(self, model: nn.Module, args: Any) -> None:

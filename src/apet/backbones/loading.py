@@ -177,7 +177,7 @@ def find(name: str) -> Place:
     path = Path(name).expanduser()
     if path.suffix == ".gguf" and path.is_file():
         return Place(path.parent, path.name)
-    if path.is_dir():
+    if name.strip() and path.is_dir():
         if not (path / "config.json").is_file():
             raise ApetError(f"backbone folder {name!r} has no config.json; give a folder made by save_pretrained")
         return Place(path)

@@ -16,8 +16,12 @@ from torch import Tensor
 
 from apet.modules.support import Support
 
-SAMPLED_BELOW = 0.05
-"""Density up to which a sampled product beats the dense one (docs/log.md, 2026-11-23: break-even at 3–10 %)."""
+SAMPLED_BELOW = {4: 0.1, 2: 0.01}
+"""Density up to which sampled products beat the dense one, by bytes of the layer's numbers. Measured on a CPU
+(docs/log.md, 2026-11-24): break-even at 7–19 % in fp32; in bf16, whose dense product is fast, at 0–6 %."""
+
+LOOKED_UP_BELOW = 0.05
+"""The same for embeddings: break-even at 3–12 %."""
 
 Gradient = Callable[[Tensor, Tensor], Tensor]
 
@@ -52,6 +56,9 @@ def of_product(left: Tensor, right: Tensor, support: Support, indices: Tensor | 
         (k,), fp32.
     """
     rows, columns = support.shape
+    if left.dtype != right.dtype:  # under autocast: the layer computed in the lower of the two
+        low = min(left.dtype, right.dtype, key=lambda d: d.itemsize)
+        left, right = left.to(low), right.to(low)
     if support.kind == "full":
         return (left.t() @ right).reshape(-1).float()
     if support.kind == "run":
@@ -66,7 +73,7 @@ def of_product(left: Tensor, right: Tensor, support: Support, indices: Tensor | 
             return block.reshape(-1)[: support.count] if rows == 1 else block.reshape(-1)[first : last + 1]
         return block[indices // columns, indices % columns - near]
     assert indices is not None
-    if support.count > SAMPLED_BELOW * support.size:
+    if support.count > SAMPLED_BELOW.get(left.dtype.itemsize, 0.0) * support.size:
         return (left.t() @ right).reshape(-1)[indices].float()
     return sampled_product(left, right, indices)
 
@@ -126,29 +133,30 @@ def of_lookup(
         block.index_add_(0, torch.where(inside, ids - top, 0), torch.where(inside[:, None], grad, 0).float())
         block = block.reshape(-1)
         return block[first - top * d : last - top * d] if indices is None else block[indices - top * d]
-    if support.slice is not None or support.count > SAMPLED_BELOW * support.size:
+    if support.slice is not None or support.count > LOOKED_UP_BELOW * support.size:
         dense = torch.zeros(rows, d, device=grad.device).index_add_(0, ids, grad.float()).reshape(-1)
         return dense[support.slice] if indices is None else dense[indices]
     assert indices is not None
-    return sampled_lookup(ids, grad, indices)
+    return sampled_lookup(ids, grad, indices, rows)
 
 
 @torch.library.custom_op("apet::sampled_lookup", mutates_args=())
-def sampled_lookup(ids: Tensor, grad: Tensor, indices: Tensor) -> Tensor:
+def sampled_lookup(ids: Tensor, grad: Tensor, indices: Tensor, rows: int) -> Tensor:
     """Entries ``indices`` (k,) of an embedding's gradient; no (rows, d) tensor is formed. (k,), fp32."""
     d = grad.shape[1]
-    order = torch.argsort(ids)
+    places = torch.argsort(ids)  # those of one row lie together
+    per_row = torch.bincount(ids, minlength=rows)
+    first = per_row.cumsum(0) - per_row
     row = indices // d
-    low = torch.searchsorted(ids[order], row)
-    count = torch.searchsorted(ids[order], row, right=True) - low
+    count = per_row[row]
     entry = torch.repeat_interleave(torch.arange(len(indices), device=ids.device), count)
     nth = torch.arange(len(entry), device=ids.device) - (count.cumsum(0) - count)[entry]
-    hits = grad[order[low[entry] + nth], indices[entry] % d]
+    hits = grad[places[first[row[entry]] + nth], indices[entry] % d]
     return torch.zeros(len(indices), device=grad.device).index_add_(0, entry, hits.float())
 
 
 @sampled_lookup.register_fake
-def _(ids: Tensor, grad: Tensor, indices: Tensor) -> Tensor:
+def _(ids: Tensor, grad: Tensor, indices: Tensor, rows: int) -> Tensor:
     return grad.new_empty(indices.shape, dtype=torch.float32)
 
 

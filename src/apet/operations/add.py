@@ -145,9 +145,9 @@ class OutputCarrier(Carrier):
         """As the bias the layer has, or could have."""
         position = next(p for p in backbone.positions if p.name == self.insertion.at)
         module = model.get_submodule(position.module)
-        if not isinstance(module, nn.Linear) or getattr(module, "bias") is not None:
+        if not isinstance(module, nn.Linear):
             raise NotMergeable(
-                f"output at {self.insertion.at!r} cannot be merged: a {type(module).__name__} has no bias to hold it"
+                f"output at {self.insertion.at!r} cannot be merged: a {type(module).__name__} gets no bias to hold it"
             )
         return Merged(f"{position.site}.bias", static_edit(self.insertion.weights[0].support, getattr(self, "W1")))
 

@@ -51,6 +51,7 @@ class TokensCarrier(Carrier):
     They enter where the family says and leave again after its last block, so that callers, losses and generation
     see the length they know. An encoder–decoder's stay: its decoder attends to them. With a key-value cache they
     enter once and stay in the cache; masks and position ids of later steps are stretched to match.
+    ``hidden_states`` and ``attentions``, where they are asked for, show the prompt's places too.
     """
 
     def hooks(self, model: nn.Module, backbone: Backbone) -> Iterator[Hook]:
