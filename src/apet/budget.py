@@ -31,7 +31,7 @@ def resolve(budget: Budget, backbone: Backbone) -> int | None:
     text = str(budget).strip()
     if text.startswith("="):
         other = make(text[1:].strip())
-        return other.plan(backbone, resolve(other.default_budget, backbone), 0, 0).n
+        return other.count(backbone, resolve(other.default_budget, backbone))
     text = text.replace("_", "").replace(",", "")
     share = text.endswith("%")
     try:

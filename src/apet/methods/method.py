@@ -62,15 +62,7 @@ class Method(BaseModel, ABC):
             UnknownName: a role matches nothing.
         """
         slots = self.slots(backbone)
-        minima, caps = [s.minimum for s in slots], [s.cap for s in slots]
-        natural = [s.natural for s in slots]
-        if budget is None or budget == sum(natural):
-            counts = natural
-        else:
-            shared = share(budget, minima, caps, self.weights(slots), mask_seed)
-            if shared is None:
-                raise self._unreachable(budget, minima, caps)
-            counts = shared
+        counts = self._counts(slots, budget, mask_seed)
         total = sum(counts)
         insertions = tuple(s.make(k, self.distribution, mask_seed) for s, k in zip(slots, counts, strict=True) if k)
         settings = self.model_dump(mode="json", exclude_defaults=True)
@@ -83,6 +75,20 @@ class Method(BaseModel, ABC):
         )
         assert theta.n == total, f"{self.name}: planned {total}, built {theta.n}"
         return theta
+
+    def count(self, backbone: Backbone, budget: int | None) -> int:
+        """Scalars that `plan` would give, without planning where; raises as it does."""
+        return sum(self._counts(self.slots(backbone), budget, 0))
+
+    def _counts(self, slots: list[Slot], budget: int | None, mask_seed: int) -> list[int]:
+        natural = [s.natural for s in slots]
+        if budget is None or budget == sum(natural):
+            return natural
+        minima, caps = [s.minimum for s in slots], [s.cap for s in slots]
+        shared = share(budget, minima, caps, self.weights(slots), mask_seed)
+        if shared is None:
+            raise self._unreachable(budget, minima, caps)
+        return shared
 
     def _unreachable(self, budget: int, minima: list[int], caps: list[int]) -> UnreachableBudget:
         least, most = min(minima), sum(caps)

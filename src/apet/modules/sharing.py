@@ -65,12 +65,13 @@ def _reached(total: int, minima: Sequence[int], order: Sequence[int]) -> list[in
 
 
 def _level(total: int, low: np.ndarray, high: np.ndarray, weight: np.ndarray) -> float:
-    """The level λ at which Σ clip(λ · weight, low, high) reaches the total."""
-    under, over = 0.0, float((high / weight).max())
-    for _ in range(200):
-        middle = (under + over) / 2
-        if np.clip(middle * weight, low, high).sum() > total:
-            over = middle
-        else:
-            under = middle
-    return under
+    """The level λ at which Σ clip(λ · weight, low, high) reaches the total: it grows by straight pieces."""
+    bends = np.concatenate([low / weight, high / weight])
+    order = np.argsort(bends, kind="stable")
+    bends = bends[order]
+    slopes = np.cumsum(np.concatenate([weight, -weight])[order])
+    sums = low.sum() + np.concatenate([[0.0], np.cumsum(slopes[:-1] * np.diff(bends))])
+    piece = int(np.searchsorted(sums, total, side="right")) - 1
+    if piece < 0 or slopes[piece] <= 0:
+        return float(bends[max(piece, 0)])
+    return float(bends[piece] + (total - sums[piece]) / slopes[piece])

@@ -8,7 +8,7 @@ from typing import Any
 
 from apet.backbones.loading import Use, at_hand, bare, load_config
 from apet.backbones.positions import Backbone, describe
-from apet.budget import plan as plan_theta
+from apet.budget import resolve
 from apet.errors import ApetError, UnknownName
 from apet.methods import make
 from apet.studies.definition import AXES, Cell, Definition, Rule, cells
@@ -115,7 +115,9 @@ class Planner:
         key = (s.backbone, use, labels, s.method, repr(s.method_settings), budget)
         if key not in self._counts:
             method = make(s.method, **s.method_settings)
-            self._counts[key] = plan_theta(self.backbone(s), method, s.budget).n
+            backbone = self.backbone(s)
+            wanted = resolve(method.default_budget if s.budget is None else s.budget, backbone)
+            self._counts[key] = method.count(backbone, wanted)
         return self._counts[key]
 
     def _common(self, s: RunSettings) -> dict[str, Any]:

@@ -1,0 +1,353 @@
+"""Studies: a grid as data, a plan before a second is spent, a record that survives."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+
+import pandas as pd
+import pytest
+import yaml
+
+from apet import ApetError
+from apet.studies.definition import Definition, cells, label_of, load_study, parse, suites
+from apet.studies.driver import Driver
+from apet.studies.engine import Event, InProcess, perform
+from apet.studies.planning import Planner, axes_of, estimate, missing_reasons, only
+from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
+from apet.studies.store import FILE, Store, only_driver
+from apet.training.watch import Watch
+from small import reviews, save_backbone, write_jsonl
+
+TASK = """
+name: {name}
+category: sentiment
+source: {{files: {{train: {name}.jsonl, validation: {name}-held.jsonl}}}}
+columns: [text]
+answer: stars
+template: "{{text}} Sentiment: {{answer}}"
+labels: {{negative: negative, positive: positive}}
+unified: {{negative: 0, positive: 1}}
+"""
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """Two backbones, two tasks, and the YAML of a study over them."""
+    here = tmp_path_factory.mktemp("study")
+    for name, offset in (("one", 0), ("two", 500)):
+        write_jsonl(here / f"{name}.jsonl", reviews(32, offset))
+        write_jsonl(here / f"{name}-held.jsonl", reviews(16, offset + 200))
+        (here / f"{name}.yaml").write_text(TASK.format(name=name))
+    save_backbone("t5", here / "t5")
+    save_backbone("bert-mlm", here / "bert")
+    raw = {
+        "name": "small",
+        "backbones": [str(here / "t5"), str(here / "bert")],
+        "tasks": [str(here / "one.yaml"), str(here / "two.yaml")],
+        "methods": ["fine-tuning", "bitfit", "apet-discrete"],
+        "budgets": ["own"],
+        "seeds": [0, 1],
+        "defaults": {"steps": 2, "batch_size": 8, "dtype": "float32"},
+        "rules": [
+            {"where": {"method": "apet-*"}, "budgets": ["64", "=bitfit"]},
+            {"where": {"method": "fine-tuning"}, "set": {"keep_theta": False, "learning_rate": 1e-4}},
+            {"where": {"backbone": "*bert", "task": "*two.yaml"}, "skip": True},
+        ],
+    }
+    (here / "study.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
+    return here
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("APET_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+def plan_of(place, **overrides):
+    return Planner().study(load_study(str(place / "study.yaml"), overrides))
+
+
+def test_a_grid_is_every_combination_with_its_rules(place):
+    found = list(cells(load_study(str(place / "study.yaml"))))
+    assert len(found) == 3 * (1 + 1 + 2) * 2  # three pairs of backbone and task; APET at two budgets; two seeds
+    assert {c.label for c in found} == {"fine-tuning", "bitfit", "apet-discrete"}
+    assert {c.budget for c in found if c.label == "apet-discrete"} == {"64", "=bitfit"}
+    rates = {c.label: c.settings.learning_rate for c in found}
+    assert rates == {"fine-tuning": 1e-4, "bitfit": "paper", "apet-discrete": "paper"}
+    assert all(c.settings.threads == 1 for c in found)
+
+
+def test_words_go_over_the_study_or_its_runs(place):
+    study = load_study(str(place / "study.yaml"), {"seeds": [7], "steps": 9})
+    assert {c.settings.seed for c in cells(study)} == {7}
+    assert {c.settings.steps for c in cells(study)} == {9}
+    with pytest.raises(ApetError, match="unknown setting of a study or of its runs 'stepz'; nearest: steps"):
+        load_study(str(place / "study.yaml"), {"stepz": 9})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"backbone": ["x"]}, r"s\.yaml:\d+: unknown key 'backbone'; nearest: backbones"),
+        ({"defaults": {"stepz": 3}}, r"s\.yaml:5: unknown run setting 'stepz'; nearest: steps"),
+        ({"seeds": ["a"]}, r"s\.yaml:\d+: seeds\.0: input should be a valid integer"),
+        ({"rules": [{"where": {"scale": "x"}, "skip": True}]}, r"s\.yaml:\d+: unknown axis 'scale'"),
+        (
+            {"rules": [{"where": {"method": "lroa"}, "skip": True}]},
+            r"s\.yaml:\d+: unknown method 'lroa'; nearest: lora",
+        ),
+        ({"rules": [{"where": {"method": "lora"}, "sett": {}}]}, r"s\.yaml:\d+: unknown key 'sett'; nearest: set"),
+        ({"backbones": []}, r"s\.yaml:\d+: backbones: .*at least 1"),
+    ],
+)
+def test_a_wrong_key_is_shown_with_its_line(change, message):
+    raw = {"name": "s", "backbones": ["bert-base"], "tasks": ["sst2"], "methods": ["lora"], "defaults": {"steps": 3}}
+    with pytest.raises(ApetError, match=message):
+        parse(yaml.safe_dump({**raw, **change}, sort_keys=False, default_flow_style=None), "s.yaml", {})
+
+
+def test_methods_may_have_settings_and_are_called_by_them():
+    assert label_of("lora", {}) == "lora"
+    assert label_of("apet", {"distribution": "discrete"}) == "apet-discrete"
+    assert label_of("lora", {"rank": 4}) == "lora(rank=4)"
+    study = Definition(name="x", backbones=["bert-base"], tasks=["sst2"], methods=[{"method": "lora", "rank": 4}])
+    assert next(iter(cells(study))).settings.method_settings == {"rank": 4}
+
+
+@pytest.mark.parametrize("name", suites())
+def test_studies_that_ship_are_planned_exactly_without_data_or_weights(name):
+    runs = Planner().study(load_study(name))
+    assert len(runs) > 10
+    assert len({p.key for p in runs}) == len(runs)
+
+
+def test_the_papers_grid_holds_the_counts_of_its_table():
+    runs = only(Planner().study(load_study("paper", {"seeds": [0]})), ["backbone=t5-v1.1-xxl", "task=sst2"], None)
+    counts = {(p.cell.label, p.cell.budget): p.parameters for p in runs}
+    assert counts["lora", "own"] == 6291456 == counts["apet-discrete", "=lora"]
+    assert counts["adapter", "own"] == 19269888
+    assert counts["bitfit", "own"] == 2497920
+
+
+def test_cells_that_mean_the_same_run_are_one(place):
+    plain = plan_of(place)
+    twice = plan_of(place, methods=["bitfit", "bitfit"], rules=[])
+    assert len(twice) == 2 * 2 * 2
+    n = next(p for p in plain if p.cell.label == "bitfit").parameters
+    spelt = plan_of(place, methods=["bitfit"], budgets=["own", "=bitfit"], rules=[], backbones=[str(place / "t5")])
+    assert len(spelt) == 2 * 2
+    assert {p.parameters for p in spelt} == {n}
+
+
+def test_a_key_follows_everything_that_determines_a_run_and_nothing_else(place, tmp_path):
+    base = {p.key for p in plan_of(place)}
+    assert {p.key for p in plan_of(place)} == base
+    assert {p.key for p in plan_of(place, keep_theta=True)} == base
+    for change in ({"steps": 3}, {"data_seed": 9}, {"learning_rate": 1e-3}, {"threads": 2}, {"dtype": "bfloat16"}):
+        changed = {p.key for p in plan_of(place, **change, rules=[], methods=["bitfit"])}
+        assert not changed & base, change
+    text = (place / "one.jsonl").read_text()
+    try:
+        (place / "one.jsonl").write_text(text.replace("scene 3", "scene 4444"))
+        other = plan_of(place)
+        moved = [p for p in other if p.key not in base]
+        assert moved
+        assert {p.settings.task for p in moved} == {str(place / "one.yaml")}
+    finally:
+        (place / "one.jsonl").write_text(text)
+
+
+def test_missing_data_and_weights_are_known_before_a_second_is_spent(place):
+    runs = Planner().study(load_study("paper", {"seeds": [0]}))
+    assert all(p.missing for p in runs)
+    assert "data of sst2 are not at hand" in dict(missing_reasons(runs)).__repr__()
+    data = plan_of(place, backbones=["bert-small"], rules=[])
+    assert all("weights of bert-small are not at hand" in str(p.missing) for p in data)
+
+
+def test_impossible_cells_are_named_when_planning(place):
+    with pytest.raises(ApetError, match=r"bert, .*one\.yaml, bitfit, budget 999999999: budget=999999999 cannot be met"):
+        plan_of(place, methods=["bitfit"], budgets=["999999999"], rules=[], backbones=[str(place / "bert")])
+    with pytest.raises(ApetError, match=r"bert, samsum, lora, budget own: .*an encoder cannot write"):
+        plan_of(place, methods=["lora"], tasks=["samsum"], rules=[], backbones=[str(place / "bert")])
+
+
+def test_only_and_limit(place):
+    runs = plan_of(place)
+    assert {axes_of(p)["method"] for p in only(runs, ["method=apet-*"], None)} == {"apet-discrete"}
+    assert len(only(runs, ["seed=0", "method=[bitfit, fine-tuning]"], 4)) == 4
+    with pytest.raises(ApetError, match="unknown axis 'methd'; nearest: method"):
+        only(runs, ["methd=x"], None)
+    with pytest.raises(ApetError, match="no run matches method=nothing; the study has 24 runs"):
+        only(runs, ["method=nothing"], None)
+
+
+def test_what_was_timed_before_gives_the_estimate(place):
+    runs, planner = plan_of(place), Planner()
+    rates = {(p.settings.backbone, str(p.settings.task), p.cell.label): 0.5 for p in runs}
+    cost = estimate(runs, rates, planner)
+    assert cost.measured == 1
+    assert cost.seconds == pytest.approx(24 * 2 * 0.5 * 1.2)
+    unknown = estimate(runs, {}, planner)
+    assert unknown.measured == 0
+    assert unknown.seconds > 0
+    assert unknown.peak_bytes > 0
+
+
+def run_here(place, folder, **kw):
+    store = Store(folder, create=True)
+    summary = Driver(store, InProcess(Watch(quiet=True)), Watch(quiet=True)).run(plan_of(place), **kw)
+    store.close()
+    return summary
+
+
+@pytest.fixture(scope="module")
+def finished(place, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("finished")
+    summary = run_here(place, folder)
+    assert (summary.wanted, summary.done, summary.failed) == (24, 24, {})
+    return folder
+
+
+def test_nothing_that_is_finished_runs_again(place, finished):
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("result.json")}
+    summary = run_here(place, finished)
+    assert (summary.already, summary.done) == (24, 0)
+    assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("result.json")}
+
+
+def test_runs_and_curves_are_tables(finished):
+    study = Study(finished)
+    runs, curves = study.runs(), study.curves()
+    assert tuple(runs.columns) == RUN_COLUMNS
+    assert tuple(curves.columns) == CURVE_COLUMNS
+    assert len(runs) == 24
+    assert (runs.state == "complete").all()
+    assert runs.trainable_parameters[runs.budget == "64"].eq(64).all()
+    assert set(curves.groupby("key").size()) == {3}
+    one = runs.iloc[0]
+    stored = json.loads((study.run_folder(one.key) / "result.json").read_text())
+    assert stored["validation"]["value"] == one.value
+    for key in ("versions", "host", "seeds", "times", "peak_memory_bytes"):
+        assert study.results()[one.key][key]
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet", "json"])
+def test_export(finished, tmp_path, form):
+    paths = export(Study(finished), tmp_path / "out", form)
+    read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "json": pd.read_json}[form]
+    assert [len(read(p)) for p in paths] == [24, 72]
+    with pytest.raises(ApetError, match="unknown format 'xlsx'"):
+        export(Study(finished), tmp_path, "xlsx")
+
+
+def test_finished_rows_never_change(finished):
+    db = sqlite3.connect(finished / FILE)
+    for change in ("UPDATE runs SET state = 'failed'", "DELETE FROM runs"):
+        with pytest.raises(sqlite3.IntegrityError, match="a finished run"):
+            db.execute(change)
+
+
+def test_fine_tuning_kept_no_values_as_its_rule_says(finished):
+    runs = Study(finished).runs()
+    for _, r in runs.iterrows():
+        there = (finished / "runs" / r.key / "theta.safetensors").exists()
+        assert there == (r.method != "fine-tuning")
+
+
+class Stumbling:
+    """An engine whose workers vanish or fail as told; the rest runs here."""
+
+    size = 2
+
+    def __init__(self, lose: dict[int, int], fail: set[int]) -> None:
+        self.lose, self.fail, self.count, self.ready = lose, fail, 0, []
+        self.inner = InProcess(Watch(quiet=True))
+
+    def start(self, worker, job):
+        self.count += 1
+        if self.lose.get(self.count):
+            self.ready.append(Event(worker, "lost", "its worker ended by signal 9"))
+        elif self.count in self.fail:
+            self.ready.append(Event(worker, "failed", "out of memory"))
+        else:
+            kind, text = perform(job, self.inner._shop)
+            self.ready.append(Event(worker, kind, text))
+
+    def events(self, timeout):
+        events, self.ready = self.ready, []
+        return events
+
+    def stop(self):
+        pass
+
+
+def test_a_lost_worker_is_replaced_and_a_failed_run_is_recorded_and_never_a_number(place, tmp_path):
+    store = Store(tmp_path, create=True)
+    plan = only(plan_of(place), ["seed=0", "method=bitfit"], None)
+    summary = Driver(store, Stumbling({1: 1}, {2}), Watch(quiet=True)).run(plan)
+    assert (summary.done, list(summary.failed.values())) == (2, ["out of memory"])
+    runs = Study(tmp_path).runs()
+    failed = runs[runs.state == "failed"]
+    assert failed.reason.tolist() == ["out of memory"]
+    assert failed.value.isna().all()
+    again = Driver(store, Stumbling({}, set()), Watch(quiet=True)).run(plan)
+    assert (again.already, again.done, list(again.failed.values())) == (2, 0, ["failed before"])
+    retried = Driver(store, Stumbling({}, set()), Watch(quiet=True)).run(plan, retry=True)
+    assert (retried.already, retried.done, retried.failed) == (2, 1, {})
+
+
+def test_a_run_whose_worker_vanishes_every_time_is_given_up_with_the_reason(place, tmp_path):
+    store = Store(tmp_path, create=True)
+    plan = only(plan_of(place), ["seed=0", "method=bitfit"], 1)
+    summary = Driver(store, Stumbling(dict.fromkeys(range(9), 1), set()), Watch(quiet=True)).run(plan)
+    assert list(summary.failed.values()) == ["its worker ended by signal 9, 3 times"]
+
+
+def test_a_damaged_record_is_one_line_and_is_made_again_from_the_runs(place, finished, tmp_path):
+    import shutil
+
+    shutil.copytree(finished, tmp_path / "copy")
+    file = tmp_path / "copy" / FILE
+    good = file.read_bytes()
+    file.write_bytes(good[:200] + b"\xff" * 3000 + good[3200:])
+    for extra in ("-wal", "-shm"):
+        (tmp_path / "copy" / (FILE + extra)).unlink(missing_ok=True)
+    with pytest.raises(ApetError, match=r"study\.sqlite' is damaged.*move it away and run again"):
+        run_here(place, tmp_path / "copy")
+    file.unlink()
+    summary = run_here(place, tmp_path / "copy")
+    assert (summary.already, summary.done) == (24, 0)
+    a, b = Study(finished).runs(), Study(tmp_path / "copy").runs()
+    pd.testing.assert_frame_equal(a, b)
+
+
+def test_a_newer_record_two_drivers_and_no_study_are_one_line_each(tmp_path, finished):
+    store = Store(tmp_path / "s", create=True)
+    taken = pytest.raises(ApetError, match="another apet is running the study in")
+    with only_driver(tmp_path / "s"), taken, only_driver(tmp_path / "s"):
+        pass
+    store.db.execute("PRAGMA user_version = 99")
+    store.close()
+    with pytest.raises(ApetError, match="was written by a newer apet"):
+        Store(tmp_path / "s")
+    with pytest.raises(ApetError, match="no study at"):
+        Study(tmp_path / "nowhere")
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ApetError, match="cannot write to"):
+        Store(tmp_path / "file" / "below", create=True)
+
+
+def test_a_full_disk_is_one_line_and_the_record_stays_whole(place, tmp_path):
+    """SQLite told to take no page more: what it says is what a full disk says."""
+    store = Store(tmp_path, create=True)
+    plan = only(plan_of(place), ["method=bitfit"], 3)
+    pages = store.db.execute("PRAGMA page_count").fetchone()[0]
+    store.db.execute(f"PRAGMA max_page_count = {pages}")
+    with pytest.raises(ApetError, match="the disk is full; free some space, the same command goes on"):
+        Driver(store, InProcess(Watch(quiet=True)), Watch(quiet=True)).run(plan)
+    assert Study(tmp_path).runs().empty
+    store.db.execute("PRAGMA max_page_count = 1000000")
+    summary = Driver(store, InProcess(Watch(quiet=True)), Watch(quiet=True)).run(plan)
+    assert summary.already + summary.done == 3
