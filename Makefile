@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: env demo test slow check clean
+.PHONY: env demo test slow soak check clean
 
 demo: env
 	$(BIN)/apet compare --backbone all-minilm-l6-v2 --task tweets --steps 120 \
@@ -28,6 +28,13 @@ test: env
 
 slow: env
 	$(BIN)/python -m pytest -m slow
+
+soak: env  # 200 kills
+	cd tests && ../$(BIN)/python -c "import tempfile; from pathlib import Path; import killing as k; \
+		p = Path(tempfile.mkdtemp()); s = k.study_of_60(p); k.finish(s, p / 'calm'); \
+		hits = [k.kill_at_random(s, p / f'killed-{n}', 20, n) for n in range(10)]; \
+		[k.finish(s, p / f'killed-{n}') for n in range(10)]; \
+		[k.same_numbers(p / 'calm', p / f'killed-{n}') for n in range(10)]; print(hits)"
 
 check: env
 	$(BIN)/ruff format --check src tests benchmarks

@@ -38,6 +38,9 @@ class Point:
     seconds: float
 
 
+Measured = tuple[Score, list[str | None]]
+
+
 @dataclass(frozen=True)
 class Schedule:
     """How to train.
@@ -63,6 +66,19 @@ class Schedule:
     stop_at: float | None = None
 
 
+@dataclass(frozen=True)
+class Fit:
+    """What training came to.
+
+    Attributes:
+        points: the curve, the untrained model first.
+        answers: on validation, of the values that were kept.
+    """
+
+    points: list[Point]
+    answers: list[str | None]
+
+
 class Diverged(ApetError):
     """Training produced a loss that is no number."""
 
@@ -71,33 +87,33 @@ def fit(
     handle: Handle,
     objective: Objective,
     train: EncodedSet,
-    measure: Callable[[], Score],
+    measure: Callable[[], Measured],
     schedule: Schedule,
     accelerator: Accelerator,
     watch: Watch,
-) -> list[Point]:
+) -> Fit:
     """Train θ and leave its best values in place: those with the highest validation measure, the earliest of equals.
 
     Args:
         handle: the attached θ.
         objective: the loss.
         train: encoded examples.
-        measure: the validation measure of the model as it stands.
+        measure: the validation measure of the model as it stands, and its answers.
         schedule: steps, rates, seeds.
         accelerator: devices and processes.
         watch: progress.
 
-    Returns:
-        The curve, the untrained model first.
-
     Raises:
         Diverged: the loss is no longer a number; the step and the rate are named.
     """
-    model: nn.Module = accelerator.prepare_model(handle.model)
+    model = handle.model
+    if accelerator.num_processes > 1:  # it is on its device already
+        model = accelerator.prepare_model(model)
     values = handle.parameters()
     optimizer = torch.optim.AdamW(values, lr=schedule.rate, weight_decay=schedule.weight_decay, fused=True)
     rank, world = accelerator.process_index, accelerator.num_processes
-    points = [Point(0, None, measure(), 0.0)]
+    score, answers = measure()
+    points = [Point(0, None, score, 0.0)]
     best, kept = points[0], _copy(values)
     losses: list[Tensor] = []
     seconds = 0.0
@@ -122,10 +138,11 @@ def fit(
                         f"the loss was {mean} by step {step} at learning rate {schedule.rate:g}; give a smaller one"
                     )
                 seconds += time.perf_counter() - began
-                points.append(Point(step, mean, measure(), seconds))
+                score, given = measure()
+                points.append(Point(step, mean, score, seconds))
                 losses = []
-                if points[-1].score.value > best.score.value:
-                    best, kept = points[-1], _copy(values)
+                if score.value > best.score.value:
+                    best, kept, answers = points[-1], _copy(values), given
                 model.train()
                 began = time.perf_counter()
             if schedule.stop_at is not None and best.score.value >= schedule.stop_at:
@@ -139,7 +156,7 @@ def fit(
         for v, k in zip(values, kept, strict=True):
             v.copy_(k)
     handle.refresh()
-    return points
+    return Fit(points, answers)
 
 
 def best_of(points: list[Point]) -> Point:

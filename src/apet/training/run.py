@@ -28,7 +28,7 @@ from apet.tasks.task import Task
 from apet.training import record
 from apet.training.choices import dtype_for, room_for_text, task_of, use_for
 from apet.training.evaluation import Split, evaluate
-from apet.training.fitting import Point, Schedule, best_of, fit
+from apet.training.fitting import Measured, Point, Schedule, best_of, fit
 from apet.training.rates import Rate, papers, search
 from apet.training.settings import RunSettings
 from apet.training.workshop import Workshop
@@ -144,7 +144,7 @@ class _Run:
         rate = self._rate()
         handle = self._attach()
         try:
-            points = fit(
+            fitted = fit(
                 handle,
                 self.objective,
                 self.splits["train"].encoded,
@@ -154,6 +154,7 @@ class _Run:
                 self.shop.watch,
             )
             tested = evaluate(self.model, self.objective, self.splits["test"], self._wide) if self.has_test else None
+            points = fitted.points
             result = self._result(handle, rate, points)
             result["test"] = tested[0].as_dict() if tested else None
             if output is not None and self.accelerator.is_main_process:
@@ -162,8 +163,7 @@ class _Run:
                     if self.s.keep_theta:
                         handle.save(folder)
                     shown = self.splits["validation"]
-                    answers = evaluate(self.model, self.objective, shown, self._wide)[1]
-                    record.write_predictions(folder / record.PREDICTIONS, self.plan.task, shown, answers)
+                    record.write_predictions(folder / record.PREDICTIONS, self.plan.task, shown, fitted.answers)
         finally:
             self._leave(handle)
         return Outcome(result, points, output)
@@ -177,8 +177,8 @@ class _Run:
         """Evaluation keeps no activations, so its batches are wider."""
         return 2 * self.s.batch_size
 
-    def _measure(self, split: Split) -> Any:
-        return evaluate(self.model, self.objective, split, self._wide)[0]
+    def _measure(self, split: Split) -> Measured:
+        return evaluate(self.model, self.objective, split, self._wide)
 
     def _attach(self) -> Handle:
         reset_head(self.model, self.s.seed_for("init_seed"))
@@ -189,7 +189,8 @@ class _Run:
 
     def _leave(self, handle: Handle) -> None:
         handle.detach()
-        self.accelerator.free_memory()
+        if self.accelerator.num_processes > 1:
+            self.accelerator.free_memory()
         if self.s.gradient_checkpointing:
             getattr(self.model, "activation_checkpointing_disable")()
 
@@ -224,7 +225,7 @@ class _Run:
                     schedule,
                     self.accelerator,
                     self.shop.watch,
-                )
+                ).points
             finally:
                 self._leave(handle)
 

@@ -30,6 +30,7 @@ class MaskedLabelWord(Objective):
         super().__init__(task, reader, max_input)
         if reader.tokenizer.mask_token_id is None:
             raise ApetError("this backbone's tokenizer has no mask token; use objective=classification-head")
+        self._door = ""
         self.word_ids: list[int] = []
         for word in task.words:
             ids = reader.word(self.template.lead + word)
@@ -57,7 +58,9 @@ class MaskedLabelWord(Objective):
 
     def _scores(self, model: nn.Module, batch: Batch) -> Tensor:
         """Logits of the label words at the mask, (batch, labels)."""
-        with _head_sees_only(model, batch["blank"]):
+        inner = getattr(model, "module", model)  # under DistributedDataParallel
+        self._door = self._door or _door(inner)
+        with _sees_only(inner.get_submodule(self._door), batch["blank"]):
             logits: Tensor = model(**inputs_of(batch)).logits
         return logits[:, 0, self.word_ids]
 
@@ -70,20 +73,23 @@ class MaskedLabelWord(Objective):
         return [self.task.words[i] for i in self._scores(model, batch).argmax(-1).tolist()]
 
 
-@contextmanager
-def _head_sees_only(model: nn.Module, places: Tensor) -> Iterator[None]:
-    """Give the language-model head one place of each row: (batch, seq, d) -> (batch, 1, d).
+def _door(model: nn.Module) -> str:
+    """The first module of the language-model head."""
+    return next(x.module for x in describe(model).layers if x.stack == "lm_head")
 
-    The head is d x vocabulary; at every place it would cost more than the rest of a small encoder.
+
+@contextmanager
+def _sees_only(head: nn.Module, places: Tensor) -> Iterator[None]:
+    """Give the head one place of each row: (batch, seq, d) -> (batch, 1, d).
+
+    It is d x vocabulary; at every place it would cost more than the rest of a small encoder.
     """
-    inner = getattr(model, "module", model)  # under DistributedDataParallel
-    first = next(x for x in describe(inner).layers if x.stack == "lm_head")
 
     def pick(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         h: Tensor = args[0]
         return (h[torch.arange(len(h), device=h.device), places][:, None], *args[1:])
 
-    hook = inner.get_submodule(first.module).register_forward_pre_hook(pick)
+    hook = head.register_forward_pre_hook(pick)
     try:
         yield
     finally:

@@ -1,0 +1,138 @@
+"""Killing a study at random moments: shared by the test in the suite and the longer `make soak`."""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pandas as pd
+import psutil
+import yaml
+
+from apet.studies.results import Study
+from small import reviews, save_backbone, write_jsonl
+
+TASK = """
+name: films
+category: sentiment
+source: {files: {train: films.jsonl, validation: held.jsonl}}
+columns: [text]
+answer: stars
+template: "{text} Sentiment: {answer}"
+labels: {negative: negative, positive: positive}
+"""
+
+
+def study_of_60(place: Path) -> Path:
+    """Two small backbones x five methods x six seeds."""
+    write_jsonl(place / "films.jsonl", reviews(32))
+    write_jsonl(place / "held.jsonl", reviews(16, 200))
+    (place / "films.yaml").write_text(TASK)
+    backbones = [str(save_backbone(kind, place / kind)) for kind in ("t5", "bert-mlm")]
+    raw = {
+        "name": "sixty",
+        "backbones": backbones,
+        "tasks": [str(place / "films.yaml")],
+        "methods": ["prompt", "bitfit", "lora", "apet-adjacent", "apet-discrete"],
+        "budgets": ["96"],
+        "seeds": list(range(6)),
+        "defaults": {"steps": 6, "batch_size": 8, "dtype": "float32", "evaluate_every": 2, "device": "cpu"},
+    }
+    (place / "sixty.yaml").write_text(yaml.safe_dump(raw))
+    return place / "sixty.yaml"
+
+
+def start(study: Path, folder: Path, *words: str) -> subprocess.Popen[bytes]:
+    """The command, as a user types it, in a process of its own."""
+    command = [sys.executable, "-m", "apet", "study", "run", str(study), "--output", str(folder), "--quiet", *words]
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "APET_CACHE": str(study.parent / "cache")}
+    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+
+
+def finish(study: Path, folder: Path, *words: str) -> None:
+    """Run to the end."""
+    process = start(study, folder, *words)
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == 0, err.decode()[-3000:]
+
+
+def kill_at_random(study: Path, folder: Path, kills: int, seed: int) -> dict[str, int]:
+    """Kill the driver, a worker, or whoever just began to write, so many times; how often each was hit.
+
+    A driver that is killed is started again; one that reached the end starts over on what is left (nothing).
+    """
+    dice = random.Random(seed)
+    hit = {"driver": 0, "worker": 0, "writer": 0}
+    while sum(hit.values()) < kills:
+        process = start(study, folder, "--workers", "2")
+        driver = psutil.Process(process.pid)
+        before = _finished(folder)
+        while process.poll() is None and _finished(folder) == before:  # it works
+            _settle()
+        while process.poll() is None and sum(hit.values()) < kills:
+            kind = dice.choice(list(hit))
+            wait = dice.uniform(0.0, 1.2)
+            end = time.monotonic() + wait
+            while process.poll() is None and time.monotonic() < end:
+                _settle()
+            if kind == "writer":  # a folder that is being written: its name ends in .part
+                end = time.monotonic() + 3
+                while process.poll() is None and time.monotonic() < end and not list(folder.glob("runs/*.part")):
+                    _settle()
+            victim = driver if kind == "driver" else _worker(driver, dice)
+            if process.poll() is not None or victim is None:
+                break
+            try:
+                victim.send_signal(signal.SIGKILL)
+            except psutil.NoSuchProcess:
+                continue
+            hit[kind] += 1
+            if kind == "driver":
+                process.wait()
+        if process.poll() is None and sum(hit.values()) >= kills:
+            process.kill()
+        process.communicate()
+        if len(_finished(folder)) >= 60:
+            break
+    return hit
+
+
+def _worker(driver: psutil.Process, dice: random.Random) -> psutil.Process | None:
+    try:
+        children = [c for c in driver.children(recursive=True) if not c.children()]
+        busy = [c for c in children if c.memory_info().rss > 2e8]
+    except psutil.NoSuchProcess:
+        return None
+    return dice.choice(busy) if busy else None
+
+
+def _finished(folder: Path) -> set[str]:
+    return {p.parent.name for p in folder.glob("runs/*/result.json")}
+
+
+def _settle() -> None:
+    """Give way to others for a moment; what is waited for is checked by the caller, never timed."""
+    os.sched_yield()
+    time.sleep(0.01)
+
+
+TIMES = ["training_seconds", "steps_per_second", "peak_memory_bytes"]
+
+
+def same_numbers(a: Path, b: Path) -> None:
+    """Both studies hold the same runs, bit for bit but for times; every folder is whole."""
+    one, two = Study(a), Study(b)
+    left, right = (s.runs().drop(columns=TIMES).sort_values("key", ignore_index=True) for s in (one, two))
+    pd.testing.assert_frame_equal(left, right, check_exact=True)
+    assert (left.state == "complete").all()
+    curves = [s.curves().drop(columns="seconds").sort_values(["key", "step"], ignore_index=True) for s in (one, two)]
+    pd.testing.assert_frame_equal(*curves, check_exact=True)
+    for key in left.key:
+        files = [(s.run_folder(key) / "theta.safetensors").read_bytes() for s in (one, two)]
+        assert files[0] == files[1]
+        assert (two.run_folder(key) / "predictions.csv").read_text().count("\n") == 17

@@ -1,0 +1,99 @@
+"""Studies survive kills at random moments, Ctrl-C, a Ray cluster that loses a worker: the numbers are the same always."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+from apet.studies.results import Study
+from killing import finish, kill_at_random, same_numbers, start, study_of_60
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    return tmp_path_factory.mktemp("sixty")
+
+
+@pytest.fixture(scope="module")
+def undisturbed(place):
+    study = study_of_60(place)
+    finish(study, place / "calm", "--workers", "1")
+    assert len(Study(place / "calm").runs()) == 60
+    return place / "calm"
+
+
+def test_twenty_kills_lose_nothing_and_change_nothing(place, undisturbed):
+    """Driver, worker, or in the middle of a write; then the same command finishes what is missing."""
+    hit = kill_at_random(place / "sixty.yaml", place / "killed", 20, seed=5)
+    half = list((place / "killed").rglob("*.part"))
+    finish(place / "sixty.yaml", place / "killed", "--workers", "2")
+    same_numbers(undisturbed, place / "killed")
+    assert sum(hit.values()) == 20, hit
+    assert all(hit.values()), hit
+    assert all(p.name.startswith(tuple(Study(undisturbed).runs().key)) for p in half)
+
+
+def test_ctrl_c_finishes_the_record_and_exits_cleanly(place, undisturbed):
+    process = start(place / "sixty.yaml", place / "stopped", "--workers", "2")
+    while process.poll() is None and not list((place / "stopped").glob("runs/*/result.json")):
+        os.sched_yield()
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert err.decode().strip().splitlines()[-1] == "apet: stopped"
+    assert "Traceback" not in err.decode()
+    psutil.wait_procs(children, timeout=30)
+    assert not [c for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE]
+    assert (Study(place / "stopped").runs().state == "complete").all()
+    assert not list((place / "stopped").glob("runs/*.part"))
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Two nodes on this machine."""
+    ray = pytest.importorskip("ray")
+    from ray.cluster_utils import Cluster
+
+    os.environ["RAY_DISABLE_IMPORT_WARNING"] = "1"
+    nodes = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    nodes.add_node(num_cpus=1)
+    yield nodes.address
+    ray.shutdown()
+    nodes.shutdown()
+
+
+@pytest.mark.slow
+def test_a_ray_cluster_of_two_nodes_gives_the_same_numbers_and_a_killed_worker_loses_nothing(
+    place, undisturbed, cluster
+):
+    process = start(place / "sixty.yaml", place / "ray", "--engine", "ray", "--address", cluster)
+    while process.poll() is None and len(list((place / "ray").glob("runs/*/result.json"))) < 3:
+        os.sched_yield()
+    workers = [
+        p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] and "ray::_Worker" in p.info["cmdline"][0]
+    ]
+    assert len(workers) == 2
+    workers[0].send_signal(signal.SIGKILL)
+    _, err = process.communicate(timeout=900)
+    assert process.returncode == 0, err.decode()[-2000:]
+    same_numbers(undisturbed, place / "ray")
+
+
+def test_no_cluster_is_one_line(place):
+    pytest.importorskip("ray")
+    words = ["study", "run", str(place / "sixty.yaml"), "--output", str(place / "none"), "--engine", "ray"]
+    command = [sys.executable, "-m", "apet", *words, "--address", "127.0.0.1:1"]
+    done = subprocess.run(command, capture_output=True, timeout=300, check=False)
+    assert done.returncode == 2
+    assert done.stderr.decode().strip().splitlines()[-1].startswith("apet: no Ray cluster at '127.0.0.1:1'")
+
+
+def test_soak_is_the_same_test_with_more_kills():
+    assert "killing" in (Path(__file__).parents[1] / "Makefile").read_text()
