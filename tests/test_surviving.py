@@ -1,4 +1,4 @@
-"""Studies survive kills at random moments, Ctrl-C, a Ray cluster that loses a worker: the numbers are the same always."""
+"""Studies survive kills at random moments, Ctrl-C and a cluster that loses a worker: the numbers stay the same."""
 
 from __future__ import annotations
 

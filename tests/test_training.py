@@ -162,6 +162,23 @@ def _trial_with_best(where, diverges_above=1.0):
     return trial
 
 
+def test_the_search_takes_the_smallest_rate_that_is_as_good_within_one_standard_error():
+    """A rate at the edge of stability won a short trial by half a point and lost the long run."""
+    from apet.tasks.measures import Score
+    from apet.training.fitting import Point, Schedule
+    from apet.training.rates import search
+
+    values = {9e-4: 0.786, 2.7e-3: 0.794}
+
+    def trial(schedule):
+        value = next((v for r, v in values.items() if math.isclose(r, schedule.rate, rel_tol=1e-6)), 0.56)
+        return [Point(schedule.steps, 1.0, Score("accuracy", value, value - 0.035, value + 0.035, 500), 0.0)]
+
+    found = search(3e-4, Schedule(300, 32, 3e-4, 0.0, 1.0, 50, 0), trial)
+    assert found.value == pytest.approx(9e-4)
+    assert 2.7e-3 in [pytest.approx(r) for r, _, _ in found.tried]
+
+
 @pytest.mark.parametrize("best", [1e-4, 3e-4, 9e-4, 8.1e-3, 2.43e-2])
 def test_the_search_walks_to_the_best_rate_wherever_it_lies(best):
     from apet.training.fitting import Schedule

@@ -56,6 +56,9 @@ def papers(method: type[Method], task: Task) -> float:
 def search(around: float, schedule: Schedule, trial: Callable[[Schedule], list[Point]]) -> Rate:
     """Try three rates on held-out training data, and go on to the side of the best until it lies inside.
 
+    Taken is the smallest rate within one standard error of the best: rates at the edge of stability win short trials
+    and lose long runs (docs/log.md, 2026-11-24).
+
     Args:
         around: middle of the first three.
         schedule: of the run; its seeds are the trials' seeds, too.
@@ -68,6 +71,7 @@ def search(around: float, schedule: Schedule, trial: Callable[[Schedule], list[P
     steps = max(1, schedule.steps // SHARE)
     short = replace(schedule, steps=steps, interval=max(1, steps // 2))
     found: dict[int, tuple[float, float]] = {}  # power -> (measure, minus the last loss), higher is better
+    errors: dict[int, float] = {}
     tried: list[tuple[float, int, float | None]] = []
 
     def attempt(power: int) -> None:
@@ -78,9 +82,10 @@ def search(around: float, schedule: Schedule, trial: Callable[[Schedule], list[P
             found[power] = (-1.0, 0.0)
             tried.append((rate, steps, None))
             return
-        measure = best_of(points).score.value
-        found[power] = (measure, -(points[-1].loss or 0.0))
-        tried.append((rate, steps, measure))
+        score = best_of(points).score
+        found[power] = (score.value, -(points[-1].loss or 0.0))
+        errors[power] = (score.high - score.low) / (2 * 1.96)
+        tried.append((rate, steps, score.value))
 
     for power in (-1, 0, 1):
         attempt(power)
@@ -92,4 +97,5 @@ def search(around: float, schedule: Schedule, trial: Callable[[Schedule], list[P
         attempt(edge)
     if found[best][0] < 0:
         raise ApetError(f"no learning rate near {around:g} trains this; give a number, such as learning_rate=1e-5")
-    return Rate(around * STEP**best, "auto", tuple(tried), time.perf_counter() - began)
+    taken = min(p for p in found if found[p][0] >= found[best][0] - errors[best])
+    return Rate(around * STEP**taken, "auto", tuple(tried), time.perf_counter() - began)
