@@ -206,9 +206,9 @@ def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
         "steps 0": ([*tune, "--output", "x", "--steps", "0"], "steps=0 does not fit; Optimizer steps"),
         "no output": (tune, "Give --output FOLDER"),
         "no backbone": (["tune", "--task", "sst2", "--output", "x"], "backbone is missing"),
-        "bare shape": (
+        "weights missing": (
             ["tune", "--backbone", "bert-base", *tune[3:], "--output", "x"],
-            "is a bare shape without weights",
+            "weights of backbone 'bert-base' (google-bert/bert-base-uncased) are neither",
         ),
         "folder without config": (["inspect", "bare"], "backbone folder 'bare' has no config.json"),
         "θ for another backbone": (["predict", "moved", "x"], "was planned for BertForSequenceClassification"),
@@ -229,7 +229,7 @@ def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
 NAMES = [
     "unknown command", "unknown option", "unknown method", "unknown backbone", "unknown task", "unknown role",
     "unknown setting", "unknown method setting", "budget 0", "budget -1", "budget too large", "budget no number",
-    "steps no number", "steps 0", "no output", "no backbone", "bare shape", "folder without config",
+    "steps no number", "steps 0", "no output", "no backbone", "weights missing", "folder without config",
     "θ for another backbone", "output holds a run", "missing file", "missing column", "missing label column",
     "empty data", "not UTF-8", "label unseen in training", "no run", "seeds", "no key=value", "twice",
 ]  # fmt: skip

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import try_to_load_from_cache
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -24,6 +25,7 @@ from transformers import (
 from transformers.utils import logging as hf_logging
 
 from apet.backbones.family import family_of
+from apet.backbones.hub import settle_network
 from apet.backbones.positions import Backbone, describe
 from apet.errors import ApetError, UnknownName
 
@@ -39,16 +41,18 @@ _AUTO: dict[Use, Any] = {
 
 @dataclass(frozen=True)
 class Shape:
-    """A published architecture without its weights."""
+    """A published architecture: enough to plan and count; its weights are on the hub."""
 
     model_type: str
+    hub: str
     about: str
     settings: dict[str, Any]
 
 
-def _t5(d_model: int, d_ff: int, layers: int, heads: int) -> Shape:
+def _t5(size: str, d_model: int, d_ff: int, layers: int, heads: int) -> Shape:
     return Shape(
         "t5",
+        f"google/t5-v1_1-{size}",
         "T5 v1.1, Raffel et al. 2020: gated GELU, untied output projection",
         {
             "d_model": d_model,
@@ -63,9 +67,10 @@ def _t5(d_model: int, d_ff: int, layers: int, heads: int) -> Shape:
     )
 
 
-def _bert(d: int, layers: int) -> Shape:
+def _bert(hub: str, d: int, layers: int) -> Shape:
     return Shape(
         "bert",
+        hub,
         "BERT, Devlin et al. 2019 and (small) Turc et al. 2019",
         {
             "hidden_size": d,
@@ -78,17 +83,17 @@ def _bert(d: int, layers: int) -> Shape:
 
 
 SHAPES: dict[str, Shape] = {
-    "t5-v1.1-small": _t5(512, 1024, 8, 6),
-    "t5-v1.1-base": _t5(768, 2048, 12, 12),
-    "t5-v1.1-large": _t5(1024, 2816, 24, 16),
-    "t5-v1.1-xl": _t5(2048, 5120, 24, 32),
-    "t5-v1.1-xxl": _t5(4096, 10240, 24, 64),
-    "bert-small": _bert(512, 4),
-    "bert-base": _bert(768, 12),
-    "bert-large": _bert(1024, 24),
-    "gpt2": Shape("gpt2", "GPT-2 small, Radford et al. 2019", {}),
+    "t5-v1.1-small": _t5("small", 512, 1024, 8, 6),
+    "t5-v1.1-base": _t5("base", 768, 2048, 12, 12),
+    "t5-v1.1-large": _t5("large", 1024, 2816, 24, 16),
+    "t5-v1.1-xl": _t5("xl", 2048, 5120, 24, 32),
+    "t5-v1.1-xxl": _t5("xxl", 4096, 10240, 24, 64),
+    "bert-small": _bert("google/bert_uncased_L-4_H-512_A-8", 512, 4),
+    "bert-base": _bert("google-bert/bert-base-uncased", 768, 12),
+    "bert-large": _bert("google-bert/bert-large-uncased", 1024, 24),
+    "gpt2": Shape("gpt2", "openai-community/gpt2", "GPT-2 small, Radford et al. 2019", {}),
 }
-"""Bare shapes by name: enough to plan and count, nothing to train."""
+"""Published shapes by name."""
 
 
 @dataclass(frozen=True)
@@ -160,6 +165,8 @@ def find(name: str) -> Place:
     Raises:
         ApetError: a folder without config.json, or a packaged backbone whose package is missing.
     """
+    if name in SHAPES:
+        return Place(SHAPES[name].hub)
     if name in PACKAGED:
         known = PACKAGED[name]
         folder = package_folder(known.module)
@@ -191,6 +198,8 @@ def load_config(name: str) -> PreTrainedConfig:
         shape = SHAPES[name]
         return AutoConfig.for_model(shape.model_type, **shape.settings)
     place = find(name)
+    if not isinstance(place.where, Path):
+        settle_network()
     try:
         return AutoConfig.from_pretrained(place.where, **place.options)
     except (OSError, ValueError, KeyError, ImportError) as e:
@@ -275,16 +284,13 @@ def as_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone
     )
 
 
-def require_weights(name: str) -> None:
-    """Pass where a name can mean weights.
-
-    Raises:
-        ApetError: it is a bare shape's.
-    """
-    if name in SHAPES:
-        raise ApetError(
-            f"backbone {name!r} is a bare shape without weights; give a folder or hub id to train (inspect works)"
-        )
+def at_hand(name: str) -> bool:
+    """Whether a backbone's weights are on this machine: in a folder, a package, or the hub's cache."""
+    where = find(name).where
+    if isinstance(where, Path):
+        return True
+    files = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
+    return any(isinstance(try_to_load_from_cache(where, f), str) for f in files)
 
 
 def load_model(
@@ -293,13 +299,12 @@ def load_model(
     """A backbone with its weights, in evaluation mode, nothing requiring gradients.
 
     Args:
-        name: packaged name, folder or hub id. A bare shape has no weights and is refused.
+        name: packaged name, published shape, folder or hub id.
         use: which objective it will serve, and so which head it carries.
         labels: outputs of a classification head.
         dtype: of the frozen weights.
         init: called on the loaded model; makes the values of a fresh task head.
     """
-    require_weights(name)
     place = find(name)
     load_config(name)
     quiet = hf_logging.get_verbosity()
@@ -309,6 +314,11 @@ def load_model(
     try:
         model = _AUTO[use].from_pretrained(place.where, dtype=dtype, **place.weight_options, **extra)
     except (OSError, ValueError, KeyError, RuntimeError) as e:
+        if not at_hand(name):
+            raise ApetError(
+                f"weights of backbone {name!r} ({place.where}) are neither in the cache nor to be had from the hub;"
+                " offline, give a local folder"
+            ) from e
         raise ApetError(f"backbone {name!r} does not load for {use}: {_first_line(e)}") from e
     finally:
         hf_logging.set_verbosity(quiet)

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import typer
 
-from apet.cli import looking, running
+from apet.cli import looking, running, studying
 
 app = typer.Typer(
     name="apet",
@@ -36,6 +36,8 @@ for command in (
     running.evaluate,
     running.predict,
     running.compare,
+    studying.thresholds,
+    studying.transfer,
     looking.inspect,
     looking.positions,
     looking.methods,
@@ -43,3 +45,4 @@ for command in (
     looking.backbones,
 ):
     app.command()(command)
+app.add_typer(studying.study, name="study")

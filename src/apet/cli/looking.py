@@ -132,18 +132,18 @@ def tasks(json: Json = False) -> None:
 def backbones(json: Json = False) -> None:
     """Backbones by name; any local folder, hub id or transformers configuration of a known family serves, too."""
     from apet.backbones.family import families
-    from apet.backbones.loading import PACKAGED, SHAPES, package_folder
+    from apet.backbones.loading import PACKAGED, SHAPES, at_hand, package_folder
 
     rows = [
         {"name": n, "weights": package_folder(p.module) is not None, "about": p.about} for n, p in PACKAGED.items()
-    ] + [{"name": n, "weights": False, "about": s.about} for n, s in SHAPES.items()]
+    ] + [{"name": n, "weights": at_hand(n), "about": f"{s.about}; on the hub as {s.hub}"} for n, s in SHAPES.items()]
     kinds = {f.name: {"kind": f.kind, "model_types": list(f.model_types)} for f in families().values()}
     if json:
         show.as_json({"backbones": rows, "families": kinds})
         return
     show.as_table(
-        ["backbone", "can be trained", "about"],
-        [[str(r["name"]), "yes" if r["weights"] else "no, a shape", str(r["about"])] for r in rows],
+        ["backbone", "weights here", "about"],
+        [[str(r["name"]), "yes" if r["weights"] else "no", str(r["about"])] for r in rows],
     )
     print()
     show.as_table(

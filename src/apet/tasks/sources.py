@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from apet.backbones.hub import settle_network
 from apet.backbones.loading import package_folder
 from apet.errors import ApetError
 from apet.tasks.examples import Example, check_overlap, digest, hold_out, read_examples, sample
@@ -63,17 +64,42 @@ def local_splits(path: Path, encoding: str = "utf-8") -> dict[str, list[Row]]:
     Raises:
         ApetError: no such place, or no training file in it.
     """
+    return {split: read_rows(file, encoding) for split, file in split_files(path).items()}
+
+
+def split_files(path: Path) -> dict[str, Path]:
+    """Files by split of a folder, or the one file as train; raises as `local_splits`."""
     if not path.is_dir():
-        return {"train": read_rows(path, encoding)}
+        return {"train": path}
     names = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
     found = {}
     for split, stems in names.items():
         file = next((f for stem in stems for s in SUFFIXES if (f := path / f"{stem}{s}").is_file()), None)
         if file is not None:
-            found[split] = read_rows(file, encoding)
+            found[split] = file
     if "train" not in found:
         raise ApetError(f"folder {str(path)!r} has no training file; expected train with one of {', '.join(SUFFIXES)}")
     return found
+
+
+def source_files(task: Task, folder: str | Path | None = None) -> list[Path] | None:
+    """The files that a task's rows come from; None where one is missing, or where they come from the hub."""
+    try:
+        if folder is not None:
+            files = list(split_files(Path(folder).expanduser()).values())
+        elif task.source.hub:
+            return None
+        elif set(task.source.files) == {"train"}:
+            files = list(split_files(_place(task, "train")).values())
+        else:
+            files = [_place(task, s) for s in task.source.files]
+    except ApetError:
+        return None
+    return files if all(_on_disk(f) for f in files) else None
+
+
+def _on_disk(file: Path) -> bool:
+    return file.is_file() or any(p.suffix == ".zip" and p.is_file() for p in file.parents)
 
 
 def _place(task: Task, split: str) -> Path:
@@ -88,6 +114,7 @@ def _place(task: Task, split: str) -> Path:
 
 
 def _from_hub(task: Task) -> dict[str, list[Row]]:
+    settle_network()
     import datasets
 
     found: dict[str, list[Row]] = {}

@@ -50,6 +50,7 @@ class Schedule:
         clip: largest norm of the gradient, or None.
         interval: steps between measurements; the last step is always measured.
         data_seed: order of the examples, and dropout.
+        stop_at: end once the validation measure reaches this, or None.
     """
 
     steps: int
@@ -59,6 +60,7 @@ class Schedule:
     clip: float | None
     interval: int
     data_seed: int
+    stop_at: float | None = None
 
 
 class Diverged(ApetError):
@@ -126,6 +128,8 @@ def fit(
                     best, kept = points[-1], _copy(values)
                 model.train()
                 began = time.perf_counter()
+            if schedule.stop_at is not None and best.score.value >= schedule.stop_at:
+                break
             shown = f"loss {points[-1].loss:.3f}  " if points[-1].loss is not None else ""
             watch.advance(
                 step, f"{shown}{best.score.measure} {points[-1].score.value:.3f} (best {best.score.value:.3f})"

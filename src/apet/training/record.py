@@ -41,10 +41,8 @@ def new_folder(output: Path) -> Iterator[Path]:
         ApetError: the place is taken, or cannot be written.
     """
     refuse_taken(output)
-    part = output.with_name(output.name + ".part")
+    part = output.with_name(f"{output.name}.{os.getpid()}.part")  # two processes never share one
     try:
-        if part.exists():
-            shutil.rmtree(part)
         part.mkdir(parents=True)
     except OSError as e:
         raise ApetError(f"cannot write to {str(output)!r}: {e.strerror}; give another output folder") from e

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 from apet.attach import Handle, HeadUse, attach
 from apet.backbones.head import reset_head
-from apet.backbones.loading import Use, bare, load_config, require_weights
+from apet.backbones.loading import Use, bare, load_config
 from apet.backbones.positions import Backbone, describe
 from apet.budget import plan
 from apet.methods import make
@@ -30,6 +32,9 @@ from apet.training.fitting import Point, Schedule, best_of, fit
 from apet.training.rates import Rate, papers, search
 from apet.training.settings import RunSettings
 from apet.training.workshop import Workshop
+
+NUMERIC_VERSION = 1
+"""Raised when the same settings begin to give other numbers: stored runs of an older version are run again."""
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,6 @@ def prepare(s: RunSettings) -> Plan:
         ApetError: settings that do not fit the backbone, the task or the method.
     """
     task = task_of(s)
-    require_weights(s.backbone)
     config = load_config(s.backbone)
     use = use_for(s, config)
     check_objective(use, task)
@@ -99,7 +103,18 @@ def tune(s: RunSettings, output: Path | None = None, shop: Workshop | None = Non
     """
     if output is not None:
         record.refuse_taken(output)
-    return _Run(prepare(s), shop or Workshop()).go(output)
+    with _threads(s.threads):
+        return _Run(prepare(s), shop or Workshop()).go(output)
+
+
+@contextmanager
+def _threads(n: int | None) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(n or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Run:
@@ -113,11 +128,11 @@ class _Run:
         self.accelerator = shop.accelerator(s.device)
         self.dtype = dtype_for(s, self.accelerator.device)
         self.data = shop.data(planned.task, s)
+        labels = max(2, len(planned.task.labels))
+        self.model: nn.Module = shop.model(s.backbone, planned.use, labels, self.dtype, self.accelerator.device)
         self.objective: Objective = objective_for(
             planned.use, planned.task, shop.tokenizer(s.backbone), self._max_input()
         )
-        labels = max(2, len(planned.task.labels))
-        self.model: nn.Module = shop.model(s.backbone, planned.use, labels, self.dtype, self.accelerator.device)
         self.splits = {n: shop.split(self.objective, rows, n) for n, rows in self.data.splits.items()}
 
     def _max_input(self) -> int:
@@ -144,7 +159,8 @@ class _Run:
             if output is not None and self.accelerator.is_main_process:
                 with record.new_folder(output) as folder:
                     record.write(folder, self._resolved(rate), self.plan.task, result, points)
-                    handle.save(folder)
+                    if self.s.keep_theta:
+                        handle.save(folder)
                     shown = self.splits["validation"]
                     answers = evaluate(self.model, self.objective, shown, self._wide)[1]
                     record.write_predictions(folder / record.PREDICTIONS, self.plan.task, shown, answers)
@@ -179,7 +195,8 @@ class _Run:
 
     def _schedule(self, rate: float) -> Schedule:
         s = self.s
-        return Schedule(s.steps, s.batch_size, rate, s.weight_decay, s.clip, s.interval, s.seed_for("data_seed"))
+        seed = s.seed_for("data_seed")
+        return Schedule(s.steps, s.batch_size, rate, s.weight_decay, s.clip, s.interval, seed, s.stop_at)
 
     def _rate(self) -> Rate:
         s = self.s
@@ -262,6 +279,7 @@ class _Run:
             "selection": "the highest validation measure, the earliest of equals",
             "best_step": best.step,
             "steps": self.s.steps,
+            "stopped_at": points[-1].step if points[-1].step < self.s.steps else None,
             "learning_rate": rate.as_dict(),
             "seeds": {k: self.s.seed_for(k) for k in ("mask_seed", "init_seed", "data_seed")},
             "data": {
@@ -273,7 +291,7 @@ class _Run:
             },
             "times": {
                 "training_seconds": round(seconds, 3),
-                "steps_per_second": round(self.s.steps / seconds, 3),
+                "steps_per_second": round(points[-1].step / seconds, 3),
                 "total_seconds": round(time.perf_counter() - self.began, 3),
                 "started": self.started,
             },

@@ -72,8 +72,14 @@ class RunSettings(BaseModel):
     """At most so many for validation and test; none = all."""
     max_input: int | None = Field(default=None, ge=8)
     """Tokens of an input; none = the task's."""
+    stop_at: float | None = None
+    """Stop once the validation measure, in [0, 1], reaches this: for searches that need to know no more."""
     gradient_checkpointing: bool = False
     """Less memory, more time."""
+    threads: int | None = Field(default=None, ge=1)
+    """Of the processor; none = PyTorch's choice. Results may differ in the last bits between numbers of threads."""
+    keep_theta: bool = True
+    """Whether the trained values are saved; without them a run can be neither used again nor transferred."""
 
     def seed_for(self, purpose: Literal["mask_seed", "init_seed", "data_seed"]) -> int:
         """The seed of a purpose."""

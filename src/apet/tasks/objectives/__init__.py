@@ -35,4 +35,9 @@ def check_objective(use: Use, task: Task) -> None:
     _OBJECTIVES[use].check(task)
 
 
-__all__ = ["Batch", "Objective", "check_objective", "objective_for"]
+def is_free(use: Use) -> bool:
+    """Whether answers come from the whole vocabulary, so that guessing hits none."""
+    return _OBJECTIVES[use].free
+
+
+__all__ = ["Batch", "Objective", "check_objective", "is_free", "objective_for"]

@@ -1,0 +1,330 @@
+"""Commands over many runs: study plan, run, export; thresholds; transfer."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from apet.cli import show
+from apet.cli.running import Backbone, DataPath, Json, Quiet, TaskName
+from apet.errors import ApetError
+
+study = typer.Typer(no_args_is_help=True, help="Grids of runs: plan, run, export.", rich_markup_mode=None)
+
+StudyName = Annotated[str, typer.Argument(help="YAML file, or a study that ships: quick, microworld, paper.")]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="key=value: of the study (seeds=[0]) or its runs (steps=50).")
+]
+Folder = Annotated[Path | None, typer.Option("--output", help="Folder of the study.")]
+Only = Annotated[list[str] | None, typer.Option(help="axis=pattern, such as backbone='bert-*'; repeatable.")]
+Limit = Annotated[int | None, typer.Option(min=1, help="At most so many runs.")]
+Engine = Annotated[str, typer.Option(help="local (processes) or ray.")]
+Workers = Annotated[int, typer.Option(min=0, help="0 = as many as there are cores for.")]
+Address = Annotated[str | None, typer.Option(help="Of a Ray cluster.")]
+Gpus = Annotated[float, typer.Option(min=0, help="GPUs a worker holds (ray).")]
+
+
+@study.command()
+def plan(
+    name: StudyName,
+    settings: Overrides = None,
+    output: Folder = None,
+    only: Only = None,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """Every run with its exact count, what is done already, what is missing, what it will take; nothing is run."""
+    from apet.studies.planning import estimate, missing_reasons
+
+    planner, runs = _planned(name, settings, only, limit)
+    states, rates = _stored(output)
+    todo = [p for p in runs if states.get(p.key) != "complete"]
+    cost = estimate(todo, rates, planner)
+    done = sum(states.get(p.key) == "complete" for p in runs)
+    failed = sum(states.get(p.key) == "failed" for p in runs)
+    if json:
+        show.as_json(
+            {
+                "runs": [_as_data(p, states.get(p.key)) for p in runs],
+                "total": len(runs),
+                "complete": done,
+                "failed": failed,
+                "missing": dict(missing_reasons(runs)),
+                "seconds_of_one_worker": cost.seconds,
+                "measured_share": cost.measured,
+                "peak_bytes": cost.peak_bytes,
+            }
+        )
+        return
+    groups: dict[tuple[str, str, str], list[Any]] = {}
+    for p in runs:
+        groups.setdefault((p.settings.backbone, p.cell.label, f"{p.parameters:,}"), []).append(p)
+    show.as_table(
+        ["backbone", "method", "trainable#", "tasks#", "seeds#", "runs#", "done#"],
+        [
+            [
+                *key,
+                str(len({p.settings.task for p in ps})),
+                str(len({p.settings.seed for p in ps})),
+                str(len(ps)),
+                str(sum(states.get(p.key) == "complete" for p in ps)),
+            ]
+            for key, ps in groups.items()
+        ],
+    )
+    print(f"\n{len(runs):,} runs: {done:,} done, {failed:,} failed, {len(todo):,} to run")
+    if todo:
+        basis = f"{100 * cost.measured:.0f} % of the runs from measured rates, the rest from this machine's speed"
+        print(f"about {_hours(cost.seconds)} of one worker ({basis}); largest run about {show.size(cost.peak_bytes)}")
+    for reason, n in missing_reasons(runs):
+        print(f"{n:,} runs cannot run here: {reason}")
+
+
+@study.command()
+def run(
+    name: StudyName,
+    settings: Overrides = None,
+    output: Folder = None,
+    only: Only = None,
+    limit: Limit = None,
+    engine: Engine = "local",
+    workers: Workers = 0,
+    address: Address = None,
+    gpus: Gpus = 0,
+    retry: Annotated[bool, typer.Option("--retry", help="Also runs that failed before.")] = False,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Run what is missing of a study. The same command goes on after whatever stopped it."""
+    from apet.studies.driver import Driver
+
+    folder = _required(output)
+    _, runs = _planned(name, settings, only, limit)
+    with _store(folder) as store:
+        store.note("study", name)
+        store.note("definition", _definition(name, settings))
+        store.note("planned", str(len(runs)))
+        with _engine(engine, workers, address, gpus, runs[0].settings.threads or 1) as machine:
+            summary = Driver(store, machine, _watch(quiet)).run(runs, retry=retry)
+    facts = {
+        "wanted": summary.wanted,
+        "already": summary.already,
+        "done": summary.done,
+        "failed": summary.failed,
+        "missing": summary.missing,
+    }
+    if json:
+        show.as_json(facts)
+        return
+    print(
+        f"{summary.wanted:,} runs: {summary.already:,} were done, {summary.done:,} done now,"
+        f" {len(summary.failed):,} failed, {summary.missing:,} cannot run here  {folder}"
+    )
+    for key, reason in list(summary.failed.items())[:5]:
+        print(f"failed {key}: {reason}" + ("; --retry runs it again" if reason == "failed before" else ""))
+
+
+@study.command()
+def export(
+    folder: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("export"),
+    form: Annotated[str, typer.Option("--format", help="csv, parquet or json.")] = "csv",
+) -> None:
+    """Runs and curves as files."""
+    from apet.studies.results import Study
+    from apet.studies.results import export as write
+
+    for path in write(Study(folder), output, form):
+        print(path)
+
+
+def thresholds(
+    settings: Annotated[list[str] | None, typer.Argument(help="key=value of the runs or the method.")] = None,
+    backbone: Backbone = None,
+    task: TaskName = None,
+    data: DataPath = None,
+    method: Annotated[str, typer.Option(help="See apet methods.")] = "apet",
+    output: Folder = None,
+    margin: Annotated[float, typer.Option(help="Points below full fine-tuning that still count as reached.")] = 1.0,
+    confidence: Annotated[float, typer.Option(help="Of every interval, percent.")] = 95.0,
+    spacing: Annotated[float, typer.Option(help="Ratio of neighbouring N.")] = 2.0,
+    most_seeds: Annotated[int, typer.Option(min=1, help="For one N.")] = 5,
+    least: Annotated[int, typer.Option(min=1, help="Smallest N.")] = 1,
+    most: Annotated[int | None, typer.Option(min=1, help="Largest N; none = all the method can have.")] = None,
+    engine: Engine = "local",
+    workers: Workers = 0,
+    address: Address = None,
+    gpus: Gpus = 0,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """The smallest N above chance and the smallest that reaches full fine-tuning, as ranges, in few runs."""
+    from apet.studies.driver import Driver
+    from apet.studies.searching import Searcher
+    from apet.studies.thresholds import Rules, spelt
+    from apet.training.settings import made, overridden
+    from apet.words import parse_pairs
+
+    folder = _required(output)
+    flags = {"backbone": backbone, "task": task, "data": data, "method": method, "keep_theta": False, "threads": 1}
+    given = {k: v for k, v in flags.items() if v is not None}
+    base = made(overridden(given, parse_pairs(settings or ())))
+    if base.task is None:
+        raise ApetError("which task? Give --task; apet tasks lists them")
+    rules = Rules(margin / 100, confidence / 100, spacing, most_seeds)
+    with _store(folder) as store, _engine(engine, workers, address, gpus, base.threads or 1) as machine:
+        searcher = Searcher(base, store, Driver(store, machine, _watch(quiet)), rules)
+        search, points = searcher.search(least, most)
+        low, high = search.go()
+    full = len(points) * rules.most_seeds + rules.reference_seeds
+    facts = {"backbone": base.backbone, "task": base.task, "method": searcher.label, **spelt(low, high, search, full)}
+    if json:
+        show.as_json(facts)
+        return
+    print(f"{base.backbone}, {base.task}, {searcher.label}")
+    print(low.spelt())
+    print(high.spelt())
+    print(f"{search.runs} runs; a full grid of {len(points)} N x {rules.most_seeds} seeds has {full}")
+    print(rules.spelt())
+
+
+def transfer(
+    folder: Annotated[Path, typer.Argument(help="Folder of a study.")],
+    to: Annotated[list[str] | None, typer.Option(help="Target tasks; none = those of the study.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many examples of a target.")] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Every stored θ on every other task, zero-shot; nothing is trained again."""
+    from apet.studies.results import Study
+    from apet.studies.transfer import transfer as run
+    from apet.training.workshop import Workshop
+
+    with _store(folder, create=False) as store:
+        run(store, to or (), Workshop(_watch(quiet)), limit)
+    table = Study(folder).transfers()
+    if json:
+        show.as_json(table.to_dict(orient="records"))
+        return
+    mean = table.groupby(["source", "target"])["value"].mean().unstack()
+    show.as_table(
+        ["source", *(f"{t}#" for t in mean.columns)],
+        [
+            [s, *("" if v != v else f"{100 * v:.1f}" for v in row)]
+            for s, row in zip(mean.index, mean.values, strict=True)
+        ],
+    )
+
+
+def _planned(name: str, settings: list[str] | None, only: list[str] | None, limit: int | None) -> tuple[Any, list[Any]]:
+    from apet.studies.definition import load_study
+    from apet.studies.planning import Planner
+    from apet.studies.planning import only as kept
+    from apet.words import parse_pairs
+
+    planner = Planner()
+    runs = planner.study(load_study(name, parse_pairs(settings or ())))
+    if not runs:
+        raise ApetError(f"study {name!r} has no run; its rules skip them all")
+    return planner, kept(runs, only or (), limit)
+
+
+def _definition(name: str, settings: list[str] | None) -> str:
+    """What was run, resolved: the study with the words over it."""
+    import yaml
+
+    from apet.studies.definition import load_study
+    from apet.words import parse_pairs
+
+    definition = load_study(name, parse_pairs(settings or ()))
+    return yaml.safe_dump(definition.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+
+
+def _stored(output: Path | None) -> tuple[dict[str, str], dict[tuple[str, str, str], float]]:
+    """States of stored runs, and seconds a step by backbone, task and method."""
+    from apet.studies.store import FILE, Store
+
+    if output is None or not (output / FILE).is_file():
+        return {}, {}
+    store = Store(output)
+    rates: dict[tuple[str, str, str], float] = {}
+    for _, _, cell, result, _ in store.rows():
+        if result is not None:
+            rates[cell["backbone"], cell["task"], cell["method"]] = 1 / max(1e-9, result["times"]["steps_per_second"])
+    states = store.states()
+    store.close()
+    return states, rates
+
+
+def _required(output: Path | None) -> Path:
+    if output is None:
+        raise ApetError("where shall the results go? Give --output FOLDER")
+    return output
+
+
+@contextlib.contextmanager
+def _store(folder: Path, create: bool = True) -> Iterator[Any]:
+    """The store of a folder, held alone."""
+    from apet.studies.store import Store, only_driver
+
+    store = Store(folder, create=create)
+    try:
+        with only_driver(folder):
+            yield store
+    finally:
+        store.close()
+
+
+@contextlib.contextmanager
+def _engine(name: str, workers: int, address: str | None, gpus: float, threads: int) -> Iterator[Any]:
+    """Workers, ended whatever happens."""
+    import os
+
+    from apet.errors import UnknownName
+
+    if name == "local":
+        from apet.studies.local import Local
+
+        machine: Any = Local(workers or max(1, (os.cpu_count() or 1) // threads))
+    elif name == "ray":
+        from apet.studies.on_ray import OnRay
+
+        machine = OnRay(workers, address, threads, gpus)
+    else:
+        raise UnknownName("engine", name, ["local", "ray"])
+    try:
+        yield machine
+    finally:
+        machine.stop()
+
+
+def _watch(quiet: bool) -> Any:
+    from apet.training.watch import Watch
+
+    return Watch(quiet)
+
+
+def _as_data(p: Any, state: str | None) -> dict[str, Any]:
+    s = p.settings
+    return {
+        "key": p.key,
+        "backbone": s.backbone,
+        "task": s.task,
+        "method": p.cell.label,
+        "budget": p.cell.budget,
+        "trainable_parameters": p.parameters,
+        "seed": s.seed,
+        "state": state or ("missing" if p.missing else "waiting"),
+    }
+
+
+def _hours(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"

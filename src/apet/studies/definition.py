@@ -1,0 +1,301 @@
+"""A study is data: backbones x tasks x methods x budgets x seeds, with defaults and a few rules."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from apet.errors import ApetError, UnknownName
+from apet.training.settings import RunSettings, made
+
+OWN = "own"
+"""A budget: the method's own full size."""
+
+AXES = ("backbone", "task", "method", "budget", "seed")
+GIVEN = {"backbone", "task", "data", "method", "method_settings", "budget", "seed"}
+"""Run settings that the study's axes decide; the others may stand under ``defaults`` and in rules."""
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
+
+
+class Rule(_Plain):
+    """Something that holds for a part of the grid only. Later rules go over earlier ones."""
+
+    where: dict[str, str | int | list[str | int]]
+    """Axis -> pattern or patterns; all must match: ``{backbone: 'bert-*', task: [nq-open, samsum]}``."""
+    skip: bool = False
+    """Leave these cells out."""
+    budgets: tuple[str, ...] | None = None
+    """Their budgets, in place of the study's."""
+    seeds: tuple[int, ...] | None = None
+    """Their seeds, in place of the study's."""
+    set_: dict[str, Any] = Field(default={}, alias="set")
+    """Run settings over the defaults: ``{learning_rate: 1e-4}``."""
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _as_text(cls, values: Any) -> Any:
+        return _texts(values)
+
+    def matches(self, cell: Mapping[str, str]) -> bool:
+        """Whether it holds for a cell, given by the axes known so far; an axis that is not known yet matches."""
+        for axis, wanted in self.where.items():
+            patterns = wanted if isinstance(wanted, list) else [wanted]
+            if axis in cell and not any(fnmatch.fnmatchcase(cell[axis], str(p)) for p in patterns):
+                return False
+        return True
+
+    @property
+    def axes(self) -> set[str]:
+        """Axes it speaks of."""
+        return set(self.where)
+
+
+class Definition(_Plain):
+    """A grid of runs."""
+
+    name: str
+    about: str = ""
+    """One line for people."""
+    backbones: tuple[str, ...] = Field(min_length=1)
+    """Packaged names, shapes, folders or hub ids."""
+    tasks: tuple[str, ...] = Field(min_length=1)
+    """Tasks that ship, or YAML files."""
+    methods: tuple[str | dict[str, Any], ...] = Field(min_length=1)
+    """Names, with suffixes where wanted (apet-discrete), or mappings with settings: {method: lora, rank: 4}."""
+    budgets: tuple[str, ...] = (OWN,)
+    """own (the method's full size), 4096, 0.3%, =lora."""
+    seeds: tuple[int, ...] = (0, 1, 2)
+    """Three in the paper."""
+    data: str | None = None
+    """Where the tasks' data lie, in place of their own sources; {task} stands for the task's name."""
+    defaults: dict[str, Any] = {}
+    """Run settings of every cell."""
+    rules: tuple[Rule, ...] = ()
+    """Exceptions."""
+
+    @field_validator("budgets", mode="before")
+    @classmethod
+    def _as_text(cls, values: Any) -> Any:
+        return _texts(values)
+
+
+def _texts(values: Any) -> Any:
+    return tuple(str(v) for v in values) if isinstance(values, list | tuple) else values
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study.
+
+    Attributes:
+        settings: of the run; its budget is as asked.
+        label: the method with its settings, as figures and rules call it.
+        budget: as asked.
+    """
+
+    settings: RunSettings
+    label: str
+    budget: str
+
+
+def cells(study: Definition) -> Iterator[Cell]:
+    """Every run, in the order backbone, task, method, budget, seed.
+
+    Raises:
+        ApetError: a method or a setting that does not fit.
+    """
+    for backbone in study.backbones:
+        for task in study.tasks:
+            data = study.data.replace("{task}", Path(task).stem.replace("-", "_")) if study.data else None
+            for spec in study.methods:
+                name, settings = _method(spec)
+                label = label_of(name, settings)
+                cell = {"backbone": backbone, "task": task, "method": label}
+                for budget in _chosen(study, cell, "budgets"):
+                    cell["budget"] = budget
+                    for seed in _chosen(study, cell, "seeds"):
+                        cell["seed"] = str(seed)
+                        here = [r for r in study.rules if r.matches(cell)]
+                        if any(r.skip for r in here):
+                            continue
+                        more = dict(study.defaults)
+                        for rule in here:
+                            more.update(rule.set_)
+                        yield Cell(_settings(backbone, task, data, name, settings, budget, seed, more), label, budget)
+                    cell.pop("seed", None)
+                cell.pop("budget", None)
+
+
+def _chosen(study: Definition, cell: Mapping[str, str], what: str) -> Sequence[Any]:
+    """Budgets or seeds of a cell: the last rule that gives some, or the study's."""
+    values: Sequence[Any] = getattr(study, what)
+    for rule in study.rules:
+        own = getattr(rule, what)
+        if own is not None and rule.axes <= set(cell) and rule.matches(cell):
+            values = own
+    return values
+
+
+_cache: dict[str, RunSettings] = {}
+
+
+def _settings(
+    backbone: str,
+    task: str,
+    data: str | None,
+    method: str,
+    method_settings: dict[str, Any],
+    budget: str,
+    seed: int,
+    more: dict[str, Any],
+) -> RunSettings:
+    """Validated once for each combination of everything but budget and seed: a grid may have 100,000 cells."""
+    given = {"backbone": backbone, "task": task, "data": data, "method": method, "method_settings": method_settings}
+    key = repr((given, more))
+    if key not in _cache:
+        wrong = sorted(GIVEN & set(more))
+        if wrong:
+            raise ApetError(f"{wrong[0]} is decided by the study's axes; it cannot stand under defaults or set")
+        _cache[key] = made({"threads": 1, **given, **more}, "study")
+    return _cache[key].model_copy(update={"budget": None if budget == OWN else budget, "seed": seed})
+
+
+def _method(spec: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if isinstance(spec, str):
+        return spec, {}
+    settings = dict(spec)
+    name = settings.pop("method", None)
+    if not isinstance(name, str):
+        raise ApetError(f"methods: {spec} names no method; write such as {{method: lora, rank: 4}}")
+    return name, settings
+
+
+def label_of(method: str, settings: Mapping[str, Any]) -> str:
+    """``lora``, ``apet-discrete``, ``lora(rank=4)``: what tables call it."""
+    rest = dict(settings)
+    how = rest.pop("distribution", None)
+    name = f"{method}-{how}" if how else method
+    return name + (f"({', '.join(f'{k}={v}' for k, v in rest.items())})" if rest else "")
+
+
+def suites() -> dict[str, str]:
+    """Studies that ship: name -> what it is."""
+    shelf = resources.files("apet").joinpath("suites")
+    found = {e.name.removesuffix(".yaml"): e.read_text("utf-8") for e in shelf.iterdir() if e.name.endswith(".yaml")}
+    return {name: str(yaml.safe_load(text).get("about", "")) for name, text in sorted(found.items())}
+
+
+def load_study(name: str, overrides: Mapping[str, Any] | None = None) -> Definition:
+    """A study by its file, or one that ships by its name.
+
+    Args:
+        name: path of a YAML file, or the name of a suite.
+        overrides: ``key=value`` pairs: of the study (``seeds=[0]``), else of its defaults (``steps=50``).
+
+    Raises:
+        UnknownName: neither a file nor a suite.
+        ApetError: a wrong key or value, with its line.
+    """
+    path = Path(name).expanduser()
+    if path.suffix in (".yaml", ".yml") and path.is_file():
+        text = path.read_text("utf-8", errors="replace")
+    elif name.removesuffix(".yaml") in suites():
+        name = name.removesuffix(".yaml")
+        text = resources.files("apet").joinpath("suites", f"{name}.yaml").read_text("utf-8")
+    else:
+        raise UnknownName("study", name, suites())
+    return parse(text, name, overrides or {})
+
+
+def parse(text: str, where: str, overrides: Mapping[str, Any]) -> Definition:
+    """A study from YAML text."""
+    try:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as e:
+        mark = getattr(e, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise ApetError(f"{where}{line}: no YAML ({getattr(e, 'problem', e)})") from e
+    if not isinstance(raw, dict):
+        raise ApetError(f"{where}: holds no mapping; expected lines such as 'backbones: [...]'")
+    _check_rules(_valid(raw, text, where), text, where)
+    raw = dict(raw)
+    for key, value in overrides.items():
+        if key in Definition.model_fields:
+            raw[key] = value
+        elif key in RunSettings.model_fields:
+            raw["defaults"] = {**(raw.get("defaults") or {}), key: value}
+        else:
+            raise UnknownName(
+                "setting of a study or of its runs", key, [*Definition.model_fields, *RunSettings.model_fields]
+            )
+    study = _valid(raw, text, where)
+    known = [*RunSettings.model_fields]
+    for n, more in enumerate([study.defaults, *(r.set_ for r in study.rules)]):
+        for key in more:
+            if key not in known:
+                place: tuple[str | int, ...] = ("defaults", key) if n == 0 else ("rules", n - 1, "set", key)
+                raise ApetError(f"{where}:{_line_of(text, place)}: {UnknownName('run setting', key, known)}")
+    return study
+
+
+def _valid(raw: dict[str, Any], text: str, where: str) -> Definition:
+    try:
+        return Definition(**raw)
+    except ValidationError as e:
+        first = e.errors()[0]
+        raise ApetError(f"{where}:{_line_of(text, first['loc'])}: {_message(first)}") from e
+
+
+def _check_rules(study: Definition, text: str, where: str) -> None:
+    """A rule that speaks of nothing in its study is a mistake; words on the command line may narrow the study later."""
+    values = {
+        "backbone": study.backbones,
+        "task": study.tasks,
+        "method": [label_of(*_method(spec)) for spec in study.methods],
+    }
+    for n, rule in enumerate(study.rules):
+        for axis, wanted in rule.where.items():
+            line = _line_of(text, ("rules", n, "where", axis))
+            if axis not in AXES:
+                raise ApetError(f"{where}:{line}: {UnknownName('axis', axis, AXES)}")
+            for pattern in wanted if isinstance(wanted, list) else [wanted]:
+                if axis in values and not fnmatch.filter(values[axis], str(pattern)):
+                    raise ApetError(f"{where}:{line}: {UnknownName(axis, str(pattern), values[axis])}")
+
+
+def _message(error: Any) -> str:
+    key = ".".join(str(x) for x in error["loc"])
+    if error["type"] == "extra_forbidden":
+        fields = Rule.model_fields if error["loc"][0] == "rules" else Definition.model_fields
+        return str(UnknownName("key", str(error["loc"][-1]), fields))
+    if error["type"] == "missing":
+        return f"{key} is missing"
+    return f"{key}: {error['msg'].lower()}, came {error['input']!r}"
+
+
+def _line_of(text: str, path: Sequence[Any]) -> int:
+    """The line where a key stands, found in the parsed tree; the nearest parent's where the key is not in the file."""
+    node = yaml.compose(text)
+    line = 1
+    for part in path:
+        if isinstance(node, yaml.MappingNode):
+            hit = next(((k, v) for k, v in node.value if k.value == str(part)), None)
+            if hit is None:
+                break
+            line, node = hit[0].start_mark.line + 1, hit[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(part, int) and part < len(node.value):
+            node = node.value[part]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line

@@ -1,0 +1,151 @@
+"""Running what is missing of a plan: decides what runs where, and alone writes the record."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from apet.studies.engine import Engine, Event, Job
+from apet.studies.planning import Planned, axes_of
+from apet.studies.store import Store
+from apet.training.watch import Watch
+
+TRIES = 3
+"""Times that a run is given to a worker before a vanishing worker is the run's own fault."""
+
+
+@dataclass
+class Summary:
+    """What came of it.
+
+    Attributes:
+        wanted: runs of the plan.
+        already: of these, finished before.
+        done: finished now.
+        failed: key -> reason, of runs that failed now or before.
+        missing: runs that cannot run here.
+    """
+
+    wanted: int = 0
+    already: int = 0
+    done: int = 0
+    failed: dict[str, str] = field(default_factory=dict)
+    missing: int = 0
+
+
+class Driver:
+    """Brings plans to their end on an engine, into a store.
+
+    Args:
+        store: the record.
+        engine: where runs happen.
+        watch: progress.
+    """
+
+    def __init__(self, store: Store, engine: Engine, watch: Watch) -> None:
+        self.store, self.engine, self.watch = store, engine, watch
+        self._loaded: list[tuple[str, ...] | None] = [None] * engine.size
+        self._best: dict[str, tuple[float, str]] = {}
+
+    def run(self, plan: Sequence[Planned], *, retry: bool = False) -> Summary:
+        """Run what is missing. A run that fails is recorded and stops nobody; nothing that is finished runs again.
+
+        Args:
+            plan: the runs.
+            retry: also those that failed before.
+        """
+        states = self.store.states()
+        summary = Summary(wanted=len(plan))
+        waiting: list[Planned] = []
+        for p in plan:
+            state = states.get(p.key)
+            if state != "complete" and (self.store.run_folder(p.key) / "result.json").is_file():
+                self._take_in(p)  # finished, but its driver was killed before it could write it down
+                state = "complete"
+            if state == "complete":
+                summary.already += 1
+            elif state == "failed" and not retry:
+                summary.failed[p.key] = "failed before"
+            elif p.missing is not None:
+                summary.missing += 1
+            else:
+                waiting.append(p)
+        if waiting:
+            with self.watch.begin("runs", len(waiting)):
+                self._work(waiting, summary)
+        return summary
+
+    def _work(self, waiting: list[Planned], summary: Summary) -> None:
+        total, tries = len(waiting), dict[str, int]()
+        busy: dict[int, Planned] = {}
+        shares: dict[int, tuple[float, str]] = {}
+        while waiting or busy:
+            for worker in range(self.engine.size):
+                if worker not in busy and waiting:
+                    p = self._next(waiting, worker)
+                    busy[worker] = p
+                    tries[p.key] = tries.get(p.key, 0) + 1
+                    self.engine.start(worker, Job(p.key, p.settings, self.store.run_folder(p.key)))
+            for event in self.engine.events(1.0):
+                if event.kind == "progress":
+                    shares[event.worker] = event.share, event.text
+                    continue
+                shares.pop(event.worker, None)
+                if event.worker not in busy:  # an idle worker that went away is replaced when it is needed
+                    continue
+                self._ended(event, busy.pop(event.worker), waiting, tries, summary)
+            ended = total - len(waiting) - len(busy)
+            self.watch.advance(ended, self._standing(busy, shares, summary))
+
+    def _ended(self, event: Event, p: Planned, waiting: list[Planned], tries: dict[str, int], summary: Summary) -> None:
+        if event.kind == "done":
+            self._take_in(p)
+            summary.done += 1
+            return
+        if event.kind == "lost":
+            self._loaded[event.worker] = None
+            if (self.store.run_folder(p.key) / "result.json").is_file():
+                self._take_in(p)
+                summary.done += 1
+                return
+            if tries[p.key] < TRIES:
+                waiting.append(p)
+                return
+        reason = event.text if event.kind == "failed" else f"{event.text}, {TRIES} times"
+        self.store.fail(p.key, axes_of(p), reason)
+        summary.failed[p.key] = reason
+        self.watch.say(f"failed: {_name(p)}: {reason}")
+
+    def _take_in(self, p: Planned) -> None:
+        result = self.store.take_in(p.key, axes_of(p))
+        value, task = result["validation"]["value"], str(p.settings.task)
+        if value > self._best.get(task, (-1.0, ""))[0]:
+            self._best[task] = value, p.cell.label
+
+    def _next(self, waiting: list[Planned], worker: int) -> Planned:
+        """The next run for a worker: one for the backbone that it has loaded, else for one that nobody has."""
+        loaded = self._loaded[worker]
+        choice = next((i for i, p in enumerate(waiting) if _backbone(p) == loaded), None)
+        if choice is None:
+            others = set(self._loaded)
+            choice = next((i for i, p in enumerate(waiting) if _backbone(p) not in others), 0)
+        p = waiting.pop(choice)
+        self._loaded[worker] = _backbone(p)
+        return p
+
+    def _standing(self, busy: dict[int, Planned], shares: dict[int, tuple[float, str]], summary: Summary) -> str:
+        """Live: what runs and how far it is, the best numbers by now, failures."""
+        running = [f"{_name(p)} {100 * shares.get(w, (0.0, ''))[0]:.0f} %" for w, p in sorted(busy.items())]
+        best = [f"{task} {100 * value:.1f} by {method}" for task, (value, method) in self._best.items()][-3:]
+        failed = [f"{len(summary.failed)} failed"] if summary.failed else []
+        return "  ".join([*running[:2], *(["best: " + ", ".join(best)] if best else []), *failed])
+
+
+def _backbone(p: Planned) -> tuple[str, ...]:
+    s = p.settings
+    return s.backbone, str(s.task), s.dtype
+
+
+def _name(p: Planned) -> str:
+    s = p.settings
+    return f"{s.backbone} {s.task} {p.cell.label} {p.parameters:,} seed {s.seed}"

@@ -1,0 +1,147 @@
+"""Workers on a Ray cluster, of one machine or many (extra ``apet[ray]``); every node has apet and the backbones."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from apet.errors import ApetError
+from apet.studies.engine import Event, Job, perform
+from apet.training.watch import Watch
+from apet.training.workshop import Workshop
+
+
+class OnRay:
+    """Ray actors as workers. A run's files come back by Ray; no file system needs to be shared.
+
+    Args:
+        size: how many workers; 0 = as many as the cluster's cores (or GPUs) allow.
+        address: of the cluster; None = the one that RAY_ADDRESS names, or a new one on this machine.
+        threads: cores that each worker holds.
+        gpus: GPUs that each worker holds.
+
+    Raises:
+        ApetError: Ray is not installed, or no cluster answers.
+    """
+
+    def __init__(self, size: int, address: str | None, threads: int, gpus: float) -> None:
+        try:
+            import ray
+        except ImportError as e:
+            raise ApetError("engine ray needs Ray: pip install 'apet[ray]'") from e
+        self._ray = ray
+        try:
+            ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
+        except (ConnectionError, RuntimeError, ValueError) as e:
+            raise ApetError(
+                f"no Ray cluster at {address!r} ({str(e).splitlines()[0]}); start one: ray start --head"
+            ) from e
+        have = ray.cluster_resources()
+        fits = int(have.get("CPU", 0) // threads)
+        if gpus:
+            fits = min(fits, int(have.get("GPU", 0) // gpus))
+        self.size = size or fits
+        if not 1 <= self.size <= fits:
+            ray.shutdown()
+            raise ApetError(
+                f"workers={size} with {threads} cores and {gpus:g} GPUs each do not fit the cluster of"
+                f" {have.get('CPU', 0):g} cores and {have.get('GPU', 0):g} GPUs; at most {fits}"
+            )
+        options = {"num_cpus": threads, "num_gpus": gpus, "max_concurrency": 2, "max_restarts": 0}
+        self._actor = ray.remote(**options)(_Worker)
+        self._actors: list[Any] = [None] * self.size
+        self._jobs: dict[Any, tuple[int, Job]] = {}
+
+    def start(self, worker: int, job: Job) -> None:
+        """Give it a job; a worker that is gone is replaced first, on any node that has room."""
+        if self._actors[worker] is None:
+            self._actors[worker] = self._actor.remote()
+        ref = self._actors[worker].run.remote(job)
+        self._jobs[ref] = worker, job
+
+    def events(self, timeout: float) -> list[Event]:
+        """Finished runs, whose files are written here; and how far the others are."""
+        done, busy = self._ray.wait(list(self._jobs), num_returns=1, timeout=timeout)
+        found = [self._ended(ref) for ref in done]
+        if not found:
+            found = [e for ref in busy if (e := self._progress(*self._jobs[ref])) is not None]
+        return found
+
+    def _ended(self, ref: Any) -> Event:
+        worker, job = self._jobs.pop(ref)
+        try:
+            kind, text, files = self._ray.get(ref)
+        except self._ray.exceptions.RayError as e:
+            self._actors[worker] = None
+            return Event(worker, "lost", f"its worker was lost ({type(e).__name__})")
+        if files:
+            _write(files, job.folder)
+        return Event(worker, kind, text)
+
+    def _progress(self, worker: int, job: Job) -> Event | None:
+        try:
+            share, note = self._ray.get(self._actors[worker].standing.remote(), timeout=1.0)
+        except self._ray.exceptions.RayError:
+            return None  # `events` sees a lost worker by its job
+        return Event(worker, "progress", note, share)
+
+    def stop(self) -> None:
+        """End all workers and leave the cluster."""
+        for actor in self._actors:
+            if actor is not None:
+                self._ray.kill(actor)
+        self._actors = [None] * self.size
+        self._ray.shutdown()
+
+
+class _Worker:
+    """Runs in an actor: one run at a time, and a second thread that says how far it is."""
+
+    def __init__(self) -> None:
+        self._watch = _Standing()
+        self._shop = Workshop(self._watch)
+
+    def run(self, job: Job) -> tuple[str, str, dict[str, bytes]]:
+        """How it ended, why it failed, and the run's files."""
+        here = Path(tempfile.mkdtemp(prefix="apet-"))
+        try:
+            kind, text = perform(Job(job.key, job.settings, here / job.key), self._shop)
+            files = {f.name: f.read_bytes() for f in (here / job.key).iterdir()} if kind == "done" else {}
+            return kind, text, files
+        finally:
+            shutil.rmtree(here, ignore_errors=True)
+
+    def standing(self) -> tuple[float, str]:
+        """Share of the steps that are done, and a note."""
+        return self._watch.share, self._watch.note
+
+
+class _Standing(Watch):
+    def __init__(self) -> None:
+        super().__init__(quiet=True)
+        self.share, self.note = 0.0, ""
+
+    def advance(self, done: int, note: str | None = None) -> None:
+        super().advance(done, note)
+        self.share, self.note = done / max(1, self._total), self._note
+
+
+def _write(files: dict[str, bytes], folder: Path) -> None:
+    """A run's folder, whole or not at all."""
+    if folder.exists():
+        return
+    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
+    try:
+        part.mkdir(parents=True, exist_ok=True)
+        for name, content in files.items():
+            (part / name).write_bytes(content)
+        os.replace(part, folder)
+    except OSError as e:
+        raise ApetError(
+            f"cannot write to {str(folder)!r}: {e.strerror}; free some space, the same command goes on"
+        ) from e
+    finally:
+        shutil.rmtree(part, ignore_errors=True)

@@ -1,0 +1,228 @@
+"""A study before a second is spent: every run, its exact count, its key, what it needs and what it will take."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from apet.backbones.loading import Use, at_hand, bare, load_config
+from apet.backbones.positions import Backbone, describe
+from apet.budget import plan as plan_theta
+from apet.errors import ApetError, UnknownName
+from apet.methods import make
+from apet.studies.definition import AXES, Cell, Definition, Rule, cells
+from apet.studies.keys import backbone_print, common_of, run_key, task_print
+from apet.tasks.objectives import check_objective
+from apet.tasks.task import Task, load_task
+from apet.training.choices import dtype_for, use_for
+from apet.training.settings import RunSettings
+from apet.words import parse_pairs
+
+
+@dataclass(frozen=True)
+class Planned:
+    """One run of a plan.
+
+    Attributes:
+        key: what determines its numbers; its folder's name.
+        cell: the run in the study's words.
+        settings: resolved as far as its numbers need: the exact count, the dtype.
+        parameters: trainable scalars, exactly; a task head not among them.
+        missing: why it cannot run here (data or weights are not at hand), or None.
+    """
+
+    key: str
+    cell: Cell
+    settings: RunSettings
+    parameters: int
+    missing: str | None
+
+
+class Planner:
+    """Plans runs; everything that several of them share is worked out once.
+
+    Weights are never loaded: backbones are described on the meta device, fingerprints are taken of files.
+    """
+
+    def __init__(self) -> None:
+        self._uses: dict[tuple[str, str], Use] = {}
+        self._backbones: dict[tuple[str, Use, int], Backbone] = {}
+        self._counts: dict[tuple[Any, ...], int] = {}
+        self._tasks: dict[tuple[str, str | None], tuple[Task, str | None]] = {}
+        self._commons: dict[str, dict[str, Any]] = {}
+
+    def study(self, study: Definition) -> list[Planned]:
+        """Every run, each once: cells that mean the same run are one.
+
+        Raises:
+            ApetError: a cell that can never run, named: an unreachable budget, a task the backbone cannot serve.
+        """
+        found: dict[str, Planned] = {}
+        for cell in cells(study):
+            planned = self.cell(cell)
+            found.setdefault(planned.key, planned)
+        return list(found.values())
+
+    def cell(self, cell: Cell) -> Planned:
+        """One run; raises as `study`."""
+        s = cell.settings
+        try:
+            task, print_ = self._task(s)
+            use = self._use(s)
+            check_objective(use, task)
+            n = self._count(s, cell.budget, task, use)
+        except ApetError as e:
+            raise ApetError(f"{s.backbone}, {s.task}, {cell.label}, budget {cell.budget}: {e}") from e
+        s = s.model_copy(update={"budget": n, "dtype": _dtype(s)})
+        missing = None
+        if print_ is None:
+            missing = f"data of {task.name} are not at hand; give data=FOLDER/{{task}}, or let it be downloaded first"
+        elif not at_hand(s.backbone):
+            missing = f"weights of {s.backbone} are not at hand; give a local folder, or let them be downloaded first"
+        key = run_key(s, print_ or task.name, backbone_print(s.backbone), n, self._common(s))
+        return Planned(key, cell, s, n, missing)
+
+    def backbone(self, s: RunSettings) -> Backbone:
+        """Description of the model that a run trains."""
+        task, _ = self._task(s)
+        use = self._use(s)
+        labels = max(2, len(task.labels)) if use == "classification-head" else 2
+        key = (s.backbone, use, labels)
+        if key not in self._backbones:
+            self._backbones[key] = describe(bare(load_config(s.backbone), use, labels))
+        return self._backbones[key]
+
+    def task(self, s: RunSettings) -> Task:
+        """What a run learns."""
+        return self._task(s)[0]
+
+    def _task(self, s: RunSettings) -> tuple[Task, str | None]:
+        key = (str(s.task), s.data)
+        if key not in self._tasks:
+            task = load_task(str(s.task))
+            self._tasks[key] = task, task_print(task, s.data)
+        return self._tasks[key]
+
+    def _use(self, s: RunSettings) -> Use:
+        key = (s.backbone, s.objective)
+        if key not in self._uses:
+            self._uses[key] = use_for(s, load_config(s.backbone))
+        return self._uses[key]
+
+    def _count(self, s: RunSettings, budget: str, task: Task, use: Use) -> int:
+        labels = len(task.labels) if use == "classification-head" else 0
+        key = (s.backbone, use, labels, s.method, repr(s.method_settings), budget)
+        if key not in self._counts:
+            method = make(s.method, **s.method_settings)
+            self._counts[key] = plan_theta(self.backbone(s), method, s.budget).n
+        return self._counts[key]
+
+    def _common(self, s: RunSettings) -> dict[str, Any]:
+        shared = s.model_copy(update={"seed": 0, "budget": None, "backbone": "", "task": None, "data": None})
+        key = repr(shared)
+        if key not in self._commons:
+            self._commons[key] = common_of(s)
+        return self._commons[key]
+
+
+def _dtype(s: RunSettings) -> str:
+    """`auto` as this machine means it: every worker, also on another machine, then computes the same."""
+    from accelerate import PartialState
+
+    if s.dtype != "auto":
+        return s.dtype
+    return str(dtype_for(s, PartialState().device)).removeprefix("torch.")
+
+
+def only(runs: Sequence[Planned], patterns: Sequence[str], limit: int | None) -> list[Planned]:
+    """Runs that match all ``axis=pattern`` words, at most ``limit``.
+
+    Raises:
+        ApetError: a word that is no ``axis=pattern``, an unknown axis, or nothing left.
+    """
+    where = parse_pairs(patterns)
+    for axis in where:
+        if axis not in AXES:
+            raise UnknownName("axis", axis, AXES)
+    rule = Rule(where={k: v if isinstance(v, list) else str(v) for k, v in where.items()})
+    kept = [p for p in runs if rule.matches(axes_of(p))][:limit]
+    if runs and not kept:
+        raise ApetError(f"no run matches {', '.join(patterns)}; the study has {len(runs)} runs")
+    return kept
+
+
+def axes_of(p: Planned) -> dict[str, str]:
+    """A run by the study's axes."""
+    s = p.settings
+    axes = {"backbone": s.backbone, "task": str(s.task), "method": p.cell.label}
+    return {**axes, "budget": p.cell.budget, "seed": str(s.seed)}
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a plan will take.
+
+    Attributes:
+        seconds: of one worker, all runs one after another.
+        measured: share of the runs whose backbone and task were timed before; the others are scaled from a product
+            of matrices timed on this machine.
+        peak_bytes: of the largest run: weights, values with gradients and optimizer, activations.
+    """
+
+    seconds: float
+    measured: float
+    peak_bytes: float
+
+
+def estimate(runs: Sequence[Planned], rates: dict[tuple[str, str, str], float], planner: Planner) -> Estimate:
+    """Time and memory of runs.
+
+    Args:
+        runs: those that are to be run.
+        rates: (backbone, task, method) -> seconds a step, from finished runs.
+        planner: for the backbones' sizes.
+    """
+    speed = _flops() if runs else 1.0
+    seconds, known, peak = 0.0, 0, 0.0
+    by_pair: dict[tuple[str, str], list[float]] = {}
+    for (name, learnt, _), rate in rates.items():
+        by_pair.setdefault((name, learnt), []).append(rate)
+    for p in runs:
+        s = p.settings
+        backbone, task = planner.backbone(s), planner.task(s)
+        tokens = s.batch_size * task.max_input
+        pair = by_pair.get((s.backbone, str(s.task)))
+        exact = rates.get((s.backbone, str(s.task), p.cell.label))
+        if exact is not None or pair:
+            known += 1
+            per_step = exact if exact is not None else sum(pair or ()) / len(pair or (1,))
+        else:
+            per_step = 4 * backbone.n_parameters * tokens / 2 / speed  # forward 2, input gradients 2; half is padding
+        seconds += per_step * s.steps * 1.2  # measuring on the way
+        width = 2 if s.dtype == "bfloat16" else 4
+        layers = 1 + max((x.index or 0) for x in backbone.layers)
+        activations = 16 * tokens * backbone.width * layers * width
+        peak = max(peak, width * backbone.n_parameters + 16 * p.parameters + activations)
+    return Estimate(seconds, known / len(runs) if runs else 1.0, peak)
+
+
+def _flops() -> float:
+    """Products a second, floating-point operations, timed once on one thread."""
+    import time
+
+    import torch
+
+    a = torch.randn(512, 512)
+    a @ a
+    began = time.perf_counter()
+    for _ in range(8):
+        a @ a
+    return 8 * 2 * 512**3 / (time.perf_counter() - began)
+
+
+def missing_reasons(runs: Sequence[Planned]) -> Iterator[tuple[str, int]]:
+    """Each reason why runs cannot run here, and how many."""
+    reasons = [p.missing for p in runs if p.missing is not None]
+    for reason in dict.fromkeys(reasons):
+        yield reason, reasons.count(reason)

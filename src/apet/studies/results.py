@@ -1,0 +1,129 @@
+"""A study's results in Python: tables of runs and of curves."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from apet.errors import ApetError, UnknownName
+from apet.studies.store import Store
+
+RUN_COLUMNS = (
+    "key", "state", "reason", "backbone", "family", "backbone_parameters", "task", "category", "measure", "method",
+    "budget", "trainable_parameters", "ratio_percent", "seed", "value", "low", "high", "n", "untrained", "chance",
+    "best_step", "steps", "learning_rate", "training_seconds", "steps_per_second", "peak_memory_bytes", "data_digest",
+    "backbone_digest", "head_parameters", "objective",
+)  # fmt: skip
+CURVE_COLUMNS = ("key", "step", "loss", "value", "low", "high", "seconds")
+
+
+class Study:
+    """A stored study, finished or still running.
+
+    Args:
+        folder: from ``apet study run --output``.
+
+    Raises:
+        ApetError: no study there, a damaged one, or one of a newer version.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        store = Store(self.folder)
+        self.notes = store.notes()
+        self._rows = list(store.rows())
+        self._curves = store.curves()
+        self._transfers = store.transfers()
+        store.close()
+
+    def runs(self) -> pd.DataFrame:
+        """One row a run, finished or failed (see `RUN_COLUMNS`); measures in [0, 1], missing where a run failed."""
+        table = pd.DataFrame([_flat(*row) for row in self._rows], columns=list(RUN_COLUMNS))
+        return table.sort_values(["backbone", "task", "method", "trainable_parameters", "seed"], ignore_index=True)
+
+    def curves(self) -> pd.DataFrame:
+        """One row a measurement along a run (see `CURVE_COLUMNS`)."""
+        return pd.DataFrame(self._curves, columns=list(CURVE_COLUMNS))
+
+    def transfers(self) -> pd.DataFrame:
+        """One row a zero-shot measure: source, target, backbone, method, seed, value, low, high, n."""
+        of_key = {key: cell for key, _, cell, _, _ in self._rows}
+        rows = []
+        for key, target, value, low, high, n in self._transfers:
+            cell = of_key[key]
+            rows.append(
+                (cell["task"], target, cell["backbone"], cell["method"], int(cell["seed"]), value, low, high, n)
+            )
+        columns = ["source", "target", "backbone", "method", "seed", "value", "low", "high", "n"]
+        return pd.DataFrame(rows, columns=columns)
+
+    def results(self) -> dict[str, dict[str, Any]]:
+        """Everything that finished runs recorded, by key: settings, seeds, versions, host, digests."""
+        return {key: result for key, _, _, result, _ in self._rows if result is not None}
+
+    def run_folder(self, key: str) -> Path:
+        """Where a run's files are."""
+        return self.folder / "runs" / key
+
+
+def _flat(
+    key: str, state: str, cell: dict[str, Any], result: dict[str, Any] | None, reason: str | None
+) -> dict[str, Any]:
+    row: dict[str, Any] = {"key": key, "state": state, "reason": reason, **cell, "seed": int(cell["seed"])}
+    if result is None:
+        return row
+    v, b, t = result["validation"], result["backbone"], result["times"]
+    return row | {
+        "family": b["family"],
+        "backbone_parameters": b["parameters"],
+        "category": result["task"]["category"],
+        "objective": result["task"]["objective"],
+        "measure": v["measure"],
+        "value": v["value"],
+        "low": v["low"],
+        "high": v["high"],
+        "n": v["n"],
+        "trainable_parameters": result["trainable_parameters"],
+        "ratio_percent": result["ratio_percent"],
+        "untrained": result["untrained"]["value"],
+        "chance": result["chance"],
+        "best_step": result["best_step"],
+        "steps": result["steps"],
+        "learning_rate": result["learning_rate"]["value"],
+        "training_seconds": t["training_seconds"],
+        "steps_per_second": t["steps_per_second"],
+        "peak_memory_bytes": result["peak_memory_bytes"],
+        "data_digest": result["data"]["digest"],
+        "backbone_digest": b["digest"],
+        "head_parameters": result["head"]["parameters"],
+    }
+
+
+WRITERS = {"csv": "to_csv", "parquet": "to_parquet", "json": "to_json"}
+
+
+def export(study: Study, folder: Path, form: str) -> list[Path]:
+    """Write runs and curves as CSV, Parquet or JSON.
+
+    Raises:
+        UnknownName: another format.
+        ApetError: the folder cannot be written.
+    """
+    if form not in WRITERS:
+        raise UnknownName("format", form, WRITERS)
+    paths = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, table in (("runs", study.runs()), ("curves", study.curves())):
+            path = folder / f"{name}.{form}"
+            if form == "json":
+                path.write_text(json.dumps(json.loads(table.to_json(orient="records")), indent=1) + "\n", "utf-8")
+            else:
+                getattr(table, WRITERS[form])(path, index=False)
+            paths.append(path)
+    except OSError as e:
+        raise ApetError(f"cannot write to {str(folder)!r}: {e.strerror}; give another folder") from e
+    return paths

@@ -1,0 +1,240 @@
+"""The low and the high threshold (paper section 5.3, experiment E5), found without a full grid.
+
+Over a geometric grid of N, both questions are asked by bisection: is the seeds' mean above chance (low), is it not
+inferior to full fine-tuning by more than a margin (high)? A point gets another seed only while its answer is unclear.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+from scipy import stats
+
+from apet.errors import ApetError
+
+Answer = Literal["yes", "no", "unclear"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """What counts, stated in every output.
+
+    Attributes:
+        margin: high threshold: inferior to full fine-tuning by at most this, in [0, 1].
+        confidence: of every interval.
+        spacing: ratio of neighbouring N.
+        most_seeds: for one N before its answer is taken from the mean alone, and said to be unclear.
+        reference_seeds: of full fine-tuning.
+    """
+
+    margin: float = 0.01
+    confidence: float = 0.95
+    spacing: float = 2.0
+    most_seeds: int = 5
+    reference_seeds: int = 3
+
+    def spelt(self) -> str:
+        """In words."""
+        c = f"{100 * self.confidence:g} %"
+        return (
+            f"low: the lower {c} bound of the seeds' mean is above chance; high: the lower {c} bound of the difference"
+            f" to full fine-tuning is above -{100 * self.margin:g} points; N in steps of {self.spacing:g};"
+            f" {self.reference_seeds} seeds of full fine-tuning, up to {self.most_seeds} for an N while unclear"
+        )
+
+
+@dataclass(frozen=True)
+class Value:
+    """What a run gave.
+
+    Attributes:
+        value: validation measure, in [0, 1].
+        stopped: the run ended early because it had reached what was asked; its value is a lower bound.
+    """
+
+    value: float
+    stopped: bool = False
+
+
+Measure = Callable[[int | None, Sequence[int], float | None], list[Value | None]]
+"""(N or None for full fine-tuning, seeds, where a run may stop) -> a value for each seed, None if it failed."""
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """The smallest N that passes, as a range.
+
+    Attributes:
+        kind: ``low`` or ``high``.
+        above: largest N tried below it that does not pass; None = even the smallest passes.
+        at: smallest N that passes; None = not even the largest does.
+        clear: both answers were clear at the stated confidence.
+    """
+
+    kind: Literal["low", "high"]
+    above: int | None
+    at: int | None
+    clear: bool
+
+    def spelt(self) -> str:
+        """In words."""
+        sure = "" if self.clear else " (unclear at this confidence)"
+        if self.at is None:
+            return f"{self.kind} threshold: above {self.above:,}{sure}"
+        if self.above is None:
+            return f"{self.kind} threshold: at most {self.at:,}{sure}"
+        return f"{self.kind} threshold: {self.above:,} < N ≤ {self.at:,}{sure}"
+
+
+@dataclass
+class Search:
+    """Both thresholds of one backbone, task and method.
+
+    Args:
+        grid: N, ascending; see `grid`.
+        chance: measure of a guess.
+        measure: runs and returns values; asked again for the same, it may answer from a record.
+        rules: what counts.
+    """
+
+    grid: Sequence[int]
+    chance: float
+    measure: Measure
+    rules: Rules = field(default_factory=Rules)
+    values: dict[int, list[Value]] = field(default_factory=dict)
+    reference: list[float] = field(default_factory=list)
+    runs: int = 0
+
+    def go(self) -> tuple[Threshold, Threshold]:
+        """Low and high threshold.
+
+        Raises:
+            ApetError: full fine-tuning failed with every seed.
+        """
+        found = self.measure(None, range(self.rules.reference_seeds), None)
+        self.runs += len(found)
+        self.reference = [v.value for v in found if v is not None]
+        if not self.reference:
+            raise ApetError("full fine-tuning failed with every seed; there is nothing to reach. See the reasons above")
+        high = self._bisect("high")
+        low = self._bisect("low")
+        return low, high
+
+    def _bisect(self, kind: Literal["low", "high"]) -> Threshold:
+        no, yes = -1, len(self.grid)
+        clear: dict[int, bool] = {}
+        for i, n in enumerate(self.grid):  # what is known from the other question narrows this one for nothing
+            if n in self.values:
+                answer = self._ask(kind, n)
+                if answer == "no":
+                    no = max(no, i)
+                elif answer == "yes" and i > no:
+                    yes = min(yes, i)
+                if answer != "unclear":
+                    clear[i] = True
+        while yes - no > 1:
+            middle = (no + yes) // 2
+            passes, sure = self._decide(kind, self.grid[middle])
+            clear[middle] = sure
+            no, yes = (no, middle) if passes else (middle, yes)
+        inside = no >= 0, yes < len(self.grid)
+        return Threshold(
+            kind,
+            self.grid[no] if inside[0] else None,
+            self.grid[yes] if inside[1] else None,
+            all(clear.get(i, False) for i, there in zip((no, yes), inside, strict=True) if there),
+        )
+
+    def _decide(self, kind: Literal["low", "high"], n: int) -> tuple[bool, bool]:
+        """Whether N passes, and whether that is clear; adds seeds while it is not."""
+        have = self.values.setdefault(n, [])
+        while True:
+            answer = self._ask(kind, n) if have else "unclear"
+            if answer != "unclear":
+                return answer == "yes", True
+            usable = self._usable(kind, n)
+            if len(have) >= self.rules.most_seeds:
+                return bool(usable) and float(np.mean(usable)) >= self._level(kind), False
+            new = self.measure(n, [len(have)], self._stop_at(kind))
+            self.runs += 1
+            if new[0] is None:
+                have.append(Value(math.nan))
+            else:
+                have.append(new[0])
+
+    def _level(self, kind: Literal["low", "high"]) -> float:
+        return self.chance if kind == "low" else float(np.mean(self.reference)) - self.rules.margin
+
+    def _usable(self, kind: Literal["low", "high"], n: int) -> list[float]:
+        """Values of an N that speak to a question: an early stop says no more than that its level was reached."""
+        level = self._level(kind)
+        return [v.value for v in self.values[n] if not math.isnan(v.value) and (not v.stopped or v.value >= level)]
+
+    def _ask(self, kind: Literal["low", "high"], n: int) -> Answer:
+        values, level = self._usable(kind, n), self._level(kind)
+        if not values or len(values) < sum(not math.isnan(v.value) for v in self.values[n]):
+            return "unclear"
+        half = self._half(kind, len(values))
+        mean = float(np.mean(values))
+        if mean - half > level:
+            return "yes"
+        stopped = any(v.stopped for v in self.values[n])
+        return "no" if mean + half < level and not stopped else "unclear"
+
+    def _half(self, kind: Literal["low", "high"], n: int) -> float:
+        """Half the interval of a mean of n seeds, from the spread pooled over everything measured so far."""
+        sd, df = self._spread()
+        variance = 1 / n + (1 / len(self.reference) if kind == "high" else 0)
+        return float(stats.t.ppf((1 + self.rules.confidence) / 2, df)) * sd * math.sqrt(variance)
+
+    def _spread(self) -> tuple[float, int]:
+        """Standard deviation over seeds, pooled within each N, and its degrees of freedom."""
+        groups = [self.reference, *([v.value for v in vs if not v.stopped] for vs in self.values.values())]
+        groups = [[v for v in g if not math.isnan(v)] for g in groups]
+        df = sum(len(g) - 1 for g in groups if len(g) > 1)
+        if df == 0:
+            return math.inf, 1
+        squares = sum((len(g) - 1) * float(np.var(g, ddof=1)) for g in groups if len(g) > 1)
+        return max(math.sqrt(squares / df), 1e-6), df
+
+    def _stop_at(self, kind: Literal["low", "high"]) -> float | None:
+        """The value at which one run alone makes the answer a clear yes; it can then only get better."""
+        level = self._level(kind) + self._half(kind, 1)
+        return level if math.isfinite(level) and level < 1 else None
+
+
+def grid(least: int, most: int, spacing: float, reachable: Callable[[int], int]) -> list[int]:
+    """N from ``least`` to ``most`` in a fixed ratio, each moved to the nearest that the method can have."""
+    if spacing <= 1:
+        raise ApetError(f"spacing={spacing} does not grow; give more than 1, such as 2")
+    found = []
+    n = float(least)
+    while n < most:
+        found.append(reachable(round(n)))
+        n *= spacing
+    return sorted({*found, reachable(most)})
+
+
+def spelt(low: Threshold, high: Threshold, search: Search, full_grid: int) -> dict[str, Any]:
+    """Everything about a search as plain data."""
+    return {
+        "low": {"above": low.above, "at": low.at, "clear": low.clear},
+        "high": {"above": high.above, "at": high.at, "clear": high.clear},
+        "rules": search.rules.spelt(),
+        "chance": search.chance,
+        "full_fine_tuning": search.reference,
+        "points": [
+            {
+                "n": n,
+                "values": [None if math.isnan(v.value) else v.value for v in vs],
+                "stopped": [v.stopped for v in vs],
+            }
+            for n, vs in sorted(search.values.items())
+        ],
+        "runs": search.runs,
+        "runs_of_a_full_grid": full_grid,
+    }

@@ -1,0 +1,65 @@
+"""Zero-shot transfer (paper section 6.3, experiment E7): every stored θ on every other task, nothing trained again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from apet.errors import ApetError
+from apet.studies.store import Store
+from apet.tasks.task import Task, load_task
+from apet.training.again import Tuned
+from apet.training.workshop import Workshop
+
+
+def transfer(store: Store, targets: Sequence[str], shop: Workshop, limit: int | None = None) -> int:
+    """Measure every finished run that kept its θ on every target of its kind; what is there already stays.
+
+    Args:
+        store: the study's record.
+        targets: tasks; empty = those of the study.
+        shop: shared by all measurements.
+        limit: at most so many examples of a target.
+
+    Returns:
+        Measurements made now.
+
+    Raises:
+        ApetError: no finished run kept its θ.
+    """
+    rows = [(key, cell, result) for key, state, cell, result, _ in store.rows() if result is not None]
+    kept = [(k, c, r) for k, c, r in rows if r["settings"]["keep_theta"]]
+    if not kept:
+        raise ApetError(f"no finished run in {str(store.folder)!r} kept its θ; run the study with keep_theta=true")
+    names = list(targets) or sorted({c["task"] for _, c, _ in rows})
+    tasks = {name: load_task(name) for name in names}
+    data = {c["task"]: r["settings"]["data"] for _, c, r in rows}
+    there = {(key, target) for key, target, *_ in store.transfers()}
+    todo = [
+        (key, cell, target)
+        for key, cell, _ in sorted(kept, key=lambda row: (row[1]["backbone"], row[1]["task"], row[0]))
+        for target in names
+        if target != cell["task"] and (key, target) not in there and _possible(load_task(cell["task"]), tasks[target])
+    ]
+    with shop.watch.begin("transfer", len(todo)) as bar:
+        tuned: tuple[str, Tuned] | None = None
+        try:
+            for n, (key, cell, target) in enumerate(todo, start=1):
+                if tuned is None or tuned[0] != key:
+                    if tuned is not None:
+                        tuned[1].close()
+                    tuned = key, Tuned(store.run_folder(key), shop)
+                score: dict[str, Any] = tuned[1].transfer(tasks[target], data.get(target), limit).as_dict()
+                store.transferred(key, target, score)
+                bar.advance(n, f"{cell['task']} to {target}: {100 * score['value']:.1f}")
+        finally:
+            if tuned is not None:
+                tuned[1].close()
+    return len(todo)
+
+
+def _possible(source: Task, target: Task) -> bool:
+    """Both write free text, or both have labels that are unified for every word."""
+    if source.is_classification != target.is_classification:
+        return False
+    return not source.is_classification or all(set(t.unified) == set(t.words) for t in (source, target))
