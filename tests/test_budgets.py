@@ -38,8 +38,12 @@ def smallest(method: str) -> int:
     return 2 if method == "lora" else 1
 
 
-def assert_well_formed(theta) -> None:
+def assert_well_formed(theta, family: str) -> None:
+    unused = {p.name: p.unused for p in backbone(family).positions}
     for i in theta.insertions:
+        if i.form == "parameter":
+            first, last = unused[i.at]
+            assert not ((i.weights[0].support.indices >= first) & (i.weights[0].support.indices < last)).any()
         for w in i.weights:
             at = w.support.indices
             assert len(at) == w.support.count
@@ -73,7 +77,38 @@ def test_any_number_is_met_exactly(method, data):
     how = data.draw(st.sampled_from(["adjacent", "discrete"]))
     theta = apet.plan(backbone(family), method, n, distribution=how, mask_seed=data.draw(st.integers(0, 99)))
     assert theta.n == n == sum(i.n for i in theta.insertions)
-    assert_well_formed(theta)
+    assert_well_formed(theta, family)
+
+
+@pytest.mark.parametrize(
+    ("method", "size", "each"), [("lora", "rank", 2), ("adapter", "bottleneck", 2), ("prompt", "prompt_length", 1)]
+)
+@settings(max_examples=40, deadline=None)
+@given(data=st.data())
+def test_a_given_size_is_kept_and_none_of_its_lines_is_empty(method, size, each, data):
+    """A few entries in a wide pair, adapter or prompt: each unit and each token still has its own."""
+    family = data.draw(st.sampled_from(["bert", "t5-gated", "llama"]))
+    units = data.draw(st.integers(1, 8))
+    n = data.draw(st.integers(each * units, 12 * each * units))
+    how = data.draw(st.sampled_from(["adjacent", "discrete"]))
+    chosen = {size: units, "distribution": how}
+    theta = apet.plan(backbone(family), method, n, mask_seed=data.draw(st.integers(0, 99)), **chosen)
+    assert theta.n == n
+    assert_well_formed(theta, family)
+    sizes = {"lora": ("W4", 0), "adapter": ("W6", 0), "prompt": ("W2", 0)}
+    name, axis = sizes[method]
+    assert {w.shape[axis] for i in theta.insertions for w in i.weights if w.name == name} == {units}
+
+
+@pytest.mark.parametrize("family", ["bert", "roberta", "t5-gated", "electra"])
+@pytest.mark.parametrize("how", ["adjacent", "discrete"])
+def test_entries_that_no_gradient_reaches_are_never_drawn(family, how):
+    """Half of every table: the padding token's row or the first places would be among them."""
+    roles = [r for r in ("embed.tokens", "embed.positions", "attn.distance") if backbone(family).has_role(r)]
+    chosen = {"operations": ["add"], "roles": roles, "distribution": how, "sharing": "proportional"}
+    n = sum(p.size for p in backbone(family).positions if p.role in roles) // 2
+    for seed in range(5):
+        assert_well_formed(apet.plan(backbone(family), "apet", n, mask_seed=seed, **chosen), family)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -110,7 +145,7 @@ def test_apet_meets_its_budget_with_any_operations_roles_and_sharing(data):
         theta = apet.plan(backbone(family), "apet", most, **chosen)
         n = most
     assert theta.n == n
-    assert_well_formed(theta)
+    assert_well_formed(theta, family)
     allowed = {*chosen["operations"], *(["concatenate"] if chosen["prompt"] else [])}
     assert {i.operation for i in theta.insertions} <= allowed
     if chosen["roles"] and not chosen["prompt"]:

@@ -104,7 +104,9 @@ def test_a_theta_built_by_hand_comes_back_with_its_listed_entries(tmp_path):
     handle = apet.attach(model, by_hand())
     shake(handle)
     trained = outputs(model, batch(model))
-    handle.save(tmp_path)
+    path = handle.save(tmp_path)
+    n_listed = sum(w.support.count for i in by_hand().insertions for w in i.weights if w.support.kind == "listed")
+    assert path.stat().st_size <= 4 * by_hand().n + 4 * n_listed + 4096
     fresh = build("bert")
     again = apet.load(fresh, tmp_path)
     assert torch.equal(outputs(fresh, batch(fresh)), trained)
