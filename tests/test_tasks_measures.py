@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apet.tasks.measures import item_scores, score
+from small import SHARED
 
 WORDS = ["the", "a", "Paris", "paris,", "in", "1998", "Andrew", "Johnson", "an", "U.S.", "running", "runs", "-"]
 texts = st.lists(st.sampled_from(WORDS), max_size=7).map(" ".join)
@@ -102,3 +103,39 @@ def test_the_bootstrap_interval_of_f1_has_the_width_of_the_standard_error():
     se = np.sqrt(s.value * (1 - s.value) / 300)
     assert s.high - s.low == pytest.approx(2 * 1.96 * se, rel=0.1)
     assert score("f1", predicted, [("one two",)] * 300) == s, "an interval is part of the result: no chance in it"
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=40))
+def test_accuracy_is_scikit_learns(items):
+    from sklearn.metrics import accuracy_score
+
+    predicted, true = [p for p, _ in items], [a for _, a in items]
+    got = score("accuracy", predicted, [(a,) for a in true]).value
+    assert got == pytest.approx(accuracy_score(true, predicted), abs=1e-6)
+
+
+@pytest.mark.skipif(not SHARED.is_dir(), reason="the real subsets are not at hand")
+def test_real_predictions_score_as_the_fields_own_tools_say():
+    """Answers that a person could give to real items: a dialogue's first lines, a question's last words, one label."""
+    from rouge_score import rouge_scorer
+    from sklearn.metrics import accuracy_score
+
+    from apet.tasks.sources import load_data
+    from apet.tasks.task import tasks
+
+    held = {n: load_data(tasks()[n], SHARED / f).splits["validation"] for n, f in REAL.items()}
+    scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+    lead = [" ".join(e.texts["dialogue"].split("\n")[:2]) for e in held["samsum"]]
+    expected = [scorer.score(e.answers[0], p)["rougeL"].fmeasure for e, p in zip(held["samsum"], lead, strict=True)]
+    np.testing.assert_allclose(item_scores("rouge-l", lead, [e.answers for e in held["samsum"]]), expected, atol=1e-6)
+    last = [" ".join(e.texts["question"].split()[-2:]) for e in held["nq-open"]]
+    expected = [max(squad_f1(p, a) for a in e.answers) for e, p in zip(held["nq-open"], last, strict=True)]
+    got = item_scores("f1", last, [e.answers for e in held["nq-open"]])
+    np.testing.assert_allclose(got, expected, atol=1e-6)
+    assert 0 < got.mean() < 1
+    word = ["yes"] * len(held["mrpc"])
+    true = [e.answers[0] for e in held["mrpc"]]
+    assert score("accuracy", word, [(t,) for t in true]).value == pytest.approx(accuracy_score(true, word), abs=1e-6)
+
+
+REAL = {"samsum": "samsum", "nq-open": "nq_open", "mrpc": "mrpc"}
