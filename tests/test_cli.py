@@ -161,6 +161,11 @@ def test_lists_are_tables_for_people_and_json_for_programs(command, place):
     assert json.loads(call(place, command, "--json").out)
 
 
+def test_the_methods_page_is_what_the_registry_says(place):
+    page = Path(__file__).parents[1] / "docs/methods.md"
+    assert page.read_text("utf-8") == call(place, "methods", "--markdown").out
+
+
 def test_positions_by_role(place):
     done = call(place, "positions", "bert", "attn.q", "--json")
     assert {p["role"] for p in json.loads(done.out)} == {"attn.q"}

@@ -96,7 +96,9 @@ def positions(
     )
 
 
-def methods(json: Json = False) -> None:
+def methods(
+    json: Json = False, markdown: Annotated[bool, typer.Option("--markdown", help="As docs/methods.md.")] = False
+) -> None:
     """Methods and their settings."""
     from apet.api import methods as registered
 
@@ -104,10 +106,22 @@ def methods(json: Json = False) -> None:
     if json:
         show.as_json(
             {
-                name: {"about": m.about, "settings": {k: str(f.annotation) for k, f in m.model_fields.items()}}
+                name: {"about": m.about, "settings": {k: f.description for k, f in m.model_fields.items()}}
                 for name, m in found.items()
             }
         )
+        return
+    if markdown:
+        print("# Methods\n\nWritten by `apet methods --markdown` from the registry.")
+        for name, m in found.items():
+            usual = f"{m.learning_rate:g}"
+            print(f"\n## {name}\n\n{m.about}. The paper's learning rate: {usual}.\n\n| setting | default | meaning |")
+            print("| --- | --- | --- |")
+            for key, f in m.model_fields.items():
+                default = "none" if f.default is None else f.default
+                print(
+                    f"| `{key}` | {', '.join(default) if isinstance(default, tuple) else default} | {f.description} |"
+                )
         return
     show.as_table(
         ["method", "what it trains", "settings"],

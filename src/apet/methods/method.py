@@ -22,7 +22,7 @@ class Method(BaseModel, ABC):
     supports, files, hooks and freezing are the library's business.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
 
     name: ClassVar[str] = ""
     about: ClassVar[str] = ""
