@@ -160,8 +160,9 @@ def _whole(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
     """Tasks and seeds that form a block without holes, and how many planned numbers that leaves out.
 
-    Means over different tasks do not compare, so a task or a seed is used for all or not at all: the line (task or
-    seed) with the largest share of holes goes first, until none is left.
+    Means over different tasks do not compare, so a task or a seed is used for all or not at all. Tasks and seeds without
+    any run go first; then the seeds that lack a task, as long as two whole ones stay; else, one by one, the line (task
+    or seed) with the largest share of holes.
     """
     first = blocks[0]
     if missing.any() and not allow_holes:
@@ -171,11 +172,14 @@ def _whole(
             f"{int(missing.sum())} of {missing.size} runs are missing, first {names} on {first.tasks[t]} with seed"
             f" {first.seeds[s]}; finish the study, or allow holes"
         )
-    rows, columns = np.arange(missing.shape[0]), np.arange(missing.shape[1])
-    left = missing
+    rows, columns = np.flatnonzero(~missing.all(axis=1)), np.flatnonzero(~missing.all(axis=0))
+    left = missing[np.ix_(rows, columns)]
+    whole = columns[~left.any(axis=0)]
+    if len(whole) > 1:
+        return rows, whole, int(missing.size - len(rows) * len(whole))
     while left.any():
         by_row, by_column = left.mean(axis=1), left.mean(axis=0)
-        if by_row.max() >= by_column.max():
+        if by_row.max() > by_column.max():
             rows = np.delete(rows, by_row.argmax())
         else:
             columns = np.delete(columns, by_column.argmax())
