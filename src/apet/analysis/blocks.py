@@ -160,7 +160,7 @@ def _whole(
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
     """Tasks and seeds that form a block without holes, and how many planned numbers that leaves out.
 
-    Means over different tasks do not compare, so a task or a seed is used for all or not at all. Tasks and seeds without
+    Means over different tasks do not compare: a task or a seed is used for all or not at all. Tasks and seeds without
     any run go first; then the seeds that lack a task, as long as two whole ones stay; else, one by one, the line (task
     or seed) with the largest share of holes.
     """

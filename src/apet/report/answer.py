@@ -1,0 +1,171 @@
+"""What the runs say, in plain words: the first thing on the page."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from apet.analysis.board import Scale
+from apet.analysis.frames import complete
+from apet.analysis.gaps import Gap
+from apet.analysis.study import Analysis
+from apet.analysis.thresholds import Threshold
+from apet.analysis.trends import Trend
+from apet.report.captions import plural
+from apet.report.figures.plot import MEAN
+from apet.report.wording import count, listed, named, points, significant, span
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that a reader should take away.
+
+    Attributes:
+        about: experiment, such as E5.
+        text: a sentence or two.
+    """
+
+    about: str
+    text: str
+
+
+def findings(a: Analysis) -> list[Finding]:
+    """From the thresholds to transfer; empty without a complete run."""
+    found = [*_high(a), *_low(a), *_gaps(a), *_structure(a)]
+    for claim in dict.fromkeys(t.claim for t in a.trends):
+        found.append(_claim([t for t in a.trends if t.claim == claim]))
+    return found
+
+
+def headline(a: Analysis) -> str:
+    """The first sentence of the page."""
+    if complete(a.board.runs).empty:
+        return "No run is complete yet."
+    found = findings(a)
+    return found[0].text if found else "The runs that are complete do not compare anything yet."
+
+
+def _main(a: Analysis, scale: Scale, found: Sequence[Threshold]) -> list[Threshold]:
+    """Thresholds of the mean over tasks; where there is none, of the only task."""
+    mean = [t for t in found if t.scale == scale and t.task is None]
+    if mean or len(a.board.tasks(scale.family)) > 1:
+        return mean
+    return [t for t in found if t.scale == scale]
+
+
+def _where(a: Analysis, scale: Scale, found: Sequence[Threshold]) -> str:
+    tasks = a.board.tasks(scale.family)
+    task = found[0].task
+    return f"On {scale.name} ({plural(len(tasks), 'task')}, {MEAN})" if task is None else f"On {scale.name}, {task}"
+
+
+def _high(a: Analysis) -> list[Finding]:
+    found = []
+    for scale in a.board.scales[::-1]:
+        mine = _main(a, scale, [t for t in a.thresholds if t.kind == "high"])
+        if not mine:
+            continue
+        reached = sorted((t for t in mine if math.isfinite(t.bracket.reached)), key=lambda t: t.bracket.reached)
+        never = [t for t in mine if math.isinf(t.bracket.reached)]
+        parts = []
+        if reached:
+            parts.append(
+                listed([f"{named(t.method)} reaches full fine-tuning from {_from(t)} parameters" for t in reached])
+                + f" (to within {points(a.margin)} points)"
+            )
+        if never:
+            which = listed([f"{named(t.method)} (up to {count(t.tried[-1])})" for t in never])
+            parts.append(f"not shown to reach it: {which}" if reached else f"no count tried reaches it: {which}")
+        found.append(Finding("E5", f"{_where(a, scale, mine)}: {'; '.join(parts)}."))
+    return found or _high_by_task(a)
+
+
+def _from(t: Threshold) -> str:
+    share = 100 * t.bracket.reached / t.scale.parameters
+    return f"{count(t.bracket.reached)} ({significant(share, 2)} %)"
+
+
+def _high_by_task(a: Analysis) -> list[Finding]:
+    """Where no count was run on all tasks: how often each method gets there."""
+    found = []
+    for method in a.board.methods:
+        mine = [t for t in a.thresholds if t.kind == "high" and t.method == method]
+        reached = sorted((t for t in mine if math.isfinite(t.bracket.reached)), key=lambda t: t.bracket.reached)
+        if not mine:
+            continue
+        text = f"{named(method)} reaches full fine-tuning on {len(reached)} of {len(mine)} pairs of backbone and task"
+        if reached:
+            t = reached[0]
+            text += f", first from {_from(t)} parameters on {t.task} with {t.scale.name}"
+        found.append(Finding("E5", text + "."))
+    return found
+
+
+def _low(a: Analysis) -> list[Finding]:
+    found = []
+    for scale in a.board.scales[::-1]:
+        mine = _main(a, scale, [t for t in a.thresholds if t.kind == "low"])
+        reached = sorted((t for t in mine if math.isfinite(t.bracket.reached)), key=lambda t: t.bracket.reached)
+        if reached:
+            each = listed([f"{named(t.method)} from {count(t.bracket.reached)}" for t in reached])
+            found.append(Finding("E5", f"{_where(a, scale, mine)}, above chance: {each} parameters."))
+    return found
+
+
+def _gaps(a: Analysis) -> list[Finding]:
+    found = []
+    for scale in a.board.scales[::-1]:
+        mine = [g for g in a.gaps if g.scale == scale and g.task is None and g.gap is not None]
+        if mine:
+            text = f"On {scale.name}, at {'their own' if all(g.own_size for g in mine) else 'the shown'} sizes: "
+            found.append(Finding("E1", text + "; ".join(_gap(g) for g in mine) + "."))
+    return found
+
+
+def _gap(g: Gap) -> str:
+    e = g.gap
+    assert e is not None
+    mark = " †" if e.holes else ""
+    head = f"{named(g.method)} with {count(g.n)}"
+    if e.verdict == "not decidable":
+        return f"{head} {points(e.value)} points below full fine-tuning in one seed, so not decidable{mark}"
+    if e.verdict == "not distinguished":
+        within = f"gap {span(e.low, e.high)} points over {e.seeds} seeds"
+        return f"{head} not distinguished from full fine-tuning ({within}){mark}"
+    side = "below" if e.verdict == "higher" else "above"
+    ends = span(e.low, e.high) if e.verdict == "higher" else span(-e.high, -e.low)
+    return f"{head} {points(abs(e.value))} points {side} (95 % over {e.seeds} seeds: {ends}){mark}"
+
+
+def _structure(a: Analysis) -> list[Finding]:
+    mine = [d for s in a.structures if s.task is None for d in s.differences.values()]
+    if not mine:
+        return []
+    apart = sum(d.verdict in ("higher", "lower") for d in mine)
+    open_ = sum(d.verdict == "not decidable" for d in mine)
+    text = (
+        f"At equal counts, {apart} of {len(mine)} comparisons between structures are distinguished"
+        f" and {len(mine) - apart - open_} are not"
+    )
+    return [Finding("E2", text + (f"; {open_} rest on one seed." if open_ else "."))]
+
+
+def _claim(trends: Sequence[Trend]) -> Finding:
+    about = {"the gap": "E1", "the high": "E5", "the low": "E5", "adjacent": "E3", "transfer": "E7"}
+    claim = trends[0].claim
+    parts = []
+    for verdict in ("supported", "not supported", "not decidable with these runs"):
+        mine = [t for t in trends if t.verdict == verdict]
+        if mine:
+            parts.append(f"{verdict} for {listed([_short(t) for t in mine])}")
+    experiment = next(v for k, v in about.items() if claim.startswith(k))
+    return Finding(experiment, f"That {claim}: {'; '.join(parts)}.")
+
+
+def _short(t: Trend) -> str:
+    if math.isnan(t.low):
+        return t.subject
+    scale = 100 if t.number.startswith(("change of the gap", "relative")) else 1
+    unit = " points" if scale == 100 else ""
+    return f"{t.subject} ({significant(scale * t.low, 2)} to {significant(scale * t.high, 2)}{unit})"
