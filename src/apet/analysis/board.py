@@ -69,8 +69,13 @@ class Board:
 
     def tasks(self, family: str) -> tuple[str, ...]:
         """Tasks of a family, planned ones included, by category."""
-        mine = self.runs.loc[self.runs["family"] == family, ["category", "task"]].drop_duplicates("task")
-        return tuple(mine.sort_values(["category", "task"])["task"])
+        return self._tasks[family]
+
+    @cached_property
+    def _tasks(self) -> dict[str, tuple[str, ...]]:
+        pairs = self.runs[["family", "category", "task"]].drop_duplicates(["family", "task"])
+        pairs = pairs.sort_values(["category", "task"])
+        return {str(f): tuple(g["task"]) for f, g in pairs.groupby("family")}
 
     @cached_property
     def categories(self) -> dict[str, str]:
@@ -103,13 +108,16 @@ class Board:
 
     def seeds(self, family: str) -> tuple[int, ...]:
         """Seeds of a family's methods at their own sizes; what full fine-tuning alone has is no hole elsewhere."""
-        mine = self.runs[(self.runs["family"] == family) & self.runs["budget"].isna()]
-        others = mine[mine["method"] != FULL]
-        if others.empty:
-            others = self.runs[(self.runs["family"] == family) & (self.runs["method"] != FULL)]
-        if others.empty:
-            others = mine
-        return tuple(sorted({int(s) for s in others["seed"].dropna()}))
+        return self._seeds[family]
+
+    @cached_property
+    def _seeds(self) -> dict[str, tuple[int, ...]]:
+        found = {}
+        for family, mine in self.runs.groupby("family"):
+            own, others = mine["budget"].isna(), mine["method"] != FULL
+            chosen = next(c for c in (mine[own & others], mine[others], mine) if len(c))
+            found[str(family)] = tuple(sorted({int(s) for s in chosen["seed"].dropna()}))
+        return found
 
     def block(self, scale: Scale, method: str, n: int) -> Block | None:
         """One method at one size on one backbone as tasks × seeds; None without any finished run."""

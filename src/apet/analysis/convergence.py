@@ -100,7 +100,7 @@ def convergences(board: Board, curves: pd.DataFrame) -> pd.DataFrame:
     """
     done = complete(board.runs).set_index("key")
     rows = []
-    for key, step, value, half in _by_key(curves):
+    for key, (step, value, half) in by_run(curves).items():
         if key in done.index:
             c = convergence(step, value, half)
             rows.append((key, c.state, c.steps, c.plateau))
@@ -140,10 +140,10 @@ def _race(scale: Scale, n: int | None, reached: pd.DataFrame, left_out: int) -> 
     return Race(scale, n, *sides, ratio, len(reached), left_out)
 
 
-def _by_key(curves: pd.DataFrame) -> list[tuple[str, Floats, Floats, float]]:
-    """Each run's steps, values and noise; the table is sorted by run, so cutting it is enough."""
+def by_run(curves: pd.DataFrame) -> dict[str, tuple[Floats, Floats, float]]:
+    """Each run's steps, values and mean half width of its item-level intervals; cut from the table sorted by run."""
     keys = curves["key"].to_numpy()
     cuts = [0, *(np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist(), len(keys)] if len(keys) else [0]
     step, value = curves["step"].to_numpy(dtype=float), curves["value"].to_numpy(dtype=float)
     half = (curves["high"] - curves["low"]).to_numpy(dtype=float) / 2
-    return [(str(keys[a]), step[a:b], value[a:b], float(half[a:b].mean())) for a, b in pairwise(cuts)]
+    return {str(keys[a]): (step[a:b], value[a:b], float(half[a:b].mean())) for a, b in pairwise(cuts)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pandas as pd
 
-from apet.analysis.blocks import Block, average, block, difference
+from apet.analysis.blocks import Block, average, difference
 from apet.analysis.board import Board, Scale
 from apet.analysis.frames import CELL, FULL, complete, failed
 from apet.analysis.intervals import Estimate
@@ -43,7 +43,7 @@ class Level:
 
 
 def levels(board: Board, allow_holes: bool = False) -> list[Level]:
-    """Every backbone, task, method and N; curves need not share their seeds or counts.
+    """Every backbone, task, method and N, the means over tasks first; curves need not share their seeds or counts.
 
     Raises:
         ApetError: a run failed and holes are not allowed.
@@ -55,21 +55,40 @@ def levels(board: Board, allow_holes: bool = False) -> list[Level]:
     scales = {s.name: s for s in board.scales}
     cells = {at: (b, chance, ratio) for at, b, chance, ratio in _cells(board.runs)}
     full = {(backbone, task): b for (backbone, task, m, _), (b, _, _) in cells.items() if m == FULL}
-    found = [
-        _level(board, scales[at[0]], at, b, full.get((at[0], at[1])), chance, ratio)
-        for at, (b, chance, ratio) in cells.items()
-    ]
-    return [*_means(board, found, full), *found]
+    found: list[Level] = []
+    by_task: dict[tuple[str, str, int], dict[str, tuple[Block, float, float]]] = {}
+    for (backbone, task, method, n), (b, chance, ratio) in cells.items():
+        by_task.setdefault((backbone, method, n), {})[task] = (b, chance, ratio)
+        x = _level(board, scales[backbone], task, method, n, b, full.get((backbone, task)), chance, ratio)
+        found.append(x)
+    means = []
+    for (backbone, method, n), parts in by_task.items():
+        tasks = board.tasks(scales[backbone].family)
+        if len(tasks) < 2 or len(parts) < len(tasks):
+            continue
+        joined = _joined([parts[t][0] for t in tasks])
+        fulls = _joined([full[backbone, t] for t in tasks]) if all((backbone, t) in full for t in tasks) else None
+        if joined is not None:
+            chance, ratio = float(np.mean([parts[t][1] for t in tasks])), parts[tasks[0]][2]
+            means.append(_level(board, scales[backbone], None, method, n, joined, fulls, chance, ratio))
+    return [*means, *found]
 
 
 def _level(
-    board: Board, scale: Scale, at: tuple[str, str, str, int], b: Block, full: Block | None, chance: float, ratio: float
+    board: Board,
+    scale: Scale,
+    task: str | None,
+    method: str,
+    n: int,
+    b: Block,
+    full: Block | None,
+    chance: float,
+    ratio: float,
 ) -> Level:
-    _, task, method, n = at
     level = average(b, board.scores)
     assert level is not None
     behind = None if full is None or method == FULL else _behind(board, full, b)
-    return Level(scale, task, method, n, ratio, chance, level, behind, tuple(b.keys[0]))
+    return Level(scale, task, method, n, ratio, chance, level, behind, tuple(b.keys.ravel().tolist()))
 
 
 def _behind(board: Board, full: Block, b: Block) -> Estimate | None:
@@ -86,46 +105,16 @@ def _seeds(b: Block, seeds: list[int]) -> Block:
     return Block(b.name, b.tasks, tuple(seeds), b.value[:, i], b.low[:, i], b.high[:, i], b.items[:, i], b.keys[:, i])
 
 
-def _means(board: Board, found: list[Level], full: dict[tuple[str, str], Block]) -> list[Level]:
-    """The mean over tasks, by the seeds that all tasks share."""
-    by_cell: dict[tuple[str, str, int], list[Level]] = {}
-    for x in found:
-        by_cell.setdefault((x.scale.name, x.method, x.n), []).append(x)
-    means = []
-    for (backbone, method, n), xs in by_cell.items():
-        tasks = board.tasks(xs[0].scale.family)
-        if len(tasks) < 2 or len(xs) < len(tasks):
-            continue
-        b = _stack(board, xs[0].scale, method, n)
-        level = None if b is None else average(b, board.scores)
-        if b is None or level is None:
-            continue
-        fulls = [full[backbone, t] for t in b.tasks if (backbone, t) in full]
-        common = [s for s in b.seeds if fulls and all(s in f.seeds for f in fulls)]
-        behind = None
-        if common and len(fulls) == len(b.tasks) and method != FULL:
-            whole = _joined([_seeds(f, common) for f in fulls])
-            behind = difference(whole, _seeds(b, common), board.scores)
-        chance = float(np.mean([x.chance for x in xs]))
-        keys = tuple(k for x in xs for k in x.keys)
-        means.append(Level(xs[0].scale, None, method, n, xs[0].ratio_percent, chance, level, behind, keys))
-    return means
-
-
-def _stack(board: Board, scale: Scale, method: str, n: int) -> Block | None:
-    runs = board.cells[scale.name, method, n]
-    tasks = board.tasks(scale.family)
-    per_task = [set(runs.loc[runs["task"] == t, "seed"].astype(int)) for t in tasks]
-    common = sorted(set.intersection(*per_task))
-    return block(runs, f"{method} at {n:,} parameters on {scale.name}", tasks, common) if common else None
-
-
-def _joined(blocks: list[Block]) -> Block:
+def _joined(blocks: list[Block]) -> Block | None:
+    """Blocks of one task each as one, over the seeds that all have; None without any."""
+    common = [s for s in blocks[0].seeds if all(s in b.seeds for b in blocks)]
+    if not common:
+        return None
+    cut = [_seeds(b, common) for b in blocks]
     value, low, high, items, keys = (
-        np.concatenate([getattr(b, f) for b in blocks]) for f in ("value", "low", "high", "items", "keys")
+        np.concatenate([getattr(b, f) for b in cut]) for f in ("value", "low", "high", "items", "keys")
     )
-    tasks = tuple(b.tasks[0] for b in blocks)
-    return Block(blocks[0].name, tasks, blocks[0].seeds, value, low, high, items, keys)
+    return Block(blocks[0].name, tuple(b.tasks[0] for b in blocks), tuple(common), value, low, high, items, keys)
 
 
 def _cells(runs: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str, int], Block, float, float]]:

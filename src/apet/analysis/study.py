@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import pandas as pd
 
 from apet.analysis.board import Board
-from apet.analysis.convergence import Race, convergences, races
+from apet.analysis.convergence import Race, by_run, convergences, races
 from apet.analysis.frames import FULL, checked_curves, failed
 from apet.analysis.gaps import Gap, gaps
+from apet.analysis.intervals import Floats
 from apet.analysis.levels import Level, levels
 from apet.analysis.structure import Structure, structures
 from apet.analysis.thresholds import MARGIN, Threshold, thresholds
@@ -42,6 +44,11 @@ class Analysis:
     trends: list[Trend]
     margin: float
     missing: dict[str, str]
+
+    @cached_property
+    def by_run(self) -> dict[str, tuple[Floats, Floats]]:
+        """Run key -> steps and values of its curve."""
+        return {k: (steps, values) for k, (steps, values, _) in by_run(self.curves).items()}
 
     @property
     def failed(self) -> pd.DataFrame:

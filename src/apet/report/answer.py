@@ -9,11 +9,10 @@ from dataclasses import dataclass
 from apet.analysis.board import Scale
 from apet.analysis.frames import complete
 from apet.analysis.gaps import Gap
+from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.analysis.thresholds import Threshold
 from apet.analysis.trends import Trend
-from apet.report.captions import plural
-from apet.report.figures.plot import MEAN
 from apet.report.wording import count, listed, named, points, significant, span
 
 
@@ -39,11 +38,12 @@ def findings(a: Analysis) -> list[Finding]:
 
 
 def headline(a: Analysis) -> str:
-    """The first sentence of the page."""
+    """The first sentence of the page: the largest backbone on which something reaches full fine-tuning, if any."""
     if complete(a.board.runs).empty:
         return "No run is complete yet."
     found = findings(a)
-    return found[0].text if found else "The runs that are complete do not compare anything yet."
+    reaching = [f for f in found if " reaches full fine-tuning from " in f.text]
+    return (reaching or found)[0].text if found else "The runs that are complete do not compare anything yet."
 
 
 def _main(a: Analysis, scale: Scale, found: Sequence[Threshold]) -> list[Threshold]:
@@ -57,7 +57,7 @@ def _main(a: Analysis, scale: Scale, found: Sequence[Threshold]) -> list[Thresho
 def _where(a: Analysis, scale: Scale, found: Sequence[Threshold]) -> str:
     tasks = a.board.tasks(scale.family)
     task = found[0].task
-    return f"On {scale.name} ({plural(len(tasks), 'task')}, {MEAN})" if task is None else f"On {scale.name}, {task}"
+    return f"On {scale.name} (mean over {len(tasks)} tasks)" if task is None else f"On {scale.name}, {task}"
 
 
 def _high(a: Analysis) -> list[Finding]:
@@ -67,17 +67,17 @@ def _high(a: Analysis) -> list[Finding]:
         if not mine:
             continue
         reached = sorted((t for t in mine if math.isfinite(t.bracket.reached)), key=lambda t: t.bracket.reached)
-        never = [t for t in mine if math.isinf(t.bracket.reached)]
-        parts = []
-        if reached:
-            parts.append(
-                listed([f"{named(t.method)} reaches full fine-tuning from {_from(t)} parameters" for t in reached])
-                + f" (to within {points(a.margin)} points)"
-            )
-        if never:
-            which = listed([f"{named(t.method)} (up to {count(t.tried[-1])})" for t in never])
-            parts.append(f"not shown to reach it: {which}" if reached else f"no count tried reaches it: {which}")
-        found.append(Finding("E5", f"{_where(a, scale, mine)}: {'; '.join(parts)}."))
+        never = listed([f"{named(t.method)} up to {count(t.tried[-1])}" for t in mine if math.isinf(t.bracket.reached)])
+        within = f"to within {significant(100 * a.margin)} point{'' if a.margin == 0.01 else 's'}"
+        where = _where(a, scale, mine)
+        if not reached:
+            found.append(Finding("E5", f"{where}, nothing tried is shown to reach full fine-tuning {within}: {never}."))
+            continue
+        first, *others = reached
+        text = f"{where}, {named(first.method)} reaches full fine-tuning from {_from(first)} parameters, {within}"
+        if others:
+            text += "; " + listed([f"{named(t.method)} from {_from(t)}" for t in others])
+        found.append(Finding("E5", text + (f"; not shown: {never}." if never else ".")))
     return found or _high_by_task(a)
 
 
@@ -116,26 +116,29 @@ def _low(a: Analysis) -> list[Finding]:
 def _gaps(a: Analysis) -> list[Finding]:
     found = []
     for scale in a.board.scales[::-1]:
-        mine = [g for g in a.gaps if g.scale == scale and g.task is None and g.gap is not None]
-        if mine:
-            text = f"On {scale.name}, at {'their own' if all(g.own_size for g in mine) else 'the shown'} sizes: "
-            found.append(Finding("E1", text + "; ".join(_gap(g) for g in mine) + "."))
+        mine = [(g, g.gap) for g in a.gaps if g.scale == scale and g.task is None and g.gap is not None]
+        if not mine:
+            continue
+        groups = {v: [_gap(g, e) for g, e in mine if e.verdict == v] for v in _SIDES}
+        parts = [f"{_SIDES[v]} {listed(words)}" for v, words in groups.items() if words]
+        seeds = {e.seeds for _, e in mine}
+        over = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)}–{max(seeds)}"
+        text = f"On {scale.name}, points below full fine-tuning (95 % over {over} seeds): {'; '.join(parts)}."
+        found.append(Finding("E1", text))
     return found
 
 
-def _gap(g: Gap) -> str:
-    e = g.gap
-    assert e is not None
-    mark = " †" if e.holes else ""
-    head = f"{named(g.method)} with {count(g.n)}"
-    if e.verdict == "not decidable":
-        return f"{head} {points(e.value)} points below full fine-tuning in one seed, so not decidable{mark}"
-    if e.verdict == "not distinguished":
-        within = f"gap {span(e.low, e.high)} points over {e.seeds} seeds"
-        return f"{head} not distinguished from full fine-tuning ({within}){mark}"
-    side = "below" if e.verdict == "higher" else "above"
-    ends = span(e.low, e.high) if e.verdict == "higher" else span(-e.high, -e.low)
-    return f"{head} {points(abs(e.value))} points {side} (95 % over {e.seeds} seeds: {ends}){mark}"
+_SIDES = {
+    "higher": "behind are",
+    "lower": "ahead are",
+    "not distinguished": "not distinguished are",
+    "not decidable": "not decidable with one seed are",
+}
+
+
+def _gap(g: Gap, e: Estimate) -> str:
+    ends = "" if math.isnan(e.low) else f" ({span(e.low, e.high)})"
+    return f"{named(g.method)} {points(e.value)}{ends}{' †' if e.holes else ''}"
 
 
 def _structure(a: Analysis) -> list[Finding]:

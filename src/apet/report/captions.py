@@ -71,16 +71,16 @@ def convergence(a: Analysis) -> str:
     """Of E3."""
     return (
         "Validation measure over steps, averaged over tasks, then over seeds; vertical lines: mean steps to"
-        f" convergence, the first evaluation from which the isotonic curve has made {100 * REACHED:.0f} % of the rise from step 0 to"
-        f" its plateau (mean of the last {100 * LAST:.0f} % of evaluations). {ran(a)}"
+        f" convergence, the first evaluation from which the isotonic curve has made {100 * REACHED:.0f} % of the rise"
+        f" from step 0 to its plateau (mean of the last {100 * LAST:.0f} % of evaluations). {ran(a)}"
     )
 
 
 def levels(a: Analysis) -> str:
     """Of E4."""
     return (
-        "Validation measure over the number of trained parameters. Dashed: full fine-tuning; dotted: chance. Shaded on"
-        f" the axis: the ranges of the thresholds. {INTERVALS} {ran(a)}"
+        "Validation measure over the number of trained parameters. Dashed: full fine-tuning; dotted: chance. Bars on"
+        f" the frame: ranges of the low (below) and high (above) thresholds. {INTERVALS} {ran(a)}"
     )
 
 
@@ -89,8 +89,9 @@ def thresholds(a: Analysis) -> str:
     return (
         "Low threshold: the smallest N where the lower end of the seeds' 95 % interval lies above chance. High"
         " threshold: the smallest N where full fine-tuning − method is shown to be at most"
-        f" {points(a.margin)} points (upper end of the 95 % interval, paired by seed). Each is a range: above the largest N that fails, at most the smallest N"
-        " from which every larger N tried passes; an arrow: not shown up to the largest N tried; with one seed the"
+        f" {points(a.margin)} points (upper end of the 95 % interval, paired by seed)."
+        " Each is a range: above the largest N that fails, at most the smallest N"
+        " from which every larger N tried passes; an arrow: open beyond the counts tried; with one seed the"
         f" item-level interval decides. {ran(a)}"
     )
 

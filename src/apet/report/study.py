@@ -85,7 +85,8 @@ def write_report(
     partial = partial or bool(provenance.get("running"))
     made = tables.every_table(a)
     with new_report(folder) as part:
-        drawn = [p for name, f in _drawn(a, partial).items() for p in canvas.save(f, part / FIGURES, name)]
+        with canvas.style():
+            drawn = [p for name, f in _drawn(a, partial).items() for p in canvas.save(f, part / FIGURES, name)]
         written = [p for t in made for p in write(t, part / TABLES)]
         (part / PAGE).write_text(_page(a, made, provenance, partial), "utf-8")
     return Report(
@@ -123,7 +124,14 @@ def _page(a: Analysis, made: list[Table], provenance: Mapping[str, Any], partial
             sections.append(page.Section(name.lower(), f"{name} · {title}", view(a), shown))
     sections.append(_failures(by_name))
     if "runs" in by_name:
-        sections.append(page.Section("runs", "Every run", body=page.note("Open to see it."), tables=[by_name["runs"]]))
+        sections.append(
+            page.Section(
+                "runs",
+                "Every run",
+                body=page.note("All columns: tables/runs.csv."),
+                tables=[tables.runs(a, narrow=True)],
+            )
+        )
     sections.append(_provenance(provenance))
     name = str(provenance.get("name", "Study"))
     return page.page(

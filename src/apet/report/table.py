@@ -140,20 +140,17 @@ def write(t: Table, folder: Path) -> list[Path]:
 
 
 def data(t: Table) -> dict[str, Any]:
-    """For the page: text to show, and raw numbers to sort by where they differ from it."""
-    shown = t.texts()
-    sort = [[_plain(v) if c.number else None for c, v in zip(t.columns, row, strict=True)] for row in t.rows]
-    return {
-        "name": t.name,
-        "title": t.title,
-        "caption": t.caption,
-        "columns": [{"title": c.title, "number": c.number} for c in t.columns],
-        "rows": shown,
-        "sort": sort,
-    }
+    """For the page, by column: distinct cells (text, and the raw number to sort by) and which one each row has."""
+    columns = []
+    for c, values in zip(t.columns, zip(*t.rows, strict=True), strict=True):
+        cells: dict[tuple[str, float | None], int] = {}
+        at = [cells.setdefault((text(c, v), _plain(v) if c.number else None), len(cells)) for v in values]
+        numbers = [n for _, n in cells] if c.number else None
+        columns.append({"title": c.title, "texts": [s for s, _ in cells], "numbers": numbers, "at": at})
+    return {"name": t.name, "title": t.title, "rows": len(t.rows), "columns": columns}
 
 
 def _plain(v: Any) -> float | None:
     if v is None or isinstance(v, str) or math.isnan(v):
         return None
-    return 1e300 if math.isinf(v) else float(f"{float(v):.6g}")
+    return math.copysign(1e300, v) if math.isinf(v) else float(f"{float(v):.6g}")

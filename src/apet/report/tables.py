@@ -328,10 +328,16 @@ def failed(a: Analysis) -> Table:
     return Table("failed", "Runs that failed", "They have no number and count as none.", columns, rows)
 
 
-def runs(a: Analysis) -> Table:
-    """Every run, as it came."""
+NARROW = (
+    *("key", "state", "backbone", "task", "method", "trainable_parameters", "ratio_percent", "seed"),
+    *("value", "low", "high", "n", "best_step", "learning_rate", "training_seconds"),
+)
+
+
+def runs(a: Analysis, narrow: bool = False) -> Table:
+    """Every run, as it came; on the page only the columns that people look at."""
     shows: dict[str, Any] = {"value": points, "low": points, "high": points, "chance": points, "untrained": points}
-    kept = [c for c in RUNS if c not in ("reason", "category", "data_digest", "backbone_digest")]
+    kept = list(NARROW if narrow else RUNS)
     frame = a.board.runs[kept]
     columns = tuple(
         Column(f"{c} %" if c in shows else c, shows.get(c, _number) if RUNS[c][0] == "number" else None) for c in kept

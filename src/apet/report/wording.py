@@ -41,7 +41,7 @@ def count(n: float) -> str:
 
 def significant(x: float, digits: int = 3) -> str:
     """Any other number."""
-    return NONE if math.isnan(x) else "∞" if math.isinf(x) else f"{x:.{digits}g}".replace("-", "−")
+    return NONE if math.isnan(x) else ("∞" if x > 0 else "−∞") if math.isinf(x) else f"{x:.{digits}g}".replace("-", "−")
 
 
 def both(e: Estimate) -> str:
@@ -75,4 +75,6 @@ def threshold_notes(t: Threshold) -> str:
 
 def listed(words: list[str]) -> str:
     """``a, b and c``."""
-    return words[0] if len(words) == 1 else ", ".join(words[:-1]) + " and " + words[-1]
+    if len(words) < 2:
+        return "".join(words)
+    return ", ".join(words[:-1]) + " and " + words[-1]

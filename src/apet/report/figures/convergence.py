@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -64,11 +65,13 @@ def mean_curve(
     """Steps, mean and the seeds' interval; over the steps and seeds that every task of the cell has."""
     runs = a.board.cells[scale.name, method, n]
     runs = runs if task is None else runs[runs["task"] == task]
-    beside = a.curves.merge(runs[["key", "task", "seed"]], on="key")
-    wide = beside.pivot_table(index="step", columns=["seed", "task"], values="value").dropna()
-    by_seed = wide.T.groupby(level="seed").mean().T
-    mean, _, low, high = t_interval(by_seed.to_numpy(dtype=float))
-    return wide.index.to_numpy(dtype=float), mean, low, high
+    found = [(seed, *a.by_run[key]) for key, seed in zip(runs["key"], runs["seed"], strict=True) if key in a.by_run]
+    common = reduce(np.intersect1d, [steps for _, steps, _ in found])
+    by_seed: dict[int, list[Floats]] = {}
+    for seed, steps, values in found:
+        by_seed.setdefault(int(seed), []).append(values[np.isin(steps, common)])
+    mean, _, low, high = t_interval(np.array([np.mean(v, axis=0) for v in by_seed.values()]).T)
+    return common, mean, low, high
 
 
 def view(a: Analysis) -> plot.View:
@@ -83,11 +86,11 @@ def view(a: Analysis) -> plot.View:
     }
     at = pd.MultiIndex.from_frame(runs[["backbone", "method", "trainable_parameters"]])
     runs = runs[at.isin(wanted)]
-    steps = a.converged.set_index("key")[["state", "convergence_steps"]]
-    curves = {str(k): g for k, g in a.curves[a.curves["key"].isin(runs["key"])].groupby("key", sort=False)}
+    found = a.converged
+    ended = dict(zip(found["key"], zip(found["state"], found["convergence_steps"], strict=True), strict=True))
     plots = {}
     for (backbone, task), mine in runs.groupby(["backbone", "task"], sort=False):
-        data = [_line(r, curves[r.key], steps) for r in mine.itertuples() if r.key in curves]
+        data = [_line(r, *a.by_run[r.key], ended) for r in mine.itertuples() if r.key in a.by_run]
         if data:
             plots[f"{backbone}|{task}"] = {
                 "data": data,
@@ -98,16 +101,15 @@ def view(a: Analysis) -> plot.View:
     return plot.View("e3", TITLE, caption, choices, plots, log=False)
 
 
-def _line(run: Any, curve: pd.DataFrame, steps: pd.DataFrame) -> dict[str, Any]:
-    thin = curve.iloc[:: max(1, math.ceil(len(curve) / POINTS))]
-    at = steps.loc[run.key, "convergence_steps"] if run.key in steps.index else math.nan
-    state = steps.loc[run.key, "state"] if run.key in steps.index else "too short"
+def _line(run: Any, x: Floats, y: Floats, converged: dict[str, tuple[str, float]]) -> dict[str, Any]:
+    every = max(1, math.ceil(len(x) / POINTS))
+    state, at = converged[run.key]
     end = state if math.isnan(at) else f"converged at step {at:,.0f}"
     head = f"{named(run.method)}, N = {run.trainable_parameters:,.0f}, seed {run.seed:.0f}\nrun {run.key}\n{end}"
     return plot.trace(
         run.method,
-        thin["step"].tolist(),
-        (100 * thin["value"]).tolist(),
+        x[::every].tolist(),
+        (100 * y[::every]).tolist(),
         head,
         hovertemplate="%{text}<br>step %{x}: %{y:.1f} %<extra></extra>",
         marker={"color": look(run.method).colour, "symbol": look(run.method).symbol, "size": 5},

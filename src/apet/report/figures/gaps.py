@@ -21,12 +21,15 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
     figure, axes = canvas.sheet(2, len(families), width=4.2)
     for i, family in enumerate(families):
         above, below = axes[0][i], axes[1][i]
-        for method in a.board.methods:
+        for nth, method in enumerate(a.board.methods):
             mine = _of(a, family, method, None)
-            x = [g.scale.parameters for g in mine]
-            canvas.curve(above, x, [g.level for g in mine], method)
             behind = [g for g in mine if g.gap is not None]
-            canvas.curve(below, [g.scale.parameters for g in behind], [g.gap for g in behind if g.gap], method)
+            for axis, found, shown in (
+                (above, mine, [g.level for g in mine]),
+                (below, behind, [g.gap for g in behind]),
+            ):
+                x = canvas.beside([g.scale.parameters for g in found], nth, len(a.board.methods))
+                canvas.curve(axis, x, [e for e in shown if e is not None], method)
         tasks = len(a.board.tasks(family))
         above.set_title(f"{family}: mean of {captions.plural(tasks, 'task')}")
         above.set_ylabel("validation measure (%)")

@@ -41,7 +41,9 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
             _panel(axis, a, scale, task, found[scale.name, task])
         title = f"{TITLE}, {scale.name} ({canvas.short(scale.parameters)} parameters)"
         name = "e4_levels_" + re.sub(r"[^\w.-]+", "-", scale.name)
-        figures[name] = canvas.finish(figure, title, captions.levels(a), a.board.methods, partial)
+        figures[name] = canvas.finish(
+            figure, title, captions.levels(a), [m for m in a.board.methods if m != FULL], partial
+        )
     return figures
 
 
@@ -129,11 +131,7 @@ def _means(method: str, mine: list[Level]) -> dict[str, Any]:
 
 
 def _singles(method: str, runs: pd.DataFrame) -> dict[str, Any]:
-    texts = [
-        f"{named(method)}, N = {r.trainable_parameters:,.0f}, seed {r.seed:.0f}\nrun {r.key}\n{points(r.value)} %"
-        f" (items: {points(r.low)} to {points(r.high)})"
-        for r in runs.itertuples()
-    ]
+    texts = [f"{r.seed:.0f}\nrun {r.key}\nitems: {points(r.low)} to {points(r.high)}" for r in runs.itertuples()]
     k = look(method)
     return plot.trace(
         method,
@@ -141,6 +139,7 @@ def _singles(method: str, runs: pd.DataFrame) -> dict[str, Any]:
         (100 * runs["value"]).tolist(),
         texts,
         mode="markers",
+        hovertemplate=f"{named(method)}, N = %{{x:,}}, %{{y:.1f}} %<br>seed %{{text}}<extra></extra>",
         marker={"color": k.colour, "symbol": k.symbol + "-open", "size": 5, "opacity": 0.7},
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.markers import CARETLEFT, CARETRIGHT
 
 from apet.analysis.board import Scale
 from apet.analysis.study import Analysis
@@ -35,7 +36,7 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
         canvas.log_counts(axis, "trained parameters")
         axis.set_title(f"{kind} threshold")
     caption = f"Thin: one task; thick: the median over tasks of both ends. {captions.thresholds(a)}"
-    return {"e5_thresholds": canvas.finish(figure, TITLE, caption, methods, partial)}
+    return {"e5_thresholds": canvas.finish(figure, TITLE, caption, methods, partial, plain=False)}
 
 
 def _of(a: Analysis, scale: Scale, method: str, kind: Kind) -> list[Threshold]:
@@ -56,9 +57,11 @@ def _row(axis: Any, y: float, found: list[Threshold], method: str) -> None:
     axis.plot([start, min(end, most)], [y, y], color=k.colour, linewidth=3, solid_capstyle="butt")
     axis.plot([start], [y], marker=k.marker, color=k.colour, markersize=4.5)
     if math.isinf(end):
-        axis.annotate(
-            "", (most * 1.5, y), (most, y), arrowprops={"arrowstyle": "->", "color": k.colour, "linewidth": 1.2}
-        )
+        axis.plot([most, 1.5 * most], [y, y], color=k.colour, linewidth=1.2, linestyle=":")
+        axis.plot([1.5 * most], [y], marker=CARETRIGHT, color=k.colour, markersize=6)
+    if np.median([t.bracket.above for t in found]) == 0:
+        axis.plot([start / 1.5, start], [y, y], color=k.colour, linewidth=1.2, linestyle=":")
+        axis.plot([start / 1.5], [y], marker=CARETLEFT, color=k.colour, markersize=6)
 
 
 def view(a: Analysis) -> plot.View:

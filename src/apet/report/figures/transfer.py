@@ -29,7 +29,7 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
         figure.colorbar(image, ax=axes[0][0], label="zero-shot / target's own (%)", shrink=0.8)
         name = re.sub(r"[^\w.-]+", "-", f"e7_transfer_{backbone}_{method}")
         title = f"{TITLE}, {named(method)} on {backbone}"
-        figures[name] = canvas.finish(figure, title, captions.transfer(a), [], partial)
+        figures[name] = canvas.finish(figure, title, captions.transfer(a), [], partial, plain=False)
     return figures
 
 

@@ -105,12 +105,13 @@ const ROWS = 50;
 
 function table(spec) {
   const place = document.getElementById("table-" + spec.name);
-  let order = spec.rows.map((_, i) => i);
-  let by = -1, down = false, at = 0, word = "";
+  const columns = spec.columns;
+  const text = (i, j) => columns[j].texts[columns[j].at[i]];
+  const wide = columns.map((c) => c.texts.some((t) => t.length > 48));
+  let order = [], by = -1, down = false, at = 0, word = "";
   const body = element("tbody");
-  const heads = spec.columns.map((c, j) => element("th", { scope: "col", class: c.number ? "right" : null, "aria-sort": "none" },
+  const heads = columns.map((c, j) => element("th", { scope: "col", class: c.numbers ? "right" : null, "aria-sort": "none" },
     element("button", { type: "button", onclick: () => { down = by === j ? !down : false; by = j; at = 0; sort(); show(); } }, c.title)));
-  const wide = spec.columns.map((c, j) => spec.rows.some((r) => r[j].length > 48));
   const state = element("span");
   const back = element("button", { type: "button", onclick: () => { at -= ROWS; show(); } }, "previous");
   const next = element("button", { type: "button", onclick: () => { at += ROWS; show(); } }, "next");
@@ -118,31 +119,36 @@ function table(spec) {
     oninput: (e) => { word = e.target.value.toLowerCase(); at = 0; sort(); show(); } });
 
   function sort() {
-    order = spec.rows.map((_, i) => i);
-    if (word) order = order.filter((i) => spec.rows[i].join(" ").toLowerCase().includes(word));
+    order = Array.from({ length: spec.rows }, (_, i) => i);
+    if (word) {
+      const fits = columns.map((c) => c.texts.map((t) => t.toLowerCase().includes(word)));
+      order = order.filter((i) => columns.some((c, j) => fits[j][c.at[i]]));
+    }
     if (by < 0) return;
-    const key = (i) => spec.columns[by].number ? spec.sort[i][by] : spec.rows[i][by];
+    const { texts, numbers, at: cell } = columns[by];
+    const key = (i) => numbers ? numbers[cell[i]] : texts[cell[i]];
     const unknown = (v) => v === null || v === "–";
     order.sort((a, b) => {
       const x = key(a), y = key(b);
       if (unknown(x) || unknown(y)) return unknown(x) - unknown(y) || a - b;  // the unknown always last
-      const sign = typeof x === "number" ? x - y : x.localeCompare(y, "en", { numeric: true });
+      const sign = numbers ? x - y : x.localeCompare(y, "en", { numeric: true });
       return (down ? -sign : sign) || a - b;
     });
   }
 
   function show() {
     heads.forEach((h, j) => h.setAttribute("aria-sort", j === by ? (down ? "descending" : "ascending") : "none"));
-    body.replaceChildren(...order.slice(at, at + ROWS).map((i) => element("tr", {}, ...spec.rows[i].map((cell, j) =>
-      element("td", { class: [spec.columns[j].number ? "right" : "", wide[j] ? "wide" : ""].join(" ").trim() || null }, cell)))));
+    body.replaceChildren(...order.slice(at, at + ROWS).map((i) => element("tr", {}, ...columns.map((c, j) =>
+      element("td", { class: [c.numbers ? "right" : "", wide[j] ? "wide" : ""].join(" ").trim() || null }, text(i, j))))));
     const last = Math.min(at + ROWS, order.length);
     state.textContent = order.length ? `${at + 1}–${last} of ${order.length.toLocaleString("en")}` : "nothing fits";
     back.disabled = at === 0;
     next.disabled = last >= order.length;
   }
 
-  const pages = spec.rows.length > 10 ? [element("div", { class: "pages" }, filter, state, ...(spec.rows.length > ROWS ? [back, next] : []))] : [];
-  place.append(...pages, element("div", { class: "scroll", tabindex: "0" },
+  const turn = spec.rows > ROWS ? [back, next] : [];
+  if (spec.rows > 10) place.append(element("div", { class: "pages" }, filter, state, ...turn));
+  place.append(element("div", { class: "scroll", tabindex: "0" },
     element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body)));
   const open = () => { sort(); show(); };
   const closed = place.closest("details:not([open])");
