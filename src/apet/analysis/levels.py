@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -126,8 +127,7 @@ def _cells(runs: pd.DataFrame) -> Iterator[tuple[tuple[str, str, str, int], Bloc
     changed[:1] = True
     for c in CELL:
         changed[1:] |= columns[c][1:] != columns[c][:-1]
-    starts = np.flatnonzero(changed)
-    for a, b in zip(starts, [*starts[1:], len(done)], strict=True):
+    for a, b in pairwise([*np.flatnonzero(changed).tolist(), len(done)]):
         backbone, task, method, n = (columns[c][a] for c in CELL)
         at = (str(backbone), str(task), str(method), int(n))
         value, low, high, items = (columns[c][a:b][None].astype(float) for c in ("value", "low", "high", "n"))

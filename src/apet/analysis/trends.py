@@ -33,6 +33,7 @@ FASTER_LEAST = 0.1
 """log2: 7 % fewer steps."""
 TRANSFER_LEAST = 0.05
 """Of the target's own measure."""
+LEFT_OPEN = "the interval is what the ranges leave open"
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,8 @@ class Trend:
 
     Attributes:
         claim: in words.
-        subject: what it is about.
+        where: family or backbone.
+        what: method, or how many methods; empty where the claim names them.
         number: what was fitted, in words with its unit.
         value, low, high: the number and its 95 % interval, or what the ranges leave open.
         verdict: plain.
@@ -49,7 +51,8 @@ class Trend:
     """
 
     claim: str
-    subject: str
+    where: str
+    what: str
     number: str
     value: float
     low: float
@@ -100,9 +103,9 @@ def gap_shrinks(found: Sequence[Gap]) -> list[Trend]:
             (s, np.mean(_rows([g for g in here if g.scale == s and g.method in methods]), axis=0)) for s in scales
         ]
         if len(methods) > 1:
-            trends.append(_gap_trend(f"{family}, mean of {len(methods)} methods", together))
+            trends.append(_gap_trend(family, f"mean of {len(methods)} methods", together))
         for m in methods:
-            trends.append(_gap_trend(f"{family}, {m}", [(g.scale, g.by_seed) for g in here if g.method == m]))
+            trends.append(_gap_trend(family, m, [(g.scale, g.by_seed) for g in here if g.method == m]))
     return trends
 
 
@@ -112,20 +115,20 @@ def _rows(found: list[Gap]) -> Floats:
     return np.array([g.by_seed[:n] for g in found])
 
 
-def _gap_trend(subject: str, points: Sequence[tuple[Scale, Floats]]) -> Trend:
+def _gap_trend(family: str, what: str, points: Sequence[tuple[Scale, Floats]]) -> Trend:
     x = np.concatenate([np.full(len(y), math.log10(s.parameters)) for s, y in points])
     y = np.concatenate([y for _, y in points])
     b, low, high = (float(v) for v in slope(x, y))
-    basis = f"least squares over {len(points)} scales, {len(y)} points (scale × seed), t-interval"
     return Trend(
-        "the gap to full fine-tuning shrinks with scale",
-        subject,
-        "change of the gap per tenfold scale",
-        b,
-        low,
-        high,
-        "not decidable with these runs" if math.isnan(low) else below_zero(low, high, GAP_LEAST),
-        basis,
+        claim="the gap to full fine-tuning shrinks with scale",
+        where=family,
+        what=what,
+        number="points of gap per tenfold scale",
+        value=100 * b,
+        low=100 * low,
+        high=100 * high,
+        verdict="not decidable with these runs" if math.isnan(low) else below_zero(low, high, GAP_LEAST),
+        basis=f"least squares over {len(points)} scales, {len(y)} points (scale × seed), t-interval",
     )
 
 
@@ -145,15 +148,15 @@ def high_falls(found: Sequence[Threshold]) -> list[Trend]:
             low, top = slope_bounds(x, np.array([logs[s][0] for s in scales]), np.array([logs[s][1] for s in scales]))
             trends.append(
                 Trend(
-                    "the high threshold falls with scale",
-                    f"{family}, {method}",
-                    "slope of log10(high threshold) per tenfold scale",
-                    (low + top) / 2 if math.isfinite(low + top) else math.nan,
-                    low,
-                    top,
-                    below_zero(low, top, FALL_LEAST),
-                    f"least squares over {len(scales)} scales, geometric mean over {len(tasks)} tasks; the interval is"
-                    " what the ranges leave open",
+                    claim="the high threshold falls with scale",
+                    where=family,
+                    what=method,
+                    number="powers of ten per tenfold scale",
+                    value=(low + top) / 2 if math.isfinite(low + top) else math.nan,
+                    low=low,
+                    high=top,
+                    verdict=below_zero(low, top, FALL_LEAST),
+                    basis=f"least squares, {len(scales)} scales, geometric mean over {len(tasks)} tasks; {LEFT_OPEN}",
                 )
             )
     return trends
@@ -193,14 +196,15 @@ def low_same(found: Sequence[Threshold]) -> list[Trend]:
         )
         trends.append(
             Trend(
-                f"the low thresholds of all methods lie within a factor of {ONE_RANGE:.0f}",
-                f"{scale.name}, {len(methods)} methods",
-                "largest factor between two methods",
-                math.nan,
-                10**least,
-                10**most,
-                verdict,
-                f"geometric mean over {len(tasks)} tasks; the interval is what the ranges leave open",
+                claim=f"the low thresholds of all methods lie within a factor of {ONE_RANGE:.0f}",
+                where=scale.name,
+                what=f"{len(methods)} methods",
+                number="largest factor between two methods",
+                value=math.nan,
+                low=10**least,
+                high=10**most,
+                verdict=verdict,
+                basis=f"geometric mean over {len(tasks)} tasks; {LEFT_OPEN}",
             )
         )
     return trends
@@ -213,16 +217,18 @@ def adjacent_faster(found: Sequence[Race]) -> list[Trend]:
         if r.n is not None:
             continue
         e = r.log2_ratio
+        left = f"; left out without convergence: {r.left_out}" if r.left_out else ""
         trends.append(
             Trend(
-                "adjacent converges in fewer steps than discrete",
-                r.scale.name,
-                "log2 of the ratio of steps",
-                e.value,
-                e.low,
-                e.high,
-                _of(e, FASTER_LEAST),
-                f"{r.pairs} pairs of curves, {e.seeds} seeds, t-interval; left out without convergence: {r.left_out}",
+                claim="adjacent converges in fewer steps than discrete",
+                where=r.scale.name,
+                what="",
+                number="steps of adjacent / steps of discrete",
+                value=2**e.value,
+                low=2**e.low,
+                high=2**e.high,
+                verdict=_of(e, FASTER_LEAST),
+                basis=f"{r.pairs} pairs of curves, {e.seeds} seeds, t-interval of the logarithm{left}",
             )
         )
     return trends
@@ -238,14 +244,15 @@ def transfer_within(found: Sequence[Relative], board: Board) -> list[Trend]:
             continue
         trends.append(
             Trend(
-                "transfer works within a category and less across",
-                f"{backbone}, {method}",
-                "relative transfer across − within",
-                -e.value,
-                -e.high,
-                -e.low,
-                _of(_mirrored(e), TRANSFER_LEAST),
-                f"{e.seeds} seeds, t-interval",
+                claim="transfer works within a category and less across",
+                where=backbone,
+                what=method,
+                number="points of relative transfer, across − within",
+                value=-100 * e.value,
+                low=-100 * e.high,
+                high=-100 * e.low,
+                verdict=_of(replace(e, value=-e.value, low=-e.high, high=-e.low), TRANSFER_LEAST),
+                basis=f"{e.seeds} seeds, t-interval",
             )
         )
     return trends
@@ -253,7 +260,3 @@ def transfer_within(found: Sequence[Relative], board: Board) -> list[Trend]:
 
 def _of(e: Estimate, least: float) -> Verdict:
     return "not decidable with these runs" if math.isnan(e.low) else below_zero(e.low, e.high, least)
-
-
-def _mirrored(e: Estimate) -> Estimate:
-    return replace(e, value=-e.value, low=-e.high, high=-e.low)

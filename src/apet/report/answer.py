@@ -12,7 +12,7 @@ from apet.analysis.gaps import Gap
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.analysis.thresholds import Threshold
-from apet.analysis.trends import Trend
+from apet.analysis.trends import LEFT_OPEN, Trend
 from apet.report.wording import count, listed, named, points, significant, span
 
 
@@ -30,11 +30,11 @@ class Finding:
 
 
 def findings(a: Analysis) -> list[Finding]:
-    """From the thresholds to transfer; empty without a complete run."""
-    found = [*_high(a), *_low(a), *_gaps(a), *_structure(a)]
-    for claim in dict.fromkeys(t.claim for t in a.trends):
-        found.append(_claim([t for t in a.trends if t.claim == claim]))
-    return found
+    """The thresholds first, each experiment's numbers before its claims; empty without a complete run."""
+    claims = [_claim([t for t in a.trends if t.claim == c]) for c in dict.fromkeys(t.claim for t in a.trends)]
+    numbers = [*_high(a), *_low(a), *_gaps(a), *_structure(a)]
+    order = ("E5", "E1", "E2", "E3", "E7")
+    return sorted([*numbers, *claims], key=lambda f: order.index(f.about))
 
 
 def headline(a: Analysis) -> str:
@@ -74,7 +74,7 @@ def _high(a: Analysis) -> list[Finding]:
             found.append(Finding("E5", f"{where}, nothing tried is shown to reach full fine-tuning {within}: {never}."))
             continue
         first, *others = reached
-        text = f"{where}, {named(first.method)} reaches full fine-tuning from {_from(first)} parameters, {within}"
+        text = f"{where}, {named(first.method)} reaches full fine-tuning from {_from(first)}, {within}"
         if others:
             text += "; " + listed([f"{named(t.method)} from {_from(t)}" for t in others])
         found.append(Finding("E5", text + (f"; not shown: {never}." if never else ".")))
@@ -83,7 +83,7 @@ def _high(a: Analysis) -> list[Finding]:
 
 def _from(t: Threshold) -> str:
     share = 100 * t.bracket.reached / t.scale.parameters
-    return f"{count(t.bracket.reached)} ({significant(share, 2)} %)"
+    return f"{count(t.bracket.reached)} parameters ({significant(share, 2)} %)"
 
 
 def _high_by_task(a: Analysis) -> list[Finding]:
@@ -97,7 +97,7 @@ def _high_by_task(a: Analysis) -> list[Finding]:
         text = f"{named(method)} reaches full fine-tuning on {len(reached)} of {len(mine)} pairs of backbone and task"
         if reached:
             t = reached[0]
-            text += f", first from {_from(t)} parameters on {t.task} with {t.scale.name}"
+            text += f", first from {_from(t)} on {t.task} with {t.scale.name}"
         found.append(Finding("E5", text + "."))
     return found
 
@@ -162,13 +162,15 @@ def _claim(trends: Sequence[Trend]) -> Finding:
         mine = [t for t in trends if t.verdict == verdict]
         if mine:
             parts.append(f"{verdict} for {listed([_short(t) for t in mine])}")
+    ends = ", as far as the ranges settle it" if trends[0].basis.endswith(LEFT_OPEN) else ", 95 %"
     experiment = next(v for k, v in about.items() if claim.startswith(k))
-    return Finding(experiment, f"That {claim}: {'; '.join(parts)}.")
+    return Finding(experiment, f"Claim: {claim}. In these runs: {'; '.join(parts)} ({trends[0].number}{ends}).")
 
 
 def _short(t: Trend) -> str:
+    who = f"{named(t.what)} on {t.where}" if t.what else t.where
     if math.isnan(t.low):
-        return t.subject
-    scale = 100 if t.number.startswith(("change of the gap", "relative")) else 1
-    unit = " points" if scale == 100 else ""
-    return f"{t.subject} ({significant(scale * t.low, 2)} to {significant(scale * t.high, 2)}{unit})"
+        return who
+    if math.isinf(t.low) and math.isinf(t.high):
+        return f"{who} (open)"
+    return f"{who} ({significant(t.low, 2)} to {significant(t.high, 2)})"

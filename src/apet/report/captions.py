@@ -70,10 +70,15 @@ def structure(a: Analysis) -> str:
 def convergence(a: Analysis) -> str:
     """Of E3."""
     return (
-        "Validation measure over steps, averaged over tasks, then over seeds; vertical lines: mean steps to"
-        f" convergence, the first evaluation from which the isotonic curve has made {100 * REACHED:.0f} % of the rise"
-        f" from step 0 to its plateau (mean of the last {100 * LAST:.0f} % of evaluations). {ran(a)}"
+        "Validation measure over steps, averaged over tasks, then over seeds; bands: 95 % t-interval over seeds;"
+        f" vertical lines: mean steps to convergence. {RULE} {ran(a)}"
     )
+
+
+RULE = (
+    "A curve has converged at the first evaluation from which its isotonic fit has made"
+    f" {100 * REACHED:.0f} % of the rise from step 0 to its plateau, the mean of the last {100 * LAST:.0f} % of them."
+)
 
 
 def levels(a: Analysis) -> str:

@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +11,12 @@ from matplotlib.figure import Figure
 
 from apet.analysis.frames import complete
 from apet.analysis.study import Analysis, analyse
-from apet.errors import ApetError
 from apet.report import captions, page, tables
-from apet.report.answer import Finding, findings, headline
+from apet.report.answer import findings, headline
 from apet.report.figures import canvas, convergence, gaps, levels, structure, thresholds, transfer
 from apet.report.figures.plot import View
+from apet.report.folder import FIGURES, PAGE, TABLES, Report, new_report
 from apet.report.table import Table, write
-
-PAGE, FIGURES, TABLES = "report.html", "figures", "tables"
-OURS = (PAGE, FIGURES, TABLES)
 
 EXPERIMENTS: dict[str, tuple[str, Callable[..., dict[str, Figure]], Callable[[Analysis], View], str]] = {
     "E1": ("Gap to full fine-tuning", gaps.draw, gaps.view, "e1_gaps"),
@@ -33,28 +26,6 @@ EXPERIMENTS: dict[str, tuple[str, Callable[..., dict[str, Figure]], Callable[[An
     "E5": ("Thresholds", thresholds.draw, thresholds.view, "e5_thresholds"),
     "E7": ("Transfer", transfer.draw, transfer.view, "e7_transfer"),
 }
-
-
-@dataclass(frozen=True)
-class Report:
-    """What was written.
-
-    Attributes:
-        folder: where.
-        page: the HTML file.
-        figures, tables: every file.
-        answer: the first sentence.
-        findings: all of them.
-        missing: experiment -> what is not there to draw it.
-    """
-
-    folder: Path
-    page: Path
-    figures: tuple[Path, ...]
-    tables: tuple[Path, ...]
-    answer: str
-    findings: tuple[Finding, ...]
-    missing: Mapping[str, str]
 
 
 def write_report(
@@ -153,10 +124,10 @@ def _banner(a: Analysis, provenance: Mapping[str, Any], partial: bool) -> str:
         of = f" of {planned:,}" if isinstance(planned, int) else ""
         parts.append(f"Partial: the study is not finished, {len(complete(a.board.runs)):,}{of} runs are complete.")
     if len(a.failed):
-        parts.append(f"{captions.plural(len(a.failed), 'run')} failed; they are listed below and count as nothing.")
+        parts.append(f"{captions.plural(len(a.failed), 'run')} failed: listed below, without a number.")
     holes = sum(e is not None and e.holes > 0 for g in a.gaps for e in (g.level, g.gap))
     if holes:
-        parts.append(f"{captions.plural(holes, 'number')} of E1 miss planned runs and are marked †.")
+        parts.append(f"Numbers of E1 that miss planned runs are marked †: {holes}.")
     return " ".join(parts)
 
 
@@ -182,33 +153,3 @@ def _plain(v: Any) -> str:
     if isinstance(v, Mapping):
         return ", ".join(f"{k} {x}" for k, x in v.items())
     return ", ".join(map(str, v)) if isinstance(v, list | tuple | set) else str(v)
-
-
-@contextmanager
-def new_report(folder: Path) -> Iterator[Path]:
-    """A sibling folder to write into; it takes the report's place when all is written, and is gone if anything fails.
-
-    Raises:
-        ApetError: the place holds something that is no report, or cannot be written.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise ApetError(f"report folder {str(folder)!r} is a file; give a folder")
-    others = sorted(p.name for p in folder.iterdir() if p.name not in OURS) if folder.is_dir() else []
-    if others:
-        raise ApetError(f"report folder {str(folder)!r} holds something else ({others[0]}); give a new folder")
-    part, old = (folder.with_name(folder.name + end) for end in (".part", ".old"))
-    try:
-        shutil.rmtree(part, ignore_errors=True)
-        for name in (FIGURES, TABLES):
-            (part / name).mkdir(parents=True)
-        yield part
-        shutil.rmtree(old, ignore_errors=True)
-        if folder.exists():
-            os.replace(folder, old)
-        os.replace(part, folder)
-    except OSError as e:
-        raise ApetError(f"cannot write the report to {str(folder)!r}: {e.strerror}; give another folder") from e
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-        if old.exists() and folder.exists():
-            shutil.rmtree(old, ignore_errors=True)

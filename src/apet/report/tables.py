@@ -69,13 +69,14 @@ def _missing(*estimates: Estimate | None) -> str:
 def claims(a: Analysis) -> Table:
     """What the paper claims against what our runs say."""
     rows = [
-        [t.claim, t.subject, t.verdict, t.number, t.value, t.low, t.high, t.basis, PAPERS.get(t.claim)]
+        [t.claim, t.where, named(t.what), t.verdict, t.number, t.value, t.low, t.high, t.basis, PAPERS.get(t.claim)]
         for t in a.trends
     ]
     columns = (
         Column("claim"),
-        Column("about"),
-        Column("our runs: verdict"),
+        Column("where"),
+        Column("method"),
+        Column("our runs say"),
         Column("number"),
         Column("fitted", significant),
         Column("low", significant),
@@ -243,14 +244,15 @@ def tasks(a: Analysis) -> Table:
     """E6, ours."""
     names = list(dict.fromkeys(t for f in a.board.families for t in a.board.tasks(f)))
     rows: dict[tuple[str, str, int], dict[str, str]] = {}
-    first = {}
+    ratio = {}
     for x in a.levels:
         if x.task is not None and _in_table(a, x.scale.name, x.method, x.n):
-            at = (x.scale.name, x.method, x.n)
-            e = x.level
+            at, e = (x.scale.name, x.method, x.n), x.level
             half = "" if math.isnan(e.low) else f" ± {points(e.high - e.value)}"
             rows.setdefault(at, {})[x.task] = f"{points(e.value)}{half}"
-            first[at] = x
+            ratio[at] = x.ratio_percent
+    scales = [s.name for s in a.board.scales]
+    order = sorted(rows, key=lambda at: (scales.index(at[0]), a.board.methods.index(at[1]), at[2]))
     columns = (
         Column("backbone"),
         Column("method"),
@@ -258,10 +260,7 @@ def tasks(a: Analysis) -> Table:
         Column("% of backbone", significant),
         *(Column(t) for t in names),
     )
-    made = [
-        [b, named(m), n, first[b, m, n].ratio_percent, *(by_task.get(t) for t in names)]
-        for (b, m, n), by_task in rows.items()
-    ]
+    made = [[b, named(m), n, ratio[b, m, n], *(rows[b, m, n].get(t) for t in names)] for b, m, n in order]
     return Table("e6_tasks", "E6: all tasks and backbones, our runs", captions.tasks(a), columns, made)
 
 

@@ -97,7 +97,10 @@ def view(a: Analysis) -> plot.View:
                 "layout": plot.layout("steps", "validation measure (%)", False),
             }
     choices = {"backbone": [s.name for s in a.board.scales], "task": list(a.board.categories)}
-    caption = f"Each line is a run. {captions.convergence(a)}"
+    caption = (
+        "Each line is a run: the methods at their own sizes, both APETs at the largest count that both have."
+        f" {captions.RULE} {captions.ran(a)}"
+    )
     return plot.View("e3", TITLE, caption, choices, plots, log=False)
 
 

@@ -96,28 +96,36 @@ def view(a: Analysis) -> plot.View:
     by_cell = dict(list(runs.groupby(["backbone", "task", "method"], sort=False)))
     plots = {}
     for (backbone, task), here in _curves(a.levels).items():
-        data, shapes, notes = [], [], []
+        data: list[dict[str, Any]] = []
         for method in a.board.methods:
             mine = [x for x in here if x.method == method]
             if not mine:
                 continue
             if method == FULL:
-                line, label = plot.level_line(100 * mine[0].level.value, "full fine-tuning", "dash")
-                shapes.append(line)
-                notes.append(label)
+                data.append(_full(mine[0], here))
+                continue
             data.append(_means(method, mine))
             single = by_cell.get((backbone, task, method))
             if single is not None:
                 data.append(_singles(method, single))
         line, label = plot.level_line(100 * here[0].chance, "chance", "dot")
-        shapes += [line, *_ranges(a, here[0].scale, task)]
-        layout = plot.layout("trained parameters", "validation measure (%)", shapes=shapes, annotations=[*notes, label])
+        shapes = [line, *_ranges(a, here[0].scale, task)]
+        layout = plot.layout("trained parameters", "validation measure (%)", shapes=shapes, annotations=[label])
         plots[f"{backbone}|{task or plot.MEAN}"] = {"data": data, "layout": layout}
     tasks = [plot.MEAN, *a.board.categories]
     tasks = [t for t in tasks if any(k.endswith(f"|{t}") for k in plots)]
     choices = {"backbone": [s.name for s in a.board.scales], "task": tasks}
     caption = f"Lines: means with their intervals; small points: single runs. {captions.levels(a)}"
     return plot.View("e4", TITLE, caption, choices, plots)
+
+
+def _full(full: Level, here: list[Level]) -> dict[str, Any]:
+    """Full fine-tuning as a dashed line over the counts of the others; its own count lies far to the right."""
+    counts = [x.n for x in here if x.method != FULL] or [full.n]
+    text = plot.hover(f"{named(FULL)}, N = {full.n:,}", full.level)
+    x = sorted(set(counts))
+    line = {"color": look(FULL).colour, "width": 1.5, "dash": "dash"}
+    return plot.trace(FULL, x, [100 * full.level.value] * len(x), [text] * len(x), mode="lines", line=line)
 
 
 def _means(method: str, mine: list[Level]) -> dict[str, Any]:
@@ -147,7 +155,7 @@ def _singles(method: str, runs: pd.DataFrame) -> dict[str, Any]:
 def _ranges(a: Analysis, scale: Scale, task: str | None) -> list[dict[str, Any]]:
     shapes = []
     for i, t in enumerate(_of(a.thresholds, scale, task)):
-        y = 0.01 + 0.015 * (i // 2) if t.kind == "low" else 0.99 - 0.015 * (i // 2)
+        y = 0.01 + 0.02 * (i // 2) if t.kind == "low" else 0.99 - 0.02 * (i // 2)
         shapes.append(
             {
                 "type": "line",

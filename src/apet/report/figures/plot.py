@@ -66,7 +66,7 @@ def layout(x: str, y: str, log: bool = True, **more: Any) -> dict[str, Any]:
     """Axes with titles; the rest of the look is the page's."""
     axis: dict[str, Any] = {"title": {"text": x}, "type": "log" if log else "linear"}
     if log:
-        axis |= {"exponentformat": "SI", "dtick": 1}
+        axis["tickformat"] = "~s"
     return {"xaxis": axis, "yaxis": {"title": {"text": y}}, "hovermode": "closest"} | more
 
 

@@ -101,11 +101,16 @@ def _bars(a: Analysis, mine: list[Structure]) -> list[dict[str, Any]]:
             "type": "bar",
             "offsetgroup": method if method in (ADJACENT, DISCRETE) else "own",
             "error_y": plot.bars(e),
-            "marker": {"color": k.colour, "pattern": {"shape": k.pattern, "solidity": 0.2}},
+            "marker": {"color": k.colour, "pattern": _pattern(k.pattern)},
             "textposition": "none",
         }
         data.append(plot.trace(method, x, [100 * v.value for v in e], texts, **more))
     return data
+
+
+def _pattern(shape: str) -> dict[str, Any]:
+    """White lines on the method's colour, as in print."""
+    return {"shape": shape, "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.7, "size": 9, "solidity": 0.15}
 
 
 def _against(s: Structure) -> str:

@@ -80,6 +80,8 @@ def view(a: Analysis) -> plot.View:
             "hovertemplate": "%{text}<extra></extra>",
             "colorscale": "Cividis",
             "zmin": 0,
+            "zmax": max(100.0, *(v for row in cells for v in row if v is not None)),
+            "texttemplate": "%{z:.0f}",
             "colorbar": {"title": {"text": "%"}, "thickness": 12},
         }
         layout = plot.layout("target (zero-shot)", "source (trained on)", log=False)

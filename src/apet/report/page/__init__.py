@@ -29,6 +29,10 @@ SHAPES = {
 """Markers of the page's switches, as paths."""
 
 
+OPEN = 50
+"""Rows; a longer table is closed until it is asked for."""
+
+
 @dataclass(frozen=True)
 class Section:
     """A part of the page.
@@ -79,14 +83,14 @@ def page(
         "tables": [data(t) for t in tables],
     }
     return Template(_own("page.html")).substitute(
-        kind=html.escape(kind),
-        title=html.escape(title),
-        answer=html.escape(answer),
-        ran=html.escape(ran),
-        banner=f'<p class="banner" role="status">{html.escape(banner)}</p>' if banner else "",
-        nav="".join(f'<a href="#{s.id}">{html.escape(s.title)}</a>' for s in sections),
+        kind=_text(kind),
+        title=_text(title),
+        answer=_text(answer),
+        ran=_text(ran),
+        banner=f'<p class="banner" role="status">{_text(banner)}</p>' if banner else "",
+        nav="".join(f'<a href="#{s.id}">{_text(s.title)}</a>' for s in sections),
         body="\n".join(_section(s) for s in sections),
-        footer=html.escape(footer),
+        footer=_text(footer),
         style=_own("style.css"),
         script=_own("page.js"),
         plotly=get_plotlyjs() if views else "",
@@ -96,13 +100,13 @@ def page(
 
 def findings(found: Sequence[Finding]) -> str:
     """A list of sentences."""
-    items = "".join(f"<li><b>{f.about}</b><span>{html.escape(f.text)}</span></li>" for f in found)
+    items = "".join(f"<li><b>{f.about}</b><span>{_text(f.text)}</span></li>" for f in found)
     return f'<ul class="findings">{items}</ul>'
 
 
 def facts(values: Mapping[str, Any]) -> str:
     """Names and values."""
-    rows = "".join(f"<dt>{html.escape(str(k))}</dt><dd>{html.escape(str(v))}</dd>" for k, v in values.items())
+    rows = "".join(f"<dt>{_text(str(k))}</dt><dd>{_text(str(v))}</dd>" for k, v in values.items())
     return f"<dl>{rows}</dl>"
 
 
@@ -113,7 +117,7 @@ def source(text: str) -> str:
 
 def note(text: str) -> str:
     """A plain sentence."""
-    return f'<p class="note">{html.escape(text)}</p>'
+    return f'<p class="note">{_text(text)}</p>'
 
 
 def embedded(payload: Any) -> str:
@@ -123,18 +127,24 @@ def embedded(payload: Any) -> str:
 
 
 def _section(s: Section) -> str:
-    parts = [f"<h2>{html.escape(s.title)}</h2>", s.body]
+    parts = [f"<h2>{_text(s.title)}</h2>", s.body]
     if s.view is not None:
-        parts.append(f'<div class="figure"></div><p class="caption">{html.escape(s.view.caption)}</p>')
+        parts.append(f'<div class="figure"></div><p class="caption">{_text(s.view.caption)}</p>')
     for i, t in enumerate(s.tables):
-        open_ = " open" if i == 0 and s.view is None else ""
+        open_ = " open" if i == 0 and s.view is None and len(t.rows) <= OPEN else ""
         theirs = ' class="theirs"' if t.name in s.theirs else ""
-        caption = f'<p class="caption">{html.escape(t.caption)}</p>'
+        caption = f'<p class="caption">{_text(t.caption)}</p>'
+        rows = f"{len(t.rows):,} row" + ("" if len(t.rows) == 1 else "s")
         parts.append(
-            f"<details{open_}{theirs}><summary>{html.escape(t.title)} ({len(t.rows):,} rows)</summary>"
+            f"<details{open_}{theirs}><summary>{_text(t.title)} ({rows})</summary>"
             f'<div id="table-{t.name}"></div>{caption}</details>'
         )
     return f'<section id="{s.id}">{"".join(parts)}</section>'
+
+
+def _text(s: str) -> str:
+    """Escaped; a number and its percent sign stay on one line."""
+    return html.escape(s).replace(" %", "\u00a0%")
 
 
 def _own(name: str) -> str:

@@ -33,9 +33,9 @@ function figure(view) {
     const button = element("button", { type: "button", "aria-pressed": "true", onclick: () => {
       log = !log;
       button.setAttribute("aria-pressed", String(log));
-      button.textContent = log ? "logarithmic N axis" : "linear N axis";
+      button.textContent = log ? "axis: log" : "axis: linear";
       draw();
-    } }, "logarithmic N axis");
+    } }, "axis: log");
     controls.append(button);
   }
   const place = element("div", { class: "plot" });
@@ -62,9 +62,10 @@ function figure(view) {
       plot_bgcolor: "#fff",
       hoverlabel: { bgcolor: "#fff", bordercolor: "#5b6675", align: "left", font: { size: 12, color: "#1c2430" } },
     };
-    if (view.log && !log) {
-      layout.xaxis.type = "linear";
-      delete layout.xaxis.dtick;
+    if (layout.xaxis.type === "log") {
+      const x = plot.data.flatMap((t) => t.x);
+      layout.xaxis.dtick = Math.max(...x) > 30 * Math.min(...x) ? 1 : "D2";  // powers of ten, or 1, 2 and 5
+      if (!log) layout.xaxis = { ...layout.xaxis, type: "linear", dtick: null };
     }
     const data = plot.data.map((t) => ({ ...t, visible: !hidden.has(t.meta) }));
     Plotly.react(place, data, layout, { responsive: true, displaylogo: false, displayModeBar: !narrow,
@@ -147,7 +148,7 @@ function table(spec) {
   }
 
   const turn = spec.rows > ROWS ? [back, next] : [];
-  if (spec.rows > 10) place.append(element("div", { class: "pages" }, filter, state, ...turn));
+  if (spec.rows > 20) place.append(element("div", { class: "pages" }, filter, state, ...turn));
   place.append(element("div", { class: "scroll", tabindex: "0" },
     element("table", {}, element("thead", {}, element("tr", {}, ...heads)), body)));
   const open = () => { sort(); show(); };
