@@ -1,0 +1,209 @@
+"""The tables that an analysis starts from: every column with its meaning, checked before any number is made."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from apet.errors import ApetError
+
+Kind = Literal["text", "number"]
+Columns = dict[str, tuple[Kind, str]]
+
+RUNS: Columns = {
+    "key": ("text", "names the run; unique"),
+    "state": ("text", "complete or failed"),
+    "reason": ("text", "why it failed"),
+    "backbone": ("text", "name of the backbone"),
+    "family": ("text", "family of the backbone"),
+    "backbone_parameters": ("number", "its scale"),
+    "task": ("text", "name of the task"),
+    "category": ("text", "category of the task"),
+    "measure": ("text", "accuracy, f1 or rouge-l"),
+    "method": ("text", "display name, such as lora or apet-adjacent"),
+    "budget": ("text", "as asked for; none = the method's own size"),
+    "trainable_parameters": ("number", "N, exact, without a task head"),
+    "ratio_percent": ("number", "N in percent of the backbone"),
+    "seed": ("number", "of the run"),
+    "value": ("number", "validation measure in [0, 1]"),
+    "low": ("number", "lower end of its item-level 95 % interval"),
+    "high": ("number", "upper end of its item-level 95 % interval"),
+    "n": ("number", "validation items"),
+    "untrained": ("number", "the measure before the first step"),
+    "chance": ("number", "the measure of the majority class; 0 for free text"),
+    "best_step": ("number", "step whose values were kept"),
+    "steps": ("number", "steps trained"),
+    "learning_rate": ("number", "as used"),
+    "training_seconds": ("number", "without evaluation of the untrained model"),
+    "steps_per_second": ("number", "while training"),
+    "peak_memory_bytes": ("number", "largest use"),
+    "data_digest": ("text", "of the examples"),
+    "backbone_digest": ("text", "of the frozen weights"),
+    "head_parameters": ("number", "of the task head, counted apart"),
+    "objective": ("text", "how the task was put"),
+}
+CURVES: Columns = {
+    "key": ("text", "the run"),
+    "step": ("number", "steps done"),
+    "loss": ("number", "mean training loss since the point before; none at step 0"),
+    "value": ("number", "validation measure in [0, 1]"),
+    "low": ("number", "lower end of its item-level 95 % interval"),
+    "high": ("number", "upper end of its item-level 95 % interval"),
+    "seconds": ("number", "of training so far"),
+}
+ITEMS: Columns = {
+    "key": ("text", "the run"),
+    "item": ("number", "validation item; the same number is the same item in every run of the task"),
+    "score": ("number", "in [0, 1]"),
+}
+TRANSFER: Columns = {
+    "source": ("text", "task trained on"),
+    "target": ("text", "task measured; equal to the source = the target's own"),
+    "backbone": ("text", "name of the backbone"),
+    "method": ("text", "display name"),
+    "seed": ("number", "of the run"),
+    "value": ("number", "measure in [0, 1]"),
+    "low": ("number", "lower end of its item-level 95 % interval"),
+    "high": ("number", "upper end of its item-level 95 % interval"),
+    "n": ("number", "items"),
+}
+
+FULL = "fine-tuning"
+ADJACENT, DISCRETE = "apet-adjacent", "apet-discrete"
+CELL = ["backbone", "task", "method", "trainable_parameters"]
+
+_NEEDED = ("backbone_parameters", "trainable_parameters", "seed", "value", "low", "high", "n", "chance")
+_ONE_SETTING = ("measure", "objective", "steps", "backbone_digest")
+
+
+def checked_runs(frame: pd.DataFrame) -> pd.DataFrame:
+    """The runs with numbers as numbers, sorted by scale, task, method, N and seed.
+
+    Raises:
+        ApetError: a column is missing, a complete run lacks a number, a value lies outside [0, 1], or runs that
+            differ in more than the seed share a backbone, task, method and N.
+    """
+    runs = _without_twins(_typed(frame, RUNS, "runs"))
+    _unique(runs, ["key"], "runs")
+    states = sorted(set(runs["state"]) - {"complete", "failed"})
+    if states:
+        raise ApetError(f"runs: state {states[0]!r} is unknown; expected complete or failed")
+    done = complete(runs)
+    for name in _NEEDED:
+        bad = done.loc[~np.isfinite(done[name]), "key"]
+        if len(bad):
+            raise ApetError(f"runs: complete run {bad.iloc[0]!r} has no {name}; mark it as failed, or give the number")
+    _within_unit(done, "value", "runs")
+    wrong = done.loc[(done["low"] > done["value"] + 1e-9) | (done["high"] < done["value"] - 1e-9), "key"]
+    if len(wrong):
+        raise ApetError(
+            f"runs: the interval of run {wrong.iloc[0]!r} does not hold its value; give low <= value <= high"
+        )
+    _one_setting(done)
+    order = ["family", "backbone_parameters", "backbone", "task", "method", "trainable_parameters", "seed"]
+    return runs.sort_values(order, kind="stable", na_position="last").reset_index(drop=True)
+
+
+def checked_curves(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
+    """The curves of the given runs, by run and step.
+
+    Raises:
+        ApetError: a column is missing, a step comes twice, or a value lies outside [0, 1].
+    """
+    curves = _typed(frame, CURVES, "curves")
+    _unique(curves, ["key", "step"], "curves")
+    _within_unit(curves, "value", "curves")
+    return curves[curves["key"].isin(runs["key"])].sort_values(["key", "step"]).reset_index(drop=True)
+
+
+def checked_items(frame: pd.DataFrame) -> pd.DataFrame:
+    """Item scores, by run and item.
+
+    Raises:
+        ApetError: a column is missing, an item comes twice in a run, or a score lies outside [0, 1].
+    """
+    items = _typed(frame, ITEMS, "items")
+    _unique(items, ["key", "item"], "items")
+    _within_unit(items, "score", "items")
+    return items.sort_values(["key", "item"]).reset_index(drop=True)
+
+
+def checked_transfer(frame: pd.DataFrame) -> pd.DataFrame:
+    """Measures of every source on every target.
+
+    Raises:
+        ApetError: a column is missing, a pair comes twice for a seed, or a value lies outside [0, 1].
+    """
+    transfer = _typed(frame, TRANSFER, "transfer")
+    _unique(transfer, ["backbone", "method", "source", "target", "seed"], "transfer")
+    _within_unit(transfer, "value", "transfer")
+    return transfer
+
+
+def complete(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that have a number."""
+    return runs[runs["state"] == "complete"]
+
+
+def failed(runs: pd.DataFrame) -> pd.DataFrame:
+    """The runs that have a reason instead."""
+    return runs[runs["state"] == "failed"]
+
+
+def _typed(frame: pd.DataFrame, columns: Columns, what: str) -> pd.DataFrame:
+    missing = [f"{c} ({meaning})" for c, (_, meaning) in columns.items() if c not in frame.columns]
+    if missing:
+        raise ApetError(f"{what}: missing column{'s' * (len(missing) > 1)} {'; '.join(missing)}")
+    typed = frame[list(columns)].copy()
+    for name, (kind, meaning) in columns.items():
+        if kind == "number":
+            try:
+                typed[name] = pd.to_numeric(typed[name]).astype(float)
+            except (TypeError, ValueError) as e:
+                raise ApetError(f"{what}: column {name} ({meaning}) holds something that is no number: {e}") from e
+        else:
+            column = typed[name].astype(object)
+            typed[name] = column.where(column.notna(), None)
+    return typed
+
+
+def _unique(frame: pd.DataFrame, by: list[str], what: str) -> None:
+    twice = frame[frame.duplicated(by)]
+    if len(twice):
+        first = twice.iloc[0]
+        named = ", ".join(f"{c} {first[c]:g}" if isinstance(first[c], float) else f"{c} {first[c]}" for c in by)
+        raise ApetError(f"{what}: {named} comes twice; give it once")
+
+
+def _within_unit(frame: pd.DataFrame, name: str, what: str) -> None:
+    outside = frame[~frame[name].between(0, 1)]
+    if len(outside):
+        row = outside.iloc[0]
+        named = row["key"] if "key" in frame else f"{row['source']} to {row['target']}"
+        raise ApetError(f"{what}: {name} {row[name]:g} of {named} lies outside [0, 1]; give fractions, not percent")
+
+
+def _without_twins(runs: pd.DataFrame) -> pd.DataFrame:
+    """A count asked for in two ways (``=lora``, ``65536``) is one run with one number; the method's own size stays."""
+    same = [*CELL, "seed", "value", "low", "high", "steps", "learning_rate", "objective", "measure", "data_digest"]
+    own_first = runs.sort_values("budget", key=lambda b: b.notna(), kind="stable")
+    twin = own_first.duplicated(same) & (own_first["state"] == "complete") & ~own_first.duplicated("key", keep=False)
+    return own_first[~twin].sort_index()
+
+
+def _one_setting(done: pd.DataFrame) -> None:
+    """Means over seeds are means over seeds only."""
+    twice = done[done.duplicated([*CELL, "seed"], keep=False)].sort_values([*CELL, "seed"])
+    if len(twice):
+        a, b = twice.iloc[0], twice.iloc[1]
+        raise ApetError(
+            f"runs {a['key']!r} and {b['key']!r} share backbone, task, method, N and seed; report one setting at a time"
+        )
+    settings = done.groupby(CELL, observed=True, sort=False)[list(_ONE_SETTING)].nunique(dropna=False)
+    mixed = settings[(settings > 1).any(axis=1)]
+    if len(mixed):
+        cell, counts = mixed.index[0], mixed.iloc[0]
+        names = ", ".join(c for c in _ONE_SETTING if counts[c] > 1)
+        raise ApetError(f"runs of {' / '.join(map(str, cell))} differ in {names}; report one setting at a time")

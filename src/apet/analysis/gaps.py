@@ -1,0 +1,81 @@
+"""E1: how far each method stays behind full fine-tuning, at every scale (figures 1 and 3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from apet.analysis.blocks import Block, average, difference, one_task, per_seed
+from apet.analysis.board import Board, Scale
+from apet.analysis.frames import FULL
+from apet.analysis.intervals import Estimate, Floats
+
+
+@dataclass(frozen=True)
+class Gap:
+    """One method at its own size on one backbone.
+
+    Attributes:
+        scale: the backbone.
+        method: display name.
+        n: trained parameters.
+        own_size: whether the method chose N itself; else the largest N tried.
+        task: None = the mean over the tasks.
+        level: the measure.
+        gap: full fine-tuning − method; None for full fine-tuning itself, or where that was not run.
+        by_seed: the gap of each seed, (seeds,).
+    """
+
+    scale: Scale
+    method: str
+    n: int
+    own_size: bool
+    task: str | None
+    level: Estimate
+    gap: Estimate | None
+    by_seed: Floats
+
+
+def gaps(board: Board, allow_holes: bool = False, by_task: bool = True) -> list[Gap]:
+    """Every method on every backbone: the mean over tasks first, then each task.
+
+    Raises:
+        ApetError: a run is missing and holes are not allowed.
+    """
+    found = []
+    for scale in board.scales:
+        full = _block(board, scale, FULL)
+        for method in board.methods:
+            mine = _block(board, scale, method)
+            if mine is None:
+                continue
+            for task in (None, *mine.tasks) if by_task else (None,):
+                gap = _gap(board, scale, method, task, mine, full, allow_holes)
+                if gap is not None:
+                    found.append(gap)
+    return found
+
+
+def _block(board: Board, scale: Scale, method: str) -> Block | None:
+    n = board.own_sizes.get((scale.name, method))
+    return None if n is None else board.block(scale, method, n)
+
+
+def _gap(
+    board: Board, scale: Scale, method: str, task: str | None, mine: Block, full: Block | None, allow_holes: bool
+) -> Gap | None:
+    if task is not None:
+        mine = one_task(mine, task)
+        full = None if full is None else one_task(full, task)
+    level = average(mine, board.scores, allow_holes)
+    if level is None:
+        return None
+    behind: Estimate | None = None
+    by_seed: Floats = np.empty(0)
+    if full is not None and method != FULL:
+        behind = difference(full, mine, board.scores, allow_holes)
+        by_seed = per_seed(full, mine, allow_holes)
+    n = board.own_sizes[scale.name, method]
+    own = (scale.name, method) in board.chose_own_size
+    return Gap(scale, method, n, own, task, level, behind, by_seed)

@@ -1,0 +1,111 @@
+"""Every number with its interval: the spread over seeds and the sampling of items, kept apart."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+Floats = npt.NDArray[np.float64]
+Verdict = Literal["higher", "lower", "not distinguished", "not decidable"]
+
+LEVEL = 0.95
+DRAWS = 2000
+"""Of the bootstrap."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean, or a difference of means, with two 95 % intervals. What is unknown is NaN.
+
+    Attributes:
+        value: the mean over the seeds (of the mean over tasks, where there are several).
+        seeds: how many runs with different seeds stand behind it.
+        sd: their standard deviation.
+        low, high: Student's t-interval over the seeds; NaN for fewer than two.
+        items: validation items of the tasks, together.
+        item_low, item_high: 95 % interval over the items, the trained modules held fixed.
+        basis: how the item-level interval came about.
+        tasks: how many tasks the mean runs over.
+        holes: planned numbers (task × seed) that are missing or had to be left out.
+    """
+
+    value: float
+    seeds: int
+    sd: float
+    low: float
+    high: float
+    items: int
+    item_low: float
+    item_high: float
+    basis: str
+    tasks: int = 1
+    holes: int = 0
+
+    @property
+    def verdict(self) -> Verdict:
+        """Of a difference: ``higher`` or ``lower`` only where both intervals exclude 0, which needs two seeds.
+
+        Where the item-level interval is unknown, the seeds decide alone.
+        """
+        if math.isnan(self.low):
+            return "not decidable"
+        for sign, word in ((1, "higher"), (-1, "lower")):
+            over_seeds = min(sign * self.low, sign * self.high) > 0
+            over_items = math.isnan(self.item_low) or min(sign * self.item_low, sign * self.item_high) > 0
+            if over_seeds and over_items:
+                return "higher" if word == "higher" else "lower"
+        return "not distinguished"
+
+
+def t_interval(values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
+    """Mean, standard deviation and both ends of Student's t-interval over the last axis.
+
+    Args:
+        values: (..., seeds); with fewer than two seeds all but the mean are NaN.
+    """
+    n = values.shape[-1]
+    mean = values.mean(axis=-1)
+    if n < 2:
+        unknown = np.full_like(mean, np.nan)
+        return mean, unknown, unknown, unknown
+    sd = values.std(axis=-1, ddof=1)
+    half = t_quantile(n - 1) * sd / math.sqrt(n)
+    return mean, sd, mean - half, mean + half
+
+
+@cache
+def t_quantile(degrees: int) -> float:
+    """Half the width of a 95 % t-interval in standard errors."""
+    return float(stats.t.ppf(0.5 + LEVEL / 2, degrees))
+
+
+def bootstrap(scores: Floats) -> tuple[Floats, Floats]:
+    """Percentile bootstrap of the mean over the last axis, with fixed draws: the same scores give the same interval.
+
+    Args:
+        scores: (..., items).
+    """
+    n = scores.shape[-1]
+    means = scores @ (_resamples(n).T / n)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)
+    return low, high
+
+
+@cache
+def _resamples(n: int) -> Floats:
+    """How often each item is drawn, (draws, items)."""
+    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(np.float64)
+
+
+def apart(value: Floats | float, below_sq: Floats | float, above_sq: Floats | float) -> tuple[float, float]:
+    """An interval around a combination of independent parts from their squared distances to its ends.
+
+    Combining the distances, not the variances, keeps the asymmetry of Wilson's intervals (Newcombe 1998, method 10).
+    """
+    return float(value - np.sqrt(below_sq)), float(value + np.sqrt(above_sq))

@@ -1,0 +1,138 @@
+"""E5: the low threshold, above chance, and the high threshold, as good as full fine-tuning, as ranges of N.
+
+- *Low*: an N passes where the lower end of the seeds' 95 % interval lies above chance, and fails otherwise.
+- *High*: an N passes where full fine-tuning − method is shown to be at most one point (its upper end is ≤ 0.01), fails
+  where it is shown to be more (its lower end is > 0.01), and is undecided in between.
+
+With one seed the item-level intervals decide instead, and the basis says so. The threshold lies above the largest N
+that fails below the first pass, and at most at the smallest N from which every larger N tried passes. Curves should
+rise with N; where an N fails or is undecided above one that passes, the range takes in both and is marked as not
+monotone. Nothing is fitted between the counts that were run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+import numpy as np
+
+from apet.analysis.board import Scale
+from apet.analysis.frames import FULL
+from apet.analysis.intervals import Estimate
+from apet.analysis.levels import Level
+
+MARGIN = 0.01
+"""Of the high threshold: one point."""
+
+Kind = Literal["low", "high"]
+State = Literal["passes", "fails", "undecided"]
+
+
+@dataclass(frozen=True)
+class Bracket:
+    """Where a threshold lies: above ``above``, at most ``reached``.
+
+    Attributes:
+        above: largest N that fails; 0 = none did, the threshold may lie below every N tried.
+        reached: smallest N from which every N tried passes; infinite = the largest one does not.
+        undecided: counts between the two that can be neither.
+        monotone: whether no N falls short above one that passes.
+    """
+
+    above: float
+    reached: float
+    undecided: int
+    monotone: bool
+
+
+@dataclass(frozen=True)
+class Threshold:
+    """One threshold of one method.
+
+    Attributes:
+        scale: the backbone.
+        task: None = of the mean over the tasks.
+        method: display name.
+        kind: low or high.
+        bracket: the range.
+        tried: the counts, ascending.
+        states: of each count.
+        seeds: fewest behind any count.
+        basis: seeds or items.
+    """
+
+    scale: Scale
+    task: str | None
+    method: str
+    kind: Kind
+    bracket: Bracket
+    tried: tuple[int, ...]
+    states: tuple[State, ...]
+    seeds: int
+    basis: Literal["seeds", "items"]
+
+
+def bracket(counts: Sequence[int], states: Sequence[State]) -> Bracket:
+    """The range that the states of ascending counts leave."""
+    passing = np.array([s == "passes" for s in states])
+    failing = np.array([s == "fails" for s in states])
+    first = int(passing.argmax()) if passing.any() else len(states)
+    short = np.flatnonzero(~passing)
+    for_good = int(short[-1]) + 1 if len(short) else 0
+    fails = np.flatnonzero(failing[:first])
+    above = counts[fails[-1]] if len(fails) else 0
+    reached = counts[for_good] if for_good < len(states) else math.inf
+    start = int(fails[-1]) + 1 if len(fails) else 0
+    undecided = sum(s == "undecided" for s in states[start:for_good])
+    return Bracket(float(above), float(reached), undecided, for_good <= first)
+
+
+def above_chance(level: Estimate, chance: float) -> State:
+    """The rule of the low threshold at one count."""
+    low = level.low if level.seeds > 1 else level.item_low
+    return "passes" if low > chance else "fails"
+
+
+def reaches_full(behind: Estimate | None, margin: float = MARGIN) -> State:
+    """The rule of the high threshold at one count.
+
+    Args:
+        behind: full fine-tuning − method; None where they share no seed.
+        margin: what still counts as equal.
+    """
+    if behind is None:
+        return "undecided"
+    low, high = (behind.low, behind.high) if behind.seeds > 1 else (behind.item_low, behind.item_high)
+    return "passes" if high <= margin else "fails" if low > margin else "undecided"
+
+
+def thresholds(levels: Sequence[Level], margin: float = MARGIN) -> list[Threshold]:
+    """Both thresholds of every backbone, task and method that was run at two counts or more."""
+
+    def curve(x: Level) -> tuple[str, int, str, bool, str, str]:
+        return x.scale.family, x.scale.parameters, x.scale.name, x.task is not None, x.task or "", x.method
+
+    found = []
+    for _, group in groupby(sorted(levels, key=lambda x: (*curve(x), x.n)), key=curve):
+        points = list(group)
+        if points[0].method == FULL or len(points) < 2:
+            continue
+        found.append(_threshold("low", points, [above_chance(p.level, p.chance) for p in points]))
+        if any(p.behind is not None for p in points):
+            found.append(_threshold("high", points, [reaches_full(p.behind, margin) for p in points]))
+    return found
+
+
+def _threshold(kind: Kind, points: list[Level], states: list[State]) -> Threshold:
+    counts = tuple(p.n for p in points)
+    numbers = [p.level if kind == "low" else p.behind for p in points]
+    seeds = min(x.seeds for x in numbers if x is not None)
+    first = points[0]
+    basis: Literal["seeds", "items"] = "seeds" if seeds > 1 else "items"
+    return Threshold(
+        first.scale, first.task, first.method, kind, bracket(counts, states), counts, tuple(states), seeds, basis
+    )

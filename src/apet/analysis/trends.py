@@ -1,0 +1,262 @@
+"""What the paper claims about scale, held against our runs: a fitted number, its interval and a plain verdict.
+
+A claim says that a number lies below 0 (or within a factor). It is *supported* where the whole interval does, *not
+supported* where the interval leaves no room for an effect worth naming (``least``), and *not decidable with these
+runs* otherwise.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+
+from apet.analysis.board import Board, Scale
+from apet.analysis.convergence import Race
+from apet.analysis.gaps import Gap
+from apet.analysis.intervals import Estimate, Floats, t_quantile
+from apet.analysis.thresholds import Threshold
+from apet.analysis.transfer import Relative, within_against_across
+
+Verdict = Literal["supported", "not supported", "not decidable with these runs"]
+
+GAP_LEAST = 0.005
+"""Half a point of gap closed per tenfold scale."""
+FALL_LEAST = 0.1
+"""log10: a threshold that falls by a fifth per tenfold scale."""
+ONE_RANGE = 10.0
+"""Factor within which thresholds count as the same; the paper's own ranges span up to ten."""
+FASTER_LEAST = 0.1
+"""log2: 7 % fewer steps."""
+TRANSFER_LEAST = 0.05
+"""Of the target's own measure."""
+LEFT_OPEN = "the interval is what the ranges leave open"
+
+
+@dataclass(frozen=True)
+class Trend:
+    """One claim about one family, backbone or method.
+
+    Attributes:
+        claim: in words.
+        where: family or backbone.
+        what: method, or how many methods; empty where the claim names them.
+        number: what was fitted, in words with its unit.
+        value, low, high: the number and its 95 % interval, or what the ranges leave open.
+        verdict: plain.
+        basis: what stands behind it.
+    """
+
+    claim: str
+    where: str
+    what: str
+    number: str
+    value: float
+    low: float
+    high: float
+    verdict: Verdict
+    basis: str
+
+
+def below_zero(low: float, high: float, least: float) -> Verdict:
+    """Verdict on "lies below 0"."""
+    if high < 0:
+        return "supported"
+    return "not supported" if low > -least else "not decidable with these runs"
+
+
+def slope(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
+    """Least-squares slope of y on x over the last axis, with its 95 % t-interval; NaN where it has no freedom left.
+
+    Args:
+        x: (points,).
+        y: (..., points).
+    """
+    centred = x - x.mean()
+    sxx = float(centred @ centred)
+    free = len(x) - 2
+    if free < 1 or sxx == 0:
+        unknown = np.full(y.shape[:-1], np.nan)
+        return unknown, unknown, unknown
+    b = (y - y.mean(axis=-1, keepdims=True)) @ centred / sxx
+    left = y - y.mean(axis=-1, keepdims=True) - b[..., None] * centred
+    half = t_quantile(free) * np.sqrt((left**2).sum(axis=-1) / free / sxx)
+    return b, b - half, b + half
+
+
+def gap_shrinks(found: Sequence[Gap]) -> list[Trend]:
+    """Does the gap to full fine-tuning shrink with scale? For all methods together, then for each."""
+    mine = [g for g in found if g.task is None and len(g.by_seed)]
+    trends = []
+    for family in dict.fromkeys(g.scale.family for g in mine):
+        here = [g for g in mine if g.scale.family == family]
+        scales = {g.scale for g in here}
+        methods = [
+            m for m in dict.fromkeys(g.method for g in here) if {g.scale for g in here if g.method == m} == scales
+        ]
+        if len(scales) < 2 or not methods:
+            continue
+        together = [
+            (s, np.mean(_rows([g for g in here if g.scale == s and g.method in methods]), axis=0)) for s in scales
+        ]
+        if len(methods) > 1:
+            trends.append(_gap_trend(family, f"mean of {len(methods)} methods", together))
+        for m in methods:
+            trends.append(_gap_trend(family, m, [(g.scale, g.by_seed) for g in here if g.method == m]))
+    return trends
+
+
+def _rows(found: list[Gap]) -> Floats:
+    """Gaps by method and seed, over as many seeds as all have."""
+    n = min(len(g.by_seed) for g in found)
+    return np.array([g.by_seed[:n] for g in found])
+
+
+def _gap_trend(family: str, what: str, points: Sequence[tuple[Scale, Floats]]) -> Trend:
+    x = np.concatenate([np.full(len(y), math.log10(s.parameters)) for s, y in points])
+    y = np.concatenate([y for _, y in points])
+    b, low, high = (float(v) for v in slope(x, y))
+    return Trend(
+        claim="the gap to full fine-tuning shrinks with scale",
+        where=family,
+        what=what,
+        number="points of gap per tenfold scale",
+        value=100 * b,
+        low=100 * low,
+        high=100 * high,
+        verdict="not decidable with these runs" if math.isnan(low) else below_zero(low, high, GAP_LEAST),
+        basis=f"least squares over {len(points)} scales, {len(y)} points (scale × seed), t-interval",
+    )
+
+
+def high_falls(found: Sequence[Threshold]) -> list[Trend]:
+    """Does the high threshold fall with scale? The slope of its logarithm, as far as the ranges settle it."""
+    high = [t for t in found if t.kind == "high" and t.task is not None]
+    trends = []
+    for family in dict.fromkeys(t.scale.family for t in high):
+        for method in dict.fromkeys(t.method for t in high if t.scale.family == family):
+            mine = [t for t in high if t.scale.family == family and t.method == method]
+            scales = sorted({t.scale for t in mine}, key=lambda s: s.parameters)
+            tasks = set.intersection(*({t.task for t in mine if t.scale == s} for s in scales))
+            if len({s.parameters for s in scales}) < 2 or not tasks:
+                continue
+            logs = {s: _mean_log([t for t in mine if t.scale == s and t.task in tasks]) for s in scales}
+            x = np.array([math.log10(s.parameters) for s in scales])
+            low, top = slope_bounds(x, np.array([logs[s][0] for s in scales]), np.array([logs[s][1] for s in scales]))
+            trends.append(
+                Trend(
+                    claim="the high threshold falls with scale",
+                    where=family,
+                    what=method,
+                    number="powers of ten per tenfold scale",
+                    value=(low + top) / 2 if math.isfinite(low + top) else math.nan,
+                    low=low,
+                    high=top,
+                    verdict=below_zero(low, top, FALL_LEAST),
+                    basis=f"least squares, {len(scales)} scales, geometric mean over {len(tasks)} tasks; {LEFT_OPEN}",
+                )
+            )
+    return trends
+
+
+def slope_bounds(x: Floats, low: Floats, high: Floats) -> tuple[float, float]:
+    """Smallest and largest least-squares slope of points known only as ranges, (points,) each."""
+    weights = (x - x.mean()) / ((x - x.mean()) ** 2).sum()
+    used = weights != 0
+    w, lo, hi = weights[used], low[used], high[used]
+    return float(np.where(w > 0, w * lo, w * hi).sum()), float(np.where(w > 0, w * hi, w * lo).sum())
+
+
+def _mean_log(found: Sequence[Threshold]) -> tuple[float, float]:
+    """Ends of the mean log10 threshold: at least one parameter, at most as far as was tried."""
+    lows = [math.log10(max(1.0, t.bracket.above)) for t in found]
+    highs = [math.log10(t.bracket.reached) if math.isfinite(t.bracket.reached) else math.inf for t in found]
+    return float(np.mean(lows)), float(np.mean(highs))
+
+
+def low_same(found: Sequence[Threshold]) -> list[Trend]:
+    """Do the low thresholds of all methods lie in one range, backbone by backbone?"""
+    low = [t for t in found if t.kind == "low" and t.task is not None]
+    trends = []
+    for scale in dict.fromkeys(t.scale for t in low):
+        mine = [t for t in low if t.scale == scale]
+        methods = list(dict.fromkeys(t.method for t in mine))
+        tasks = set.intersection(*({t.task for t in mine if t.method == m} for m in methods))
+        if len(methods) < 2 or not tasks:
+            continue
+        logs = [_mean_log([t for t in mine if t.method == m and t.task in tasks]) for m in methods]
+        least = max(0.0, max(lo for lo, _ in logs) - min(hi for _, hi in logs))
+        most = max(hi for _, hi in logs) - min(lo for lo, _ in logs)
+        room = math.log10(ONE_RANGE)
+        verdict: Verdict = (
+            "supported" if most <= room else "not supported" if least > room else "not decidable with these runs"
+        )
+        trends.append(
+            Trend(
+                claim=f"the low thresholds of all methods lie within a factor of {ONE_RANGE:.0f}",
+                where=scale.name,
+                what=f"{len(methods)} methods",
+                number="largest factor between two methods",
+                value=math.nan,
+                low=10**least,
+                high=10**most,
+                verdict=verdict,
+                basis=f"geometric mean over {len(tasks)} tasks; {LEFT_OPEN}",
+            )
+        )
+    return trends
+
+
+def adjacent_faster(found: Sequence[Race]) -> list[Trend]:
+    """Does APET-adjacent converge in fewer steps than APET-discrete? Backbone by backbone."""
+    trends = []
+    for r in found:
+        if r.n is not None:
+            continue
+        e = r.log2_ratio
+        left = f"; left out without convergence: {r.left_out}" if r.left_out else ""
+        trends.append(
+            Trend(
+                claim="adjacent converges in fewer steps than discrete",
+                where=r.scale.name,
+                what="",
+                number="steps of adjacent / steps of discrete",
+                value=2**e.value,
+                low=2**e.low,
+                high=2**e.high,
+                verdict=_of(e, FASTER_LEAST),
+                basis=f"{r.pairs} pairs of curves, {e.seeds} seeds, t-interval of the logarithm{left}",
+            )
+        )
+    return trends
+
+
+def transfer_within(found: Sequence[Relative], board: Board) -> list[Trend]:
+    """Does transfer work better within a category than across?"""
+    trends = []
+    for backbone, method in dict.fromkeys((r.backbone, r.method) for r in found):
+        mine = [r for r in found if (r.backbone, r.method) == (backbone, method)]
+        e = within_against_across(mine, board.categories)
+        if e is None:
+            continue
+        trends.append(
+            Trend(
+                claim="transfer works within a category and less across",
+                where=backbone,
+                what=method,
+                number="points of relative transfer, across − within",
+                value=-100 * e.value,
+                low=-100 * e.high,
+                high=-100 * e.low,
+                verdict=_of(replace(e, value=-e.value, low=-e.high, high=-e.low), TRANSFER_LEAST),
+                basis=f"{e.seeds} seeds, t-interval",
+            )
+        )
+    return trends
+
+
+def _of(e: Estimate, least: float) -> Verdict:
+    return "not decidable with these runs" if math.isnan(e.low) else below_zero(e.low, e.high, least)

@@ -1,0 +1,1 @@
+"""One file a figure: as it is printed (matplotlib) and as the page shows it (plotly)."""

@@ -1,0 +1,73 @@
+"""E1: full fine-tuning and the methods over scale, and the gap between them (figures 1 and 3)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from apet.analysis.gaps import Gap
+from apet.analysis.study import Analysis
+from apet.report import captions
+from apet.report.figures import canvas, plot
+from apet.report.wording import named
+
+TITLE = "E1: methods and their gap to full fine-tuning over scale"
+
+
+def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
+    """A column for each family: measure above, gap below."""
+    families = list(a.board.families)
+    figure, axes = canvas.sheet(2, len(families), width=4.2)
+    for i, family in enumerate(families):
+        above, below = axes[0][i], axes[1][i]
+        for nth, method in enumerate(a.board.methods):
+            mine = _of(a, family, method, None)
+            behind = [g for g in mine if g.gap is not None]
+            for axis, found, shown in (
+                (above, mine, [g.level for g in mine]),
+                (below, behind, [g.gap for g in behind]),
+            ):
+                x = canvas.beside([g.scale.parameters for g in found], nth, len(a.board.methods))
+                canvas.curve(axis, x, [e for e in shown if e is not None], method)
+        tasks = len(a.board.tasks(family))
+        above.set_title(f"{family}: mean of {captions.plural(tasks, 'task')}")
+        above.set_ylabel("validation measure (%)")
+        below.set_ylabel("gap to full fine-tuning (points)")
+        below.axhline(0, color=canvas.GREY, linewidth=0.8)
+        for axis in (above, below):
+            canvas.log_counts(axis, "parameters of the backbone")
+    return {"e1_gaps": canvas.finish(figure, TITLE, captions.gap(a), a.board.methods, partial)}
+
+
+def view(a: Analysis) -> plot.View:
+    """Choices: family, what is shown, task."""
+    plots: dict[str, dict[str, Any]] = {}
+    tasks: dict[str, None] = {}
+    for family in a.board.families:
+        for task in (None, *a.board.tasks(family)):
+            name = task or plot.MEAN
+            tasks[name] = None
+            plots[f"measure|{family}|{name}"] = _plot(a, family, task, gap=False)
+            plots[f"gap|{family}|{name}"] = _plot(a, family, task, gap=True)
+    choices = {"shown": ["measure", "gap"], "family": list(a.board.families), "task": list(tasks)}
+    return plot.View("e1", TITLE, captions.gap(a), choices, plots)
+
+
+def _plot(a: Analysis, family: str, task: str | None, gap: bool) -> dict[str, Any]:
+    data = []
+    for method in a.board.methods:
+        mine = [g for g in _of(a, family, method, task) if not gap or g.gap is not None]
+        if not mine:
+            continue
+        shown = [g.gap if gap and g.gap is not None else g.level for g in mine]
+        heads = [f"{named(method)} on {g.scale.name}\nN = {g.n:,}" for g in mine]
+        texts = [plot.hover(h, e, "points" if gap else "%") for h, e in zip(heads, shown, strict=True)]
+        x, y = [g.scale.parameters for g in mine], [100 * e.value for e in shown]
+        data.append(plot.trace(method, x, y, texts, error_y=plot.bars(shown)))
+    label = "gap to full fine-tuning (points)" if gap else "validation measure (%)"
+    return {"data": data, "layout": plot.layout("parameters of the backbone", label)}
+
+
+def _of(a: Analysis, family: str, method: str, task: str | None) -> list[Gap]:
+    return [g for g in a.gaps if g.scale.family == family and g.method == method and g.task == task]

@@ -1,0 +1,171 @@
+"""E4: the measure over the number of trained parameters, with both thresholds (figure 7)."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+
+from apet.analysis.board import Scale
+from apet.analysis.frames import FULL, complete
+from apet.analysis.levels import Level
+from apet.analysis.study import Analysis
+from apet.analysis.thresholds import Threshold
+from apet.report import captions
+from apet.report.colours import look
+from apet.report.figures import canvas, plot
+from apet.report.wording import bracket, named, points
+
+TITLE = "E4: measure over the number of trained parameters"
+Curves = dict[tuple[str, str | None], list[Level]]
+
+
+def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
+    """A figure for each backbone, a panel for each task, the mean first."""
+    found = _curves(a.levels)
+    figures = {}
+    for scale in a.board.scales:
+        tasks = [t for b, t in found if b == scale.name]
+        if not any(t.scale == scale for t in a.thresholds):
+            continue
+        columns = min(4, len(tasks))
+        rows = math.ceil(len(tasks) / columns)
+        figure, axes = canvas.sheet(rows, columns, width=2.9, height=2.3)
+        for axis in axes.flat[len(tasks) :]:
+            axis.set_visible(False)
+        for axis, task in zip(axes.flat, tasks, strict=False):
+            _panel(axis, a, scale, task, found[scale.name, task])
+        title = f"{TITLE}, {scale.name} ({canvas.short(scale.parameters)} parameters)"
+        name = "e4_levels_" + re.sub(r"[^\w.-]+", "-", scale.name)
+        figures[name] = canvas.finish(
+            figure, title, captions.levels(a), [m for m in a.board.methods if m != FULL], partial
+        )
+    return figures
+
+
+def _curves(levels: Sequence[Level]) -> Curves:
+    """Levels by backbone and task, the mean over tasks first."""
+    found: Curves = {}
+    for x in sorted(levels, key=lambda x: (x.task is not None, x.n)):
+        found.setdefault((x.scale.name, x.task), []).append(x)
+    return found
+
+
+def _panel(axis: Any, a: Analysis, scale: Scale, task: str | None, here: list[Level]) -> None:
+    full = next((x for x in here if x.method == FULL), None)
+    for method in a.board.methods:
+        mine = [x for x in here if x.method == method and method != FULL]
+        canvas.curve(axis, [x.n for x in mine], [x.level for x in mine], method)
+    axis.axhline(100 * here[0].chance, color=canvas.GREY, linestyle=":", linewidth=1)
+    if full is not None:
+        axis.axhline(100 * full.level.value, color="black", linestyle="--", linewidth=1)
+    for i, t in enumerate(_of(a.thresholds, scale, task)):
+        _mark(axis, t, i)
+    axis.set_title(task or plot.MEAN)
+    axis.set_ylabel("measure (%)")
+    canvas.log_counts(axis, "trained parameters")
+
+
+def _of(found: Sequence[Threshold], scale: Scale, task: str | None) -> list[Threshold]:
+    return [t for t in found if t.scale == scale and t.task == task and math.isfinite(t.bracket.reached)]
+
+
+def _mark(axis: Any, t: Threshold, i: int) -> None:
+    """The range on the axis: low at the bottom, high at the top."""
+    y = 0.012 + 0.02 * (i // 2) if t.kind == "low" else 0.988 - 0.02 * (i // 2)
+    start = t.bracket.above or t.tried[0]
+    axis.plot(
+        [start, t.bracket.reached],
+        [y, y],
+        transform=axis.get_xaxis_transform(),
+        color=look(t.method).colour,
+        linewidth=2.5,
+        alpha=0.8,
+        solid_capstyle="butt",
+        clip_on=False,
+    )
+
+
+def view(a: Analysis) -> plot.View:
+    """Choices: backbone, task. Lines are means with their intervals, small points single runs."""
+    runs = complete(a.board.runs)
+    by_cell = dict(list(runs.groupby(["backbone", "task", "method"], sort=False)))
+    plots = {}
+    for (backbone, task), here in _curves(a.levels).items():
+        data: list[dict[str, Any]] = []
+        for method in a.board.methods:
+            mine = [x for x in here if x.method == method]
+            if not mine:
+                continue
+            if method == FULL:
+                data.append(_full(mine[0], here))
+                continue
+            data.append(_means(method, mine))
+            single = by_cell.get((backbone, task, method))
+            if single is not None:
+                data.append(_singles(method, single))
+        line, label = plot.level_line(100 * here[0].chance, "chance", "dot")
+        shapes = [line, *_ranges(a, here[0].scale, task)]
+        layout = plot.layout("trained parameters", "validation measure (%)", shapes=shapes, annotations=[label])
+        plots[f"{backbone}|{task or plot.MEAN}"] = {"data": data, "layout": layout}
+    tasks = [plot.MEAN, *a.board.categories]
+    tasks = [t for t in tasks if any(k.endswith(f"|{t}") for k in plots)]
+    choices = {"backbone": [s.name for s in a.board.scales], "task": tasks}
+    caption = f"Lines: means with their intervals; small points: single runs. {captions.levels(a)}"
+    return plot.View("e4", TITLE, caption, choices, plots)
+
+
+def _full(full: Level, here: list[Level]) -> dict[str, Any]:
+    """Full fine-tuning as a dashed line over the counts of the others; its own count lies far to the right."""
+    counts = [x.n for x in here if x.method != FULL] or [full.n]
+    text = plot.hover(f"{named(FULL)}, N = {full.n:,}", full.level)
+    x = sorted(set(counts))
+    line = {"color": look(FULL).colour, "width": 1.5, "dash": "dash"}
+    return plot.trace(FULL, x, [100 * full.level.value] * len(x), [text] * len(x), mode="lines", line=line)
+
+
+def _means(method: str, mine: list[Level]) -> dict[str, Any]:
+    texts = []
+    for x in mine:
+        head = plot.hover(f"{named(method)}, N = {x.n:,} ({x.ratio_percent:.3g} %)", x.level)
+        behind = "" if x.behind is None else f"\n{points(x.behind.value)} points behind full fine-tuning"
+        texts.append(head + behind)
+    e = [x.level for x in mine]
+    return plot.trace(method, [x.n for x in mine], [100 * v.value for v in e], texts, error_y=plot.bars(e))
+
+
+def _singles(method: str, runs: pd.DataFrame) -> dict[str, Any]:
+    texts = [f"{r.seed:.0f}\nrun {r.key}\nitems: {points(r.low)} to {points(r.high)}" for r in runs.itertuples()]
+    k = look(method)
+    return plot.trace(
+        method,
+        runs["trainable_parameters"].tolist(),
+        (100 * runs["value"]).tolist(),
+        texts,
+        mode="markers",
+        hovertemplate=f"{named(method)}, N = %{{x:,}}, %{{y:.1f}} %<br>seed %{{text}}<extra></extra>",
+        marker={"color": k.colour, "symbol": k.symbol + "-open", "size": 5, "opacity": 0.7},
+    )
+
+
+def _ranges(a: Analysis, scale: Scale, task: str | None) -> list[dict[str, Any]]:
+    shapes = []
+    for i, t in enumerate(_of(a.thresholds, scale, task)):
+        y = 0.01 + 0.02 * (i // 2) if t.kind == "low" else 0.99 - 0.02 * (i // 2)
+        shapes.append(
+            {
+                "type": "line",
+                "yref": "paper",
+                "x0": t.bracket.above or t.tried[0],
+                "x1": t.bracket.reached,
+                "y0": y,
+                "y1": y,
+                "line": {"color": look(t.method).colour, "width": 4},
+                "name": f"{named(t.method)}, {t.kind} threshold: {bracket(t.bracket, t.tried)}",
+            }
+        )
+    return shapes

@@ -1,0 +1,151 @@
+"""One HTML file with everything in it: no request leaves it."""
+
+from __future__ import annotations
+
+import html
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.resources import files
+from string import Template
+from typing import Any
+
+from plotly.offline import get_plotlyjs
+
+from apet.report.answer import Finding
+from apet.report.colours import look
+from apet.report.figures.plot import View
+from apet.report.table import Table, data
+from apet.report.wording import named
+
+SHAPES = {
+    "square": "M-4.5,-4.5H4.5V4.5H-4.5Z",
+    "triangle-up": "M0,-5L5.5,4.5H-5.5Z",
+    "triangle-down": "M0,5L5.5,-4.5H-5.5Z",
+    "diamond": "M0,-6L5,0L0,6L-5,0Z",
+    "cross": "M-1.8,-5.5H1.8V-1.8H5.5V1.8H1.8V5.5H-1.8V1.8H-5.5V-1.8H-1.8Z",
+    "x": "M-5,-2.6L-2.6,-5L0,-2.4L2.6,-5L5,-2.6L2.4,0L5,2.6L2.6,5L0,2.4L-2.6,5L-5,2.6L-2.4,0Z",
+}
+"""Markers of the page's switches, as paths."""
+
+
+OPEN = 50
+"""Rows; a longer table is closed until it is asked for."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A part of the page.
+
+    Attributes:
+        id, title: of the part.
+        view: its figure.
+        tables: below it; the first is open where there is no figure.
+        body: ready HTML above both.
+        theirs: names of tables that hold the paper's numbers.
+    """
+
+    id: str
+    title: str
+    view: View | None = None
+    tables: Sequence[Table] = ()
+    body: str = ""
+    theirs: frozenset[str] = frozenset()
+
+
+def page(
+    kind: str,
+    title: str,
+    answer: str,
+    ran: str,
+    sections: Sequence[Section],
+    methods: Sequence[str],
+    footer: str,
+    banner: str = "",
+) -> str:
+    """The whole file as text.
+
+    Args:
+        kind: small words above the title.
+        title, answer, ran: plain text: the name, the first sentence, what was run.
+        sections: in order.
+        methods: with a switch each.
+        footer, banner: plain text.
+    """
+    views = [s.view for s in sections if s.view is not None]
+    tables = [t for s in sections for t in s.tables]
+    payload = {
+        "methods": [
+            {"name": m, "label": named(m), "colour": look(m).colour, "symbol": look(m).symbol} for m in methods
+        ],
+        "shapes": SHAPES,
+        "views": [{"id": v.id, "choices": v.choices, "plots": v.plots, "log": v.log} for v in views],
+        "tables": [data(t) for t in tables],
+    }
+    return Template(_own("page.html")).substitute(
+        kind=_text(kind),
+        title=_text(title),
+        answer=_text(answer),
+        ran=_text(ran),
+        banner=f'<p class="banner" role="status">{_text(banner)}</p>' if banner else "",
+        nav="".join(f'<a href="#{s.id}">{_text(s.title)}</a>' for s in sections),
+        body="\n".join(_section(s) for s in sections),
+        footer=_text(footer),
+        style=_own("style.css"),
+        script=_own("page.js"),
+        plotly=get_plotlyjs() if views else "",
+        data=embedded(payload),
+    )
+
+
+def findings(found: Sequence[Finding]) -> str:
+    """A list of sentences."""
+    items = "".join(f"<li><b>{f.about}</b><span>{_text(f.text)}</span></li>" for f in found)
+    return f'<ul class="findings">{items}</ul>'
+
+
+def facts(values: Mapping[str, Any]) -> str:
+    """Names and values."""
+    rows = "".join(f"<dt>{_text(str(k))}</dt><dd>{_text(str(v))}</dd>" for k, v in values.items())
+    return f"<dl>{rows}</dl>"
+
+
+def source(text: str) -> str:
+    """Text as it stands in a file."""
+    return f"<pre>{html.escape(text)}</pre>"
+
+
+def note(text: str) -> str:
+    """A plain sentence."""
+    return f'<p class="note">{_text(text)}</p>'
+
+
+def embedded(payload: Any) -> str:
+    """JSON that cannot end the script element it stands in."""
+    text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _section(s: Section) -> str:
+    parts = [f"<h2>{_text(s.title)}</h2>", s.body]
+    if s.view is not None:
+        parts.append(f'<div class="figure"></div><p class="caption">{_text(s.view.caption)}</p>')
+    for i, t in enumerate(s.tables):
+        open_ = " open" if i == 0 and s.view is None and len(t.rows) <= OPEN else ""
+        theirs = ' class="theirs"' if t.name in s.theirs else ""
+        caption = f'<p class="caption">{_text(t.caption)}</p>'
+        rows = f"{len(t.rows):,} row" + ("" if len(t.rows) == 1 else "s")
+        parts.append(
+            f"<details{open_}{theirs}><summary>{_text(t.title)} ({rows})</summary>"
+            f'<div id="table-{t.name}"></div>{caption}</details>'
+        )
+    return f'<section id="{s.id}">{"".join(parts)}</section>'
+
+
+def _text(s: str) -> str:
+    """Escaped; a number and its percent sign stay on one line."""
+    return html.escape(s).replace(" %", "\u00a0%")
+
+
+def _own(name: str) -> str:
+    return (files("apet.report.page") / name).read_text("utf-8")

@@ -1,0 +1,216 @@
+"""The report of one run, from the files that it left."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from apet.analysis.convergence import convergence
+from apet.analysis.intervals import Floats
+from apet.errors import ApetError
+from apet.report import page
+from apet.report.captions import RULE
+from apet.report.colours import look
+from apet.report.figures import canvas, plot
+from apet.report.folder import FIGURES, PAGE, TABLES, Report, new_report
+from apet.report.table import Column, Table, write
+from apet.report.wording import count, named, points, significant, span
+
+MOST_ANSWERS = 12
+"""Different answers; with more of them the task is free text and has no table of confusions."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished run as it lies on disk.
+
+    Attributes:
+        result: of result.json.
+        settings: text of settings.yaml.
+        curve: step, loss, value, low, high, seconds -> numbers, (points,).
+        predictions: rows of predictions.csv.
+    """
+
+    result: Mapping[str, Any]
+    settings: str
+    curve: Mapping[str, Floats]
+    predictions: list[dict[str, str]]
+
+    @property
+    def method(self) -> str:
+        """Display name."""
+        method = self.result["method"]
+        kind = method.get("settings", {}).get("distribution")
+        return f"{method['method']}-{kind}" if kind else str(method["method"])
+
+
+def write_run_report(run: Path, output: Path | None = None) -> Report:
+    """Write the report of one run; an earlier one there is replaced.
+
+    Args:
+        run: folder with result.json, curve.csv and predictions.csv.
+        output: where to; by default ``report`` inside the run's folder.
+
+    Raises:
+        ApetError: no finished run there, a damaged one, or a folder that cannot be written.
+    """
+    r = read(run)
+    output = output or run / "report"
+    with canvas.style(), new_report(output) as part:
+        drawn = canvas.save(_draw(r), part / FIGURES, "curve")
+        made = [t for t in (_facts(r), _confusion(r), _items(r)) if t.rows]
+        written = [p for t in made for p in write(t, part / TABLES)]
+        (part / PAGE).write_text(_page(r, made), "utf-8")
+    figures, tables = (tuple(output / f / p.name for p in ps) for f, ps in ((FIGURES, drawn), (TABLES, written)))
+    return Report(output, output / PAGE, figures, tables, answer(r), (), {})
+
+
+def read(run: Path) -> Run:
+    """Read a run's files.
+
+    Raises:
+        ApetError: one of them is missing or damaged.
+    """
+    if not (run / "result.json").is_file():
+        raise ApetError(f"no finished run at {str(run)!r}; give a folder written by apet tune")
+    try:
+        result = json.loads((run / "result.json").read_text("utf-8"))
+        settings = (run / "settings.yaml").read_text("utf-8")
+        with (run / "curve.csv").open(encoding="utf-8", newline="") as f:
+            rows = list(csv.DictReader(f))
+        with (run / "predictions.csv").open(encoding="utf-8", newline="") as f:
+            predictions = list(csv.DictReader(f))
+        names = ("step", "loss", "value", "low", "high", "seconds")
+        curve = {n: np.array([float(row[n]) if row[n] else np.nan for row in rows]) for n in names}
+        r = Run(result, settings, curve, predictions)
+        answer(r)
+    except (OSError, ValueError, KeyError, TypeError) as e:
+        raise ApetError(f"the run at {str(run)!r} is damaged ({type(e).__name__}: {e}); run it again") from e
+    return r
+
+
+def answer(r: Run) -> str:
+    """The first sentence."""
+    x, v = r.result, r.result["validation"]
+    return (
+        f"{named(r.method)} with {count(x['trainable_parameters'])} trained parameters"
+        f" ({significant(x['ratio_percent'])} % of {x['backbone']['name']}) has {points(v['value'])} % {v['measure']}"
+        f" on {x['task']['name']} (95 % over {v['n']:,} validation items: {span(v['low'], v['high'])});"
+        f" untrained {points(x['untrained']['value'])} %, chance {points(x['chance'])} %."
+    )
+
+
+def _facts(r: Run) -> Table:
+    x = r.result
+    test = x.get("test")
+    ended = convergence(r.curve["step"], r.curve["value"], float((r.curve["high"] - r.curve["low"]).mean() / 2))
+    rows: list[list[Any]] = [
+        ["method", named(r.method)],
+        ["backbone", f"{x['backbone']['name']}, {count(x['backbone']['parameters'])} parameters"],
+        ["trained parameters", f"{count(x['trainable_parameters'])} = {significant(x['ratio_percent'], 4)} %"],
+        ["task head", f"{x['head']['use']}, {count(x['head']['parameters'])} parameters, counted apart"],
+        ["validation", f"{_score(x['validation'])}; kept: step {x['best_step']:,}, {x['selection']}"],
+        ["test", _score(test) if test else "no test split"],
+        ["last step", _score(x["last"])],
+        ["untrained", _score(x["untrained"])],
+        ["chance", f"{points(x['chance'])} %"],
+        ["convergence", ended.state if math.isnan(ended.steps) else f"by step {ended.steps:,.0f} of {x['steps']:,}"],
+        ["learning rate", f"{significant(x['learning_rate']['value'])} ({x['learning_rate']['rule']})"],
+        ["time", f"{x['times']['training_seconds']:,} s of training, {x['times']['steps_per_second']} steps a second"],
+        ["memory", f"{x['peak_memory_bytes'] / 1e9:.2f} GB at most"],
+    ]
+    return Table(
+        "result", "The result", "One run; intervals over its validation items.", (Column("what"), Column("value")), rows
+    )
+
+
+def _score(s: Mapping[str, Any]) -> str:
+    return f"{points(s['value'])} % {s['measure']} (95 % over {s['n']:,} items: {span(s['low'], s['high'])})"
+
+
+def _confusion(r: Run) -> Table:
+    pairs = Counter((p["accepted"], p["answer"]) for p in r.predictions)
+    wanted, given = (sorted({pair[i] for pair in pairs}) for i in (0, 1))
+    rows = [] if len(wanted) > MOST_ANSWERS else [[w, *(pairs[w, g] for g in given)] for w in wanted]
+    columns = (Column("accepted"), *(Column(f"answered: {g or '(none)'}", count) for g in given))
+    caption = f"Validation items by accepted answer (rows) and given answer (columns); n = {len(r.predictions):,}."
+    return Table("confusion", "Answers", caption, columns, rows)
+
+
+def _items(r: Run) -> Table:
+    rows = [[p["where"], p["answer"], p["accepted"], float(p["score"])] for p in r.predictions]
+    columns = (Column("where"), Column("answer"), Column("accepted"), Column("score", significant))
+    return Table("items", "Every validation item", f"n = {len(rows):,}.", columns, rows)
+
+
+def _caption(r: Run) -> str:
+    v = r.result["validation"]
+    return (
+        f"Validation {v['measure']} ({v['n']:,} items; band: 95 % over the items) and training loss over steps; one"
+        f" run, seeds {', '.join(f'{k} {s}' for k, s in r.result['seeds'].items())}. Marked: step"
+        f" {r.result['best_step']:,}, whose values were kept. {RULE}"
+    )
+
+
+def _draw(r: Run) -> Figure:
+    c, k = r.curve, look(r.method)
+    figure, axes = canvas.sheet(1, 2, width=4.2, height=2.8)
+    left, right = axes[0]
+    left.fill_between(c["step"], 100 * c["low"], 100 * c["high"], color=k.colour, alpha=0.2, linewidth=0)
+    left.plot(c["step"], 100 * c["value"], color=k.colour, marker=k.marker, markersize=4)
+    left.axvline(r.result["best_step"], color=canvas.GREY, linestyle="--", linewidth=1)
+    left.axhline(100 * r.result["chance"], color=canvas.GREY, linestyle=":", linewidth=1)
+    left.set_ylabel(f"validation {r.result['validation']['measure']} (%)")
+    right.plot(c["step"], c["loss"], color=k.colour, marker=k.marker, markersize=4)
+    right.set_ylabel("training loss")
+    for axis, title in ((left, "validation (dotted: chance)"), (right, "loss since the point before")):
+        axis.set_xlabel("steps")
+        axis.set_title(title)
+    title = f"{named(r.method)} on {r.result['backbone']['name']}, {r.result['task']['name']}"
+    return canvas.finish(figure, title, _caption(r), [r.method])
+
+
+def _view(r: Run) -> plot.View:
+    c = r.curve
+    plots = {}
+    for name, y, unit in (("validation", 100 * c["value"], "%"), ("training loss", c["loss"], "")):
+        texts = [
+            f"step {s:,.0f}, {t:,.1f} s\n{significant(v, 4)} {unit}" + (f"\nitems: {span(low, high)}" if unit else "")
+            for s, t, v, low, high in zip(c["step"], c["seconds"], y, c["low"], c["high"], strict=True)
+        ]
+        more: dict[str, Any] = {}
+        if unit:
+            up, down = 100 * (c["high"] - c["value"]), 100 * (c["value"] - c["low"])
+            ends = {"array": [plot.number(v) for v in up], "arrayminus": [plot.number(v) for v in down]}
+            more = {"error_y": {"type": "data", "thickness": 1, **ends}}
+        title = f"validation {r.result['validation']['measure']} (%)" if unit else "training loss"
+        data = [plot.trace(r.method, c["step"].tolist(), y.tolist(), texts, **more)]
+        plots[name] = {"data": data, "layout": plot.layout("steps", title, log=False)}
+    return plot.View("curve", "Along the way", _caption(r), {"shown": list(plots)}, plots, log=False)
+
+
+def _page(r: Run, made: list[Table]) -> str:
+    x = r.result
+    versions = {f"version of {k}": v for k, v in x.get("versions", {}).items()}
+    apart = {**x["seeds"], **{f"data: {k}": v for k, v in x["data"].items()}, **x.get("host", {}), **versions}
+    by_name = {t.name: t for t in made}
+    answers = [by_name[n] for n in ("confusion", "items") if n in by_name]
+    sections = [
+        page.Section("result", "Result", tables=[by_name["result"]]),
+        page.Section("curve", "Along the way", _view(r)),
+        page.Section("answers", "Answers", tables=answers),
+        page.Section("settings", "Settings and provenance", body=page.facts(apart) + page.source(r.settings)),
+    ]
+    title = f"{named(r.method)} on {x['backbone']['name']}, {x['task']['name']}"
+    ran = f"One run of {x['steps']:,} steps, started {x['times']['started']}; one seed, so no spread over seeds."
+    footer = f"Written by apet {x.get('versions', {}).get('apet', '')}."
+    return page.page("run report", title, answer(r), ran, sections, [], footer)

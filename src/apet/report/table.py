@@ -1,0 +1,156 @@
+"""A table as Markdown, LaTeX (booktabs), CSV and data for the page."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from apet.report.wording import NONE
+
+LONG = 500
+"""Rows; a longer table is written as CSV alone."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """One column.
+
+    Attributes:
+        title: its heading, with the unit.
+        show: raw value -> text; None = plain text.
+        number: whether it is set at the right.
+    """
+
+    title: str
+    show: Callable[[Any], str] | None = None
+
+    @property
+    def number(self) -> bool:
+        """At the right."""
+        return self.show is not None
+
+
+@dataclass(frozen=True)
+class Table:
+    """Raw values; text is made where it is written.
+
+    Attributes:
+        name: of the files.
+        title: a line.
+        caption: what was run, what the intervals are.
+        columns, rows: of raw values; None or NaN = unknown.
+    """
+
+    name: str
+    title: str
+    caption: str
+    columns: tuple[Column, ...]
+    rows: Sequence[Sequence[Any]]
+
+    def texts(self) -> list[list[str]]:
+        """Every cell as people read it."""
+        return [[text(c, v) for c, v in zip(self.columns, row, strict=True)] for row in self.rows]
+
+
+def text(column: Column, value: Any) -> str:
+    """One cell."""
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return NONE
+    return str(value) if column.show is None else column.show(value)
+
+
+def markdown(t: Table) -> str:
+    """For a README or an issue."""
+    rule = ["---:" if c.number else "---" for c in t.columns]
+    cells = [[x.replace("|", "\\|").replace("\n", " ") for x in row] for row in t.texts()]
+    lines = ["| " + " | ".join(r) + " |" for r in ([c.title for c in t.columns], rule, *cells)]
+    return f"**{t.title}**\n\n" + "\n".join(lines) + f"\n\n{t.caption}\n"
+
+
+_LATEX = {
+    **{c: "\\" + c for c in "&%$#_{}"},
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "–": "--",
+    "−": "$-$",
+    "≤": r"$\le$",
+    "×": r"$\times$",
+    "†": r"\textdagger{}",
+    "∞": r"$\infty$",
+    "θ": r"$\theta$",
+    "…": r"\dots{}",
+}
+
+
+def latex_text(s: str) -> str:
+    """The text with everything that LaTeX reads escaped."""
+    return re.sub("|".join(map(re.escape, _LATEX)), lambda m: _LATEX[m.group()], s.replace("\n", " "))
+
+
+def latex(t: Table) -> str:
+    """A float with booktabs rules; the document must load that package."""
+    spec = "".join("r" if c.number else "l" for c in t.columns)
+    rows = [" & ".join(map(latex_text, r)) + r" \\" for r in ([c.title for c in t.columns], *t.texts())]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering",
+            rf"\caption{{{latex_text(t.title)}. {latex_text(t.caption)}}}",
+            rf"\label{{tab:{t.name}}}",
+            rf"\begin{{tabular}}{{{spec}}}",
+            r"\toprule",
+            rows[0],
+            r"\midrule",
+            *rows[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def comma_separated(t: Table) -> str:
+    """Raw values for programs: fractions stay fractions, what is unknown is empty."""
+    out = io.StringIO()
+    w = csv.writer(out, lineterminator="\n")
+    w.writerow([c.title for c in t.columns])
+    for row in t.rows:
+        w.writerow(["" if v is None or (isinstance(v, float) and math.isnan(v)) else v for v in row])
+    return out.getvalue()
+
+
+def write(t: Table, folder: Path) -> list[Path]:
+    """All three files; a long table as CSV alone."""
+    made = {"csv": comma_separated}
+    if len(t.rows) <= LONG:
+        made |= {"md": markdown, "tex": latex}
+    paths = []
+    for suffix, render in made.items():
+        paths.append(folder / f"{t.name}.{suffix}")
+        paths[-1].write_text(render(t), "utf-8")
+    return paths
+
+
+def data(t: Table) -> dict[str, Any]:
+    """For the page, by column: distinct cells (text, and the raw number to sort by) and which one each row has."""
+    columns = []
+    for c, values in zip(t.columns, zip(*t.rows, strict=True), strict=True):
+        cells: dict[tuple[str, float | None], int] = {}
+        at = [cells.setdefault((text(c, v), _plain(v) if c.number else None), len(cells)) for v in values]
+        numbers = [n for _, n in cells] if c.number else None
+        columns.append({"title": c.title, "texts": [s for s, _ in cells], "numbers": numbers, "at": at})
+    return {"name": t.name, "title": t.title, "rows": len(t.rows), "columns": columns}
+
+
+def _plain(v: Any) -> float | None:
+    if v is None or isinstance(v, str) or math.isnan(v):
+        return None
+    return math.copysign(1e300, v) if math.isinf(v) else float(f"{float(v):.6g}")

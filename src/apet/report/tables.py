@@ -1,0 +1,348 @@
+"""The tables of a study: E1 to E7, the claims, what failed, every run."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from apet.analysis.frames import RUNS
+from apet.analysis.intervals import Estimate
+from apet.analysis.study import Analysis
+from apet.report import captions, paper
+from apet.report.table import Column, Table
+from apet.report.wording import bracket, count, marked, named, points, significant, span, threshold_notes
+
+MEAN = "mean over tasks"
+PAPERS = {
+    "the gap to full fine-tuning shrinks with scale": "yes: T5 from 6–4 to 4–0 points, BERT from 11–2 to 6–1",
+    "the high threshold falls with scale": "yes",
+    "the low thresholds of all methods lie within a factor of 10": "one range per backbone: 8.0e2–7.9e3 (T5 small),"
+    " 7.9e3–8.5e3 (T5 XXL), 4.0e2–1.6e3 (BERT small), 8.0e2–3.2e3 (BERT large)",
+    "adjacent converges in fewer steps than discrete": "yes",
+    "transfer works within a category and less across": "yes",
+}
+
+
+def every_table(a: Analysis) -> list[Table]:
+    """Those that have rows."""
+    made = [
+        claims(a),
+        gaps(a),
+        structure(a),
+        convergence(a),
+        levels(a),
+        thresholds(a),
+        tasks(a),
+        papers(a),
+        transfer(a),
+    ]
+    return [t for t in (*made, failed(a), runs(a)) if t.rows]
+
+
+_NUMBER = (
+    Column("%", points),
+    Column("seeds", count),
+    Column("sd, points", lambda v: points(v, 2)),
+    Column("seeds low %", points),
+    Column("seeds high %", points),
+    Column("items", count),
+    Column("items low %", points),
+    Column("items high %", points),
+)
+
+
+def _columns(title: str) -> tuple[Column, ...]:
+    return tuple(Column(f"{title}: {c.title}" if title else c.title, c.show) for c in _NUMBER)
+
+
+def _cells(e: Estimate | None) -> list[Any]:
+    if e is None:
+        return [None] * len(_NUMBER)
+    items = e.items or None
+    return [e.value, e.seeds, e.sd, e.low, e.high, items, e.item_low, e.item_high]
+
+
+def _missing(*estimates: Estimate | None) -> str:
+    return "†" if any(e is not None and e.holes for e in estimates) else ""
+
+
+def claims(a: Analysis) -> Table:
+    """What the paper claims against what our runs say."""
+    rows = [
+        [t.claim, t.where, named(t.what), t.verdict, t.number, t.value, t.low, t.high, t.basis, PAPERS.get(t.claim)]
+        for t in a.trends
+    ]
+    columns = (
+        Column("claim"),
+        Column("where"),
+        Column("method"),
+        Column("our runs say"),
+        Column("number"),
+        Column("fitted", significant),
+        Column("low", significant),
+        Column("high", significant),
+        Column("basis"),
+        Column("the paper says"),
+    )
+    caption = (
+        "Supported: the whole 95 % interval agrees with the claim. Not supported: it leaves no room for an effect worth"
+        f" naming. Else not decidable with these runs. {captions.ran(a)}"
+    )
+    return Table("claims", "The claims about scale, against our runs", caption, columns, rows)
+
+
+def gaps(a: Analysis) -> Table:
+    """E1."""
+    rows = [
+        [
+            g.scale.family,
+            g.scale.name,
+            g.scale.parameters,
+            named(g.method),
+            g.n,
+            g.task or MEAN,
+            *_cells(g.level),
+            *_cells(g.gap),
+            None if g.gap is None else _gap_words(g.gap),
+            _missing(g.level, g.gap),
+        ]
+        for g in a.gaps
+    ]
+    columns = (
+        Column("family"),
+        Column("backbone"),
+        Column("parameters", count),
+        Column("method"),
+        Column("N", count),
+        Column("task"),
+        *_columns(""),
+        *_columns("gap"),
+        Column("verdict"),
+        Column("holes"),
+    )
+    return Table("e1_gaps", "E1: gap between full fine-tuning and the methods", captions.gap(a), columns, rows)
+
+
+def _gap_words(e: Estimate) -> str:
+    return {"higher": "below full fine-tuning", "lower": "above full fine-tuning"}.get(e.verdict, e.verdict)
+
+
+def structure(a: Analysis) -> Table:
+    """E2."""
+    rows = []
+    for s in a.structures:
+        levels = [s.levels.get(m) for m in (s.method, "apet-adjacent", "apet-discrete")]
+        differences = [s.differences.get(p) for p in ("method-adjacent", "method-discrete", "adjacent-discrete")]
+        cells: list[Any] = [s.scale.name, named(s.method), s.n, s.task or MEAN]
+        cells += [None if e is None else marked(e, points(e.value)) for e in levels]
+        for d in differences:
+            cells += [None, None, None, None] if d is None else [d.value, d.seeds, span(d.low, d.high), d.verdict]
+        rows.append(cells)
+    pairs = ("method − adjacent", "method − discrete", "adjacent − discrete")
+    columns = [Column("backbone"), Column("method"), Column("N", count), Column("task")]
+    columns += [Column(f"{m} %") for m in ("method", "APET-adjacent", "APET-discrete")]
+    for p in pairs:
+        columns += [
+            Column(f"{p}, points", points),
+            Column("seeds", count),
+            Column("95 % over seeds"),
+            Column("verdict"),
+        ]
+    return Table("e2_structure", "E2: structure at equal counts", captions.structure(a), tuple(columns), rows)
+
+
+def convergence(a: Analysis) -> Table:
+    """E3."""
+    rows = []
+    for r in a.races:
+        e = r.log2_ratio
+        word = {"lower": "adjacent sooner", "higher": "discrete sooner"}.get(e.verdict, e.verdict)
+        ends = None if math.isnan(e.low) else f"{2**e.low:.2f} to {2**e.high:.2f}"
+        rows.append(
+            [r.scale.name, r.n or "all", r.adjacent, r.discrete, 2**e.value, e.seeds, ends, r.pairs, r.left_out, word]
+        )
+    columns = (
+        Column("backbone"),
+        Column("N", lambda n: n if isinstance(n, str) else count(n)),
+        Column("adjacent: steps", lambda v: significant(v, 4)),
+        Column("discrete: steps", lambda v: significant(v, 4)),
+        Column("ratio", significant),
+        Column("seeds", count),
+        Column("95 % over seeds"),
+        Column("pairs of curves", count),
+        Column("without convergence", count),
+        Column("verdict"),
+    )
+    return Table("e3_convergence", "E3: steps to convergence", captions.convergence(a), columns, rows)
+
+
+def levels(a: Analysis) -> Table:
+    """E4."""
+    rows = [
+        [
+            x.scale.name,
+            x.task or MEAN,
+            named(x.method),
+            x.n,
+            x.ratio_percent,
+            x.chance,
+            *_cells(x.level),
+            *_cells(x.behind),
+            _missing(x.behind),
+        ]
+        for x in a.levels
+    ]
+    columns = (
+        Column("backbone"),
+        Column("task"),
+        Column("method"),
+        Column("N", count),
+        Column("% of backbone", significant),
+        Column("chance %", points),
+        *_columns(""),
+        *_columns("full fine-tuning − method"),
+        Column("holes"),
+    )
+    return Table("e4_levels", "E4: measure over the number of trained parameters", captions.levels(a), columns, rows)
+
+
+def thresholds(a: Analysis) -> Table:
+    """E5."""
+    rows = [
+        [
+            t.scale.name,
+            t.task or MEAN,
+            named(t.method),
+            t.kind,
+            bracket(t.bracket, t.tried),
+            t.bracket.above,
+            t.bracket.reached,
+            len(t.tried),
+            t.seeds,
+            t.basis,
+            threshold_notes(t),
+        ]
+        for t in a.thresholds
+    ]
+    columns = (
+        Column("backbone"),
+        Column("task"),
+        Column("method"),
+        Column("threshold"),
+        Column("range of N"),
+        Column("above", count),
+        Column("at most", lambda v: "not shown" if math.isinf(v) else count(v)),
+        Column("counts tried", count),
+        Column("fewest seeds", count),
+        Column("decided by"),
+        Column("notes"),
+    )
+    return Table("e5_thresholds", "E5: low and high thresholds", captions.thresholds(a), columns, rows)
+
+
+def tasks(a: Analysis) -> Table:
+    """E6, ours."""
+    names = list(dict.fromkeys(t for f in a.board.families for t in a.board.tasks(f)))
+    rows: dict[tuple[str, str, int], dict[str, str]] = {}
+    ratio = {}
+    for x in a.levels:
+        if x.task is not None and _in_table(a, x.scale.name, x.method, x.n):
+            at, e = (x.scale.name, x.method, x.n), x.level
+            half = "" if math.isnan(e.low) else f" ± {points(e.high - e.value)}"
+            rows.setdefault(at, {})[x.task] = f"{points(e.value)}{half}"
+            ratio[at] = x.ratio_percent
+    scales = [s.name for s in a.board.scales]
+    order = sorted(rows, key=lambda at: (scales.index(at[0]), a.board.methods.index(at[1]), at[2]))
+    columns = (
+        Column("backbone"),
+        Column("method"),
+        Column("N", count),
+        Column("% of backbone", significant),
+        *(Column(t) for t in names),
+    )
+    made = [[b, named(m), n, ratio[b, m, n], *(rows[b, m, n].get(t) for t in names)] for b, m, n in order]
+    return Table("e6_tasks", "E6: all tasks and backbones, our runs", captions.tasks(a), columns, made)
+
+
+def _in_table(a: Analysis, backbone: str, method: str, n: int) -> bool:
+    """Methods at their own sizes, and APET at any of these counts."""
+    own = a.board.own_sizes
+    counts = {v for (b, _), v in own.items() if b == backbone}
+    return own.get((backbone, method)) == n or (method.startswith("apet") and n in counts)
+
+
+def papers(a: Analysis) -> Table:
+    """E6, as the paper prints it, where our families mirror it."""
+    names = list(dict.fromkeys(t for p in paper.table2() for t in p.values))
+    shown = paper.mirrored(set(a.board.families))
+    rows = [[p.backbone, named(p.method), p.ratio_percent, *(p.values.get(t) for t in names)] for p in shown]
+    columns = (
+        Column("backbone"),
+        Column("method"),
+        Column("% of backbone", significant),
+        *(Column(t, lambda v: f"{v:.1f}") for t in names),
+    )
+    caption = (
+        f"{paper.SOURCE}, in percent: the paper's own numbers, on its own backbones and data, without intervals; not"
+        " measured by us. Empty where it prints none or the scan is illegible."
+    )
+    return Table("e6_paper", "E6: the paper's own numbers, for comparison", caption, columns, rows)
+
+
+def transfer(a: Analysis) -> Table:
+    """E7."""
+    rows = [
+        [
+            r.backbone,
+            named(r.method),
+            r.source,
+            r.target,
+            r.zero_shot,
+            r.own,
+            *_cells(r.relative),
+            r.relative.basis,
+            _missing(r.relative),
+        ]
+        for r in a.relatives
+    ]
+    columns = (
+        Column("backbone"),
+        Column("method"),
+        Column("source"),
+        Column("target"),
+        Column("zero-shot %", points),
+        Column("target's own %", points),
+        *_columns("relative"),
+        Column("basis"),
+        Column("holes"),
+    )
+    return Table("e7_transfer", "E7: relative transfer", captions.transfer(a), columns, rows)
+
+
+def failed(a: Analysis) -> Table:
+    """Runs with a reason instead of a number."""
+    names = ("key", "backbone", "task", "method", "budget", "seed", "reason")
+    rows = [[r[n] for n in names] for _, r in a.failed.iterrows()]
+    columns = tuple(Column(n, count if n == "seed" else None) for n in names)
+    return Table("failed", "Runs that failed", "They have no number and count as none.", columns, rows)
+
+
+NARROW = (
+    *("key", "state", "backbone", "task", "method", "trainable_parameters", "ratio_percent", "seed"),
+    *("value", "low", "high", "n", "best_step", "learning_rate", "training_seconds"),
+)
+
+
+def runs(a: Analysis, narrow: bool = False) -> Table:
+    """Every run, as it came; on the page only the columns that people look at."""
+    shows: dict[str, Any] = {"value": points, "low": points, "high": points, "chance": points, "untrained": points}
+    kept = list(NARROW if narrow else RUNS)
+    frame = a.board.runs[kept]
+    columns = tuple(
+        Column(f"{c} %" if c in shows else c, shows.get(c, _number) if RUNS[c][0] == "number" else None) for c in kept
+    )
+    return Table("runs", "Every run", captions.ran(a), columns, frame.to_numpy(dtype=object).tolist())
+
+
+def _number(v: float) -> str:
+    return count(v) if float(v).is_integer() else significant(v, 4)

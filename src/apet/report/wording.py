@@ -1,0 +1,80 @@
+"""Numbers as people read them; what is unknown is a dash, never a 0."""
+
+from __future__ import annotations
+
+import math
+
+from apet.analysis.intervals import Estimate
+from apet.analysis.thresholds import Bracket, Threshold
+
+NONE = "–"
+NAMES = {
+    "fine-tuning": "full fine-tuning",
+    "prompt": "Prompt",
+    "bitfit": "BitFit",
+    "lora": "LoRA",
+    "adapter": "Adapter",
+    "apet-adjacent": "APET-adjacent",
+    "apet-discrete": "APET-discrete",
+}
+
+
+def named(method: str) -> str:
+    """The method as the field writes it."""
+    return NAMES.get(method, method)
+
+
+def points(x: float, digits: int = 1) -> str:
+    """A fraction in percent, or a difference of fractions in points."""
+    return NONE if math.isnan(x) else f"{100 * x:.{digits}f}".replace("-", "−")
+
+
+def span(low: float, high: float, digits: int = 1) -> str:
+    """An interval in percent or points."""
+    return NONE if math.isnan(low) else f"{points(low, digits)} to {points(high, digits)}"
+
+
+def count(n: float) -> str:
+    """A number of parameters."""
+    return NONE if math.isnan(n) else f"{int(n):,}"
+
+
+def significant(x: float, digits: int = 3) -> str:
+    """Any other number."""
+    return NONE if math.isnan(x) else ("∞" if x > 0 else "−∞") if math.isinf(x) else f"{x:.{digits}g}".replace("-", "−")
+
+
+def both(e: Estimate) -> str:
+    """Both intervals, labelled."""
+    over_seeds = f"seeds (n = {e.seeds}, sd {points(e.sd, 2)}): {span(e.low, e.high)}" if e.seeds > 1 else "one seed"
+    over_items = "" if math.isnan(e.item_low) else f"; {e.basis} (n = {e.items:,}): {span(e.item_low, e.item_high)}"
+    return over_seeds + over_items
+
+
+def marked(e: Estimate, text: str) -> str:
+    """The text with a dagger where planned runs are missing."""
+    return f"{text} †" if e.holes else text
+
+
+def bracket(b: Bracket, tried: tuple[int, ...]) -> str:
+    """Where a threshold lies."""
+    if math.isinf(b.reached):
+        return f"above {count(b.above)}" if b.above else f"not shown up to {count(tried[-1])}"
+    return f"{count(b.above)} – {count(b.reached)}" if b.above else f"at most {count(b.reached)}"
+
+
+def threshold_notes(t: Threshold) -> str:
+    """What a reader must know beside the range."""
+    notes = [] if t.basis == "seeds" else ["one seed: decided by the items"]
+    if t.bracket.undecided:
+        notes.append(f"{t.bracket.undecided} counts undecided")
+    if not t.bracket.monotone:
+        notes.append("not monotone")
+    return "; ".join(notes)
+
+
+def listed(words: list[str]) -> str:
+    """``a, b and c``."""
+    if len(words) < 2:
+        return "".join(words)
+    return ", ".join(words[:-1]) + " and " + words[-1]

@@ -1,0 +1,213 @@
+"""Golden numbers: on a made study the planted gaps, structures, thresholds, steps and ratios come out again."""
+
+import math
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from apet.analysis.board import Board
+from apet.analysis.convergence import convergence, convergences, races
+from apet.analysis.frames import checked_curves
+from apet.analysis.gaps import gaps
+from apet.analysis.levels import levels
+from apet.analysis.structure import structures
+from apet.analysis.thresholds import bracket, thresholds
+from apet.analysis.transfer import relatives, within_against_across
+from apet.errors import ApetError
+from planted import FULL_LEVEL, GAPS, OWN, SIZES, TASKS, curves, failing, row, study, transfer
+
+
+@pytest.fixture(scope="module")
+def board():
+    return Board.of(study(3))
+
+
+def test_backbones_come_by_scale_methods_in_the_papers_order_and_tasks_by_category(board):
+    assert [s.name for s in board.scales] == ["tiny", "mid", "large"]
+    assert board.methods == ("fine-tuning", *OWN, "apet-adjacent", "apet-discrete")
+    assert board.tasks("bert") == ("claims", "films", "shops")
+
+
+def test_planted_gaps_come_out(board):
+    found = {(g.scale.name, g.method): g for g in gaps(board) if g.task is None}
+    for backbone, planted in GAPS.items():
+        for method, n in OWN.items():
+            g = found[backbone, method]
+            assert g.n == n
+            assert g.own_size
+            assert g.gap.value == pytest.approx(planted)
+            assert (g.gap.seeds, g.gap.tasks, g.gap.holes) == (3, 3, 0)
+            assert g.gap.verdict == "higher"
+    assert found["mid", "fine-tuning"].gap is None
+    assert found["mid", "fine-tuning"].level.value == pytest.approx(FULL_LEVEL)
+
+
+def test_a_gap_within_the_noise_is_not_distinguished():
+    def equal(method, backbone, n):
+        return 0.8
+
+    found = [g for g in gaps(Board.of(study(3, sd=0.02, planted=equal))) if g.gap is not None and g.task is None]
+    verdicts = [g.gap.verdict for g in found]
+    assert verdicts.count("not distinguished") >= 0.9 * len(verdicts)
+
+
+def test_a_method_that_never_chose_its_own_size_is_taken_at_its_largest(board):
+    g = next(g for g in gaps(board) if g.method == "apet-discrete")
+    assert (g.n, g.own_size) == (16_384, False)
+
+
+def test_one_failed_run_is_refused_and_then_marked_and_never_a_zero():
+    torn = failing(study(3), at=4)
+    with pytest.raises(ApetError, match="1 of 9 runs are missing, first fine-tuning"):
+        gaps(Board.of(torn))
+    with pytest.raises(ApetError, match=r"1 runs failed, first .* \(diverged"):
+        levels(Board.of(torn))
+    g = next(g for g in gaps(Board.of(torn), allow_holes=True) if g.method == "fine-tuning" and g.task is None)
+    assert g.level.value == pytest.approx(FULL_LEVEL)
+    assert g.level.holes == 3
+    assert g.level.seeds == 2
+
+
+def test_structure_at_equal_counts(board):
+    found = {(s.scale.name, s.method): s for s in structures(board) if s.task is None}
+    assert set(found) == {(b, m) for b in SIZES for m in OWN}
+    lora = found["mid", "lora"]
+    assert lora.n == OWN["lora"]
+    assert {k: round(v.value, 9) for k, v in lora.differences.items()} == {
+        "method-adjacent": -GAPS["mid"],
+        "method-discrete": 0,
+        "adjacent-discrete": GAPS["mid"],
+    }
+    assert lora.differences["method-adjacent"].verdict == "lower"
+    assert lora.differences["method-discrete"].verdict == "not distinguished"
+
+
+def test_planted_thresholds_come_out(board):
+    found = {(t.scale.name, t.task, t.method, t.kind): t.bracket for t in thresholds(levels(board))}
+    for task in (None, *TASKS):
+        low = found["mid", task, "apet-adjacent", "low"]
+        assert (low.above, low.reached, low.monotone) == (64, 256, True)
+        high = found["mid", task, "apet-adjacent", "high"]
+        assert (high.above, high.reached) == (1_024, 4_096)
+        never = found["mid", task, "apet-discrete", "high"]
+        assert (never.above, never.reached) == (16_384, math.inf)
+    assert ("mid", None, "fine-tuning", "low") not in found
+
+
+def test_threshold_ranges_hold_the_planted_threshold_under_noise():
+    def rising(method, backbone, n):
+        return 0.9 if method == "fine-tuning" else 0.5 if n < 1_024 else 0.7 if n < 4_096 else 0.9
+
+    hits = {"low": [], "high": []}
+    frame = study(4, sd=0.01, tasks=[f"task {i}" for i in range(100)], backbones=["mid"], planted=rising)
+    for t in thresholds(levels(Board.of(frame))):
+        if t.task is not None:
+            truth = 1_024 if t.kind == "low" else 4_096
+            hits[t.kind].append(t.bracket.above < truth <= t.bracket.reached)
+    assert len(hits["low"]) == len(hits["high"]) == 200
+    assert np.mean(hits["low"]) >= 0.93
+    assert np.mean(hits["high"]) >= 0.93
+
+
+@pytest.mark.parametrize(
+    ("states", "expected"),
+    [
+        ("ffpp", (20, 30, 0, True)),
+        ("pppp", (0, 10, 0, True)),
+        ("ffff", (40, math.inf, 0, True)),
+        ("fpfp", (10, 40, 0, False)),
+        ("fupp", (10, 30, 1, True)),
+        ("uupp", (0, 30, 2, True)),
+        ("fpuu", (10, math.inf, 2, False)),
+        ("pffp", (0, 40, 0, False)),
+    ],
+)
+def test_a_bracket_takes_in_whatever_the_counts_leave_open(states, expected):
+    words = {"f": "fails", "p": "passes", "u": "undecided"}
+    b = bracket([10, 20, 30, 40], [words[s] for s in states])
+    assert (b.above, b.reached, b.undecided, b.monotone) == expected
+
+
+def test_one_seed_decides_by_its_items_and_says_so():
+    found = thresholds(levels(Board.of(study(1))))
+    assert {t.basis for t in found} == {"items"}
+    low = next(t for t in found if t.kind == "low" and t.scale.name == "mid" and t.method == "apet-adjacent")
+    assert (low.bracket.above, low.bracket.reached) == (64, 256)
+
+
+def test_the_mean_over_tasks_is_given_only_where_every_task_was_run():
+    frame = study(2)
+    frame = frame[~((frame["task"] == "films") & (frame["trainable_parameters"] == 256))]
+    means = {(x.scale.name, x.method, x.n) for x in levels(Board.of(frame)) if x.task is None}
+    assert ("mid", "apet-adjacent", 1_024) in means
+    assert ("mid", "apet-adjacent", 256) not in means
+
+
+@pytest.mark.parametrize("half_life", [5.0, 12.0, 20.0])
+def test_steps_to_convergence_in_closed_form(half_life):
+    steps = np.arange(0, 401, 10.0)
+    values = 0.5 + 0.4 * (1 - 0.5 ** (steps / half_life))
+    c = convergence(steps, values)
+    # 95 % of the rise is made where 2^(−step / half-life) = 0.05; evaluations fall on tens
+    assert c.steps == 10 * math.ceil(half_life * math.log2(20) / 10)
+    assert c.plateau == pytest.approx(0.9, abs=1e-3)
+
+
+def test_curves_without_a_plateau_get_no_number():
+    steps = np.arange(0, 201, 10.0)
+    assert convergence(steps, 0.5 + 0.001 * steps).state == "still rising"
+    assert convergence(steps, np.full(21, 0.5), noise=0.02).state == "learnt nothing"
+    assert convergence(steps[:3], np.array([0.5, 0.8, 0.9])).state == "too short"
+    assert math.isnan(convergence(steps, 0.5 + 0.001 * steps).steps)
+
+
+def test_a_lucky_point_on_the_way_does_not_count_as_converged():
+    steps = np.arange(0, 401, 10.0)
+    values = 0.5 + 0.4 * (1 - 0.5 ** (steps / 40))
+    lucky = values.copy()
+    lucky[2] = 0.95
+    assert convergence(steps, lucky).steps >= convergence(steps, values).steps - 10
+
+
+def test_planted_convergence_of_both_distributions(board):
+    half = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
+    made = checked_curves(curves(board.runs, lambda m: half.get(m, 15.0)), board.runs)
+    race = next(r for r in races(board, convergences(board, made)) if r.n == 4_096 and r.scale.name == "mid")
+    assert (race.adjacent, race.discrete) == (50.0, 90.0)
+    assert race.log2_ratio.value == pytest.approx(math.log2(50 / 90))
+    assert (race.pairs, race.left_out) == (9, 0)
+
+
+def test_planted_transfer():
+    found = relatives(transfer(own=0.8, within=0.6, across=0.4, seeds=1))
+    by_pair = {(r.source, r.target): r for r in found}
+    assert by_pair["films", "shops"].relative.value == pytest.approx(0.75)
+    assert by_pair["films", "claims"].relative.value == pytest.approx(0.5)
+    assert by_pair["films", "films"].relative.value == 1
+    low, high = by_pair["films", "shops"].relative.item_low, by_pair["films", "shops"].relative.item_high
+    assert low < 0.75 < high
+    assert within_against_across(found, TASKS).value == pytest.approx(0.25)
+
+
+def test_a_missing_pair_of_transfer_is_refused_or_left_out():
+    torn = transfer().drop(index=[3])
+    with pytest.raises(ApetError, match="transfer: 1 of 27 pairs"):
+        relatives(torn)
+    assert {r.relative.holes for r in relatives(torn, allow_holes=True)} == {0, 1}
+
+
+def test_a_target_whose_own_measure_is_zero_has_no_relative_one():
+    zero = transfer().assign(value=lambda t: np.where(t["target"] == "claims", 0.0, t["value"]), low=0.0)
+    assert {r.target for r in relatives(zero)} == {"films", "shops"}
+
+
+def test_item_scores_make_the_difference_paired():
+    rows = [row(key=m, method=m, task="films", budget=None, trainable_parameters=n, value=0.5) for m, n in OWN.items()]
+    runs = pd.DataFrame([*rows, row(key="full", method="fine-tuning", trainable_parameters=10**6, value=0.6, n=10)])
+    scores = {"full": [1] * 6 + [0] * 4, **{m: [1] * 5 + [0] * 5 for m in OWN}}
+    items = pd.DataFrame([{"key": k, "item": i, "score": s} for k, xs in scores.items() for i, s in enumerate(xs)])
+    g = next(g for g in gaps(Board.of(runs, items)) if g.method == "lora")
+    assert g.gap.basis == "items, paired bootstrap"
+    assert g.gap.verdict == "not decidable"
+    assert (g.gap.item_low, g.gap.item_high) == pytest.approx((0.0, 0.3), abs=1e-9)

@@ -1,0 +1,112 @@
+"""The report of one run, from its files alone."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from apet.errors import ApetError
+from apet.report.run import write_run_report
+
+
+def score(value, n=4):
+    return {"measure": "accuracy", "value": value, "low": max(0, value - 0.1), "high": min(1, value + 0.1), "n": n}
+
+
+RESULT = {
+    "backbone": {"name": "little", "family": "bert", "parameters": 20_000, "digest": "d", "dtype": "float32"},
+    "task": {"name": "films", "category": "sentiment", "objective": "classification-head"},
+    "method": {"method": "apet", "settings": {"distribution": "adjacent"}},
+    "trainable_parameters": 64,
+    "ratio_percent": 0.32,
+    "head": {"use": "trained", "parameters": 66, "names": ["classifier.weight"]},
+    "validation": score(0.75),
+    "untrained": score(0.5),
+    "last": score(0.75),
+    "test": None,
+    "chance": 0.5,
+    "selection": "the highest validation measure, the earliest of equals",
+    "best_step": 20,
+    "steps": 30,
+    "learning_rate": {"value": 3e-4, "rule": "paper"},
+    "seeds": {"mask_seed": 0, "init_seed": 0, "data_seed": 0},
+    "data": {"digest": "x", "examples": {"train": 8, "validation": 4}},
+    "times": {"training_seconds": 1.5, "steps_per_second": 20.0, "started": "2026-11-01T00:00:00+00:00"},
+    "peak_memory_bytes": 2_000_000_000,
+    "versions": {"apet": "0.1.0"},
+    "host": {"system": "Linux"},
+}
+CURVE = """step,loss,value,low,high,seconds
+0,,0.5,0.4,0.6,0.0
+10,0.7,0.6,0.5,0.7,0.5
+20,0.5,0.75,0.65,0.85,1.0
+30,0.4,0.75,0.65,0.85,1.5
+"""
+PREDICTIONS = """where,answer,accepted,score
+v:1,good,good,1.0
+v:2,bad,good,0.0
+v:3,bad,bad,1.0
+v:4,,"bad",0.0
+"""
+
+
+@pytest.fixture
+def run(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "result.json").write_text(json.dumps(RESULT))
+    (folder / "settings.yaml").write_text("method: apet\n")
+    (folder / "curve.csv").write_text(CURVE)
+    (folder / "predictions.csv").write_text(PREDICTIONS)
+    return folder
+
+
+def test_it_says_what_was_trained_and_how_good_it_is(run):
+    report = write_run_report(run)
+    assert report.folder == run / "report"
+    assert report.answer == (
+        "APET-adjacent with 64 trained parameters (0.32 % of little) has 75.0 % accuracy on films (95 % over 4"
+        " validation items: 65.0 to 85.0); untrained 50.0 %, chance 50.0 %."
+    )
+    assert {p.name for p in report.figures} == {"curve.pdf", "curve.png"}
+    assert all(p.is_file() for p in (*report.figures, *report.tables, report.page))
+    assert "one seed, so no spread over seeds" in report.page.read_text("utf-8")
+
+
+def test_the_table_of_answers_counts_what_was_given_for_what(run):
+    write_run_report(run)
+    assert (run / "report/tables/confusion.csv").read_text() == (
+        "accepted,answered: (none),answered: bad,answered: good\nbad,1,1,0\ngood,0,1,1\n"
+    )
+
+
+def test_it_can_be_written_elsewhere_and_again(run, tmp_path):
+    for _ in range(2):
+        write_run_report(run, tmp_path / "out")
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["figures", "report.html", "tables"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("result.json", "{"), ("result.json", "{}"), ("curve.csv", "step\nmany\n"), ("predictions.csv", None)],
+)
+def test_a_damaged_run_is_one_line_and_leaves_nothing(run, name, text):
+    if text is None:
+        (run / name).unlink()
+    else:
+        (run / name).write_text(text)
+    with pytest.raises(ApetError, match=r"is damaged .*; run it again") as e:
+        write_run_report(run)
+    assert "\n" not in str(e.value)
+    assert not (run / "report").exists()
+
+
+def test_a_folder_without_a_run_is_refused(tmp_path):
+    with pytest.raises(ApetError, match=r"no finished run at .*; give a folder written by apet tune"):
+        write_run_report(tmp_path)
+
+
+def test_a_report_imports_no_torch():
+    code = "import sys, apet.report.run, apet.report.study; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,245 @@
+"""A study's report: everything that is there is written, what is not is said, and it is whole or not there at all."""
+
+import csv
+import re
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import planted
+from apet.analysis.study import analyse
+from apet.errors import ApetError
+from apet.report import tables
+from apet.report.answer import findings, headline
+from apet.report.figures import canvas, gaps
+from apet.report.paper import table2
+from apet.report.study import write_report
+from apet.report.table import Column, Table, comma_separated, data, latex, markdown
+from planted import curves, failing, study, transfer
+
+HALF = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
+PROVENANCE = {"name": "planted", "settings": "seeds: 3\n", "version": "0.1.0", "planned": 999, "hosts": ["a", "b"]}
+NO_CURVES = pd.DataFrame(columns=["key", "step", "loss", "value", "low", "high", "seconds"])
+
+
+def small(**more):
+    return study(**({"seeds": 2, "tasks": ["films", "claims"], "backbones": ["tiny", "mid"], "sd": 0.0002} | more))
+
+
+@pytest.fixture(scope="module")
+def runs():
+    return small()
+
+
+@pytest.fixture(scope="module")
+def report(runs, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("place") / "report"
+    made = curves(runs, lambda m: HALF.get(m, 15.0))
+    return write_report(folder, runs, made, PROVENANCE, transfer=transfer(seeds=2))
+
+
+def test_every_experiment_has_its_figures_as_pdf_and_png(report):
+    names = {p.stem for p in report.figures}
+    assert names == {
+        *("e1_gaps", "e2_structure", "e3_convergence", "e4_levels_tiny", "e4_levels_mid", "e5_thresholds"),
+        "e7_transfer_mid_apet-adjacent",
+    }
+    for p in report.figures:
+        assert p.read_bytes().startswith({".pdf": b"%PDF", ".png": b"\x89PNG"}[p.suffix])
+    assert report.missing == {}
+
+
+def test_every_table_is_markdown_latex_and_csv(report):
+    by_suffix = {s: {p.stem for p in report.tables if p.suffix == s} for s in (".md", ".tex", ".csv")}
+    assert by_suffix[".csv"] == {
+        *("claims", "e1_gaps", "e2_structure", "e3_convergence", "e4_levels", "e5_thresholds", "e6_tasks", "e6_paper"),
+        *("e7_transfer", "runs"),
+    }
+    assert by_suffix[".md"] == by_suffix[".tex"] == by_suffix[".csv"]
+    assert all(p.is_file() for p in report.tables)
+    assert sorted(p.name for p in report.folder.iterdir()) == ["figures", "report.html", "tables"]
+
+
+def test_the_csv_holds_the_planted_numbers(report):
+    rows = list(csv.DictReader((report.folder / "tables/e1_gaps.csv").open(encoding="utf-8")))
+    lora = next(r for r in rows if (r["backbone"], r["method"], r["task"]) == ("mid", "LoRA", "mean over tasks"))
+    assert float(lora["gap: %"]) == pytest.approx(0.04, abs=0.003)
+    assert (lora["N"], lora["gap: seeds"], lora["verdict"]) == ("4096", "2", "below full fine-tuning")
+
+
+def test_the_report_opens_with_the_answer(report):
+    assert report.answer == (
+        "On mid (mean over 2 tasks), APET-adjacent reaches full fine-tuning from 4,096 parameters (0.41 %), to within"
+        " 1 point; not shown: APET-discrete up to 16,384."
+    )
+    page = report.page.read_text("utf-8")
+    assert page.index("reaches full fine-tuning from 4,096") < page.index("<nav")
+
+
+def test_the_paper_stands_apart_from_our_runs(report):
+    ours = (report.folder / "tables/e6_tasks.md").read_text("utf-8")
+    theirs = (report.folder / "tables/e6_paper.md").read_text("utf-8")
+    assert "our runs" in ours
+    assert "bert-large" not in ours
+    assert "the paper's own numbers" in theirs
+    assert "not measured by us" in theirs
+    assert "| bert-large | APET-adjacent | 0.03 | 87.3 | 91.1 |" in theirs
+    assert "t5" not in theirs  # only the families that were run
+
+
+def test_table_2_is_the_papers():
+    rows = table2()
+    assert len(rows) == 30
+    small = next(r for r in rows if r.backbone == "bert-small" and r.method == "fine-tuning")
+    assert "sst2" not in small.values  # illegible in the scan, so unknown
+    assert small.values["rotten-tomatoes"] == 81.6
+
+
+def test_what_is_missing_is_said_and_not_drawn(tmp_path):
+    only = small()
+    only = only[only["method"].isin(["fine-tuning", "lora"])]
+    report = write_report(tmp_path / "r", only, NO_CURVES, {"name": "two methods"})
+    assert {p.stem for p in report.figures} == {"e1_gaps"}
+    assert set(report.missing) == {"E2", "E3", "E4", "E5", "E7"}
+    page = report.page.read_text("utf-8")
+    assert "Not in these runs: needs curves of apet-adjacent and apet-discrete" in page
+
+
+def test_without_a_complete_run_the_report_says_so(tmp_path):
+    one = failing(small().head(1), 0)
+    report = write_report(tmp_path / "r", one, NO_CURVES, {}, partial=True)
+    assert report.answer == "No run is complete yet."
+    assert report.figures == ()
+    page = report.page.read_text("utf-8")
+    assert "1 run failed" in page
+    assert "Partial: the study is not finished, 0 runs are complete" in page
+
+
+def test_a_partial_study_with_failures_is_marked_everywhere(tmp_path, runs):
+    torn = failing(runs[runs["budget"].isna()], 3)
+    with pytest.raises(ApetError, match="allow holes"):
+        write_report(tmp_path / "r", torn, NO_CURVES, PROVENANCE, allow_holes=False)
+    assert list(tmp_path.iterdir()) == []
+    report = write_report(tmp_path / "r", torn, NO_CURVES, PROVENANCE | {"running": True})
+    page = report.page.read_text("utf-8")
+    assert f"Partial: the study is not finished, {len(torn) - 1:,} of 999 runs are complete." in page
+    assert "Numbers of E1 that miss planned runs are marked †" in page
+    assert "diverged: loss is not finite at step 7" in (report.folder / "tables/failed.csv").read_text("utf-8")
+    a = analyse(torn, NO_CURVES, allow_holes=True)
+    title = gaps.draw(a, True)["e1_gaps"].texts[0].get_text()
+    assert title.endswith("(partial: the study is still running)")
+    assert any("†" in f.text for f in findings(a))
+
+
+def test_an_earlier_report_is_replaced_and_anything_else_is_left_alone(tmp_path, runs):
+    few = runs[runs["method"].isin(["fine-tuning", "lora"])]
+    place = tmp_path / "r"
+    write_report(place, few, NO_CURVES, {"name": "first"})
+    write_report(place, few, NO_CURVES, {"name": "second"})
+    assert "<title>second</title>" in (place / "report.html").read_text("utf-8")
+    assert [p.name for p in tmp_path.iterdir()] == ["r"]
+    (place / "notes.txt").write_text("mine")
+    with pytest.raises(ApetError, match=r"holds something else \(notes.txt\); give a new folder"):
+        write_report(place, few, NO_CURVES, {})
+    (tmp_path / "file").write_text("mine")
+    with pytest.raises(ApetError, match="is a file; give a folder"):
+        write_report(tmp_path / "file", few, NO_CURVES, {})
+
+
+def test_a_failure_midway_leaves_the_earlier_report(tmp_path, runs, monkeypatch):
+    few = runs[runs["method"].isin(["fine-tuning", "lora"])]
+    write_report(tmp_path / "r", few, NO_CURVES, {"name": "first"})
+    monkeypatch.setattr("apet.report.study._page", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    with pytest.raises(ApetError, match=r"cannot write the report .* No space left"):
+        write_report(tmp_path / "r", few, NO_CURVES, {"name": "second"})
+    assert "<title>first</title>" in (tmp_path / "r/report.html").read_text("utf-8")
+    assert [p.name for p in tmp_path.iterdir()] == ["r"]
+
+
+def test_the_same_study_gives_the_same_tables_and_page(tmp_path, runs):
+    few = runs[runs["method"].isin(["fine-tuning", "lora"])]
+    a, b = (write_report(tmp_path / n, few.sample(frac=1, random_state=i), NO_CURVES, {}) for i, n in enumerate("ab"))
+    for x, y in zip((a.page, *a.tables), (b.page, *b.tables), strict=True):
+        assert x.read_bytes() == y.read_bytes()
+
+
+def test_names_cannot_break_the_page_the_tables_or_the_files(tmp_path):
+    evil = "</script><img src=x onerror=alert(1)>"
+    odd = small(seeds=1, backbones=["mid"], grid=[64])
+    odd["task"] = odd["task"].replace("films", evil)
+    odd["backbone"] = odd["backbone"] + "/../a|b&c_d"
+    odd["key"] = [f"{i}" for i in range(len(odd))]
+    report = write_report(tmp_path / "r", odd, NO_CURVES, {"name": evil, "settings": evil})
+    page = report.page.read_text("utf-8")
+    assert evil not in page
+    assert all(p.parent == report.folder / "figures" for p in report.figures)
+    assert r"a|b\&c\_d" in (report.folder / "tables/e6_tasks.tex").read_text("utf-8")
+    assert r"a\|b&c_d" in (report.folder / "tables/e6_tasks.md").read_text("utf-8")
+
+
+def test_every_figure_has_a_title_axes_with_units_and_a_caption(runs):
+    made = curves(runs, lambda m: HALF.get(m, 15.0))
+    a = analyse(runs, made, transfer=transfer(seeds=2))
+    from apet.report.study import _drawn
+
+    with canvas.style():
+        figures = _drawn(a, False)
+    for name, figure in figures.items():
+        shown = [x for x in figure.axes if x.get_visible() and x.get_label() != "<colorbar>"]
+        title, caption = (figure.texts[i].get_text() for i in (0, 1))
+        assert re.match(r"E\d: ", title), name
+        assert re.search(r"\d+ (complete runs|seeds?)", caption.replace("\n", " ")), name
+        assert re.search(r"seeds?\b", caption), name
+        for axis in shown:
+            assert axis.get_xlabel() or name == "e2_structure", name
+            assert "(%)" in axis.get_ylabel() or "points" in axis.get_ylabel() or name[:2] in ("e5", "e7"), name
+
+
+T = Table(
+    "t",
+    "A title",
+    "A caption.",
+    (Column("name"), Column("value", lambda v: f"{v:.1f}")),
+    [["a_b", 1.25], ["c", float("nan")], ["d", None], ["é & 5 %", np.inf]],
+)
+
+
+def test_a_table_in_three_forms_where_the_unknown_is_a_dash_and_never_a_zero():
+    assert markdown(T).splitlines()[2:6] == ["| name | value |", "| --- | ---: |", "| a_b | 1.2 |", "| c | – |"]
+    assert r"a\_b & 1.2 \\" in latex(T)
+    assert r"é \& 5 \% & inf \\" in latex(T)
+    assert all(rule in latex(T) for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lr}"))
+    assert comma_separated(T) == "name,value\na_b,1.25\nc,\nd,\né & 5 %,inf\n"
+    column = data(T)["columns"][1]
+    assert [column["numbers"][i] for i in column["at"]] == [1.25, None, None, 1e300]
+
+
+def test_the_headline_without_thresholds_is_about_gaps(runs):
+    few = runs[runs["method"].isin(["fine-tuning", "lora"])]
+    a = analyse(few, NO_CURVES)
+    assert headline(a).startswith("On mid, points below full fine-tuning (95 % over 2 seeds): behind are LoRA 4.0")
+
+
+def test_one_seed_is_never_called_a_difference():
+    a = analyse(small(seeds=1), NO_CURVES)
+    assert "not decidable with one seed are" in "".join(f.text for f in findings(a))
+    assert {row[-2] for row in tables.gaps(a).rows} <= {None, "not decidable"}
+
+
+@pytest.mark.slow
+def test_ten_thousand_runs_take_less_than_thirty_seconds_and_a_page_below_15_mb(tmp_path, monkeypatch):
+    names = [f"b{i}" for i in range(6)]
+    tasks = [f"task{i}" for i in range(11)]
+    monkeypatch.setattr(planted, "SIZES", {n: 10 ** (4 + i) for i, n in enumerate(names)})
+    monkeypatch.setattr(planted, "GAPS", dict.fromkeys(names, 0.03))
+    monkeypatch.setattr(planted, "TASKS", {t: "abcd"[i // 3] for i, t in enumerate(tasks)})
+    grid = [int(16 * 1.6**k) for k in range(20)]
+    many = study(3, sd=0.012, tasks=tasks, backbones=names, grid=grid)
+    made = curves(many, lambda m: HALF.get(m, 15.0))
+    assert len(many) > 10_000
+    began = time.process_time()  # not the clock on the wall: tests run beside each other
+    report = write_report(tmp_path / "r", many, made, PROVENANCE)
+    assert time.process_time() - began < 30
+    assert report.page.stat().st_size < 15e6
