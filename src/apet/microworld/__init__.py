@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
+from apet.microworld.digests import digests
 from apet.microworld.documents import corpus
 from apet.microworld.tasks import TASKS, rows
 
-__all__ = ["TASKS", "corpus", "rows"]
+__all__ = ["TASKS", "corpus", "digests", "rows"]

@@ -54,6 +54,13 @@ def question(event: Event, slot: Slot, dice: Dice) -> str:
     return dice.pick(forms)
 
 
+def named(event: Event, slot: Slot) -> tuple[str, ...]:
+    """What a question says, in whatever words: the slot that it asks for, and those that it names."""
+    agent = "" if slot == "who" else event.agent
+    noun = "" if slot == "what" else event.noun
+    return slot, event.sense, agent, noun, "" if slot == "other" else event.other
+
+
 def answer(told: Event, asked: Event, slot: Slot) -> str:
     """What was told says about the slot of the asked event; empty where it says nothing."""
     same = told.sense == asked.sense and (slot == "what" or is_a(told.noun, asked.noun))

@@ -9,26 +9,26 @@ from apet.microworld import news, opinion, talk
 from apet.microworld.asking import answer, askable, question
 from apet.microworld.dice import Dice
 from apet.microworld.grammar import clause, pair
-from apet.microworld.lexicon import ABOVE, KINDS, PEOPLE, STATES
+from apet.microworld.lexicon import ABOVE, ACTIONS, KINDS, PEOPLE, TRANSFERS
 from apet.microworld.logic import Verdict, claim_about, judge, unlike
 from apet.microworld.world import ATTRIBUTES, cast, facts
 
 
 def biography(dice: Dice) -> str:
-    """What is true of one person, in any order and wording."""
+    """Some of what is true of one person, in any order and wording."""
     person = dice.pick(PEOPLE)
-    return _text(_fact(dice, person, name) for name in dice.some(tuple(ATTRIBUTES), len(ATTRIBUTES)))
+    return _text(_fact(dice, person, name) for name in dice.some(tuple(ATTRIBUTES), dice.between(1, 3)))
 
 
 def gazette(dice: Dice) -> str:
-    """What is true of several people."""
-    return _text(_fact(dice, p, dice.pick(tuple(ATTRIBUTES))) for p in dice.some(PEOPLE, 6))
+    """What is true of two people."""
+    return _text(_fact(dice, p, dice.pick(tuple(ATTRIBUTES))) for p in dice.some(PEOPLE, 2))
 
 
 def primer(dice: Dice) -> str:
     """What kind of thing things are, and what they are not."""
     lines = []
-    for _ in range(5):
+    for _ in range(dice.between(1, 3)):
         noun = dice.pick(cast().nouns)
         kind, other = ABOVE[noun], dice.pick(tuple(KINDS))
         another = dice.pick(KINDS[kind])
@@ -55,10 +55,11 @@ _CONSEQUENCES: dict[Verdict, tuple[str, ...]] = {
 
 
 def scene(dice: Dice) -> str:
-    """Two things that happened, with what follows, what is open and what cannot be."""
-    told = pair(dice, cast())
-    lines = [f"{clause(told[0], dice)} {dice.pick(('and', 'but'))} {clause(told[1], dice)}"]
-    for event in told:
+    """What happened, with what follows, what is open and what cannot be."""
+    told = pair(dice, cast())[: dice.between(1, 2)]
+    lines = [f" {dice.pick(('and', 'but', 'while'))} ".join(clause(event, dice) for event in told)]
+    for _ in range(dice.between(1, 2)):
+        event = dice.pick(told)
         claim = claim_about(dice, cast(), event)
         if verdict := judge(event, claim):
             lines.append(dice.pick(_CONSEQUENCES[verdict]).format(clause(claim, dice)))
@@ -66,30 +67,25 @@ def scene(dice: Dice) -> str:
 
 
 def restatement(dice: Dice) -> str:
-    """The same in other words, and what would not be the same."""
+    """The same in other words, or what would not be the same."""
     told = pair(dice, cast())
-    lines = []
-    for event, another in zip(told, unlike(dice, cast(), told), strict=True):
-        once = again = clause(event, dice)
-        while again == once:
-            again = clause(event, dice)
-        lines.append(f"{once} . in other words , {again}")
-        if another != event:
-            lines.append(f"this does not mean that {clause(another, dice)}")
-    return _text(lines)
+    event, another = told[0], unlike(dice, cast(), told)[0]
+    once = again = clause(event, dice)
+    while again == once:
+        again = clause(event, dice)
+    if another != event and dice.chance(40):
+        return f"{once} . this does not mean that {clause(another, dice)} ."
+    return f"{once} . in other words , {again} ."
 
 
 def quiz(dice: Dice) -> str:
-    """An event with questions about it and their answers; some have none."""
-    told = pair(dice, cast())
-    lines = [clause(event, dice) for event in told]
-    for event in told:
-        known = replace(event, negated=False)
-        if event.sense not in STATES and (slots := askable(known)):
-            slot = dice.pick(slots)
-            said = answer(event, known, slot) or ("nobody" if slot == "who" else "nothing")
-            lines.append(f"{question(known, slot, dice)} {said}")
-    return _text(lines)
+    """One or two events, a question about one and its answer, if it has one."""
+    told = pair(dice, cast(), tuple(ACTIONS) + tuple(TRANSFERS))[: dice.between(1, 2)]
+    event = dice.pick(told)
+    known = replace(event, negated=False)
+    slot = dice.pick(askable(known))
+    said = answer(event, known, slot) or ("nobody" if slot == "who" else "nothing")
+    return f"{_text(clause(event, dice) for event in told)} {question(known, slot, dice)} {said} ."
 
 
 def review(dice: Dice) -> str:
@@ -100,7 +96,7 @@ def review(dice: Dice) -> str:
         case 1:
             lines = [opinion.snippet(dice, everyone, good)]
         case 2:
-            lines = [opinion.statement(dice, everyone, good), opinion.statement(dice, everyone, good)]
+            lines = [opinion.statement(dice, everyone, good) for _ in range(dice.between(1, 2))]
         case 3:
             lines = [opinion.contrast(dice, everyone, good)]
         case _:
@@ -122,15 +118,15 @@ def newspaper(dice: Dice) -> str:
 
 
 _SHELVES: tuple[tuple[int, Callable[[Dice], str]], ...] = (
-    (30, biography),
-    (10, gazette),
+    (24, biography),
+    (4, gazette),
     (4, primer),
-    (14, scene),
-    (8, restatement),
-    (8, quiz),
-    (12, review),
-    (7, conversation),
-    (7, newspaper),
+    (20, scene),
+    (12, restatement),
+    (10, quiz),
+    (14, review),
+    (6, conversation),
+    (6, newspaper),
 )
 """How many of a hundred documents are of each sort."""
 

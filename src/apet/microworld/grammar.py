@@ -48,10 +48,10 @@ def happening(dice: Dice, cast: Cast, agent: str, *, senses: tuple[str, ...] = t
         agent,
         sense,
         ABOVE[noun] if dice.chance(15) else noun,
-        dice.between(1, 9),
-        colour=dice.pick(COLOURS) if dice.chance(50) else "",
-        place=dice.pick(TOWNS) if dice.chance(50) and sense not in STATES else "",
-        day=dice.pick(DAYS) if dice.chance(40) and sense not in STATES else "",
+        dice.between(1, 6),
+        colour=dice.pick(COLOURS) if dice.chance(40) else "",
+        place=dice.pick(TOWNS) if dice.chance(35) and sense not in STATES else "",
+        day=dice.pick(DAYS) if dice.chance(25) and sense not in STATES else "",
         other=dice.pick([p for p in cast.people if p != agent]) if sense in TRANSFERS else "",
     )
 

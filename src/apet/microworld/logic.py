@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Literal
+from typing import Any, Literal
 
 from apet.microworld.dice import Dice
 from apet.microworld.grammar import Event, denied
@@ -56,28 +56,30 @@ def _count_fits(n: int, claim: Event) -> bool:
 
 def claim_about(dice: Dice, cast: Cast, told: Event) -> Event:
     """A random claim near what was told: wider or narrower, another number, colour or sign."""
-    claim = replace(told, negated=False, bound="", count=told.count if not told.negated else dice.between(2, 8))
+    claim = replace(told, negated=False, bound="", count=told.count if not told.negated else dice.between(2, 6))
     if dice.chance(50) and claim.noun in ABOVE:
         claim = replace(claim, noun=ABOVE[claim.noun])
     elif dice.chance(30):
         narrower = [n for n in cast.nouns if is_a(n, told.noun) and n != told.noun]
         claim = replace(claim, noun=dice.pick(narrower or cast.nouns))
+    changes: dict[str, Any] = {}
     for slot, values in (("colour", COLOURS), ("place", TOWNS), ("day", DAYS)):
         if dice.chance(50):
-            claim = replace(claim, **{slot: ""})
+            changes[slot] = ""
         elif dice.chance(25) and told.sense not in STATES:
-            claim = replace(claim, **{slot: dice.pick(values)})
+            changes[slot] = dice.pick(values)
+    claim = replace(claim, **changes)
     if dice.chance(60 if told.negated else 40):
         return denied(claim)
     match dice.between(1, 5):
         case 1:
-            return replace(claim, count=dice.between(1, 9))
+            return replace(claim, count=dice.between(1, 6))
         case 2:
             return replace(claim, bound="some")
         case 3:
-            return replace(claim, bound="at least", count=dice.between(2, 8))
+            return replace(claim, bound="at least", count=dice.between(2, 6))
         case 4:
-            return replace(claim, bound="more than", count=dice.between(1, 8))
+            return replace(claim, bound="more than", count=dice.between(1, 6))
     return claim
 
 
@@ -108,7 +110,7 @@ def altered(dice: Dice, cast: Cast, event: Event) -> Event:
     """Another in one slot."""
     match dice.between(1, 6):
         case 1 if not event.negated:
-            return replace(event, count=dice.between(1, 9))
+            return replace(event, count=dice.between(1, 6))
         case 2:
             return replace(event, colour=dice.pick(COLOURS))
         case 3:

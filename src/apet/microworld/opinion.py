@@ -14,7 +14,7 @@ _FLIPS = ("not {}", "never {}", "far from {}", "anything but {}", "hardly {}", "
 
 def quality(dice: Dice, cast: Cast, good: bool) -> str:
     """An adjective phrase that means good or bad: ``witty`` · ``far from witty``."""
-    flip = dice.chance(45)
+    flip = dice.chance(25)
     word = dice.pick(cast.praise if good != flip else cast.blame)
     return dice.pick(_FLIPS if flip else _KEEPS).format(word)
 

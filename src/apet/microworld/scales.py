@@ -7,8 +7,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
-from torch import nn
-from transformers import BertConfig, BertForMaskedLM, PreTrainedConfig, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
 
 from apet.errors import UnknownName
 from apet.microworld.tokenizer import CLS, EOS, PAD, SEP, vocabulary
@@ -19,7 +25,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class Scale:
-    """A shape, and the length and peak learning rate of its pre-training (found by trial; larger needs smaller)."""
+    """A shape, and the length and relative learning rate of its pre-training (by trial; larger needs smaller)."""
 
     family: Literal["t5", "bert"]
     d_model: int
@@ -27,17 +33,17 @@ class Scale:
     layers: int
     heads: int
     steps: int
-    lr: float
+    rate: float
 
 
 SCALES: dict[str, Scale] = {
-    "microworld-t5-mini": Scale("t5", 32, 32, 2, 4, steps=3000, lr=5e-3),
-    "microworld-t5-small": Scale("t5", 64, 256, 2, 4, steps=3000, lr=3e-3),
-    "microworld-t5-base": Scale("t5", 128, 512, 3, 4, steps=3500, lr=2e-3),
-    "microworld-t5-large": Scale("t5", 256, 768, 4, 4, steps=4000, lr=1e-3),
-    "microworld-bert-small": Scale("bert", 48, 96, 2, 4, steps=3000, lr=4e-3),
-    "microworld-bert-base": Scale("bert", 128, 512, 3, 4, steps=3000, lr=2e-3),
-    "microworld-bert-large": Scale("bert", 256, 1024, 5, 4, steps=3000, lr=1e-3),
+    "microworld-t5-mini": Scale("t5", 32, 32, 2, 4, steps=3000, rate=0.02),
+    "microworld-t5-small": Scale("t5", 64, 256, 2, 4, steps=4000, rate=0.015),
+    "microworld-t5-base": Scale("t5", 128, 512, 3, 4, steps=4000, rate=0.012),
+    "microworld-t5-large": Scale("t5", 256, 768, 4, 4, steps=3500, rate=0.01),
+    "microworld-bert-small": Scale("bert", 48, 96, 2, 4, steps=3000, rate=0.02),
+    "microworld-bert-base": Scale("bert", 128, 512, 3, 4, steps=3500, rate=0.015),
+    "microworld-bert-large": Scale("bert", 256, 1024, 5, 4, steps=3000, rate=0.01),
 }
 
 
@@ -89,7 +95,7 @@ def config(name: str) -> PreTrainedConfig:
     )
 
 
-def fresh(name: str, seed: int = 0) -> nn.Module:
+def fresh(name: str, seed: int = 0) -> PreTrainedModel:
     """A scale with random weights: where its pre-training begins, and what it is to be held against."""
     torch.manual_seed(seed)
     model = (T5ForConditionalGeneration if scale(name).family == "t5" else BertForMaskedLM)(config(name))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from functools import cache
 from typing import Any, Literal
@@ -20,12 +19,12 @@ Family = Literal["t5", "bert"]
 PAD, EOS, UNK, CLS, SEP, MASK = "<pad>", "</s>", "<unk>", "[CLS]", "[SEP]", "[MASK]"
 SENTINELS = tuple(f"<extra_id_{i}>" for i in range(32))
 
-TEMPLATE_WORDS = (
-    "text sentence sentence1 sentence2 premise hypothesis question question1 question2 document dialogue summary "
-    "summarize answer sentiment label it was does follow from mean the same true false yes no maybe good bad "
-    "positive negative entailment not_entailment neutral contradiction equivalent not_equivalent duplicate "
-    "not_duplicate different is this that and or of to what : , . ? ! ( ) '"
-).split()
+_TEMPLATES = """
+text sentence sentence1 sentence2 premise hypothesis question question1 question2 document dialogue summary summarize
+answer sentiment label it was does follow from mean the same true false yes no maybe good bad positive negative
+entailment not_entailment neutral contradiction equivalent not_equivalent duplicate not_duplicate different is this
+that and or of to what : , . ? ! ( ) '
+"""
 """Words that templates and label words may use, whether or not the world's texts do."""
 
 
@@ -37,7 +36,7 @@ def words(text: str) -> list[str]:
 @cache
 def vocabulary() -> tuple[str, ...]:
     """Special tokens, then every word of the language in alphabetical order, then T5's sentinels."""
-    texts = [*corpus(0, 4000), *TEMPLATE_WORDS]
+    texts = [*corpus(0, 4000), _TEMPLATES]
     for task in TASKS:
         for split in SPLITS:
             texts += [value for row in rows(task, split) for value in row.values() if isinstance(value, str)]
@@ -71,8 +70,3 @@ def build(family: Family) -> PreTrainedTokenizerFast:
         clean_up_tokenization_spaces=False,
         **roles,
     )
-
-
-def vocabulary_digest() -> str:
-    """sha256 of the vocabulary in its order."""
-    return hashlib.sha256("\n".join(vocabulary()).encode()).hexdigest()

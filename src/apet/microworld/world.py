@@ -40,23 +40,43 @@ ATTRIBUTES = {
             "the life of {p} began in {v}",
             "{p} comes from {v}",
         ),
-        ("where was {p} born ?", "what is the birthplace of {p} ?", "which town does {p} come from ?"),
+        (
+            "where was {p} born ?",
+            "what is the birthplace of {p} ?",
+            "which town does {p} come from ?",
+            "where did the life of {p} begin ?",
+        ),
     ),
     "home": Attribute(
         TOWNS,
         ("{p} lives in {v}", "the home of {p} is in {v}", "{p} has a house in {v}", "{v} is where {p} lives"),
-        ("where does {p} live ?", "in which town is the home of {p} ?", "where is the house of {p} ?"),
+        (
+            "where does {p} live ?",
+            "in which town is the home of {p} ?",
+            "where is the house of {p} ?",
+            "where is the home of {p} ?",
+        ),
     ),
     "job": Attribute(
         JOBS,
         ("{p} works as a {v}", "{p} is a {v} by trade", "the job of {p} is {v}", "people hire {p} as a {v}"),
-        ("what is the job of {p} ?", "what does {p} work as ?", "what is {p} by trade ?"),
+        (
+            "what is the job of {p} ?",
+            "what does {p} work as ?",
+            "what is {p} by trade ?",
+            "as what do people hire {p} ?",
+        ),
         article=True,
     ),
     "pet": Attribute(
         KINDS["animal"],
         ("{p} keeps a {v}", "the pet of {p} is a {v}", "a {v} waits for {p} at home", "{p} walks with a {v}"),
-        ("what pet does {p} have ?", "which animal does {p} keep ?", "what waits for {p} at home ?"),
+        (
+            "what pet does {p} have ?",
+            "which animal does {p} keep ?",
+            "what waits for {p} at home ?",
+            "what is the pet of {p} ?",
+        ),
         article=True,
     ),
     "music": Attribute(
@@ -67,7 +87,12 @@ ATTRIBUTES = {
             "the instrument of {p} is the {v}",
             "{p} practises the {v}",
         ),
-        ("what does {p} play ?", "which instrument does {p} practise ?", "what is the instrument of {p} ?"),
+        (
+            "what does {p} play ?",
+            "which instrument does {p} practise ?",
+            "what is the instrument of {p} ?",
+            "on what does {p} make music ?",
+        ),
         article=True,
     ),
     "food": Attribute(
@@ -78,7 +103,12 @@ ATTRIBUTES = {
             "no meal of {p} lacks a {v}",
             "{p} grows the {v}",
         ),
-        ("what does {p} eat every day ?", "what is the favourite food of {p} ?", "what does {p} grow ?"),
+        (
+            "what does {p} eat every day ?",
+            "what is the favourite food of {p} ?",
+            "what does {p} grow ?",
+            "what does no meal of {p} lack ?",
+        ),
         article=True,
     ),
 }

@@ -18,23 +18,14 @@ _PAST = tuple(ACTIONS) + tuple(TRANSFERS)
 
 def mnli(dice: Dice, cast: Cast, label: int) -> Row:
     """Two events; a claim that follows (0), is open (1) or impossible (2)."""
-    negated = dice.chance(50)
-    while True:
-        told = pair(dice, cast, _PAST)
-        claim = _claim(dice, cast, told)
-        if claim.negated == negated and _verdict(told, claim) == _VERDICTS[label]:
-            return {"premise": _joined(dice, told), "hypothesis": clause(claim, dice) + " .", "label": label}
+    told, claim = _told_and_claim(dice, cast, _PAST, (_VERDICTS[label],))
+    return {"premise": _joined(dice, told), "hypothesis": clause(claim, dice) + " .", "label": label}
 
 
 def rte(dice: Dice, cast: Cast, label: int) -> Row:
     """What two people have or want; a claim that follows (0) or does not (1)."""
-    negated = dice.chance(50)
-    while True:
-        told = pair(dice, cast, tuple(STATES))
-        claim = _claim(dice, cast, told)
-        verdict = _verdict(told, claim)
-        if claim.negated == negated and verdict and (verdict == "follows") == (label == 0):
-            return {"sentence1": _joined(dice, told), "sentence2": clause(claim, dice) + " .", "label": label}
+    told, claim = _told_and_claim(dice, cast, tuple(STATES), _VERDICTS[1:] if label else _VERDICTS[:1])
+    return {"sentence1": _joined(dice, told), "sentence2": clause(claim, dice) + " .", "label": label}
 
 
 def qnli(dice: Dice, cast: Cast, label: int) -> Row:
@@ -50,7 +41,7 @@ def qnli(dice: Dice, cast: Cast, label: int) -> Row:
         asked = replace(asked, negated=False)
         if label and dice.chance(60):
             asked = replace(asked, agent=other.agent) if dice.chance(50) else replace(asked, noun=other.noun)
-        if slot == "other" and not asked.other or sum(event.negated for event in told) != denials:
+        if (slot == "other" and not asked.other) or sum(event.negated for event in told) != denials:
             continue
         if any(answer(event, asked, slot) for event in told) == (label == 0):
             return {"question": question(asked, slot, dice), "sentence": _joined(dice, told), "label": label}
@@ -59,6 +50,19 @@ def qnli(dice: Dice, cast: Cast, label: int) -> Row:
 def _joined(dice: Dice, told: tuple[Event, Event]) -> str:
     first, second = told if dice.chance(50) else (told[1], told[0])
     return f"{clause(first, dice)} {dice.pick(('and', 'but', 'while'))} {clause(second, dice)} ."
+
+
+def _told_and_claim(
+    dice: Dice, cast: Cast, senses: tuple[str, ...], wanted: tuple[Verdict, ...]
+) -> tuple[tuple[Event, Event], Event]:
+    """Events and a claim with a wanted verdict; as often denied as not, so that the sign does not tell the verdict."""
+    negated = dice.chance(50)
+    while True:
+        told = pair(dice, cast, senses)
+        for _ in range(4):
+            claim = _claim(dice, cast, told)
+            if claim.negated == negated and _verdict(told, claim) in wanted:
+                return told, claim
 
 
 def _claim(dice: Dice, cast: Cast, told: tuple[Event, Event]) -> Event:

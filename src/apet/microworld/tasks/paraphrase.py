@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from apet.microworld.asking import askable, question
+from dataclasses import replace
+
+from apet.microworld.asking import askable, named, question
 from apet.microworld.dice import Dice
 from apet.microworld.grammar import Event, clause, happening, pair
 from apet.microworld.lexicon import ACTIONS, TRANSFERS
@@ -44,11 +46,12 @@ def _about_events(dice: Dice, cast: Cast, label: int) -> tuple[str, str]:
     event = happening(dice, cast, dice.pick(cast.people), senses=tuple(ACTIONS) + tuple(TRANSFERS) * 3)
     slot = dice.pick(askable(event))
     while True:
-        twin = event if label else altered(dice, cast, event)
+        twin, twin_slot = event, slot
         if not label and dice.chance(30):
-            slot_two = dice.pick(askable(event))
-        else:
-            slot_two = slot
-        one, two = question(event, slot, dice), question(twin, slot_two, dice)
-        if one != two:
+            twin_slot = dice.pick(askable(event))
+        elif not label:
+            someone = replace(event, agent=dice.pick(cast.people))
+            twin = someone if dice.chance(30) else altered(dice, cast, event)
+        one, two = question(event, slot, dice), question(twin, twin_slot, dice)
+        if one != two and (named(event, slot) == named(twin, twin_slot)) == bool(label):
             return one, two
