@@ -53,7 +53,7 @@ PINNED = {
     "tasks/multi_news": "3c764503cbd389dac30a1efcb75f52db78a93acc6f8ec0979f5194fc681331c9",
 }
 
-made = cache(rows)
+made = cache(rows)  # one list for all tests, which only read it
 
 
 def text(row):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 
 from apet.errors import UnknownName
 from apet.microworld.dice import Dice
@@ -63,10 +64,14 @@ def rows(task: str, split: str, seed: int = 0) -> list[Row]:
     part: Split | None = next((s for s in SPLITS if s == split), None)
     if part is None:
         raise UnknownName("split", split, SPLITS)
-    recipe, dice = TASKS[task], Dice(seed, "task", task, split)
-    who = cast(part)
+    return [dict(row) for row in _made(task, part, seed)]
+
+
+@cache
+def _made(task: str, split: Split, seed: int) -> tuple[Row, ...]:
+    recipe, dice, who = TASKS[task], Dice(seed, "task", task, split), cast(split)
     found: dict[str, Row] = {}
-    for i in range(recipe.train if part == "train" else recipe.held_out):
+    for i in range(recipe.train if split == "train" else recipe.held_out):
         while True:
             row = recipe.make(dice, who, i % recipe.labels if recipe.labels else 0)
             key = "\n".join(str(v) for k, v in row.items() if k != "label")
@@ -74,4 +79,4 @@ def rows(task: str, split: str, seed: int = 0) -> list[Row]:
                 found[key] = row
                 break
     made = list(found.values())
-    return [made[i] for i in dice.order(range(len(made)))]
+    return tuple(made[i] for i in dice.order(range(len(made))))
