@@ -1,0 +1,76 @@
+"""Questions about an event, and whether an event answers them."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from apet.microworld.dice import Dice
+from apet.microworld.grammar import Event
+from apet.microworld.lexicon import NUMBERS, RECEIVING, SENSES
+from apet.microworld.logic import is_a
+
+Slot = Literal["who", "what", "count", "colour", "place", "day", "other"]
+SLOTS: tuple[Slot, ...] = ("who", "what", "count", "colour", "place", "day", "other")
+
+
+def question(event: Event, slot: Slot, dice: Dice) -> str:
+    """Ask for one slot of a past event, naming the others that matter.
+
+    Examples:
+        ``who bought the apples ?`` · ``by whom were the apples purchased ?`` · ``what colour are the pears that
+        mibin found ?`` · ``who received the saws from lotor ?``
+    """
+    verb, agent, noun = dice.pick(SENSES[event.sense]), event.agent, event.noun + "s"
+    to = f" to {event.other}" if event.other else ""
+    forms: tuple[str, ...]
+    match slot:
+        case "who":
+            forms = (f"who {verb.finite} the {noun}{to} ?", f"by whom were the {noun} {verb.participle}{to} ?")
+        case "what":
+            forms = (f"what did {agent} {verb.base}{to} ?", f"what was {verb.participle}{to} by {agent} ?")
+        case "count":
+            forms = (
+                f"how many {noun} did {agent} {verb.base}{to} ?",
+                f"how many {noun} were {verb.participle}{to} by {agent} ?",
+            )
+        case "colour":
+            forms = (
+                f"what colour are the {noun} that {agent} {verb.finite}{to} ?",
+                f"what colour are the {noun} {verb.participle}{to} by {agent} ?",
+            )
+        case "place":
+            forms = (
+                f"where did {agent} {verb.base} the {noun}{to} ?",
+                f"in which town were the {noun} {verb.participle}{to} by {agent} ?",
+            )
+        case "day":
+            forms = (
+                f"when did {agent} {verb.base} the {noun}{to} ?",
+                f"on which day were the {noun} {verb.participle}{to} by {agent} ?",
+            )
+        case "other":
+            received = RECEIVING[event.sense].finite
+            forms = (f"to whom did {agent} {verb.base} the {noun} ?", f"who {received} the {noun} from {agent} ?")
+    return dice.pick(forms)
+
+
+def named(event: Event, slot: Slot) -> tuple[str, ...]:
+    """What a question says, in whatever words: the slot that it asks for, and those that it names."""
+    agent = "" if slot == "who" else event.agent
+    noun = "" if slot == "what" else event.noun
+    return slot, event.sense, agent, noun, "" if slot == "other" else event.other
+
+
+def answer(told: Event, asked: Event, slot: Slot) -> str:
+    """What was told says about the slot of the asked event; empty where it says nothing."""
+    same = told.sense == asked.sense and (slot == "what" or is_a(told.noun, asked.noun))
+    same = same and (slot == "who" or told.agent == asked.agent) and (slot == "other" or told.other == asked.other)
+    if told.negated or not same:
+        return ""
+    values = {"who": told.agent, "what": told.noun, "count": "one" if told.count == 1 else NUMBERS[told.count]}
+    return values.get(slot) or getattr(told, slot)
+
+
+def askable(event: Event) -> list[Slot]:
+    """The slots that this event fills."""
+    return [slot for slot in SLOTS if answer(event, event, slot)]

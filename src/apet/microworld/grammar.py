@@ -1,0 +1,123 @@
+"""From an event to sentences: voice, synonyms, quantity, negation, where and when."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from apet.microworld.dice import Dice
+from apet.microworld.lexicon import (
+    ABOVE,
+    ACTIONS,
+    COLOURS,
+    DAYS,
+    NUMBERS,
+    RECEIVING,
+    SENSES,
+    STATES,
+    TOWNS,
+    TRANSFERS,
+)
+from apet.microworld.world import Cast
+
+Bound = Literal["", "some", "at least", "more than", "any"]
+
+
+@dataclass(frozen=True)
+class Event:
+    """Somebody does something to things; or, negated, to none of them."""
+
+    agent: str
+    sense: str
+    noun: str
+    count: int = 1
+    bound: Bound = ""
+    """How the count is meant: exactly, ``some``, ``at least``, ``more than``; ``any`` under negation."""
+    colour: str = ""
+    place: str = ""
+    day: str = ""
+    other: str = ""
+    """Who receives, where the sense is a transfer."""
+    negated: bool = False
+
+
+def happening(dice: Dice, cast: Cast, agent: str, *, senses: tuple[str, ...] = tuple(ACTIONS)) -> Event:
+    """A random event with this agent; colour, place and day are told or left open."""
+    sense, noun = dice.pick(senses), dice.pick(cast.nouns)
+    return Event(
+        agent,
+        sense,
+        ABOVE[noun] if dice.chance(15) else noun,
+        dice.between(1, 6),
+        colour=dice.pick(COLOURS) if dice.chance(40) else "",
+        place=dice.pick(TOWNS) if dice.chance(35) and sense not in STATES else "",
+        day=dice.pick(DAYS) if dice.chance(25) and sense not in STATES else "",
+        other=dice.pick([p for p in cast.people if p != agent]) if sense in TRANSFERS else "",
+    )
+
+
+def pair(dice: Dice, cast: Cast, senses: tuple[str, ...] = tuple(SENSES)) -> tuple[Event, Event]:
+    """Events of two people, mostly of one sense, either of which may be denied; the first may be the second's other."""
+    a, b = dice.some(cast.people, 2)
+    first = happening(dice, cast, a, senses=senses)
+    second = happening(dice, cast, b, senses=(first.sense,) if dice.chance(60) else senses)
+    if second.other and dice.chance(50):
+        second = replace(second, other=a)
+    return (
+        denied(first) if dice.chance(35) else first,
+        denied(second) if dice.chance(35) else second,
+    )
+
+
+def denied(event: Event) -> Event:
+    """The event that did not happen: the agent did it to none of these things."""
+    return replace(event, negated=True, bound="any", count=2)
+
+
+def things(event: Event) -> str:
+    """Its things as a noun phrase: ``at least three red apples``."""
+    plural = event.bound == "some" or event.count > 1
+    words = [event.colour, event.noun + "s" if plural else event.noun]
+    phrase = " ".join(w for w in words if w)
+    if event.bound in ("some", "any"):
+        return f"{event.bound} {phrase}"
+    number = NUMBERS[event.count]
+    if number == "a" and event.bound:
+        number = "one"
+    if number == "a" and phrase[0] in "aeiou":
+        number = "an"
+    return f"{event.bound} {number} {phrase}".strip()
+
+
+def clause(event: Event, dice: Dice | None = None) -> str:
+    """The event in words, without a full stop: plain without dice; with them in any voice and synonym.
+
+    Examples:
+        ``mibin bought three red apples in norburg`` · ``on monday three pears were purchased by mibin`` ·
+        ``mibin did not buy any fruits`` · ``lotor received a saw from mibin``
+    """
+    verbs = SENSES[event.sense]
+    verb = dice.pick(verbs) if dice else verbs[0]
+    way = dice.pick(("active", "active", "passive", "received")) if dice else "active"
+    to = f" to {event.other}" if event.other else ""
+    if way == "received" and event.other:
+        verb, subject, to = RECEIVING[event.sense], event.other, f" from {event.agent}"
+    else:
+        subject = event.agent
+    if way == "passive":
+        present = event.sense in STATES
+        many = event.bound in ("some", "any") or event.count > 1
+        be = ("are" if many else "is") if present else ("were" if many else "was")
+        phrase = things(event)
+        if event.negated:
+            phrase = "no" + phrase.removeprefix("any")
+        core = f"{phrase} {be} {verb.participle}{to} by {event.agent}"
+    elif event.negated:
+        does = "does" if event.sense in STATES else "did"
+        core = f"{subject} {does} not {verb.base} {things(event)}{to}"
+    else:
+        core = f"{subject} {verb.finite} {things(event)}{to}"
+    place = f"in {event.place}" if event.place else ""
+    day = f"on {event.day}" if event.day else ""
+    front = day if dice and day and dice.chance(40) else ""
+    return " ".join(w for w in (front, core, place, "" if front else day) if w)

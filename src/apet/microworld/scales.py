@@ -1,0 +1,102 @@
+"""The ladder: four T5-like and three BERT-like shapes over the same vocabulary, and how each is pre-trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from apet.errors import UnknownName
+from apet.microworld.tokenizer import CLS, EOS, PAD, SEP, vocabulary
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Where the weights lie that ship with the package, a transformers folder for each scale."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A shape, and the length and relative learning rate of its pre-training (by trial; larger needs smaller)."""
+
+    family: Literal["t5", "bert"]
+    d_model: int
+    d_ff: int
+    layers: int
+    heads: int
+    steps: int
+    rate: float
+
+
+SCALES: dict[str, Scale] = {
+    "microworld-t5-mini": Scale("t5", 32, 32, 2, 4, steps=3000, rate=0.02),
+    "microworld-t5-small": Scale("t5", 64, 256, 2, 4, steps=4000, rate=0.015),
+    "microworld-t5-base": Scale("t5", 128, 512, 3, 4, steps=4000, rate=0.012),
+    "microworld-t5-large": Scale("t5", 256, 768, 4, 4, steps=3500, rate=0.01),
+    "microworld-bert-small": Scale("bert", 48, 96, 2, 4, steps=3000, rate=0.02),
+    "microworld-bert-base": Scale("bert", 128, 512, 3, 4, steps=3500, rate=0.015),
+    "microworld-bert-large": Scale("bert", 256, 1024, 5, 4, steps=3000, rate=0.01),
+}
+
+
+def scale(name: str) -> Scale:
+    """A scale by its name.
+
+    Raises:
+        UnknownName: no such scale; the nearest names are listed.
+    """
+    if name not in SCALES:
+        raise UnknownName("microworld scale", name, SCALES)
+    return SCALES[name]
+
+
+def config(name: str) -> PreTrainedConfig:
+    """The transformers configuration of a scale.
+
+    The T5 shapes are those of the first T5 (ReLU, output projection tied to the embeddings): a tied pair needs no care
+    when it is built, saved or loaded.
+    """
+    shape, ids = scale(name), {word: i for i, word in enumerate(vocabulary())}
+    if shape.family == "t5":
+        return T5Config(
+            vocab_size=len(ids),
+            d_model=shape.d_model,
+            d_kv=shape.d_model // shape.heads,
+            d_ff=shape.d_ff,
+            num_layers=shape.layers,
+            num_heads=shape.heads,
+            feed_forward_proj="relu",
+            tie_word_embeddings=True,
+            dropout_rate=0.0,
+            pad_token_id=ids[PAD],
+            eos_token_id=ids[EOS],
+            decoder_start_token_id=ids[PAD],
+        )
+    return BertConfig(
+        vocab_size=len(ids),
+        hidden_size=shape.d_model,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.d_ff,
+        max_position_embeddings=128,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        pad_token_id=ids[PAD],
+        bos_token_id=ids[CLS],
+        eos_token_id=ids[SEP],
+    )
+
+
+def fresh(name: str, seed: int = 0) -> PreTrainedModel:
+    """A scale with random weights: where its pre-training begins, and what it is to be held against."""
+    torch.manual_seed(seed)
+    model = (T5ForConditionalGeneration if scale(name).family == "t5" else BertForMaskedLM)(config(name))
+    return model.train()

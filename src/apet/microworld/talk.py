@@ -1,0 +1,86 @@
+"""Dialogues and what came of them: who asked, who agreed, who refused and why."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from apet.microworld.dice import Dice
+from apet.microworld.grammar import Event, clause, happening, things
+from apet.microworld.lexicon import DAYS, TOWNS
+from apet.microworld.world import Cast
+
+Turns = list[tuple[str, str]]
+"""Speaker and words."""
+
+_GREETINGS = ("hello {}", "good morning {}", "good evening {}", "{} , how are you ?")
+_PARTINGS = ("thank you", "see you", "very well", "goodbye")
+
+
+def dialogue(dice: Dice, cast: Cast) -> tuple[Turns, str]:
+    """Two people talk about one matter; and its summary in the third person."""
+    a, b, c = dice.some(cast.people, 3)
+    matter = dice.pick((_request, _meeting, _tidings))
+    turns, summary = matter(dice, cast, (a, b, c))
+    if dice.chance(60):
+        turns = [(a, dice.pick(_GREETINGS).format(b)), *turns]
+    if dice.chance(60):
+        turns = [*turns, (a, dice.pick(_PARTINGS))]
+    return turns, summary
+
+
+def script(turns: Turns) -> str:
+    """The dialogue as text, a line for each turn."""
+    return "\n".join(f"{who} : {words}" for who, words in turns)
+
+
+def _request(dice: Dice, cast: Cast, people: tuple[str, str, str]) -> tuple[Turns, str]:
+    a, b, c = people
+    wish = Event("i", "want", dice.pick(cast.nouns), 1)
+    it = things(wish)
+    turns = [(a, dice.pick((f"can you lend me {it} ?", f"i need {it} . do you have one ?")))]
+    asks = f"{a} asks {b} for {it}"
+    if dice.chance(50):
+        day, other = dice.some(DAYS, 2)
+        if dice.chance(50):
+            turns += [(b, f"yes , i will bring it on {day}")]
+        else:
+            turns += [(b, f"yes , i will bring it on {other}"), (a, f"not on {other} , please"), (b, f"on {day} then")]
+        return turns, f"{asks} . {b} will bring it on {day} ."
+    reason = dice.pick(
+        (f"lent it to {c}", f"lost it in {dice.pick(TOWNS)}", f"gave it to {c}", "broke it", f"sold it to {c}")
+    )
+    turns += [(b, f"sorry , i {reason}")]
+    return turns, f"{asks} . {b} {reason} ."
+
+
+def _meeting(dice: Dice, cast: Cast, people: tuple[str, str, str]) -> tuple[Turns, str]:
+    a, b, c = people
+    (place, elsewhere), (day, another) = dice.some(TOWNS, 2), dice.some(DAYS, 2)
+    turns = [(a, dice.pick((f"let us meet in {place} on {day}", f"shall we meet on {day} in {place} ?")))]
+    match dice.between(1, 3):
+        case 1:
+            turns += [(b, f"not {place} , it is too far . what about {elsewhere} ?"), (a, f"yes , {elsewhere} is fine")]
+            place = elsewhere
+        case 2:
+            turns += [(b, f"on {day} i work . {another} ?"), (a, f"yes , {another} is fine")]
+            day = another
+        case _:
+            turns += [(b, "yes , that is fine")]
+    who = f"{a} and {b}"
+    if dice.chance(40):
+        turns += [(a, f"can {c} come ?"), (b, "yes" if (comes := dice.chance(50)) else f"no , {c} is ill")]
+        who = f"{a} , {b} and {c}" if comes else who
+    return turns, f"{who} will meet in {place} on {day} ."
+
+
+def _tidings(dice: Dice, cast: Cast, people: tuple[str, str, str]) -> tuple[Turns, str]:
+    a, b, c = people
+    event = happening(dice, cast, dice.pick((a, c)))
+    told = replace(event, agent="i" if event.agent == a else c, colour="", place="")
+    turns = [(a, clause(told))]
+    if event.colour:
+        turns += [(b, "what colour ?"), (a, event.colour)]
+    if event.place:
+        turns += [(b, "where ?"), (a, f"in {event.place}")]
+    turns += [(b, dice.pick(("i know", "oh no", "that is nice", "really ?")))]
+    return turns, f"{clause(event)} ."
