@@ -38,6 +38,7 @@ for command in (
     running.compare,
     studying.thresholds,
     studying.transfer,
+    studying.report,
     looking.inspect,
     looking.positions,
     looking.methods,

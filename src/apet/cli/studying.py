@@ -328,3 +328,36 @@ def _hours(seconds: float) -> str:
     if seconds < 5400:
         return f"{seconds / 60:.0f} minutes"
     return f"{seconds / 3600:.1f} hours"
+
+
+def report(
+    folder: Annotated[Path, typer.Argument(help="Folder of a study, or of one run.")],
+    output: Annotated[Path | None, typer.Option(help="Folder for the report; none = report/ in the folder.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse holes: every planned run must be there.")] = False,
+    json: Json = False,
+) -> None:
+    """Figures, tables and one page that opens with the answer; also while a study runs, and of one run."""
+    from apet.report.run import write_run_report
+    from apet.report.study import write_report
+    from apet.studies.results import Study, provenance
+    from apet.studies.store import FILE
+
+    if (folder / FILE).is_file():
+        study = Study(folder)
+        about = provenance(study)
+        made = write_report(
+            output or folder / "report",
+            study.runs(),
+            study.curves(),
+            about,
+            transfer=study.transfers(),
+            allow_holes=not strict,
+            partial=bool(about["running"]),
+        )
+    else:
+        made = write_run_report(folder, output)
+    if json:
+        show.as_json({"page": str(made.page), "answer": made.answer, "findings": [f.text for f in made.findings]})
+        return
+    print(made.answer)
+    print(made.page)

@@ -102,6 +102,26 @@ def _flat(
     }
 
 
+def provenance(study: Study) -> dict[str, Any]:
+    """Where a study's numbers come from, and whether all of them are there."""
+    states = [state for _, state, _, _, _ in study._rows]
+    results = study.results().values()
+    planned = int(study.notes.get("planned", len(states)))
+    started = sorted(r["times"]["started"] for r in results)
+    return {
+        "name": study.notes.get("study", study.folder.name),
+        "settings": study.notes.get("definition", ""),
+        "version": ", ".join(sorted({r["versions"]["apet"] for r in results})),
+        "planned": planned,
+        "complete": states.count("complete"),
+        "failed": states.count("failed"),
+        "running": states.count("complete") + states.count("failed") < planned,
+        "started": started[0] if started else "",
+        "finished": started[-1] if started else "",
+        "hosts": ", ".join(sorted({r["host"]["system"] for r in results})),
+    }
+
+
 WRITERS = {"csv": "to_csv", "parquet": "to_parquet", "json": "to_json"}
 
 

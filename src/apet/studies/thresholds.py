@@ -41,7 +41,8 @@ class Rules:
         """In words."""
         c = f"{100 * self.confidence:g} %"
         return (
-            f"low: the lower {c} bound of the seeds' mean is above chance; high: the lower {c} bound of the difference"
+            f"low: the lower {c} bound of the seeds' mean is above chance (given up when its upper bound is within"
+            f" {100 * self.margin:g} points of it); high: the lower {c} bound of the difference"
             f" to full fine-tuning is above -{100 * self.margin:g} points; N in steps of {self.spacing:g};"
             f" {self.reference_seeds} seeds of full fine-tuning, up to {self.most_seeds} for an N while unclear"
         )
@@ -183,7 +184,9 @@ class Search:
         if mean - half > level:
             return "yes"
         stopped = any(v.stopped for v in self.values[n])
-        return "no" if mean + half < level and not stopped else "unclear"
+        # A guess is never clearly below chance: within the margin of it, there is nothing worth more seeds.
+        ceiling = level + self.rules.margin if kind == "low" else level
+        return "no" if mean + half < ceiling and not stopped else "unclear"
 
     def _half(self, kind: Literal["low", "high"], n: int) -> float:
         """Half the interval of a mean of n seeds, from the spread pooled over everything measured so far."""

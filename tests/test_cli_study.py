@@ -1,0 +1,105 @@
+"""Studies on the command line: plan, run, export, report, thresholds, transfer, on small backbones."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+import yaml
+
+from small import reviews, save_backbone, write_jsonl
+from test_cli import call
+from test_studies import TASK
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    here = tmp_path_factory.mktemp("cli-study")
+    for name, offset in (("one", 0), ("two", 500)):
+        write_jsonl(here / f"{name}.jsonl", reviews(32, offset))
+        write_jsonl(here / f"{name}-held.jsonl", reviews(16, offset + 200))
+        (here / f"{name}.yaml").write_text(TASK.format(name=name))
+    save_backbone("t5", here / "t5")
+    raw = {"name": "two", "backbones": ["t5"], "tasks": ["one.yaml", "two.yaml"], "methods": ["fine-tuning", "bitfit"]}
+    raw |= {"seeds": [0, 1], "defaults": {"steps": 2, "batch_size": 8, "dtype": "float32"}}
+    (here / "grid.yaml").write_text(yaml.safe_dump(raw))
+    done = call(here, "study", "run", "grid.yaml", "--output", "out", "--workers", "1", "--quiet")
+    assert done.code == 0, done.err
+    assert "8 runs: 0 were done, 8 done now, 0 failed" in done.out
+    return here
+
+
+def test_plan_says_what_is_done_and_what_it_takes(place):
+    before = json.loads(call(place, "study", "plan", "grid.yaml", "--json").out)
+    assert (before["total"], before["complete"]) == (8, 0)
+    assert before["seconds_of_one_worker"] > 0
+    after = call(place, "study", "plan", "grid.yaml", "seeds=[0,1,2]", "--output", "out").out
+    assert "12 runs: 8 done, 0 failed, 4 to run" in after
+    assert "100 % of the runs from measured rates" in after
+
+
+def test_the_same_command_goes_on_and_finds_nothing_to_do(place):
+    done = json.loads(call(place, "study", "run", "grid.yaml", "--output", "out", "--json", "--quiet").out)
+    assert (done["already"], done["done"], done["failed"]) == (8, 0, {})
+
+
+def test_export_report_and_transfer(place):
+    assert "runs.csv" in call(place, "study", "export", "out", "--output", "tables").out
+    moved = json.loads(call(place, "transfer", "out", "--json", "--quiet").out)
+    assert {(r["source"], r["target"]) for r in moved} == {("one.yaml", "two.yaml"), ("two.yaml", "one.yaml")}
+    done = call(place, "report", "out")
+    assert done.code == 0, done.err
+    page = (place / "out/report/report.html").read_text()
+    assert "<html" in page
+    assert list((place / "out/report/figures").glob("*.pdf"))
+    one = next((place / "out/runs").iterdir())
+    assert call(place, "report", str(one), "--output", "one-run").code == 0
+
+
+def test_thresholds_on_the_store(place):
+    words = ["thresholds", "--backbone", "t5", "--task", "one.yaml", "--method", "bitfit", "--output", "search"]
+    words += [
+        "steps=2",
+        "batch_size=8",
+        "dtype=float32",
+        "--spacing",
+        "8",
+        "--most-seeds",
+        "2",
+        "--workers",
+        "1",
+        "--quiet",
+    ]
+    first = json.loads(call(place, *words, "--json").out)
+    assert first["chance"] == 0
+    assert first["runs"] < first["runs_of_a_full_grid"]
+    assert "lower 95 % bound" in first["rules"]
+    shown = call(place, *words).out
+    assert "low threshold: " in shown
+    assert "high threshold: " in shown
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["study", "plan", "quik"], "unknown study 'quik'"),
+        (["study", "run", "grid.yaml"], "Give --output FOLDER"),
+        (
+            ["study", "run", "grid.yaml", "--output", "x", "--engine", "slurm"],
+            "unknown engine 'slurm'; known: local, ray",
+        ),
+        (["study", "run", "grid.yaml", "--output", "x", "stps=3"], "unknown setting of a study or of its runs 'stps'"),
+        (["study", "export", "nowhere"], "no study at 'nowhere'"),
+        (["report", "nowhere"], "nowhere"),
+        (["transfer", "nowhere"], "no study at 'nowhere'"),
+        (
+            ["thresholds", "--backbone", "t5", "--task", "one.yaml", "--method", "fine-tuning", "--output", "y"],
+            "no thresholds",
+        ),
+    ],
+)
+def test_a_mistake_is_one_clear_line(words, message, place):
+    done = call(place, *words)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
