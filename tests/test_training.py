@@ -157,9 +157,21 @@ def _trial_with_best(where, diverges_above=1.0):
         if schedule.rate > diverges_above:
             raise Diverged("nan")
         value = 1 / (1 + abs(math.log(schedule.rate / where)))
-        return [Point(schedule.steps, 1.0, Score("accuracy", value, value, value, 10), 0.0)]
+        untrained = Point(0, None, Score("accuracy", 0.0, 0.0, 0.0, 10), 0.0)
+        return [untrained, Point(schedule.steps, 1.0, Score("accuracy", value, value, value, 10), 0.0)]
 
     return trial
+
+
+def test_where_no_trial_learns_anything_the_papers_rate_stays():
+    from apet.tasks.measures import Score
+    from apet.training.fitting import Point, Schedule
+    from apet.training.rates import search
+
+    def trial(schedule):
+        return [Point(step, 0.7, Score("accuracy", 0.53, 0.49, 0.57, 500), 0.0) for step in (0, schedule.steps)]
+
+    assert search(3e-2, Schedule(300, 32, 3e-2, 0.0, 1.0, 50, 0), trial).value == 3e-2
 
 
 def test_the_search_takes_the_smallest_rate_that_is_as_good_within_one_standard_error():
@@ -172,7 +184,8 @@ def test_the_search_takes_the_smallest_rate_that_is_as_good_within_one_standard_
 
     def trial(schedule):
         value = next((v for r, v in values.items() if math.isclose(r, schedule.rate, rel_tol=1e-6)), 0.56)
-        return [Point(schedule.steps, 1.0, Score("accuracy", value, value - 0.035, value + 0.035, 500), 0.0)]
+        start = Point(0, None, Score("accuracy", 0.5, 0.465, 0.535, 500), 0.0)
+        return [start, Point(schedule.steps, 1.0, Score("accuracy", value, value - 0.035, value + 0.035, 500), 0.0)]
 
     found = search(3e-4, Schedule(300, 32, 3e-4, 0.0, 1.0, 50, 0), trial)
     assert found.value == pytest.approx(9e-4)

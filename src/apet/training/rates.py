@@ -57,7 +57,7 @@ def search(around: float, schedule: Schedule, trial: Callable[[Schedule], list[P
     """Try three rates on held-out training data, and go on to the side of the best until it lies inside.
 
     Taken is the smallest rate within one standard error of the best: rates at the edge of stability win short trials
-    and lose long runs (docs/log.md, 2026-11-24).
+    and lose long runs (docs/log.md, 2026-11-24). Where no trial is better than no training, it is the paper's rate.
 
     Args:
         around: middle of the first three.
@@ -72,9 +72,11 @@ def search(around: float, schedule: Schedule, trial: Callable[[Schedule], list[P
     short = replace(schedule, steps=steps, interval=max(1, steps // 2))
     found: dict[int, tuple[float, float]] = {}  # power -> (measure, minus the last loss), higher is better
     errors: dict[int, float] = {}
+    untrained = 0.0
     tried: list[tuple[float, int, float | None]] = []
 
     def attempt(power: int) -> None:
+        nonlocal untrained
         rate = around * STEP**power
         try:
             points = trial(replace(short, rate=rate))
@@ -82,7 +84,7 @@ def search(around: float, schedule: Schedule, trial: Callable[[Schedule], list[P
             found[power] = (-1.0, 0.0)
             tried.append((rate, steps, None))
             return
-        score = best_of(points).score
+        score, untrained = best_of(points).score, points[0].score.value
         found[power] = (score.value, -(points[-1].loss or 0.0))
         errors[power] = (score.high - score.low) / (2 * 1.96)
         tried.append((rate, steps, score.value))
@@ -98,4 +100,6 @@ def search(around: float, schedule: Schedule, trial: Callable[[Schedule], list[P
     if found[best][0] < 0:
         raise ApetError(f"no learning rate near {around:g} trains this; give a number, such as learning_rate=1e-5")
     taken = min(p for p in found if found[p][0] >= found[best][0] - errors[best])
+    if found[best][0] <= untrained + errors[best] and found[0][0] >= 0:
+        taken = 0
     return Rate(around * STEP**taken, "auto", tuple(tried), time.perf_counter() - began)
