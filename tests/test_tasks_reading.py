@@ -51,10 +51,10 @@ def example(text, task="sst2"):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
 def test_odd_text_is_read_and_no_special_token_comes_out_of_it(kind, text):
-    from apet.tasks.examples import _clean
+    from apet.tasks.examples import clean
 
     o = objective(kind)
-    e = o.encode(example(_clean(text)))
+    e = o.encode(example(clean(text)))
     plain = o.encode(example("a fine film"))
     assert 1 <= len(e.ids) <= o.max_input
     special = set(o.reader.tokenizer.all_special_ids)

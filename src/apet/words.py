@@ -26,7 +26,7 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, Any]:
             raise ApetError(f"{key} came twice; give it once")
         try:
             found[key] = _number(yaml.safe_load(text))
-        except yaml.YAMLError as e:
+        except (yaml.YAMLError, ValueError) as e:
             raise ApetError(f"{pair!r}: the value cannot be read; write such as roles=[attn.q, attn.v]") from e
     return found
 

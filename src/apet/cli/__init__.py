@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import sys
 
 from apet.errors import ApetError
 
 
 def main() -> None:
-    """Entry point. What a user did wrong is one line and exit code 2; Ctrl-C is 130."""
+    """Entry point. What a user did wrong is one line and exit code 2; a fault of ours is 1; Ctrl-C is 130."""
     from apet.cli.app import app
 
     try:
@@ -23,9 +24,15 @@ def main() -> None:
         sys.exit(0)
     except Exception as e:
         message = getattr(e, "format_message", None)  # typer's own errors; their class is not public
-        if message is None:
+        if message is not None:
+            _fail(message())
+        if type(e).__name__ == "OutOfMemoryError":
+            _fail("the device's memory is full; give a smaller batch_size, or gradient_checkpointing=true")
+        if os.environ.get("APET_TRACEBACK"):
             raise
-        _fail(message())
+        first = (str(e).strip().splitlines() or [""])[0]
+        print(f"apet: {type(e).__name__}: {first} (a fault of apet's; APET_TRACEBACK=1 shows where)", file=sys.stderr)
+        sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 

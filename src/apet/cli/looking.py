@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from apet.cli import show
+from apet.errors import ApetError
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
@@ -25,6 +26,9 @@ def inspect(
     from apet.words import parse_pairs
 
     values = parse_pairs(settings or ())
+    taken = sorted({"method", "budget", "mask_seed", "init_seed", "seed"} & set(values))
+    if taken:
+        raise ApetError(f"{taken[0]}=… is no setting of {method}; give it as --{taken[0].removeprefix('mask_')}")
     described = describe(backbone)
     theta = plan(described, method, budget, mask_seed=seed, init_seed=seed, **values)
     layer_of = {x.name: x for x in described.layers} | {p.name: p for p in described.positions}

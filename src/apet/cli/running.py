@@ -61,6 +61,8 @@ def tune(
     }
     s = _settings(config, settings, flags)
     outcome = run(s, output, _shop(quiet))
+    if outcome.folder is None:  # another process of the same launch writes and speaks
+        return
     if json:
         show.as_json(outcome.result)
         return
@@ -90,7 +92,10 @@ def evaluate(
     target = load_task(task) if task else None
     tuned = Tuned(run)
     transferred = target is not None and target.name != tuned.task.name
-    score = tuned.transfer(target, data, limit) if target and transferred else tuned.measure(split, data, limit)
+    if target is not None and transferred:
+        score = tuned.transfer(target, data, limit, split)
+    else:
+        score = tuned.measure(split, data, limit)
     name = target.name if target else tuned.task.name
     if json:
         show.as_json({"task": name, "zero_shot": transferred, **score.as_dict()})
@@ -115,7 +120,8 @@ def predict(
     lines = [t for t in text or ["-"] if t != "-"]
     if not text or "-" in text:
         lines += [line.rstrip("\r\n") for line in sys.stdin]
-    inputs = [columns_of(read_run(run)[1], line) for line in lines]
+    task = read_run(run)[1]
+    inputs = [columns_of(task, line) for line in lines]
     answers = Tuned(run).answers(inputs)
     if json:
         show.as_json([{**x, "answer": a} for x, a in zip(inputs, answers, strict=True)])

@@ -21,6 +21,7 @@ def training_batches(lengths: npt.NDArray[np.int64], batch_size: int, data_seed:
         batch_size: of every batch, the last of an epoch included: it is filled from the next one's pool.
         data_seed: decides the order.
     """
+    assert len(lengths), "no example to train on"
     stream = Stream(data_seed, "batches")
     queue: list[int] = []
     while True:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from apet.errors import ApetError
 from apet.tasks.examples import Example, digest
 
 Ids = npt.NDArray[np.int32]
@@ -119,7 +120,7 @@ def encode_all(
     return encoded
 
 
-_VERSION = 1
+_VERSION = 2
 """Raised when the same recipe begins to give other tokens."""
 
 
@@ -147,6 +148,8 @@ def shortened(parts: Sequence[tuple[list[int], bool]], room: int) -> tuple[list[
         The parts, and how many tokens were cut off. Parts that may not be shortened stay whole, unless they alone
         exceed the room: then the end of the whole is cut.
     """
+    if room < 1:
+        raise ApetError(f"no room for text is left ({room} tokens); give a larger max_input or a shorter template")
     lengths = [len(ids) for ids, _ in parts]
     surplus = max(0, sum(lengths) - room)
     cut = surplus

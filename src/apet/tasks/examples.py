@@ -49,7 +49,7 @@ def read_examples(task: Task, rows: Iterable[Row]) -> list[Example]:
             if str(own_id) in ids:
                 raise ApetError(f"{row.where}: id {own_id!r} was used at {ids[str(own_id)]}; ids must be unique")
             ids[str(own_id)] = row.where
-        texts = {c: _clean(row.values[c]) for c in task.columns}
+        texts = {c: clean(row.values[c]) for c in task.columns}
         examples.append(Example(texts, _answers(task, row), row.where))
     return examples
 
@@ -57,13 +57,13 @@ def read_examples(task: Task, rows: Iterable[Row]) -> list[Example]:
 def _answers(task: Task, row: Row) -> tuple[str, ...]:
     value = row.values[task.answer]
     if task.is_classification:
-        word = task.labels.get(_clean(value).strip())
+        word = task.labels.get(clean(value).strip())
         if word is None:
             known = ", ".join(repr(k) for k in task.labels)
             raise ApetError(f"{row.where}: label {value!r} is unknown; {task.name} has {known}")
         return (word,)
     many = value if isinstance(value, list | tuple) else _listed(value)
-    answers = tuple(_clean(v) for v in many if _clean(v).strip())
+    answers = tuple(clean(v) for v in many if clean(v).strip())
     if not answers:
         raise ApetError(
             f"{row.where}: column {task.answer!r} holds no answer ({value!r}); give a text or a list of texts"
@@ -81,7 +81,7 @@ def _listed(value: Any) -> list[Any]:
     return [value]
 
 
-def _clean(value: Any) -> str:
+def clean(value: Any) -> str:
     """As text that every tokenizer takes: None is empty, whole floats are whole numbers, lone surrogates go."""
     if value is None:
         return ""
@@ -103,7 +103,7 @@ def check_overlap(task: Task, train: Sequence[Example], held: Sequence[Example])
         twin = next(e for e in train if e.key in seen)
         raise ApetError(
             f"{twin.where}: the same text is held out at {seen[twin.key]} ({dropped} such); remove it from one of the"
-            " two, or let the task say overlap: drop"
+            " two, or let the task's YAML say overlap: drop"
         )
     return kept, dropped
 
@@ -127,9 +127,9 @@ def _rank(example: Example) -> bytes:
     return hashlib.sha256(example.key.encode()).digest()
 
 
-def digest(examples: Iterable[Example]) -> str:
-    """Fingerprint of examples in their order, 16 hex digits."""
-    h = hashlib.sha256()
+def digest(examples: Iterable[Example], name: str = "") -> str:
+    """Fingerprint of examples in their order, and of what they are called, 16 hex digits."""
+    h = hashlib.sha256(name.encode())
     for e in examples:
         h.update(json.dumps([list(e.texts.values()), e.answers]).encode())
     return h.hexdigest()[:16]

@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,8 +50,8 @@ def read_rows(path: Path, encoding: str = "utf-8") -> list[Row]:
                 raw = z.read(path.relative_to(archive).as_posix())
         else:
             raw = path.read_bytes()
-    except (OSError, KeyError, zipfile.BadZipFile) as e:
-        why = e.strerror if isinstance(e, OSError) else str(e)
+    except (OSError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as e:
+        why = (isinstance(e, OSError) and e.strerror) or str(e)
         raise ApetError(f"cannot read data file {str(path)!r}: {why}") from e
     kind = path.suffix.lower()
     if kind not in SUFFIXES:
@@ -64,6 +65,8 @@ def read_rows(path: Path, encoding: str = "utf-8") -> list[Row]:
 def _text(raw: bytes, name: str, kind: str, encoding: str) -> Iterator[Row]:
     try:
         text = raw.decode(encoding).removeprefix("\ufeff")
+    except LookupError as e:
+        raise ApetError(f"{name}: there is no encoding {encoding!r}; give such as utf-8 or latin-1") from e
     except UnicodeDecodeError as e:
         line = raw[: e.start].count(b"\n") + 1
         raise ApetError(
@@ -80,7 +83,7 @@ def _json_lines(text: str, name: str) -> Iterator[Row]:
             continue
         try:
             values = json.loads(line)
-        except ValueError as e:
+        except (ValueError, RecursionError) as e:
             raise ApetError(f"{name}:{n}: no JSON object ({e}); expected one object a line") from e
         if not isinstance(values, dict):
             raise ApetError(f"{name}:{n}: a {type(values).__name__}; expected one JSON object a line")
@@ -98,6 +101,8 @@ def _table(text: str, name: str, kind: str) -> Iterator[Row]:
                 continue
             if header is None:
                 header = cells
+                if len(set(header)) < len(header):
+                    raise ApetError(f"{name}:{start}: two columns have one name; rename one of {', '.join(header)}")
                 continue
             if len(cells) != len(header):
                 raise ApetError(f"{name}:{start}: {len(cells)} cells; the header has {len(header)}")
@@ -112,7 +117,7 @@ def _parquet(raw: bytes, name: str) -> Iterator[Row]:
 
     try:
         table = pq.read_table(io.BytesIO(raw))
-    except pa.ArrowException as e:
+    except (pa.ArrowException, OSError) as e:
         raise ApetError(f"{name} is no Parquet file ({str(e).splitlines()[0]})") from e
     for n, values in enumerate(table.to_pylist(), start=1):
         yield Row(values, f"{name}:row {n}")

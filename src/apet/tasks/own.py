@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from apet.errors import ApetError, UnknownName
+from apet.tasks.examples import clean
 from apet.tasks.files import Row
 from apet.tasks.sources import local_splits
 from apet.tasks.task import Task, made
@@ -23,6 +24,8 @@ def task_over(data: str, text: Sequence[str], label: str) -> Task:
     Raises:
         ApetError: bad data, a missing column, an empty label, or a column that is no label.
     """
+    if label in text:
+        raise ApetError(f"column {label!r} is both text and label; the answer must not be read")
     rows = local_splits(Path(data).expanduser())["train"]
     words = _labels(rows, label)
     raw = {
@@ -43,9 +46,9 @@ def _labels(rows: Sequence[Row], column: str) -> list[str]:
     for row in rows:
         if column not in row.values:
             raise ApetError(f"{row.where}: {UnknownName('column', column, row.values)}")
-        if str(row.values[column] if row.values[column] is not None else "").strip() == "":
+        if not clean(row.values[column]).strip():
             raise ApetError(f"{row.where}: column {column!r} is empty; every example needs a label")
-    found = sorted({str(row.values[column]).strip() for row in rows}, key=lambda v: (len(v), v))
+    found = sorted({clean(row.values[column]).strip() for row in rows}, key=lambda v: (len(v), v))
     if len(found) > max(20, len(rows) // 10):
         raise ApetError(
             f"column {column!r} has {len(found)} different values in {len(rows)} rows; labels are few."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from functools import cached_property
 from typing import Any
 
 from apet.errors import ApetError
@@ -30,12 +32,14 @@ class Reader:
         known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
         self.pad = next(int(i) for i in known if i is not None)
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
-        """What decides its tokens: class, size, special tokens and a probe."""
+        """What decides its tokens: the whole of its tables, and the special tokens."""
         t = self.tokenizer
-        probe = self.ids("The quick brown fox: 12,345 déjà vu – don't!\n\tЖ 漢 🙂")
-        return f"{type(t).__name__} {len(t)} {self.before} {self.between} {self.after} {probe}"
+        backend = getattr(t, "backend_tokenizer", None)
+        inside = sorted(t.get_vocab().items()) if backend is None else backend.to_str()
+        digest = hashlib.sha256(str(inside).encode()).hexdigest()
+        return f"{type(t).__name__} {digest} {self.before} {self.between} {self.after} {t.all_special_ids}"
 
     def ids(self, text: str) -> list[int]:
         """Tokens of a text, none of them special."""
@@ -59,4 +63,7 @@ class Reader:
 
 
 def _find(inside: list[int], part: list[int], start: int) -> int:
-    return next(i for i in range(start, len(inside)) if inside[i : i + len(part)] == part)
+    place = next((i for i in range(start, len(inside)) if part and inside[i : i + len(part)] == part), None)
+    if place is None:
+        raise ApetError("this backbone's tokenizer reads a text differently beside others; give another tokenizer")
+    return place

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from apet.backbones.loading import package_folder
 from apet.errors import ApetError
 from apet.tasks.examples import Example, check_overlap, digest, hold_out, read_examples, sample
 from apet.tasks.files import SUFFIXES, Row, read_rows
-from apet.tasks.task import Task
+from apet.tasks.task import SplitName, Task
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class Data:
     @property
     def digest(self) -> str:
         """Fingerprint of all splits, 16 hex digits."""
-        return digest(e for name in sorted(self.splits) for e in self.splits[name])
+        parts = [digest(self.splits[name], name) for name in sorted(self.splits)]
+        return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     def limited(self, **most: int | None) -> Data:
         """At most so many examples a split, chosen by a hash of their text: files may be sorted by label."""
@@ -56,6 +58,18 @@ def load_data(task: Task, folder: str | Path | None = None) -> Data:
     else:
         found = {s: read_rows(_place(task, s), task.source.encoding) for s in task.source.files}
     return _checked(task, {name: read_examples(task, rows) for name, rows in found.items()})
+
+
+def read_split(task: Task, path: Path, split: str) -> list[Example]:
+    """One split of other data of a task's columns; a single file is all of it.
+
+    Raises:
+        ApetError: bad data, or a folder without that split.
+    """
+    files = {split: path} if not path.is_dir() else split_files(path)
+    if split not in files:
+        raise ApetError(f"folder {str(path)!r} has no {split} file; it has {', '.join(files)}")
+    return read_examples(task, read_rows(files[split], task.source.encoding))
 
 
 def local_splits(path: Path, encoding: str = "utf-8") -> dict[str, list[Row]]:
@@ -102,7 +116,7 @@ def _on_disk(file: Path) -> bool:
     return file.is_file() or any(p.suffix == ".zip" and p.is_file() for p in file.parents)
 
 
-def _place(task: Task, split: str) -> Path:
+def _place(task: Task, split: SplitName) -> Path:
     file = task.source.files[split]
     if not task.source.package:
         return Path(file).expanduser()
@@ -122,9 +136,10 @@ def _from_hub(task: Task) -> dict[str, list[Row]]:
         try:
             table = datasets.load_dataset(task.source.hub, task.source.config, split=theirs)
         except Exception as e:  # the hub's client raises errors of many libraries
+            why = (str(e).strip().splitlines() or [type(e).__name__])[0][:120]
             raise ApetError(
-                f"task {task.name!r}: {task.source.hub} is neither in the cache nor to be had from the hub"
-                f" ({type(e).__name__}); offline, point at a folder with train.jsonl and validation.jsonl: data=FOLDER"
+                f"task {task.name!r}: {task.source.hub} is neither in the cache nor to be had from the hub ({why});"
+                " offline, point at a folder with train.jsonl and validation.jsonl: data=FOLDER"
             ) from e
         found[split] = [Row(dict(r), f"{task.source.hub}/{theirs}:row {n}") for n, r in enumerate(table, start=1)]
     return found

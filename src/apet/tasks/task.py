@@ -15,6 +15,7 @@ from apet.tasks.template import Template
 
 Category = Literal["sentiment", "inference", "paraphrase", "question-answering", "summarisation", "classification"]
 MeasureName = Literal["accuracy", "f1", "rouge-l"]
+SplitName = Literal["train", "validation", "test"]
 
 
 class _Plain(BaseModel):
@@ -22,7 +23,7 @@ class _Plain(BaseModel):
 
 
 class Source(_Plain):
-    """Where a task's rows are: exactly one of hub, package and files."""
+    """Where a task's rows are: on the hub, or in files, which a package may carry."""
 
     hub: str | None = None
     """A dataset's id on the Hugging Face Hub."""
@@ -30,15 +31,17 @@ class Source(_Plain):
     """Its configuration there."""
     package: str | None = None
     """An installed Python package that carries the files; it is not imported."""
-    files: dict[str, str] = Field(default_factory=dict)
+    files: dict[SplitName, str] = {}
     """Split -> file (CSV, TSV, JSONL, Parquet; ``archive.zip/member.tsv``), relative to the package or the YAML."""
     encoding: str = "utf-8"
     """Of text files."""
 
     @model_validator(mode="after")
     def _one(self) -> Source:
-        if (self.hub is None) == (not self.files):
+        if (self.hub is None) == (not self.files) or (self.hub and self.package):
             raise ValueError("give either hub or files")
+        if self.files and "train" not in self.files:
+            raise ValueError("files need a train split")
         return self
 
 
@@ -53,7 +56,7 @@ class Task(_Plain):
     """One line for people."""
     category: Category
     source: Source
-    splits: dict[Literal["train", "validation", "test"], str] = {"train": "train", "validation": "validation"}
+    splits: dict[SplitName, str] = {"train": "train", "validation": "validation"}
     """Our names of the splits -> the source's. Without a validation split, one is held out of train."""
     columns: tuple[str, ...] = Field(min_length=1)
     """Columns that the model reads; a classification head gets the first two as segments."""
@@ -122,7 +125,7 @@ def load_task(name: str) -> Task:
     """
     if name in tasks():
         return tasks()[name]
-    path = Path(name).expanduser()
+    path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         try:
             task = parse(path.read_text("utf-8"), name)
@@ -130,7 +133,7 @@ def load_task(name: str) -> Task:
             raise ApetError(
                 f"cannot read task file {name!r}: {e}; give a YAML file or one of: {', '.join(tasks())}"
             ) from e
-        here = {split: str(path.parent.resolve() / f) for split, f in task.source.files.items()}
+        here = {split: str(path.parent.resolve() / Path(f).expanduser()) for split, f in task.source.files.items()}
         moved = task.source if task.source.package else task.source.model_copy(update={"files": here})
         return task.model_copy(update={"source": moved})
     raise UnknownName("task", name, tasks())
@@ -150,7 +153,7 @@ def parse(text: str, where: str) -> Task:
 def made(raw: dict[str, Any], where: str) -> Task:
     """A task from plain data; the first thing that does not fit is named."""
     try:
-        return Task(**raw)
+        return Task.model_validate(raw)
     except ValidationError as e:
         first = e.errors()[0]
         key = ".".join(str(x) for x in first["loc"])

@@ -33,6 +33,11 @@ class Template:
         Raises:
             ApetError: a field that is no column, one that is used twice or never, or no ``{answer}`` after them.
         """
+        if ANSWER in columns or len(set(columns)) < len(columns):
+            raise ApetError(f"columns {', '.join(columns)}: none may be called {ANSWER!r}, and each may come once only")
+        odd = next((c for c in columns if not c.isprintable() or any(x in c for x in "{}:!")), None)
+        if odd is not None:
+            raise ApetError(f"column {odd!r} cannot stand in a template; rename it without braces, ':' and '!'")
         try:
             fields = [(literal, name) for literal, name, _, _ in string.Formatter().parse(text)]
         except ValueError as e:

@@ -11,14 +11,14 @@ from apet.attach import Handle, load
 from apet.backbones.head import reset_head
 from apet.errors import ApetError
 from apet.tasks.encoding import EncodedSet
-from apet.tasks.examples import Example
+from apet.tasks.examples import Example, clean, sample
 from apet.tasks.measures import Score, score
 from apet.tasks.objectives import Objective, objective_for
+from apet.tasks.sources import read_split
 from apet.tasks.task import Task
 from apet.training import record
 from apet.training.choices import dtype_for
-from apet.training.evaluation import Split, evaluate, predict
-from apet.training.settings import RunSettings
+from apet.training.evaluation import evaluate, predict
 from apet.training.workshop import Workshop
 
 
@@ -54,39 +54,47 @@ class Tuned:
         """
         if not texts:
             raise ApetError("no text came; give at least one")
-        encoded = EncodedSet.of([self.objective.encode(Example(t, (), "")) for t in texts])
+        bare = [Example({c: clean(v) for c, v in t.items()}, (), "") for t in texts]
+        encoded = EncodedSet.of([self.objective.encode(e) for e in bare])
         return predict(self.model, self.objective, encoded, self.settings.batch_size)
 
     def measure(self, split: str = "validation", data: str | None = None, limit: int | None = None) -> Score:
-        """The task's measure on a split of its own data, or of other data of the same columns.
+        """The task's measure on a split of its own data, or on other data of the same columns.
+
+        Args:
+            split: of the data; a single other file is wholly that split.
+            data: file or folder.
+            limit: at most so many examples.
 
         Raises:
-            ApetError: no such split.
+            ApetError: no such split, or bad data.
         """
-        s = self.settings.model_copy(update={"validation_examples": limit or self.settings.validation_examples})
-        if data is not None:
-            s = s.model_copy(update={"data": data, "task": self.task.name, "validation_examples": limit})
-        return evaluate(self.model, self.objective, self._split(self.task, self.objective, s, split), s.batch_size)[0]
+        examples = self._examples(self.task, split, data, limit)
+        read = self.shop.split(self.objective, examples, split)
+        return evaluate(self.model, self.objective, read, self.settings.batch_size)[0]
 
-    def transfer(self, target: Task, data: str | None = None, limit: int | None = None) -> Score:
+    def transfer(
+        self, target: Task, data: str | None = None, limit: int | None = None, split: str = "validation"
+    ) -> Score:
         """Zero-shot measure on another task (paper section 6.3): label words count by their unified label.
 
+        Texts are cut at the length that this run was trained with.
+
         Raises:
-            ApetError: one of the two has labels and the other has not, or no unified ones; or a head was trained.
+            ApetError: one of the two has labels and the other has not, or no unified ones.
         """
         if self.task.is_classification != target.is_classification:
             kinds = [f"{t.name} has {'labels' if t.is_classification else 'free text'}" for t in (self.task, target)]
             raise ApetError(f"{', '.join(kinds)}; transfer needs two tasks of one kind")
-        s = self.settings.model_copy(update={"task": target.name, "data": data, "validation_examples": limit})
         # The target's text, answered with the source's words.
         reading = target.model_copy(update={"labels": self.task.labels, "unified": self.task.unified})
-        examples = self.shop.data(target, s).splits["validation"]
+        examples = self._examples(target, split, data, limit)
         objective = objective_for(
             self.objective.use, reading, self.objective.reader.tokenizer, self.objective.max_input
         )
         bare = [Example(e.texts, (), e.where) for e in examples]
         encoded = EncodedSet.of([objective.encode(e) for e in bare])
-        answers = predict(self.model, objective, encoded, s.batch_size)
+        answers = predict(self.model, objective, encoded, self.settings.batch_size)
         if not target.is_classification:
             return score(target.measure, answers, [e.answers for e in examples])
         for t in (self.task, target):
@@ -99,11 +107,17 @@ class Tuned:
         """Detach: the backbone is as it was."""
         self.handle.detach()
 
-    def _split(self, task: Task, objective: Objective, s: RunSettings, name: str) -> Split:
-        data = self.shop.data(task, s)
-        if name not in data.splits:
-            raise ApetError(f"task {task.name!r} has no split {name!r}; it has {', '.join(data.splits)}")
-        return self.shop.split(objective, data.splits[name], name)
+    def _examples(self, task: Task, split: str, data: str | None, limit: int | None) -> list[Example]:
+        if data is not None:
+            return sample(read_split(task, Path(data), split), limit)
+        own = self.settings.model_copy(update={"train_examples": None, "validation_examples": None})
+        if task is not self.task:
+            own = own.model_copy(update={"data": None, "task": task.name})
+        found = self.shop.data(task, own).splits
+        if split not in found:
+            raise ApetError(f"task {task.name!r} has no split {split!r}; it has {', '.join(found)}")
+        trained_with = self.settings.train_examples if split == "train" else self.settings.validation_examples
+        return sample(found[split], limit or (trained_with if task is self.task else None))
 
 
 def columns_of(task: Task, text: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from transformers import PreTrainedConfig
 
+from apet.backbones.family import Kind, family_of
 from apet.backbones.loading import Use, use_of
 from apet.backbones.positions import Backbone
 from apet.errors import ApetError
@@ -32,9 +33,23 @@ def task_of(s: RunSettings) -> Task:
     return task_over(s.data, s.text, s.label)
 
 
+_OBJECTIVES: dict[Kind, tuple[Use, ...]] = {
+    "encoder": ("classification-head", "masked-label-word"),
+    "encoder-decoder": ("text-to-text",),
+    "decoder": ("next-token",),
+}
+
+
 def use_for(s: RunSettings, config: PreTrainedConfig) -> Use:
     """The objective: as asked, or by what the backbone was pre-trained to do."""
     if s.objective != "auto":
+        family = family_of(config.model_type)
+        fits = _OBJECTIVES[family.kind] if family else (s.objective,)
+        if s.objective not in fits:
+            raise ApetError(
+                f"objective={s.objective} does not fit {s.backbone!r}, a {family.kind if family else ''} backbone;"
+                f" give {' or '.join(fits)}"
+            )
         return s.objective
     heads = getattr(config, "architectures", None) or ()
     return use_of(config, label_words=any("MaskedLM" in h or h == "BertForPreTraining" for h in heads))

@@ -112,11 +112,14 @@ def fit(
     values = handle.parameters()
     optimizer = torch.optim.AdamW(values, lr=schedule.rate, weight_decay=schedule.weight_decay, fused=True)
     rank, world = accelerator.process_index, accelerator.num_processes
+    if schedule.batch_size % world:
+        raise ApetError(f"batch_size={schedule.batch_size} cannot be shared by {world} processes; give a multiple")
     score, answers = measure()
     points = [Point(0, None, score, 0.0)]
     best, kept = points[0], _copy(values)
     losses: list[Tensor] = []
     seconds = 0.0
+    enough = math.inf if schedule.stop_at is None else schedule.stop_at
     with torch.random.fork_rng(), watch.begin(_title(handle), schedule.steps):
         torch.manual_seed(schedule.data_seed)
         batches = training_batches(train.lengths, schedule.batch_size, schedule.data_seed)
@@ -143,10 +146,10 @@ def fit(
                 losses = []
                 if score.value > best.score.value:
                     best, kept, answers = points[-1], _copy(values), given
+                if best.score.value >= enough:
+                    break
                 model.train()
                 began = time.perf_counter()
-            if schedule.stop_at is not None and best.score.value >= schedule.stop_at:
-                break
             shown = f"loss {points[-1].loss:.3f}  " if points[-1].loss is not None else ""
             watch.advance(
                 step, f"{shown}{best.score.measure} {points[-1].score.value:.3f} (best {best.score.value:.3f})"

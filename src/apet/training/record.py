@@ -9,7 +9,7 @@ import platform
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -63,12 +63,36 @@ def refuse_taken(output: Path) -> None:
     Raises:
         ApetError: there is a file, another run, or any other content.
     """
-    if output.exists() and not output.is_dir():
+    try:
+        there = output.exists()
+    except OSError as e:
+        raise ApetError(f"output {str(output)[:60]!r}… cannot be a folder's name: {e.strerror}") from e
+    if there and not output.is_dir():
         raise ApetError(f"output {str(output)!r} is a file; give a folder")
     if (output / RESULT).exists():
         raise ApetError(f"output folder {str(output)!r} holds another run; give a new folder, or remove it")
     if output.is_dir() and any(output.iterdir()):
         raise ApetError(f"output folder {str(output)!r} is not empty; give a new folder")
+
+
+def refuse_unwritable(output: Path) -> None:
+    """Pass where a folder can be made: better known before an hour of training than after it.
+
+    Raises:
+        ApetError: it cannot.
+    """
+    probe = output.with_name(f"{output.name}.{os.getpid()}.part")
+    try:
+        above = next(p for p in probe.parents if p.exists())
+        probe.mkdir(parents=True)
+        probe.rmdir()
+        for made in probe.parents:
+            if made == above:
+                break
+            made.rmdir()
+    except (OSError, ValueError) as e:
+        why = getattr(e, "strerror", None) or str(e)
+        raise ApetError(f"cannot write to {str(output)[:200]!r}: {why}; give another output folder") from e
 
 
 def write(folder: Path, settings: RunSettings, task: Task, result: dict[str, Any], points: Sequence[Point]) -> None:
@@ -133,10 +157,21 @@ def host(device: torch.device) -> dict[str, Any]:
     }
 
 
+def forget_peak_memory() -> None:
+    """Begin to measure anew, where the system can: runs share a process."""
+    if torch.cuda.is_available():
+        torch.cuda.reset_peak_memory_stats()
+    with suppress(OSError):  # Linux: 5 resets the peak of the resident set
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory(device: torch.device) -> int:
-    """Largest use so far, bytes: of the GPU, else of this process."""
+    """Largest use since `forget_peak_memory`, bytes: of the GPU, else of this process."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * int(next(x for x in lines if x.startswith("VmHWM")).split()[1])
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024

@@ -6,7 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from apet.backbones.head import reset_head
 from apet.backbones.loading import Use, bare, load_config
 from apet.backbones.positions import Backbone, describe
 from apet.budget import plan
+from apet.errors import ApetError
 from apet.methods import make
 from apet.modules.theta import Theta
 from apet.tasks.examples import Example, sample
@@ -63,7 +64,7 @@ class Outcome:
     Attributes:
         result: what result.json holds.
         points: the curve.
-        folder: where it lies, or None.
+        folder: where it lies; None where nothing was to be written, or another process wrote it.
     """
 
     result: dict[str, Any]
@@ -102,7 +103,9 @@ def tune(s: RunSettings, output: Path | None = None, shop: Workshop | None = Non
         ApetError: bad settings or data, diverged training, an output folder that is taken; nothing is left behind.
     """
     if output is not None:
+        output = Path(output).absolute()
         record.refuse_taken(output)
+        record.refuse_unwritable(output)
     with _threads(s.threads):
         return _Run(prepare(s), shop or Workshop()).go(output)
 
@@ -117,6 +120,11 @@ def _threads(n: int | None) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _absolute(name: str) -> str:
+    """A path that holds from any folder; names stay names."""
+    return str(Path(name).absolute()) if Path(name).exists() else name
+
+
 class _Run:
     """The things a run works with."""
 
@@ -124,6 +132,7 @@ class _Run:
         s = planned.settings
         self.plan, self.s, self.shop = planned, s, shop
         self.began = time.perf_counter()
+        record.forget_peak_memory()
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.accelerator = shop.accelerator(s.device)
         self.dtype = dtype_for(s, self.accelerator.device)
@@ -166,7 +175,7 @@ class _Run:
                     record.write_predictions(folder / record.PREDICTIONS, self.plan.task, shown, fitted.answers)
         finally:
             self._leave(handle)
-        return Outcome(result, points, output)
+        return Outcome(result, points, output if self.accelerator.is_main_process else None)
 
     @property
     def has_test(self) -> bool:
@@ -211,7 +220,9 @@ class _Run:
         held_keys = {e.key for e in sample(examples, min(500, max(1, len(examples) // 5)))}
         inside = [i for i, e in enumerate(examples) if e.key not in held_keys]
         outside = [i for i, e in enumerate(examples) if e.key in held_keys]
-        held = Split([examples[i] for i in outside], train.encoded.subset(outside))
+        if not inside or not outside:
+            raise ApetError(f"learning_rate=auto needs more than {len(examples)} training examples; give a number")
+        held, rest = Split([examples[i] for i in outside], train.encoded.subset(outside)), train.encoded.subset(inside)
 
         def trial(schedule: Schedule) -> list[Point]:
             handle = self._attach()
@@ -220,7 +231,7 @@ class _Run:
                 return fit(
                     handle,
                     self.objective,
-                    train.encoded.subset(inside),
+                    rest,
                     measure,
                     schedule,
                     self.accelerator,
@@ -229,12 +240,15 @@ class _Run:
             finally:
                 self._leave(handle)
 
-        return search(usual, self._schedule(usual), trial)
+        return search(usual, replace(self._schedule(usual), stop_at=None), trial)
 
     def _resolved(self, rate: Rate) -> RunSettings:
         """The settings with everything open filled in: the same numbers come out of them again."""
         s = self.s
         open_ = {
+            "backbone": _absolute(s.backbone),
+            "task": None if s.task is None else _absolute(s.task),
+            "data": None if s.data is None else _absolute(s.data),
             "mask_seed": s.seed_for("mask_seed"),
             "init_seed": s.seed_for("init_seed"),
             "data_seed": s.seed_for("data_seed"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -38,7 +38,7 @@ class RunSettings(BaseModel):
     """Of the method, such as rank or roles."""
     budget: int | str | None = None
     """4096, 0.3%, =lora; none = the method's own full size."""
-    seed: int = 0
+    seed: int = Field(default=0, ge=-(2**63), lt=2**63)
     """Of everything below that is not given."""
     mask_seed: int | None = None
     """Which entries are unmasked."""
@@ -50,7 +50,7 @@ class RunSettings(BaseModel):
     """Optimizer steps."""
     batch_size: int = Field(default=32, ge=1)
     """Examples a step, over all processes."""
-    learning_rate: float | Literal["paper", "auto"] = "paper"
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["paper", "auto"] = "paper"
     """A number; paper = the method's (3e-4, prompt 3e-2, RTE 5e-5); auto = a seeded search on held-out train data."""
     weight_decay: float = Field(default=0.0, ge=0)
     """Of AdamW, on the trained values."""
@@ -72,7 +72,7 @@ class RunSettings(BaseModel):
     """At most so many for validation and test; none = all."""
     max_input: int | None = Field(default=None, ge=8)
     """Tokens of an input; none = the task's."""
-    stop_at: float | None = None
+    stop_at: float | None = Field(default=None, ge=0, le=1)
     """Stop once the validation measure, in [0, 1], reaches this: for searches that need to know no more."""
     gradient_checkpointing: bool = False
     """Less memory, more time."""
@@ -99,7 +99,7 @@ def made(values: Mapping[str, Any], where: str = "settings") -> RunSettings:
         ApetError: the first field that does not fit, with what came.
     """
     try:
-        return RunSettings(**values)
+        return RunSettings.model_validate(dict(values))
     except ValidationError as e:
         first = e.errors()[0]
         key = str(first["loc"][0])
@@ -140,10 +140,12 @@ def overridden(base: Mapping[str, Any], pairs: Mapping[str, Any]) -> dict[str, A
     out = dict(base)
     name = str(pairs.get("method", out.get("method", RunSettings.model_fields["method"].default)))
     own = type(make(name)).model_fields
-    of_method = dict(out.get("method_settings") or {})
+    of_method = _mapping(out.get("method_settings"))
     for key, value in pairs.items():
         if key in own:
             of_method[key] = value
+        elif key == "method_settings":
+            of_method |= _mapping(value)
         elif key in RunSettings.model_fields:
             out[key] = value
         else:
@@ -151,3 +153,9 @@ def overridden(base: Mapping[str, Any], pairs: Mapping[str, Any]) -> dict[str, A
     if of_method:
         out["method_settings"] = of_method
     return out
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if value is not None and not isinstance(value, dict):
+        raise ApetError(f"method_settings={value!r} is no mapping; write such as method_settings: {{rank: 4}}")
+    return dict(value or {})

@@ -37,7 +37,9 @@ class Workshop:
     def accelerator(self, device: str) -> Accelerator:
         """Devices and processes."""
         if device not in self._accelerators:
-            self._accelerators[device] = Accelerator(cpu=device == "cpu")
+            self._accelerators[device] = Accelerator(
+                cpu=device == "cpu", mixed_precision="no", gradient_accumulation_steps=1
+            )
             self.watch.quiet = self.watch.quiet or not self._accelerators[device].is_main_process
         return self._accelerators[device]
 

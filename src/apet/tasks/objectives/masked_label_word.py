@@ -16,6 +16,7 @@ from apet.errors import ApetError
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
 from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, inputs_of
+from apet.tasks.objectives.words import refuse_equal
 from apet.tasks.reader import Reader
 from apet.tasks.task import Task
 
@@ -40,6 +41,7 @@ class MaskedLabelWord(Objective):
                     " give a one-token word in labels, or use objective=classification-head"
                 )
             self.word_ids += ids
+        refuse_equal(task.words, [[i] for i in self.word_ids])
 
     def encode(self, example: Example) -> Encoded:
         """``[CLS] text before [MASK] text after [SEP]``; the target is the class."""

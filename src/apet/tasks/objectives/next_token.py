@@ -9,13 +9,12 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
 
 from apet.backbones.loading import Use
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
 from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, inputs_of
-from apet.tasks.objectives.words import LabelWords
+from apet.tasks.objectives.words import LabelWords, greedy
 from apet.tasks.reader import Reader
 from apet.tasks.task import Task
 
@@ -35,11 +34,12 @@ class NextToken(Objective):
         """Text up to the answer; the target is the answer, with an end token where it is not one known token."""
         r = self.reader
         text, cut = self._prompted(example, self.max_input - len(r.before))
-        ids = [*r.before, *text]
+        ids = [*r.before, *text] or self.end or [r.pad]  # an empty text still needs a place to go on from
         target: list[int] = []
         if example.answers:
-            target = r.ids(self.template.lead + example.answers[0])[: self.words.most]
-            target += [] if self.words.one_step else self.end
+            end = [] if self.words.one_step else self.end
+            target, lost = self.words.target(r.ids(self.template.lead + example.answers[0]), end)
+            cut += lost
         return Encoded(np.array(ids, np.int32), np.array(target, np.int32), len(ids), cut=cut)
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
@@ -72,12 +72,6 @@ class NextToken(Objective):
         inputs = inputs_of(batch)
         if self.words.one_step:
             return self.words.of_tokens(self._logits(model, inputs, 1)[:, -1].argmax(-1).tolist())
-        settings = GenerationConfig(
-            max_new_tokens=self.words.most,
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=self.reader.pad,
-            eos_token_id=self.end or None,
-        )
+        settings = greedy(self.reader, self.words.most)
         written = inner.generate(**inputs, generation_config=settings)
         return self.words.of_texts([self.reader.text(row[inputs["input_ids"].shape[1] :]) for row in written])

@@ -7,13 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig
 
 from apet.backbones.loading import Use
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
 from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, inputs_of
-from apet.tasks.objectives.words import LabelWords
+from apet.tasks.objectives.words import LabelWords, greedy
 from apet.tasks.reader import Reader
 from apet.tasks.task import Task
 
@@ -28,12 +27,12 @@ class TextToText(Objective):
         self.words = LabelWords(task, reader, lead="")
 
     def encode(self, example: Example) -> Encoded:
-        """Input with its end token; the target is the answer with its own, at most ``max_output`` tokens."""
+        """Input with its end token; the target is the answer with its own, or without where it had to be cut."""
         r = self.reader
         text, cut = self._prompted(example, self.max_input - len(r.before) - len(r.after))
         ids = [*r.before, *text, *r.after]
-        target = [*r.ids(example.answers[0])[: self.words.most], *r.after] if example.answers else []
-        return Encoded(np.array(ids, np.int32), np.array(target, np.int32), len(ids), cut=cut)
+        target, lost = self.words.target(r.ids(example.answers[0]), r.after) if example.answers else ([], 0)
+        return Encoded(np.array(ids, np.int32), np.array(target, np.int32), len(ids), cut=cut + lost)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross entropy over the answer's tokens."""
@@ -52,13 +51,6 @@ class TextToText(Objective):
             first = torch.full((len(inputs["input_ids"]), 1), start, device=inputs["input_ids"].device)
             logits = inner(**inputs, decoder_input_ids=first, use_cache=False).logits
             return self.words.of_tokens(logits[:, -1].argmax(-1).tolist())
-        settings = GenerationConfig(
-            max_new_tokens=self.words.most,
-            do_sample=False,
-            num_beams=1,
-            pad_token_id=self.reader.pad,
-            eos_token_id=self.reader.tokenizer.eos_token_id,
-            decoder_start_token_id=start,
-        )
+        settings = greedy(self.reader, self.words.most, decoder_start_token_id=start)
         written = inner.generate(**inputs, generation_config=settings)
         return self.words.of_texts([self.reader.text(row[1:]) for row in written])
