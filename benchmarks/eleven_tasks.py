@@ -37,11 +37,11 @@ PARTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
         FOUR,
         {
             "method": "lora",
-            "steps": 24,
-            "batch_size": 8,
+            "steps": 8,
+            "batch_size": 4,
             "learning_rate": 1e-3,
-            "validation_examples": 48,
-            "evaluate_every": 12,
+            "validation_examples": 16,
+            "evaluate_every": 8,
         },
     ),
 }

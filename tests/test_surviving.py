@@ -28,6 +28,7 @@ def undisturbed(place):
     return place / "calm"
 
 
+@pytest.mark.slow
 def test_twenty_kills_lose_nothing_and_change_nothing(place, undisturbed):
     """Driver, worker, or in the middle of a write; then the same command finishes what is missing."""
     hit = kill_at_random(place / "sixty.yaml", place / "killed", 20, seed=5)

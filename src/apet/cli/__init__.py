@@ -7,6 +7,9 @@ import sys
 
 from apet.errors import ApetError
 
+STOPPED = 130
+"""Exit code after Ctrl-C, as shells have it."""
+
 
 def main() -> None:
     """Entry point. What a user did wrong is one line and exit code 2; a fault of ours is 1; Ctrl-C is 130."""
@@ -14,11 +17,13 @@ def main() -> None:
 
     try:
         code = app(standalone_mode=False)
+        if code == STOPPED:  # typer answers Ctrl-C with this code, and without a word
+            raise KeyboardInterrupt
     except ApetError as e:
         _fail(str(e))
     except KeyboardInterrupt:
         print("apet: stopped", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(STOPPED)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()
         sys.exit(0)
