@@ -14,7 +14,7 @@ from apet.errors import ApetError
 from apet.training import record
 from apet.training.fitting import Diverged
 from apet.training.run import prepare, tune
-from apet.training.settings import RunSettings
+from apet.training.settings import RunSettings, made
 from apet.training.workshop import Workshop
 
 METHODS = ("fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet-adjacent", "apet-discrete")
@@ -114,9 +114,8 @@ def finished(folder: Path, s: RunSettings) -> bool:
     """
     if not (folder / record.RESULT).is_file():
         return False
-    stored = record.read_run(folder)[2]["settings"]
-    wanted = s.model_dump(mode="json")
-    other = [k for k in wanted if stored.get(k) != wanted[k]]
+    stored = made(record.read_run(folder)[2]["settings"], str(folder))  # settings that came later have their defaults
+    other = [k for k in RunSettings.model_fields if getattr(stored, k) != getattr(s, k)]
     if other:
         raise ApetError(
             f"{str(folder)!r} holds a run with other settings ({', '.join(other)}); give a new output folder"
