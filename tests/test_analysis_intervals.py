@@ -166,3 +166,10 @@ def test_a_task_without_any_run_is_left_out_whole_rather_than_every_seed():
     assert (e.tasks, e.seeds, e.holes) == (1, 3, 3)
     nothing = block(runs.head(0), "lora", ["a"], range(3))
     assert average(nothing, {}, allow_holes=True) is None
+
+
+def test_the_interval_of_a_measure_ends_at_0_and_1():
+    e = average(cell("a", [0.90, 0.99]), {})
+    assert e.high == 1.0
+    assert e.low < 0.8
+    assert e.half > 0.4
