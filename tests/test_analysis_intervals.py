@@ -173,3 +173,15 @@ def test_the_interval_of_a_measure_ends_at_0_and_1():
     assert e.high == 1.0
     assert e.low < 0.8
     assert e.half > 0.4
+
+
+def test_the_item_interval_of_a_mean_over_tasks_covers_the_truth():
+    rng = np.random.default_rng(8)
+    truth = np.array([0.95, 0.8, 0.6])
+    hits = []
+    for v in rng.binomial(200, truth, (DRAWS, 3)) / 200:
+        low, high = wilson(v[:, None], 200)
+        keys = np.full((3, 1), "k", dtype=object)
+        e = average(Block("a", ("x", "y", "z"), (0,), v[:, None], low, high, np.full((3, 1), 200.0), keys), {})
+        hits.append(e.item_low <= truth.mean() <= e.item_high)
+    assert 0.93 <= np.mean(hits) <= 0.97
