@@ -94,7 +94,8 @@ def thresholds(a: Analysis) -> str:
     return (
         "Low threshold: the smallest N where the lower end of the seeds' 95 % interval lies above chance. High"
         " threshold: the smallest N where full fine-tuning − method is shown to be at most"
-        f" {significant(100 * a.margin)} point{'' if a.margin == 0.01 else 's'} (upper end of the 95 % interval, paired by seed)."
+        f" {significant(100 * a.margin)} point{'' if a.margin == 0.01 else 's'} (upper end of the 95 % interval, paired"
+        " by seed)."
         " Each is a range: above the largest N that fails, at most the smallest N that passes without a failure above"
         f" it; open where the counts tried do not settle it; with one seed the item-level interval decides. {ran(a)}"
     )
