@@ -166,3 +166,22 @@ def test_a_task_without_any_run_is_left_out_whole_rather_than_every_seed():
     assert (e.tasks, e.seeds, e.holes) == (1, 3, 3)
     nothing = block(runs.head(0), "lora", ["a"], range(3))
     assert average(nothing, {}, allow_holes=True) is None
+
+
+def test_the_interval_of_a_measure_ends_at_0_and_1():
+    e = average(cell("a", [0.90, 0.99]), {})
+    assert e.high == 1.0
+    assert e.low < 0.8
+    assert e.half > 0.4
+
+
+def test_the_item_interval_of_a_mean_over_tasks_covers_the_truth():
+    rng = np.random.default_rng(8)
+    truth = np.array([0.95, 0.8, 0.6])
+    hits = []
+    for v in rng.binomial(200, truth, (DRAWS, 3)) / 200:
+        low, high = wilson(v[:, None], 200)
+        keys = np.full((3, 1), "k", dtype=object)
+        e = average(Block("a", ("x", "y", "z"), (0,), v[:, None], low, high, np.full((3, 1), 200.0), keys), {})
+        hits.append(e.item_low <= truth.mean() <= e.item_high)
+    assert 0.93 <= np.mean(hits) <= 0.97

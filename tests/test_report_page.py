@@ -7,6 +7,7 @@ import pytest
 from apet.report.study import write_report
 from planted import curves, failing, study, transfer
 
+pytest.importorskip("playwright", reason="needs playwright")
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)")
 ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]

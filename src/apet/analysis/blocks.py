@@ -65,7 +65,7 @@ def block(runs: pd.DataFrame, name: str, tasks: Sequence[str], seeds: Sequence[i
 
 
 def average(b: Block, scores: Scores, allow_holes: bool = False) -> Estimate | None:
-    """Mean over tasks, then over seeds; None where nothing is left.
+    """Mean over tasks, then over seeds; None where nothing is left. Intervals end at 0 and 1, as the measures do.
 
     Raises:
         ApetError: a run is missing and holes are not allowed.
@@ -88,6 +88,7 @@ def average(b: Block, scores: Scores, allow_holes: bool = False) -> Estimate | N
             below.append((value[t] - b.low[cut][t]).mean())
             above.append((b.high[cut][t] - value[t]).mean())
     item_low, item_high = apart(mean, np.square(below).sum() / len(rows) ** 2, np.square(above).sum() / len(rows) ** 2)
+    low, high, item_low, item_high = np.clip([low, high, item_low, item_high], 0, 1).tolist()
     n = int(b.items[cut][:, 0].sum())
     basis = BOOTSTRAP if known else RUN_INTERVALS
     return Estimate(mean, len(columns), sd, low, high, n, item_low, item_high, basis, len(rows), holes)

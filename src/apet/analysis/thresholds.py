@@ -5,9 +5,10 @@
   where it is shown to be more (its lower end is > 0.01), and is undecided in between.
 
 With one seed the item-level intervals decide instead, and the basis says so. The threshold lies above the largest N
-that fails below the first pass, and at most at the smallest N from which every larger N tried passes. Curves should
-rise with N; where an N fails or is undecided above one that passes, the range takes in both and is marked as not
-monotone. Nothing is fitted between the counts that were run.
+that fails below the first pass, and at most at the smallest N that passes and has no failure above it. Curves should
+rise with N, so an undecided N above one that passes is a lack of power and changes nothing; a failure above one that
+passes widens the range to take in both, and the range is marked as not monotone. Nothing is fitted between the counts
+that were run.
 """
 
 from __future__ import annotations
@@ -17,8 +18,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
-
-import numpy as np
 
 from apet.analysis.board import Scale
 from apet.analysis.frames import FULL
@@ -38,9 +37,9 @@ class Bracket:
 
     Attributes:
         above: largest N that fails; 0 = none did, the threshold may lie below every N tried.
-        reached: smallest N from which every N tried passes; infinite = the largest one does not.
+        reached: smallest N that passes without a failure above; infinite = there is none.
         undecided: counts between the two that can be neither.
-        monotone: whether no N falls short above one that passes.
+        monotone: whether no N fails above one that passes.
     """
 
     above: float
@@ -78,17 +77,18 @@ class Threshold:
 
 def bracket(counts: Sequence[int], states: Sequence[State]) -> Bracket:
     """The range that the states of ascending counts leave."""
-    passing = np.array([s == "passes" for s in states])
-    failing = np.array([s == "fails" for s in states])
-    first = int(passing.argmax()) if passing.any() else len(states)
-    short = np.flatnonzero(~passing)
-    for_good = int(short[-1]) + 1 if len(short) else 0
-    fails = np.flatnonzero(failing[:first])
-    above = counts[fails[-1]] if len(fails) else 0
-    reached = counts[for_good] if for_good < len(states) else math.inf
-    start = int(fails[-1]) + 1 if len(fails) else 0
-    undecided = sum(s == "undecided" for s in states[start:for_good])
-    return Bracket(float(above), float(reached), undecided, for_good <= first)
+    passes = [i for i, s in enumerate(states) if s == "passes"]
+    fails = [i for i, s in enumerate(states) if s == "fails"]
+    first = passes[0] if passes else len(states)
+    below = [i for i in fails if i < first]
+    for_good = next((i for i in passes if i > max(fails, default=-1)), len(states))
+    start = below[-1] + 1 if below else 0
+    return Bracket(
+        above=float(counts[start - 1]) if below else 0.0,
+        reached=float(counts[for_good]) if for_good < len(states) else math.inf,
+        undecided=sum(s == "undecided" for s in states[start:for_good]),
+        monotone=max(fails, default=-1) < first,
+    )
 
 
 def above_chance(level: Estimate, chance: float) -> State:

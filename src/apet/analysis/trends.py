@@ -93,9 +93,9 @@ def gap_shrinks(found: Sequence[Gap]) -> list[Trend]:
     trends = []
     for family in dict.fromkeys(g.scale.family for g in mine):
         here = [g for g in mine if g.scale.family == family]
-        scales = {g.scale for g in here}
+        scales = list(dict.fromkeys(g.scale for g in here))
         methods = [
-            m for m in dict.fromkeys(g.method for g in here) if {g.scale for g in here if g.method == m} == scales
+            m for m in dict.fromkeys(g.method for g in here) if {g.scale for g in here if g.method == m} == set(scales)
         ]
         if len(scales) < 2 or not methods:
             continue

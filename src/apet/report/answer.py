@@ -164,7 +164,7 @@ def _claim(trends: Sequence[Trend]) -> Finding:
             parts.append(f"{verdict} for {listed([_short(t) for t in mine])}")
     ends = ", as far as the ranges settle it" if trends[0].basis.endswith(LEFT_OPEN) else ", 95 %"
     experiment = next(v for k, v in about.items() if claim.startswith(k))
-    return Finding(experiment, f"Claim: {claim}. In these runs: {'; '.join(parts)} ({trends[0].number}{ends}).")
+    return Finding(experiment, f"That {claim} is {'; '.join(parts)} ({trends[0].number}{ends}).")
 
 
 def _short(t: Trend) -> str:

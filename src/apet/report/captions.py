@@ -8,7 +8,7 @@ from apet.analysis.board import Scale
 from apet.analysis.convergence import LAST, REACHED
 from apet.analysis.frames import complete
 from apet.analysis.study import Analysis
-from apet.report.wording import listed, points
+from apet.report.wording import listed, significant
 
 INTERVALS = "Bars: 95 % t-interval over seeds; item-level intervals stand in the tables and beside each point."
 HOLES = "† some planned runs are missing; the mean is over what all sides have."
@@ -94,10 +94,10 @@ def thresholds(a: Analysis) -> str:
     return (
         "Low threshold: the smallest N where the lower end of the seeds' 95 % interval lies above chance. High"
         " threshold: the smallest N where full fine-tuning − method is shown to be at most"
-        f" {points(a.margin)} points (upper end of the 95 % interval, paired by seed)."
-        " Each is a range: above the largest N that fails, at most the smallest N"
-        " from which every larger N tried passes; an arrow: open beyond the counts tried; with one seed the"
-        f" item-level interval decides. {ran(a)}"
+        f" {significant(100 * a.margin)} point{'' if a.margin == 0.01 else 's'} (upper end of the 95 % interval, paired"
+        " by seed)."
+        " Each is a range: above the largest N that fails, at most the smallest N that passes without a failure above"
+        f" it; open where the counts tried do not settle it; with one seed the item-level interval decides. {ran(a)}"
     )
 
 

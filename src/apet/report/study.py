@@ -112,7 +112,7 @@ def _page(a: Analysis, made: list[Table], provenance: Mapping[str, Any], partial
         captions.ran(a),
         sections,
         a.board.methods,
-        f"Written by apet {provenance.get('version', '')}. Every number: {captions.INTERVALS}",
+        f"Written by apet {provenance.get('version', '')}. {captions.INTERVALS}",
         _banner(a, provenance, partial),
     )
 
@@ -144,12 +144,7 @@ def _failures(by_name: Mapping[str, Table]) -> page.Section:
 
 def _provenance(provenance: Mapping[str, Any]) -> page.Section:
     settings = provenance.get("settings")
-    plain = {k: _plain(v) for k, v in provenance.items() if k != "settings"}
-    body = page.facts(plain) + (page.source(str(settings)) if settings else "")
+    body = page.facts({k: v for k, v in provenance.items() if k != "settings"}) + (
+        page.source(str(settings)) if settings else ""
+    )
     return page.Section("settings", "Settings and provenance", body=body)
-
-
-def _plain(v: Any) -> str:
-    if isinstance(v, Mapping):
-        return ", ".join(f"{k} {x}" for k, x in v.items())
-    return ", ".join(map(str, v)) if isinstance(v, list | tuple | set) else str(v)

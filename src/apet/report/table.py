@@ -6,8 +6,8 @@ import csv
 import io
 import math
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +24,13 @@ class Column:
     Attributes:
         title: its heading, with the unit.
         show: raw value -> text; None = plain text.
+        parts: of a value with several numbers, such as a mean with its intervals: the columns it has in CSV.
         number: whether it is set at the right.
     """
 
     title: str
     show: Callable[[Any], str] | None = None
+    parts: Mapping[str, Callable[[Any], Any]] = field(default_factory=dict)
 
     @property
     def number(self) -> bool:
@@ -82,6 +84,7 @@ _LATEX = {
     "−": "$-$",
     "≤": r"$\le$",
     "×": r"$\times$",
+    "±": r"$\pm$",
     "†": r"\textdagger{}",
     "∞": r"$\infty$",
     "θ": r"$\theta$",
@@ -118,13 +121,19 @@ def latex(t: Table) -> str:
 
 
 def comma_separated(t: Table) -> str:
-    """Raw values for programs: fractions stay fractions, what is unknown is empty."""
+    """Raw values for programs: fractions stay fractions, what is unknown is empty, every number has its column."""
     out = io.StringIO()
     w = csv.writer(out, lineterminator="\n")
-    w.writerow([c.title for c in t.columns])
+    titles = [(c.title.removesuffix(" %").removesuffix(", points"), c) for c in t.columns]
+    w.writerow([f"{title}: {part}" if part else title for title, c in titles for part in c.parts or ("",)])
     for row in t.rows:
-        w.writerow(["" if v is None or (isinstance(v, float) and math.isnan(v)) else v for v in row])
+        w.writerow([x for c, v in zip(t.columns, row, strict=True) for x in _raw(c, v)])
     return out.getvalue()
+
+
+def _raw(c: Column, v: Any) -> list[Any]:
+    values = [None if v is None else get(v) for get in c.parts.values()] if c.parts else [v]
+    return ["" if x is None or (isinstance(x, float) and math.isnan(x)) else x for x in values]
 
 
 def write(t: Table, folder: Path) -> list[Path]:
@@ -151,6 +160,8 @@ def data(t: Table) -> dict[str, Any]:
 
 
 def _plain(v: Any) -> float | None:
+    """The number to sort by."""
+    v = getattr(v, "value", v)
     if v is None or isinstance(v, str) or math.isnan(v):
         return None
     return math.copysign(1e300, v) if math.isinf(v) else float(f"{float(v):.6g}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 from apet.analysis.frames import RUNS
@@ -10,7 +11,7 @@ from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.report import captions, paper
 from apet.report.table import Column, Table
-from apet.report.wording import bracket, count, marked, named, points, significant, span, threshold_notes
+from apet.report.wording import bracket, brief, count, full, named, points, significant, threshold_notes
 
 MEAN = "mean over tasks"
 PAPERS = {
@@ -39,31 +40,24 @@ def every_table(a: Analysis) -> list[Table]:
     return [t for t in (*made, failed(a), runs(a)) if t.rows]
 
 
-_NUMBER = (
-    Column("%", points),
-    Column("seeds", count),
-    Column("sd, points", lambda v: points(v, 2)),
-    Column("seeds low %", points),
-    Column("seeds high %", points),
-    Column("items", count),
-    Column("items low %", points),
-    Column("items high %", points),
-)
+def measured(title: str, show: Callable[[Any], str] = full) -> Column:
+    """A column of estimates."""
+    return Column(title, show, _PARTS)
 
 
-def _columns(title: str) -> tuple[Column, ...]:
-    return tuple(Column(f"{title}: {c.title}" if title else c.title, c.show) for c in _NUMBER)
-
-
-def _cells(e: Estimate | None) -> list[Any]:
-    if e is None:
-        return [None] * len(_NUMBER)
-    items = e.items or None
-    return [e.value, e.seeds, e.sd, e.low, e.high, items, e.item_low, e.item_high]
-
-
-def _missing(*estimates: Estimate | None) -> str:
-    return "†" if any(e is not None and e.holes for e in estimates) else ""
+_PARTS: dict[str, Callable[[Any], Any]] = {
+    "value": lambda e: e.value,
+    "seeds": lambda e: e.seeds,
+    "sd over seeds": lambda e: e.sd,
+    "low over seeds": lambda e: e.low,
+    "high over seeds": lambda e: e.high,
+    "items": lambda e: e.items or None,
+    "low over items": lambda e: e.item_low,
+    "high over items": lambda e: e.item_high,
+    "basis": lambda e: e.basis,
+    "tasks": lambda e: e.tasks,
+    "holes": lambda e: e.holes,
+}
 
 
 def claims(a: Analysis) -> Table:
@@ -101,10 +95,9 @@ def gaps(a: Analysis) -> Table:
             named(g.method),
             g.n,
             g.task or MEAN,
-            *_cells(g.level),
-            *_cells(g.gap),
+            g.level,
+            g.gap,
             None if g.gap is None else _gap_words(g.gap),
-            _missing(g.level, g.gap),
         ]
         for g in a.gaps
     ]
@@ -115,10 +108,9 @@ def gaps(a: Analysis) -> Table:
         Column("method"),
         Column("N", count),
         Column("task"),
-        *_columns(""),
-        *_columns("gap"),
+        measured("measure %"),
+        measured("gap, points"),
         Column("verdict"),
-        Column("holes"),
     )
     return Table("e1_gaps", "E1: gap between full fine-tuning and the methods", captions.gap(a), columns, rows)
 
@@ -131,23 +123,14 @@ def structure(a: Analysis) -> Table:
     """E2."""
     rows = []
     for s in a.structures:
-        levels = [s.levels.get(m) for m in (s.method, "apet-adjacent", "apet-discrete")]
         differences = [s.differences.get(p) for p in ("method-adjacent", "method-discrete", "adjacent-discrete")]
-        cells: list[Any] = [s.scale.name, named(s.method), s.n, s.task or MEAN]
-        cells += [None if e is None else marked(e, points(e.value)) for e in levels]
-        for d in differences:
-            cells += [None, None, None, None] if d is None else [d.value, d.seeds, span(d.low, d.high), d.verdict]
-        rows.append(cells)
-    pairs = ("method − adjacent", "method − discrete", "adjacent − discrete")
+        levels = [s.levels.get(m) for m in (s.method, "apet-adjacent", "apet-discrete")]
+        verdicts = [x for d in differences for x in (d, None if d is None else d.verdict)]
+        rows.append([s.scale.name, named(s.method), s.n, s.task or MEAN, *levels, *verdicts])
     columns = [Column("backbone"), Column("method"), Column("N", count), Column("task")]
-    columns += [Column(f"{m} %") for m in ("method", "APET-adjacent", "APET-discrete")]
-    for p in pairs:
-        columns += [
-            Column(f"{p}, points", points),
-            Column("seeds", count),
-            Column("95 % over seeds"),
-            Column("verdict"),
-        ]
+    columns += [measured(f"{m} %", brief) for m in ("method", "APET-adjacent", "APET-discrete")]
+    for p in ("method − adjacent", "method − discrete", "adjacent − discrete"):
+        columns += [measured(f"{p}, points"), Column("verdict")]
     return Table("e2_structure", "E2: structure at equal counts", captions.structure(a), tuple(columns), rows)
 
 
@@ -186,9 +169,8 @@ def levels(a: Analysis) -> Table:
             x.n,
             x.ratio_percent,
             x.chance,
-            *_cells(x.level),
-            *_cells(x.behind),
-            _missing(x.behind),
+            x.level,
+            x.behind,
         ]
         for x in a.levels
     ]
@@ -199,9 +181,8 @@ def levels(a: Analysis) -> Table:
         Column("N", count),
         Column("% of backbone", significant),
         Column("chance %", points),
-        *_columns(""),
-        *_columns("full fine-tuning − method"),
-        Column("holes"),
+        measured("measure %"),
+        measured("full fine-tuning − method, points"),
     )
     return Table("e4_levels", "E4: measure over the number of trained parameters", captions.levels(a), columns, rows)
 
@@ -243,13 +224,12 @@ def thresholds(a: Analysis) -> Table:
 def tasks(a: Analysis) -> Table:
     """E6, ours."""
     names = list(dict.fromkeys(t for f in a.board.families for t in a.board.tasks(f)))
-    rows: dict[tuple[str, str, int], dict[str, str]] = {}
+    rows: dict[tuple[str, str, int], dict[str, Estimate]] = {}
     ratio = {}
     for x in a.levels:
         if x.task is not None and _in_table(a, x.scale.name, x.method, x.n):
-            at, e = (x.scale.name, x.method, x.n), x.level
-            half = "" if math.isnan(e.low) else f" ± {points(e.high - e.value)}"
-            rows.setdefault(at, {})[x.task] = f"{points(e.value)}{half}"
+            at = (x.scale.name, x.method, x.n)
+            rows.setdefault(at, {})[x.task] = x.level
             ratio[at] = x.ratio_percent
     scales = [s.name for s in a.board.scales]
     order = sorted(rows, key=lambda at: (scales.index(at[0]), a.board.methods.index(at[1]), at[2]))
@@ -258,7 +238,7 @@ def tasks(a: Analysis) -> Table:
         Column("method"),
         Column("N", count),
         Column("% of backbone", significant),
-        *(Column(t) for t in names),
+        *(measured(t, brief) for t in names),
     )
     made = [[b, named(m), n, ratio[b, m, n], *(rows[b, m, n].get(t) for t in names)] for b, m, n in order]
     return Table("e6_tasks", "E6: all tasks and backbones, our runs", captions.tasks(a), columns, made)
@@ -299,9 +279,7 @@ def transfer(a: Analysis) -> Table:
             r.target,
             r.zero_shot,
             r.own,
-            *_cells(r.relative),
-            r.relative.basis,
-            _missing(r.relative),
+            r.relative,
         ]
         for r in a.relatives
     ]
@@ -312,9 +290,7 @@ def transfer(a: Analysis) -> Table:
         Column("target"),
         Column("zero-shot %", points),
         Column("target's own %", points),
-        *_columns("relative"),
-        Column("basis"),
-        Column("holes"),
+        measured("relative %"),
     )
     return Table("e7_transfer", "E7: relative transfer", captions.transfer(a), columns, rows)
 

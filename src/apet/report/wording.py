@@ -26,7 +26,8 @@ def named(method: str) -> str:
 
 def points(x: float, digits: int = 1) -> str:
     """A fraction in percent, or a difference of fractions in points."""
-    return NONE if math.isnan(x) else f"{100 * x:.{digits}f}".replace("-", "−")
+    rounded = round(100 * x, digits) + 0.0  # no −0.0
+    return NONE if math.isnan(x) else f"{rounded:.{digits}f}".replace("-", "−")
 
 
 def span(low: float, high: float, digits: int = 1) -> str:
@@ -51,9 +52,17 @@ def both(e: Estimate) -> str:
     return over_seeds + over_items
 
 
-def marked(e: Estimate, text: str) -> str:
-    """The text with a dagger where planned runs are missing."""
-    return f"{text} †" if e.holes else text
+def brief(e: Estimate) -> str:
+    """``81.2 ± 1.3``: the mean and half the seeds' interval, in percent; a dagger where planned runs are missing."""
+    half = "" if math.isnan(e.half) else f" ± {points(e.half)}"
+    return f"{points(e.value)}{half}{' †' if e.holes else ''}"
+
+
+def full(e: Estimate) -> str:
+    """The number with both intervals, in percent or points."""
+    over_seeds = f"{e.seeds} seeds: {span(e.low, e.high)}" if e.seeds > 1 else "1 seed"
+    over_items = "" if math.isnan(e.item_low) else f"; items: {span(e.item_low, e.item_high)}"
+    return f"{points(e.value)} ({over_seeds}{over_items}){' †' if e.holes else ''}"
 
 
 def bracket(b: Bracket, tried: tuple[int, ...]) -> str:

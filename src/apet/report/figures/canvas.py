@@ -59,7 +59,7 @@ def finish(
         plain: tick labels are short numbers, so that fixed margins do; else they are measured, which takes long.
     """
     width, height = figure.get_size_inches()
-    lines = textwrap.wrap(caption, int(width * 19.5))
+    lines = textwrap.wrap(caption, int(width * 18.5) - 2)
     foot = 0.14 * len(lines) + 0.1
     entries = [_entry(m) for m in methods]
     per_row = max(1, int(width // 1.35))

@@ -63,20 +63,22 @@ def _panel(axis: Any, a: Analysis, scale: Scale, task: str | None, here: list[Le
     axis.axhline(100 * here[0].chance, color=canvas.GREY, linestyle=":", linewidth=1)
     if full is not None:
         axis.axhline(100 * full.level.value, color="black", linestyle="--", linewidth=1)
-    for i, t in enumerate(_of(a.thresholds, scale, task)):
-        _mark(axis, t, i)
+    for t, row in _of(a.thresholds, scale, task):
+        _mark(axis, t, row)
     axis.set_title(task or plot.MEAN)
     axis.set_ylabel("measure (%)")
     canvas.log_counts(axis, "trained parameters")
 
 
-def _of(found: Sequence[Threshold], scale: Scale, task: str | None) -> list[Threshold]:
-    return [t for t in found if t.scale == scale and t.task == task and math.isfinite(t.bracket.reached)]
+def _of(found: Sequence[Threshold], scale: Scale, task: str | None) -> list[tuple[Threshold, int]]:
+    """Closed ranges of one panel, each with its row: low ones count from the bottom, high ones from the top."""
+    mine = [t for t in found if t.scale == scale and t.task == task and math.isfinite(t.bracket.reached)]
+    return [(t, row) for kind in ("low", "high") for row, t in enumerate(t for t in mine if t.kind == kind)]
 
 
-def _mark(axis: Any, t: Threshold, i: int) -> None:
+def _mark(axis: Any, t: Threshold, row: int) -> None:
     """The range on the axis: low at the bottom, high at the top."""
-    y = 0.012 + 0.02 * (i // 2) if t.kind == "low" else 0.988 - 0.02 * (i // 2)
+    y = 0.012 + 0.02 * row if t.kind == "low" else 0.988 - 0.02 * row
     start = t.bracket.above or t.tried[0]
     axis.plot(
         [start, t.bracket.reached],
@@ -154,8 +156,8 @@ def _singles(method: str, runs: pd.DataFrame) -> dict[str, Any]:
 
 def _ranges(a: Analysis, scale: Scale, task: str | None) -> list[dict[str, Any]]:
     shapes = []
-    for i, t in enumerate(_of(a.thresholds, scale, task)):
-        y = 0.01 + 0.02 * (i // 2) if t.kind == "low" else 0.99 - 0.02 * (i // 2)
+    for t, row in _of(a.thresholds, scale, task):
+        y = 0.01 + 0.02 * row if t.kind == "low" else 0.99 - 0.02 * row
         shapes.append(
             {
                 "type": "line",

@@ -72,7 +72,7 @@ def view(a: Analysis) -> plot.View:
         for task in tasks:
             mine = [t for t in a.thresholds if t.kind == kind and (t.task or plot.MEAN) == task]
             if mine:
-                layout = plot.layout(f"trained parameters at the {kind} threshold", "")
+                layout = plot.layout("trained parameters", "")
                 rows = len({(t.scale, t.method) for t in mine})
                 labels = {"type": "category", "autorange": "reversed", "automargin": True, "dtick": 1}
                 more = {"yaxis": labels, "height": max(280, 120 + 24 * rows)}

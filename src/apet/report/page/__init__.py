@@ -106,7 +106,7 @@ def findings(found: Sequence[Finding]) -> str:
 
 def facts(values: Mapping[str, Any]) -> str:
     """Names and values."""
-    rows = "".join(f"<dt>{_text(str(k))}</dt><dd>{_text(str(v))}</dd>" for k, v in values.items())
+    rows = "".join(f"<dt>{_text(str(k))}</dt><dd>{_text(_plain(v))}</dd>" for k, v in values.items())
     return f"<dl>{rows}</dl>"
 
 
@@ -140,6 +140,12 @@ def _section(s: Section) -> str:
             f'<div id="table-{t.name}"></div>{caption}</details>'
         )
     return f'<section id="{s.id}">{"".join(parts)}</section>'
+
+
+def _plain(v: Any) -> str:
+    if isinstance(v, Mapping):
+        return ", ".join(f"{k} {x}" for k, x in v.items())
+    return ", ".join(map(str, v)) if isinstance(v, list | tuple | set) else str(v)
 
 
 def _text(s: str) -> str:

@@ -56,7 +56,7 @@ function figure(view) {
       xaxis: { ...plot.layout.xaxis, automargin: true, gridcolor: "#e6e9ed", zeroline: false },
       yaxis: { ...plot.layout.yaxis, automargin: true, gridcolor: "#e6e9ed", zeroline: false },
       font: { family: "system-ui, sans-serif", size: narrow ? 11 : 13, color: "#1c2430" },
-      margin: { l: narrow ? 44 : 64, r: 12, t: 16, b: narrow ? 44 : 54 },
+      margin: { l: narrow ? 44 : 64, r: 12, t: narrow ? 14 : 34, b: narrow ? 44 : 54 },
       showlegend: false,
       paper_bgcolor: "#fff",
       plot_bgcolor: "#fff",
