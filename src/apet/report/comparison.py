@@ -67,11 +67,20 @@ def picture(cells: Sequence[Cell], path: Path) -> None:
     shown = [c for c in cells if c.results]
     r = shown[0].results[0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    beside: dict[int, int] = {}  # methods of one count stand side by side
     for c in shown:
         n, (low, high), ink = c.results[0]["trainable_parameters"], c.spread, colour(c.method)
         y = 100 * c.mean
+        beside[n] = beside.get(n, -1) + 1
         left.errorbar(
-            n, y, yerr=[[y - 100 * low], [100 * high - y]], fmt="o", color=ink, capsize=3, markersize=6, label=c.method
+            n * 1.12 ** beside[n],
+            y,
+            yerr=[[y - 100 * low], [100 * high - y]],
+            fmt="o",
+            color=ink,
+            capsize=3,
+            markersize=6,
+            label=c.method,
         )
         for i, curve in enumerate(c.curves):
             steps, values = zip(*curve, strict=True)
@@ -80,7 +89,12 @@ def picture(cells: Sequence[Cell], path: Path) -> None:
     for axis in (left, right):
         axis.axhline(100 * r["chance"], color="grey", linestyle=":", linewidth=1)
         axis.annotate(
-            "chance", (1, 100 * r["chance"]), xycoords=("axes fraction", "data"), ha="right", va="bottom", color="grey"
+            "chance",
+            (0.01, 100 * r["chance"]),
+            xycoords=("axes fraction", "data"),
+            va="bottom",
+            color="grey",
+            fontsize=8,
         )
         axis.grid(alpha=0.25)
         axis.set_ylabel(f"validation {r['validation']['measure']} (%)")
@@ -90,7 +104,7 @@ def picture(cells: Sequence[Cell], path: Path) -> None:
     left.set_xscale("log")
     left.set_xlabel("trained parameters")
     right.set_xlabel("steps")
-    right.legend(fontsize=8, frameon=False, loc="lower right")
+    right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     left.set_title("how much is trained, how well it does", fontsize=10, loc="left")
     right.set_title("along the way", fontsize=10, loc="left")
     figure.suptitle(caption(cells), fontsize=9, color="#444444")

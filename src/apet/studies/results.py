@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 
 from apet.errors import ApetError, UnknownName
+from apet.studies.definition import OWN
 from apet.studies.store import Store
 
 RUN_COLUMNS = (
@@ -72,7 +73,9 @@ class Study:
 def _flat(
     key: str, state: str, cell: dict[str, Any], result: dict[str, Any] | None, reason: str | None
 ) -> dict[str, Any]:
+    own = cell["budget"] == OWN  # the method's own full size is no budget
     row: dict[str, Any] = {"key": key, "state": state, "reason": reason, **cell, "seed": int(cell["seed"])}
+    row["budget"] = None if own else cell["budget"]
     if result is None:
         return row
     v, b, t = result["validation"], result["backbone"], result["times"]
