@@ -10,6 +10,8 @@ handle = apet.load(model, "folder")
 from __future__ import annotations
 
 import importlib
+import sys
+import types
 from typing import TYPE_CHECKING, Any
 
 from apet.errors import ApetError, NotMergeable, UnknownName, UnreachableBudget
@@ -53,10 +55,20 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'apet' has no attribute {name!r}")
-    home = importlib.import_module(_HOME[name])
-    value = getattr(home, name)
-    globals()[name] = value
-    return value
+class _Package(types.ModuleType):
+    """This package: ``apet.attach`` and ``apet.methods`` stay functions, whoever imports the modules of those names."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name in _HOME and isinstance(value, types.ModuleType):
+            return
+        super().__setattr__(name, value)
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module 'apet' has no attribute {name!r}")
+        value = getattr(importlib.import_module(_HOME[name]), name)
+        setattr(self, name, value)
+        return value
+
+
+sys.modules[__name__].__class__ = _Package
