@@ -70,7 +70,9 @@ def test_thresholds_on_the_store(place):
         "1",
         "--quiet",
     ]
-    first = json.loads(call(place, *words, "--json").out)
+    done = call(place, *words, "--json")
+    assert done.code == 0, done.err
+    first = json.loads(done.out)
     assert first["chance"] == 0
     assert first["runs"] < first["runs_of_a_full_grid"]
     assert "lower 95 % bound" in first["rules"]

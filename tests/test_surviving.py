@@ -17,13 +17,14 @@ from killing import finish, kill_at_random, same_numbers, start, study_of_60
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
-    return tmp_path_factory.mktemp("sixty")
+    here = tmp_path_factory.mktemp("sixty")
+    study_of_60(here)
+    return here
 
 
 @pytest.fixture(scope="module")
 def undisturbed(place):
-    study = study_of_60(place)
-    finish(study, place / "calm", "--workers", "1")
+    finish(place / "sixty.yaml", place / "calm", "--workers", "1")
     assert len(Study(place / "calm").runs()) == 60
     return place / "calm"
 

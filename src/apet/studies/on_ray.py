@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -34,8 +35,9 @@ class OnRay:
             raise ApetError("engine ray needs Ray: pip install 'apet[ray]'") from e
         self._ray = ray
         try:
+            _knock(address)
             ray.init(address=address, log_to_driver=False, logging_level="ERROR", ignore_reinit_error=True)
-        except (ConnectionError, RuntimeError, ValueError) as e:
+        except (OSError, RuntimeError, ValueError) as e:
             raise ApetError(
                 f"no Ray cluster at {address!r} ({str(e).splitlines()[0]}); start one: ray start --head"
             ) from e
@@ -95,6 +97,13 @@ class OnRay:
                 self._ray.kill(actor)
         self._actors = [None] * self.size
         self._ray.shutdown()
+
+
+def _knock(address: str | None) -> None:
+    """Whether anybody answers at ``host:port``: Ray itself would go on trying for minutes."""
+    host, colon, port = (address or "").removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), 5).close()
 
 
 class _Worker:

@@ -207,7 +207,7 @@ class Search:
     def _stop_at(self, kind: Literal["low", "high"]) -> float | None:
         """The value at which one run alone makes the answer a clear yes; it can then only get better."""
         level = self._level(kind) + self._half(kind, 1)
-        return level if math.isfinite(level) and level < 1 else None
+        return max(0.0, level) if math.isfinite(level) and level < 1 else None
 
 
 def grid(least: int, most: int, spacing: float, reachable: Callable[[int], int]) -> list[int]:
