@@ -8,8 +8,8 @@ READY := .venv/ready
 .PHONY: env demo test slow soak check clean
 
 demo: env
-	$(BIN)/apet compare --backbone all-minilm-l6-v2 --task tweets --steps 150 \
-		evaluate_every=50 validation_examples=400 --output runs/demo
+	$(BIN)/apet compare --backbone all-minilm-l6-v2 --task tweets --steps 90 \
+		evaluate_every=30 validation_examples=300 --output runs/demo
 
 env: $(READY)
 
