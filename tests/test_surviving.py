@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import psutil
 import pytest
@@ -95,7 +94,3 @@ def test_no_cluster_is_one_line(place):
     done = subprocess.run(command, capture_output=True, timeout=300, check=False)
     assert done.returncode == 2
     assert done.stderr.decode().strip().splitlines()[-1].startswith("apet: no Ray cluster at '127.0.0.1:1'")
-
-
-def test_soak_is_the_same_test_with_more_kills():
-    assert "killing" in (Path(__file__).parents[1] / "Makefile").read_text()
