@@ -27,7 +27,7 @@ test: env
 	$(BIN)/python -m pytest -m "not slow"
 
 slow: env
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow --timeout=0
 
 soak: env  # 200 kills
 	cd tests && ../$(BIN)/python -c "import tempfile; from pathlib import Path; import killing as k; \

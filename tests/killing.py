@@ -51,7 +51,11 @@ def start(study: Path, folder: Path, *words: str) -> subprocess.Popen[bytes]:
     """The command, as a user types it, in a process of its own."""
     command = [sys.executable, "-m", "apet", "study", "run", str(study), "--output", str(folder), "--quiet", *words]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "APET_CACHE": str(study.parent / "cache")}
-    return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background has it ignored
+    try:
+        return subprocess.Popen(command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def finish(study: Path, folder: Path, *words: str) -> None:

@@ -290,7 +290,10 @@ def test_two_processes_give_the_curve_of_one(backbones, data, tmp_path):
         "1",
     ]
     launch += ["--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0", "--module", "apet"]
-    subprocess.run([*launch, *words, "--output", str(tmp_path / "two")], check=True, capture_output=True)
+    with (tmp_path / "log").open("wb") as log:  # not a pipe, which a process left behind would keep open
+        command = [*launch, *words, "--output", str(tmp_path / "two")]
+        done = subprocess.run(command, check=False, stdout=log, stderr=log, timeout=240)
+    assert done.returncode == 0, (tmp_path / "log").read_text()[-3000:]
     one = tune(settings(backbones["t5"], data, method="apet", budget=99), tmp_path / "one")
     with (tmp_path / "two/curve.csv").open() as f:
         losses = [float(r["loss"]) for r in csv.DictReader(f) if r["loss"]]
