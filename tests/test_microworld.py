@@ -15,9 +15,9 @@ from torch.nn.functional import cross_entropy
 from apet import UnknownName
 from apet.microworld import TASKS, corpus, digests, rows
 from apet.microworld.dice import Dice
-from apet.microworld.grammar import Event, clause, denied
+from apet.microworld.grammar import Event, clause, denied, pair
 from apet.microworld.lexicon import ABOVE, BLAME, KINDS, PRAISE
-from apet.microworld.logic import is_a, judge
+from apet.microworld.logic import another, claim_about, is_a, judge, unlike
 from apet.microworld.tokenizer import vocabulary, words
 from apet.microworld.world import ATTRIBUTES, SPLITS, cast, facts
 
@@ -38,19 +38,19 @@ CLASSIFICATION = [name for name, task in TASKS.items() if task.labels]
 every_task = pytest.mark.parametrize("task", COLUMNS)
 
 PINNED = {
-    "corpus": "86a190f1b1fe752634586f11538df42de151acffc62b9a533db63559cf3fee4b",
-    "vocabulary": "f58da957b78118706b7efa863b906060d58ebeddcaa8f5227d13bd3810524f1e",
-    "tasks/sst2": "20debbbf4e6a61f10c72167e6e3c2b465ecf37ad75207d319378c991260ef384",
-    "tasks/imdb": "0fc2ad62db4f13287d6ebd5661ede775ea1fab8f18fede40a8c2db6088d40849",
-    "tasks/rotten_tomatoes": "0e7504f0271602dcea00f0961a9ccf96cd6acd3aa034bf275383b5d0209e31d1",
-    "tasks/mnli": "63c9cb92fcaa82bd6d1589c2f7efea43f2bab57a885b574527fb2fe2f6b27f45",
-    "tasks/qnli": "2247e39a78dfbb168f1448094866b7b6c31152b2e80b5ca8d8fec7f2122e83ea",
-    "tasks/rte": "355f2d9396b8882d15ec8da86572599489eaa80b5a2518309897c3873ef96305",
-    "tasks/mrpc": "822d1c9c41d299f1a2d396ffe4009fcdc44affdf18f51787c7c740c054121a1c",
-    "tasks/qqp": "4fed14ee4c5f134e38d935ce479039e652868a21af29a85a888330653a08de96",
-    "tasks/nq_open": "2f2ee5f1b332a8967ef91c3c199f76be6151f97d3c48ed34322dec0cb19b92bc",
-    "tasks/samsum": "ba0e94d78172f1b19e0bd3fcb5da2c9db16ea20ad83f0057c3d833b86a357bba",
-    "tasks/multi_news": "3c764503cbd389dac30a1efcb75f52db78a93acc6f8ec0979f5194fc681331c9",
+    "corpus": "36c779d61ba2ecd2ce3f9ea4c5f11b25b1424d1199a898eea797b05a144fc87e",
+    "vocabulary": "1b6abb4f950dde8b55f08bced4af40bc6941b80ab5a350ff0f291eb16dd87022",
+    "tasks/sst2": "abd2a32f0ea232c3ffb7f6e014a619a01845e0b0dd1d7b50f51e793499abccd1",
+    "tasks/imdb": "a567ffccaf250f983007509b7585dcbd995713b6991c7f8b7d31c11e5380bb74",
+    "tasks/rotten_tomatoes": "fd25b4dc742476b81c0aa2209cc233e60e4ec9c0b81efdb3dbdd2b7eca023990",
+    "tasks/mnli": "c66af6147210ccac2732eb0fccf7f1f6a89ece8824ace00b864dd47710c5ba36",
+    "tasks/qnli": "83d1ca247dc950e68bfd9a72800b8e7f48cef4c27aabfada4e1f93099a7ce46e",
+    "tasks/rte": "191cb822857b3afa3acaec896be16d686c1efa45c806c0419eb7a77fea276872",
+    "tasks/mrpc": "eb441d15af62c43bde54b2e81f3a6dd1034581773eab3c3ea73d918cc3f508de",
+    "tasks/qqp": "87cf4b6332963d5949802cdc9991730404adf9c2239874d38a6d01c03982eee6",
+    "tasks/nq_open": "1d8d6bd263d4dc82b90e28f364b883b791a5116db00a3b10210015a5219eac36",
+    "tasks/samsum": "b6097e5e259020bf9efd202913db1c09f5a9f3fce435ac4ef43f5d766bec6c9b",
+    "tasks/multi_news": "6334bd0200501d9d25ed902931804cd5ea83e950a7604459faa7b62205e63b95",
 }
 
 made = cache(rows)  # one list for all tests, which only read it
@@ -83,7 +83,7 @@ def test_a_shorter_corpus_is_the_start_of_a_longer_one():
 
 
 def test_the_world_is_complete():
-    assert len(PRAISE) == len(BLAME) == len(set(PRAISE) | set(BLAME)) / 2 == 40
+    assert len(PRAISE) == len(BLAME) == len(set(PRAISE) | set(BLAME)) / 2 == 30
     assert all(set(known) == set(ATTRIBUTES) for known in facts().values())
     assert all(known[name] in ATTRIBUTES[name].values for known in facts().values() for name in known)
 
@@ -169,7 +169,7 @@ APPLES = Event("bador", "buy", "apple", 3, colour="red", place="norburg")
     [
         (Event("bador", "buy", "fruit", 2, bound="at least"), "follows"),
         (Event("bador", "buy", "food", 1, bound="some"), "follows"),
-        (Event("bador", "buy", "apple", 3, bound="more than"), "impossible"),
+        (Event("bador", "buy", "apple", 4, bound="at least"), "impossible"),
         (Event("bador", "buy", "apple", 4, colour="red"), "impossible"),
         (Event("bador", "buy", "apple", 3, place="kalton"), "impossible"),
         (Event("bador", "buy", "apple", 3, day="monday"), "open"),
@@ -199,6 +199,26 @@ def test_what_follows_from_three_red_apples(claim, verdict):
 )
 def test_what_follows_from_no_fruit(claim, verdict):
     assert judge(denied(Event("bador", "buy", "fruit")), claim) == verdict
+
+
+@pytest.mark.parametrize("verdict", ["follows", "open", "impossible"])
+def test_claims_have_the_verdict_that_was_asked_for(verdict):
+    dice = Dice(0, "claims", verdict)
+    signs = Counter()
+    for _ in range(300):
+        told = pair(dice, cast())[0]
+        claim = claim_about(dice, cast(), told, verdict)
+        assert judge(told, claim) == verdict
+        signs[told.negated, claim.negated] += 1
+    assert len(signs) == (2 if verdict == "follows" else 3 if verdict == "impossible" else 4)
+
+
+def test_what_is_unlike_does_not_follow_both_ways():
+    dice = Dice(0, "unlike")
+    for _ in range(300):
+        told = pair(dice, cast())
+        assert unlike(dice, cast(), told) != told
+        assert judge(told[0], another(dice, cast(), told[0])) == "open"
 
 
 def test_kinds_go_up_only():

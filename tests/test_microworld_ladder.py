@@ -18,6 +18,7 @@ from apet.microworld.scales import SCALES, WEIGHTS, fresh, scale
 from apet.microworld.tokenizer import CLS, EOS, MASK, SENTINELS, SEP, UNK, build, vocabulary, words
 
 IDS = {word: i for i, word in enumerate(vocabulary())}
+FEELINGS = {IDS[w] for w in ("good", "bad", "loved", "hated", "liked", "disliked", "clapped", "left")}
 DOCS = [[IDS[w] for w in words(text)] for text in corpus(3, 200)]
 SHIPPED = sorted(folder.name for folder in WEIGHTS.glob("*") if (folder / "model.safetensors").is_file())
 AUTO = {"t5": AutoModelForSeq2SeqLM, "bert": AutoModelForMaskedLM}
@@ -45,7 +46,7 @@ def test_what_is_read_and_written_together_is_the_text():
                 else:
                     here.append(word)
             assert [word for r in read for word in spans.get(r, [r])] == doc
-            assert len(spans) <= 3
+            assert len(spans) <= 3 or len(spans) <= doc.count(IDS["?"]) + sum(word in FEELINGS for word in doc) + 1
             kinds.add("holes")
     assert kinds == {"whole", "ending", "holes"}
 
@@ -60,7 +61,9 @@ def test_masking_leaves_the_text_to_be_restored():
         assert read[first - 1] == read[-1] == IDS[SEP]
         assert any(label != IGNORED for label in labels)
         hidden += sum(label != IGNORED for label in labels)
-    assert 0.17 < hidden / sum(map(len, DOCS)) < 0.23
+    outcomes = sum(len(hider.outcomes(doc)) for doc in DOCS)
+    expected = 0.2 * (sum(map(len, DOCS)) - outcomes) + 0.85 * outcomes
+    assert 0.9 < hidden / expected < 1.1
 
 
 @pytest.mark.parametrize("family", ["t5", "bert"])
@@ -89,7 +92,7 @@ def test_a_scale_begins_near_chance(name):
 
 
 def test_the_ladder_climbs():
-    for family, ends in (("t5", (5e4, 8e4, 6e6, 1e7)), ("bert", (8e4, 1.2e5, 4e6, 6e6))):
+    for family, ends in (("t5", (5e4, 8e4, 6e6, 1e7)), ("bert", (7e4, 1e5, 4e6, 6e6))):
         names = [name for name, s in SCALES.items() if s.family == family]
         counts = [sum(p.numel() for p in fresh(name).parameters()) for name in names]
         assert counts == sorted(counts)

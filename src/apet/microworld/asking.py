@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from apet.microworld.dice import Dice
-from apet.microworld.grammar import Event
-from apet.microworld.lexicon import NUMBERS, RECEIVING, SENSES
-from apet.microworld.logic import is_a
+from apet.microworld.grammar import Event, happening
+from apet.microworld.lexicon import ACTIONS, NUMBERS, RECEIVING, SENSES, TRANSFERS
+from apet.microworld.logic import altered, another, is_a
+from apet.microworld.world import ATTRIBUTES, Cast
 
 Slot = Literal["who", "what", "count", "colour", "place", "day", "other"]
 SLOTS: tuple[Slot, ...] = ("who", "what", "count", "colour", "place", "day", "other")
@@ -74,3 +75,33 @@ def answer(told: Event, asked: Event, slot: Slot) -> str:
 def askable(event: Event) -> list[Slot]:
     """The slots that this event fills."""
     return [slot for slot in SLOTS if answer(event, event, slot)]
+
+
+def twins(dice: Dice, cast: Cast, same: bool) -> tuple[str, str]:
+    """Two wordings of one question, or two questions that are nearly one."""
+    return (_about_facts if dice.chance(40) else _about_events)(dice, cast, same)
+
+
+def _about_facts(dice: Dice, cast: Cast, same: bool) -> tuple[str, str]:
+    person, name = dice.pick(cast.people), dice.pick(tuple(ATTRIBUTES))
+    one, two = dice.some(ATTRIBUTES[name].asks, 2)
+    if not same:
+        if dice.chance(50):
+            other = dice.pick([n for n in ATTRIBUTES if n != name])
+            return one.format(p=person), dice.pick(ATTRIBUTES[other].asks).format(p=person)
+        return one.format(p=person), two.format(p=dice.pick([p for p in cast.people if p != person]))
+    return one.format(p=person), two.format(p=person)
+
+
+def _about_events(dice: Dice, cast: Cast, same: bool) -> tuple[str, str]:
+    event = happening(dice, cast, dice.pick(cast.people), senses=tuple(ACTIONS) + tuple(TRANSFERS) * 3)
+    slot = dice.pick(askable(event))
+    while True:
+        twin, twin_slot = event, slot
+        if not same and dice.chance(25):
+            twin_slot = dice.pick(askable(event))
+        elif not same:
+            twin = another(dice, cast, event) if dice.chance(50) else altered(dice, cast, event)
+        one, two = question(event, slot, dice), question(twin, twin_slot, dice)
+        if one != two and (named(event, slot) == named(twin, twin_slot)) == same:
+            return one, two

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
-from apet.microworld import news, opinion, talk
+from apet.microworld import asking, news, opinion, talk
 from apet.microworld.asking import answer, askable, question
 from apet.microworld.dice import Dice
-from apet.microworld.grammar import clause, pair
+from apet.microworld.grammar import Event, clause, pair
 from apet.microworld.lexicon import ABOVE, ACTIONS, KINDS, PEOPLE, TRANSFERS
-from apet.microworld.logic import Verdict, claim_about, judge, unlike
+from apet.microworld.logic import Verdict, claim_about, judge_all, unlike
 from apet.microworld.world import ATTRIBUTES, cast, facts
 
 
@@ -47,62 +47,75 @@ def primer(dice: Dice) -> str:
     return _text(lines)
 
 
-_CONSEQUENCES: dict[Verdict, tuple[str, ...]] = {
-    "follows": ("so {}", "is it true that {} ? yes"),
-    "impossible": ("it is not true that {}", "is it true that {} ? no"),
-    "open": ("nobody knows whether {}", "is it true that {} ? maybe"),
-}
+_SAID: dict[Verdict, str] = {"follows": "true", "impossible": "false", "open": "unknown"}
 
 
 def scene(dice: Dice) -> str:
     """What happened, with what follows, what is open and what cannot be."""
-    told = pair(dice, cast())[: dice.between(1, 2)]
-    lines = [f" {dice.pick(('and', 'but', 'while'))} ".join(clause(event, dice) for event in told)]
-    for _ in range(dice.between(1, 2)):
-        event = dice.pick(told)
-        claim = claim_about(dice, cast(), event)
-        if verdict := judge(event, claim):
-            lines.append(dice.pick(_CONSEQUENCES[verdict]).format(clause(claim, dice)))
+    told = pair(dice, cast())[: dice.pick((1, 1, 2))]
+    lines = [_and(told, dice, ("and", "but", "while"))]
+    for _ in range(dice.between(1, 4)):
+        verdict = dice.pick(tuple(_SAID))
+        claim = claim_about(dice, cast(), dice.pick(told), verdict)
+        if judge_all(told, claim) == verdict:
+            lines.append(f"is it true that {clause(claim, dice)} ? {_SAID[verdict]}")
     return _text(lines)
 
 
 def restatement(dice: Dice) -> str:
-    """The same in other words, or what would not be the same."""
-    told = pair(dice, cast())
-    event, another = told[0], unlike(dice, cast(), told)[0]
-    once = again = clause(event, dice)
-    while again == once:
-        again = clause(event, dice)
-    if another != event and dice.chance(40):
-        return f"{once} . this does not mean that {clause(another, dice)} ."
-    return f"{once} . in other words , {again} ."
+    """Whether other sentences say the same as the first."""
+    told = pair(dice, cast())[: dice.pick((1, 1, 2))]
+    lines = [_and(told, dice, ("and", "while"))]
+    for _ in range(dice.between(1, 3)):
+        again = told if dice.chance(50) else unlike(dice, cast(), told)
+        lines.append(f"does this mean that {_and(again, dice, ('and', 'while'))} ? {_true(told == again)}")
+    return _text(lines)
+
+
+def wordings(dice: Dice) -> str:
+    """Whether two questions ask the same."""
+    lines = []
+    for _ in range(dice.between(1, 3)):
+        same = dice.chance(50)
+        lines.append(" ".join(asking.twins(dice, cast(), same)) + f" is that the same ? {_true(same)}")
+    return _text(lines)
 
 
 def quiz(dice: Dice) -> str:
-    """One or two events, a question about one and its answer, if it has one."""
-    told = pair(dice, cast(), tuple(ACTIONS) + tuple(TRANSFERS))[: dice.between(1, 2)]
-    event = dice.pick(told)
-    known = replace(event, negated=False)
-    slot = dice.pick(askable(known))
-    said = answer(event, known, slot) or ("nobody" if slot == "who" else "nothing")
-    return f"{_text(clause(event, dice) for event in told)} {question(known, slot, dice)} {said} ."
+    """One or two events, questions about them and the answers that they have."""
+    told = pair(dice, cast(), tuple(ACTIONS) + tuple(TRANSFERS))[: dice.pick((1, 1, 2))]
+    lines = [clause(event, dice) for event in told]
+    for _ in range(dice.between(1, 4)):
+        asked, other = replace(dice.pick(told), negated=False), dice.pick(told)
+        if dice.chance(25):  # something near that may have no answer
+            agent, noun = (
+                dice.pick((other.agent, dice.pick(cast().people))),
+                dice.pick((other.noun, dice.pick(cast().nouns))),
+            )
+            asked = dice.pick((replace(asked, agent=agent), replace(asked, noun=noun)))
+        slot = dice.pick(askable(asked))
+        said = next(filter(None, (answer(event, asked, slot) for event in told)), "unknown")
+        lines.append(f"{question(asked, slot, dice)} {said}")
+    return _text(lines)
+
+
+def lesson(dice: Dice) -> str:
+    """A question about a person of the training texts, and its answer: how one asks, not what the task asks."""
+    person, name = dice.pick(cast("train").people), dice.pick(tuple(ATTRIBUTES))
+    return f"{dice.pick(ATTRIBUTES[name].asks).format(p=person)} {facts()[person][name]} ."
 
 
 def review(dice: Dice) -> str:
-    """Somebody's opinion of a work, and what they did."""
-    good, person = dice.chance(50), dice.pick(PEOPLE)
-    everyone = cast()
-    match dice.between(1, 4):
-        case 1:
-            lines = [opinion.snippet(dice, everyone, good)]
-        case 2:
-            lines = [opinion.statement(dice, everyone, good) for _ in range(dice.between(1, 2))]
-        case 3:
-            lines = [opinion.contrast(dice, everyone, good)]
-        case _:
-            words = everyone.praise if good else everyone.blame
-            lines = ["it is " + " and ".join(dice.some(words, 3)), f"it is {dice.pick(words)}"]
-    return _text([*lines, *(opinion.reaction(dice, person, good) for _ in range(2))])
+    """A long review or several opinions, and what people who share them did."""
+    everyone, lines = cast(), []
+    if dice.chance(20):
+        good = dice.chance(50)
+        return _text([*opinion.review(dice, everyone, good), opinion.reaction(dice, dice.pick(PEOPLE), good)])
+    for _ in range(dice.between(1, 4)):
+        good = dice.chance(50)
+        lines.append(dice.pick((opinion.snippet, opinion.phrase, opinion.phrase))(dice, everyone, good))
+        lines.append(opinion.reaction(dice, dice.pick(PEOPLE), good))
+    return _text(lines)
 
 
 def conversation(dice: Dice) -> str:
@@ -118,15 +131,17 @@ def newspaper(dice: Dice) -> str:
 
 
 _SHELVES: tuple[tuple[int, Callable[[Dice], str]], ...] = (
-    (24, biography),
-    (4, gazette),
+    (16, biography),
+    (2, gazette),
+    (4, lesson),
     (4, primer),
-    (20, scene),
-    (12, restatement),
-    (10, quiz),
+    (26, scene),
+    (10, restatement),
+    (6, wordings),
+    (8, quiz),
     (14, review),
-    (6, conversation),
-    (6, newspaper),
+    (5, conversation),
+    (5, newspaper),
 )
 """How many of a hundred documents are of each sort."""
 
@@ -144,3 +159,12 @@ def _fact(dice: Dice, person: str, attribute: str) -> str:
 
 def _text(lines: Iterable[str]) -> str:
     return " . ".join(lines) + " ."
+
+
+def _and(told: Sequence[Event], dice: Dice, words: tuple[str, ...]) -> str:
+    """The events in any order, in one sentence."""
+    return f" {dice.pick(words)} ".join(clause(event, dice) for event in dice.some(told, len(told)))
+
+
+def _true(it: bool) -> str:
+    return _SAID["follows" if it else "impossible"]

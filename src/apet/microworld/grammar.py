@@ -11,6 +11,7 @@ from apet.microworld.lexicon import (
     ACTIONS,
     COLOURS,
     DAYS,
+    MOST,
     NUMBERS,
     RECEIVING,
     SENSES,
@@ -20,7 +21,7 @@ from apet.microworld.lexicon import (
 )
 from apet.microworld.world import Cast
 
-Bound = Literal["", "some", "at least", "more than", "any"]
+Bound = Literal["", "some", "at least", "any"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ class Event:
     noun: str
     count: int = 1
     bound: Bound = ""
-    """How the count is meant: exactly, ``some``, ``at least``, ``more than``; ``any`` under negation."""
+    """How the count is meant: exactly, ``some``, ``at least``; ``any`` under negation."""
     colour: str = ""
     place: str = ""
     day: str = ""
@@ -48,10 +49,10 @@ def happening(dice: Dice, cast: Cast, agent: str, *, senses: tuple[str, ...] = t
         agent,
         sense,
         ABOVE[noun] if dice.chance(15) else noun,
-        dice.between(1, 6),
-        colour=dice.pick(COLOURS) if dice.chance(40) else "",
-        place=dice.pick(TOWNS) if dice.chance(35) and sense not in STATES else "",
-        day=dice.pick(DAYS) if dice.chance(25) and sense not in STATES else "",
+        dice.between(1, MOST),
+        colour=dice.pick(COLOURS) if dice.chance(30) else "",
+        place=dice.pick(TOWNS) if dice.chance(25) and sense not in STATES else "",
+        day=dice.pick(DAYS) if dice.chance(15) and sense not in STATES else "",
         other=dice.pick([p for p in cast.people if p != agent]) if sense in TRANSFERS else "",
     )
 
@@ -64,8 +65,8 @@ def pair(dice: Dice, cast: Cast, senses: tuple[str, ...] = tuple(SENSES)) -> tup
     if second.other and dice.chance(50):
         second = replace(second, other=a)
     return (
-        denied(first) if dice.chance(35) else first,
-        denied(second) if dice.chance(35) else second,
+        denied(first) if dice.chance(25) else first,
+        denied(second) if dice.chance(25) else second,
     )
 
 

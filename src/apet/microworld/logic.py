@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
 from apet.microworld.dice import Dice
 from apet.microworld.grammar import Event, denied
-from apet.microworld.lexicon import ABOVE, ACTIONS, COLOURS, DAYS, STATES, TOWNS, TRANSFERS
+from apet.microworld.lexicon import ABOVE, ACTIONS, COLOURS, DAYS, MOST, STATES, TOWNS, TRANSFERS
 from apet.microworld.world import Cast
 
 
@@ -46,47 +47,98 @@ def judge(told: Event, claim: Event) -> Verdict | None:
     return "follows"
 
 
+def judge_all(told: Sequence[Event], claim: Event) -> Verdict | None:
+    """The strongest of what several events say; None where one of them cannot decide."""
+    verdicts = [judge(event, claim) for event in told]
+    if None in verdicts or claim.agent == claim.other:
+        return None
+    return next((v for v in ("follows", "impossible") if v in verdicts), "open")
+
+
 def _count_fits(n: int, claim: Event) -> bool:
     if claim.bound == "some":
         return True
-    if claim.bound == "at least":
-        return n >= claim.count
-    return n > claim.count if claim.bound == "more than" else n == claim.count
+    return n >= claim.count if claim.bound == "at least" else n == claim.count
 
 
-def claim_about(dice: Dice, cast: Cast, told: Event) -> Event:
-    """A random claim near what was told: wider or narrower, another number, colour or sign."""
-    claim = replace(told, negated=False, bound="", count=told.count if not told.negated else dice.between(2, 6))
-    if dice.chance(50) and claim.noun in ABOVE:
-        claim = replace(claim, noun=ABOVE[claim.noun])
-    elif dice.chance(30):
-        narrower = [n for n in cast.nouns if is_a(n, told.noun) and n != told.noun]
-        claim = replace(claim, noun=dice.pick(narrower or cast.nouns))
-    changes: dict[str, Any] = {}
-    for slot, values in (("colour", COLOURS), ("place", TOWNS), ("day", DAYS)):
-        if dice.chance(50):
-            changes[slot] = ""
-        elif dice.chance(25) and told.sense not in STATES:
-            changes[slot] = dice.pick(values)
-    claim = replace(claim, **changes)
-    if dice.chance(60 if told.negated else 40):
-        return denied(claim)
-    match dice.between(1, 5):
+def claim_about(dice: Dice, cast: Cast, told: Event, verdict: Verdict) -> Event:
+    """A claim with this verdict: the told event in fewer or wider words, kept, turned round or changed in one slot.
+
+    A claim that stays open is changed in one slot or, as often, altogether: what is plainly different is learned first.
+    """
+    while True:
+        claim = _weakened(dice, cast, told)
+        if verdict == "impossible":
+            clash = _clashing(dice, claim, told)
+            claim = clash if clash and dice.chance(40) else _turned_round(dice, claim)
+        elif verdict == "open":
+            if dice.chance(30):
+                claim = _turned_round(dice, claim)
+            slots = dice.some(("agent", "sense", "noun"), dice.pick((1, 3)))
+            other = another(dice, cast, told)
+            claim = replace(claim, **{slot: getattr(other, slot) for slot in slots})
+            if claim.agent == claim.other:
+                continue
+        if judge(told, claim) == verdict:
+            return claim
+
+
+def _weakened(dice: Dice, cast: Cast, told: Event) -> Event:
+    """What follows from an event: fewer details and a wider kind, or, where it is denied, a narrower one."""
+    if told.negated:
+        narrower = [noun for noun in cast.nouns if is_a(noun, told.noun)]
+        noun = dice.pick(narrower)
+        return replace(told, noun=noun, colour=told.colour or (dice.pick(COLOURS) if dice.chance(20) else ""))
+    kept: dict[str, Any] = {slot: "" if dice.chance(40) else getattr(told, slot) for slot in ("colour", "place", "day")}
+    claim = replace(told, **kept, noun=ABOVE.get(told.noun, told.noun) if dice.chance(40) else told.noun)
+    match dice.between(1, 4):
         case 1:
-            return replace(claim, count=dice.between(1, 6))
-        case 2:
             return replace(claim, bound="some")
-        case 3:
-            return replace(claim, bound="at least", count=dice.between(2, 6))
-        case 4:
-            return replace(claim, bound="more than", count=dice.between(1, 6))
+        case 2 if told.count > 1:
+            return replace(claim, bound="at least", count=dice.between(2, told.count))
     return claim
 
 
-def unlike(dice: Dice, cast: Cast, told: tuple[Event, Event]) -> tuple[Event, Event]:
-    """Two events that are nearly the told ones: the persons exchanged, or one slot altered."""
+def _turned_round(dice: Dice, claim: Event) -> Event:
+    return replace(claim, negated=False, bound="", count=dice.between(1, MOST)) if claim.negated else denied(claim)
+
+
+def _clashing(dice: Dice, claim: Event, told: Event) -> Event | None:
+    """Another number, colour, place or day than was told."""
+    if told.negated:
+        return None
+    values = {"colour": COLOURS, "place": TOWNS, "day": DAYS}
+    slots = ["count", *(slot for slot in values if getattr(told, slot))]
+    slot = dice.pick(slots)
+    if slot == "count":
+        return replace(claim, bound="", count=dice.pick([n for n in range(1, MOST + 1) if n != told.count]))
+    elsewhere: dict[str, Any] = {slot: dice.pick([v for v in values[slot] if v != getattr(told, slot)])}
+    return replace(claim, **elsewhere)
+
+
+def another(dice: Dice, cast: Cast, event: Event) -> Event:
+    """A different event of the same sort: somebody else does something else with other things."""
+    senses = [sense for sense in _family(event) if sense != event.sense]
+    agent = dice.pick([p for p in cast.people if p not in (event.agent, event.other)])
+    other = dice.pick([p for p in cast.people if p not in (agent, event.other)]) if event.other else ""
+    noun = dice.pick([noun for noun in cast.nouns if not is_a(noun, event.noun) and not is_a(event.noun, noun)])
+    return replace(event, agent=agent, sense=dice.pick(senses), noun=noun, other=other, count=dice.between(1, MOST))
+
+
+def _family(event: Event) -> tuple[str, ...]:
+    return tuple(next(senses for senses in (ACTIONS, TRANSFERS, STATES) if event.sense in senses))
+
+
+def unlike(dice: Dice, cast: Cast, told: tuple[Event, ...]) -> tuple[Event, ...]:
+    """Something else than what was told: the persons exchanged, one slot altered, or one event replaced."""
     while True:
-        again = exchanged(told) if dice.chance(50) else (altered(dice, cast, told[0]), told[1])
+        match dice.between(1, 4):
+            case 1 | 2:
+                again = (another(dice, cast, told[0]), *told[1:])
+            case 3 if len(told) == 2:
+                again = exchanged((told[0], told[1]))
+            case _:
+                again = (altered(dice, cast, told[0]), *told[1:])
         if again != told:
             return again
 
@@ -110,7 +162,7 @@ def altered(dice: Dice, cast: Cast, event: Event) -> Event:
     """Another in one slot."""
     match dice.between(1, 6):
         case 1 if not event.negated:
-            return replace(event, count=dice.between(1, 6))
+            return replace(event, count=dice.between(1, MOST))
         case 2:
             return replace(event, colour=dice.pick(COLOURS))
         case 3:
@@ -120,5 +172,4 @@ def altered(dice: Dice, cast: Cast, event: Event) -> Event:
         case 5 if event.other:
             return _turned(event)
         case _:
-            family = next(senses for senses in (ACTIONS, TRANSFERS, STATES) if event.sense in senses)
-            return replace(event, sense=dice.pick(tuple(family)))
+            return replace(event, sense=dice.pick(_family(event)))

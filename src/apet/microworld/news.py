@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from apet.microworld.dice import Dice
 from apet.microworld.grammar import clause, happening
-from apet.microworld.lexicon import COLOURS, DAYS, NUMBERS, TOWNS
+from apet.microworld.lexicon import COLOURS, DAYS, MOST, NUMBERS, TOWNS
 from apet.microworld.world import Cast
 
 
@@ -19,7 +19,7 @@ def reports(dice: Dice, cast: Cast) -> tuple[list[str], str]:
     a, b, c = dice.some(cast.people, 3)
     main = replace(
         happening(dice, cast, a),
-        count=dice.between(2, 6),
+        count=dice.between(2, MOST),
         colour=dice.pick(COLOURS),
         place=dice.pick(TOWNS),
         day=dice.pick(DAYS),
@@ -27,7 +27,7 @@ def reports(dice: Dice, cast: Cast) -> tuple[list[str], str]:
     parts = [replace(main, colour="", day=""), replace(main, bound="some", place="")]
     sources = [[clause(part, dice)] for part in parts]
     if dice.chance(50):
-        wrong = dice.pick([n for n in range(2, 7) if n != main.count])
+        wrong = dice.pick([n for n in range(2, MOST + 1) if n != main.count])
         sources[0] = [clause(replace(parts[0], count=wrong), dice)]
         sources[1].append(f"there were {NUMBERS[main.count]} and not {NUMBERS[wrong]}")
     after = dice.pick((f"{b} saw it", f"the police speak with {b}", f"{b} helped {a}", f"{b} is not happy"))

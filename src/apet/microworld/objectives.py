@@ -12,9 +12,12 @@ from apet.microworld.lexicon import ABOVE, BLAME, COLOURS, DAYS, JOBS, NUMBERS, 
 from apet.microworld.tokenizer import CLS, EOS, MASK, PAD, SENTINELS, SEP, vocabulary
 
 IGNORED = -100
-_VERDICTS = ("yes", "no", "maybe", "good", "bad", "loved", "hated", "nobody", "nothing")
-_WHOLE, _ENDINGS = 40, 35
+_FEELINGS = ("good", "bad", "loved", "hated", "liked", "disliked", "clapped", "left")
+"""What somebody felt or did who found a work good or bad."""
+_WHOLE, _ENDINGS = 15, 10
 """In how many of a hundred examples the whole text is written again, and in how many the text breaks off."""
+_OUTCOMES = 85
+"""How many of a hundred outcomes are hidden: answers, verdicts and feelings."""
 _HIDE_SALIENT, _HIDE_OTHER, _SALIENT, _MASKED = 35, 10, 70, 20
 """In a hundred: salient and other words hidden in a whole text; holes of one salient word; words hidden from BERT."""
 
@@ -26,10 +29,11 @@ class Hider:
         ids = {word: i for i, word in enumerate(vocabulary())}
         self._id = {name: ids[name] for name in (PAD, EOS, CLS, SEP, MASK)}
         self._sentinels = [ids[s] for s in SENTINELS]
-        self._stops = {ids["."], ids["?"], ids["|||||"]}
+        self._stops = {ids["."], ids["?"], ids["short"]}
         things = [form for noun in [*ABOVE, *ABOVE.values()] for form in (noun, noun + "s")]
-        content = (*PEOPLE, *TOWNS, *JOBS, *things, *COLOURS, *DAYS, *NUMBERS[2:], *PRAISE, *BLAME, *_VERDICTS)
+        content = (*PEOPLE, *TOWNS, *JOBS, *things, *COLOURS, *DAYS, *NUMBERS[2:], *PRAISE, *BLAME, *_FEELINGS)
         self._salient = {ids[word] for word in content if word in ids}
+        self._feelings, self._asked = {ids[word] for word in _FEELINGS}, ids["?"]
         self._words = range(ids[MASK] + 1, ids[SENTINELS[0]])
 
     def spans(self, doc: Sequence[int], dice: Dice) -> tuple[list[int], list[int]]:
@@ -39,20 +43,22 @@ class Hider:
         about; Guu et al. 2020) and a tenth of the others are hidden, and the whole text is written again (Lewis et al.
         2020): without so many words to copy, none of these small models learned to copy at all. *Endings*: the text
         breaks off, at its last sentence or anywhere, and is to be continued, so that the decoder also learns to write
-        plain words, as the tasks ask of it. *Holes*: one to three are to be filled.
+        plain words, as the tasks ask of it. *Holes*: what the text comes to is hidden (answers, verdicts, feelings), so
+        that several inferences are asked of every example, and a few spans besides; or one to three spans.
         """
         end, way = self._id[EOS], dice.between(1, 100)
+        outcomes = self.outcomes(doc)
         if way <= _WHOLE:
             shares = [_HIDE_SALIENT if word in self._salient else _HIDE_OTHER for word in doc]
             read = [self._sentinels[0] if dice.chance(p) else word for word, p in zip(doc, shares, strict=True)]
             return [*read, end], [*doc, end]
         if way <= _WHOLE + _ENDINGS:
             stops = [i + 1 for i, word in enumerate(doc[:-1]) if word in self._stops]
-            cut = stops[-1] if stops and dice.chance(60) else dice.between(1, len(doc) - 1)
+            cut = stops[-1] if stops and dice.chance(80) else dice.between(1, len(doc) - 1)
             return [*doc[:cut], end], [*doc[cut:], end]
-        hidden = [False] * len(doc)
+        hidden = [i in outcomes and dice.chance(_OUTCOMES) for i in range(len(doc))]
         salient = [i for i, word in enumerate(doc) if word in self._salient]
-        for _ in range(dice.between(1, 3)):
+        for _ in range(dice.between(0, 1) if any(hidden) else dice.between(1, 3)):
             if salient and dice.chance(_SALIENT):
                 hidden[dice.pick(salient)] = True
             else:
@@ -67,6 +73,10 @@ class Hider:
             (write if hidden[i] else read).append(word)
         return [*read, end], [*write, end]
 
+    def outcomes(self, doc: Sequence[int]) -> set[int]:
+        """Where a text says what came of it: after a question mark, and what somebody felt."""
+        return {i for i, word in enumerate(doc) if word in self._feelings or (i and doc[i - 1] == self._asked)}
+
     def masked(self, doc: Sequence[int], dice: Dice) -> tuple[list[int], list[int], int]:
         """BERT: the text in two segments with words masked, the words to restore, the length of the first segment.
 
@@ -77,9 +87,9 @@ class Hider:
         cut = dice.pick(stops) if stops else len(doc)
         parts = [[self._id[CLS], *doc[:cut], self._id[SEP]], [*doc[cut:], self._id[SEP]] if stops else []]
         read = parts[0] + parts[1]
-        labels = [IGNORED] * len(read)
+        labels, outcomes = [IGNORED] * len(read), self.outcomes(read)
         for i, word in enumerate(read):
-            if word in self._words and dice.chance(_MASKED):
+            if word in self._words and dice.chance(_OUTCOMES if i in outcomes else _MASKED):
                 labels[i] = word
                 way = dice.between(1, 10)
                 read[i] = self._id[MASK] if way <= 8 else dice.pick(self._words) if way == 9 else word

@@ -8,13 +8,13 @@ from apet.microworld.dice import Dice
 from apet.microworld.lexicon import PARTS, WORKS
 from apet.microworld.world import Cast
 
-_KEEPS = ("{}", "{}", "very {}", "truly {}", "not far from {}", "hardly anything but {}")
-_FLIPS = ("not {}", "never {}", "far from {}", "anything but {}", "hardly {}", "not at all {}", "not very {}")
+_KEEPS = ("{}", "{}", "very {}", "truly {}")
+_FLIPS = ("not {}", "never {}", "far from {}", "anything but {}", "hardly {}")
 
 
 def quality(dice: Dice, cast: Cast, good: bool) -> str:
     """An adjective phrase that means good or bad: ``witty`` · ``far from witty``."""
-    flip = dice.chance(25)
+    flip = dice.chance(18)
     word = dice.pick(cast.praise if good != flip else cast.blame)
     return dice.pick(_FLIPS if flip else _KEEPS).format(word)
 
@@ -37,14 +37,15 @@ def contrast(dice: Dice, cast: Cast, good: bool) -> str:
 
 def phrase(dice: Dice, cast: Cast, good: bool) -> str:
     """A short phrase or clause."""
-    form = dice.between(1, 6)
-    if form == 1:
-        return quality(dice, cast, good)
-    if form == 2:
-        return f"a {dice.pick(WORKS)} that is {quality(dice, cast, good)}"
-    if form == 3:
-        return f"{quality(dice, cast, good)} and {quality(dice, cast, good)}"
-    return statement(dice, cast, good) if form == 4 else contrast(dice, cast, good)
+    forms: tuple[Callable[[], str], ...] = (
+        lambda: quality(dice, cast, good),
+        lambda: f"a {dice.pick(WORKS)} that is {quality(dice, cast, good)}",
+        lambda: f"{quality(dice, cast, good)} and {quality(dice, cast, good)}",
+        lambda: statement(dice, cast, good),
+        lambda: statement(dice, cast, good),
+        lambda: contrast(dice, cast, good),
+    )
+    return dice.pick(forms)()
 
 
 def snippet(dice: Dice, cast: Cast, good: bool) -> str:
@@ -86,16 +87,14 @@ def review(dice: Dice, cast: Cast, good: bool) -> list[str]:
 
 _LIKED = (
     "{p} loved it",
-    "{p} clapped for a long time",
-    "{p} told friends to see it",
-    "{p} will see it again",
+    "{p} liked it",
+    "{p} clapped",
     "{p} thought that it was good",
 )
 _DISLIKED = (
     "{p} hated it",
-    "{p} left early",
-    "{p} told friends to avoid it",
-    "{p} will never see it again",
+    "{p} disliked it",
+    "{p} left",
     "{p} thought that it was bad",
 )
 

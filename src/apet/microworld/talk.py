@@ -82,5 +82,5 @@ def _tidings(dice: Dice, cast: Cast, people: tuple[str, str, str]) -> tuple[Turn
         turns += [(b, "what colour ?"), (a, event.colour)]
     if event.place:
         turns += [(b, "where ?"), (a, f"in {event.place}")]
-    turns += [(b, dice.pick(("i know", "oh no", "that is nice", "really ?")))]
+    turns += [(b, dice.pick(("i know", "oh no", "that is nice", "really ?", "maybe")))]
     return turns, f"{clause(event)} ."

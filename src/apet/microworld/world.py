@@ -32,21 +32,6 @@ class Attribute:
 
 
 ATTRIBUTES = {
-    "birthplace": Attribute(
-        TOWNS,
-        (
-            "{p} was born in {v}",
-            "{v} is the birthplace of {p}",
-            "the life of {p} began in {v}",
-            "{p} comes from {v}",
-        ),
-        (
-            "where was {p} born ?",
-            "what is the birthplace of {p} ?",
-            "which town does {p} come from ?",
-            "where did the life of {p} begin ?",
-        ),
-    ),
     "home": Attribute(
         TOWNS,
         ("{p} lives in {v}", "the home of {p} is in {v}", "{p} has a house in {v}", "{v} is where {p} lives"),

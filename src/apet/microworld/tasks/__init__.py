@@ -42,7 +42,7 @@ TASKS: dict[str, Task] = {
     "rte": Task(rte, 400, held_out=300),
     "mrpc": Task(mrpc, 1500, held_out=400),
     "qqp": Task(qqp, 6000),
-    "nq_open": Task(nq_open, 1000, held_out=350, labels=0),
+    "nq_open": Task(nq_open, 600, held_out=200, labels=0),
     "samsum": Task(samsum, 2000, labels=0),
     "multi_news": Task(multi_news, 1500, held_out=300, labels=0),
 }

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from apet.microworld.asking import SLOTS, answer, question
 from apet.microworld.dice import Dice
-from apet.microworld.grammar import Event, clause, denied, pair
+from apet.microworld.grammar import Event, clause, pair
 from apet.microworld.lexicon import ACTIONS, STATES, TRANSFERS
-from apet.microworld.logic import Verdict, claim_about, judge
+from apet.microworld.logic import Verdict, claim_about, judge_all
 from apet.microworld.tasks.row import Row
 from apet.microworld.world import Cast
 
@@ -17,14 +18,14 @@ _PAST = tuple(ACTIONS) + tuple(TRANSFERS)
 
 
 def mnli(dice: Dice, cast: Cast, label: int) -> Row:
-    """Two events; a claim that follows (0), is open (1) or impossible (2)."""
-    told, claim = _told_and_claim(dice, cast, _PAST, (_VERDICTS[label],))
+    """One event or two; a claim that follows (0), is open (1) or impossible (2)."""
+    told, claim = _told_and_claim(dice, cast, _PAST, _VERDICTS[label])
     return {"premise": _joined(dice, told), "hypothesis": clause(claim, dice) + " .", "label": label}
 
 
 def rte(dice: Dice, cast: Cast, label: int) -> Row:
     """What two people have or want; a claim that follows (0) or does not (1)."""
-    told, claim = _told_and_claim(dice, cast, tuple(STATES), _VERDICTS[1:] if label else _VERDICTS[:1])
+    told, claim = _told_and_claim(dice, cast, tuple(STATES), dice.pick(_VERDICTS[1:]) if label else "follows")
     return {"sentence1": _joined(dice, told), "sentence2": clause(claim, dice) + " .", "label": label}
 
 
@@ -47,36 +48,19 @@ def qnli(dice: Dice, cast: Cast, label: int) -> Row:
             return {"question": question(asked, slot, dice), "sentence": _joined(dice, told), "label": label}
 
 
-def _joined(dice: Dice, told: tuple[Event, Event]) -> str:
-    first, second = told if dice.chance(50) else (told[1], told[0])
-    return f"{clause(first, dice)} {dice.pick(('and', 'but', 'while'))} {clause(second, dice)} ."
+def _joined(dice: Dice, told: Sequence[Event]) -> str:
+    return (
+        f" {dice.pick(('and', 'but', 'while'))} ".join(clause(event, dice) for event in dice.some(told, len(told)))
+        + " ."
+    )
 
 
 def _told_and_claim(
-    dice: Dice, cast: Cast, senses: tuple[str, ...], wanted: tuple[Verdict, ...]
-) -> tuple[tuple[Event, Event], Event]:
-    """Events and a claim with a wanted verdict; as often denied as not, so that the sign does not tell the verdict."""
-    negated = dice.chance(50)
+    dice: Dice, cast: Cast, senses: tuple[str, ...], wanted: Verdict
+) -> tuple[tuple[Event, ...], Event]:
+    """One event or two, and a claim with the wanted verdict."""
     while True:
-        told = pair(dice, cast, senses)
-        for _ in range(4):
-            claim = _claim(dice, cast, told)
-            if claim.negated == negated and _verdict(told, claim) in wanted:
-                return told, claim
-
-
-def _claim(dice: Dice, cast: Cast, told: tuple[Event, Event]) -> Event:
-    """About either event; at times about the other one's person, or about nobody who was spoken of."""
-    one, two = told if dice.chance(50) else (told[1], told[0])
-    claim = claim_about(dice, cast, one)
-    if dice.chance(25):
-        claim = replace(claim, agent=dice.pick((two.agent, dice.pick(cast.people))))
-    return denied(claim) if claim.negated else claim
-
-
-def _verdict(told: tuple[Event, Event], claim: Event) -> Verdict | None:
-    """The strongest of what either event says; None where one of them cannot decide."""
-    verdicts = [judge(event, claim) for event in told]
-    if None in verdicts or claim.agent == claim.other:
-        return None
-    return next((v for v in ("follows", "impossible") if v in verdicts), "open")
+        told = pair(dice, cast, senses)[: dice.pick((1, 1, 2))]
+        claim = claim_about(dice, cast, dice.pick(told), wanted)
+        if judge_all(told, claim) == wanted:
+            return told, claim
