@@ -150,10 +150,11 @@ def tasks(json: Json = False) -> None:
 def backbones(json: Json = False) -> None:
     """Backbones by name; any local folder, hub id or transformers configuration of a known family serves, too."""
     from apet.backbones.family import families
-    from apet.backbones.loading import PACKAGED, SHAPES, at_hand, package_folder
+    from apet.backbones.loading import at_hand
+    from apet.backbones.names import SHAPES, package_folder, packaged
 
     rows = [
-        {"name": n, "weights": package_folder(p.module) is not None, "about": p.about} for n, p in PACKAGED.items()
+        {"name": n, "weights": package_folder(p.module) is not None, "about": p.about} for n, p in packaged().items()
     ] + [{"name": n, "weights": at_hand(n), "about": f"{s.about}; on the hub as {s.hub}"} for n, s in SHAPES.items()]
     kinds = {f.name: {"kind": f.kind, "model_types": list(f.model_types)} for f in families().values()}
     if json:

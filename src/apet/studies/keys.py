@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from apet.backbones.hub import cached_dataset
-from apet.backbones.loading import find
+from apet.backbones.names import find
 from apet.tasks.sources import source_files
 from apet.tasks.task import Task
 from apet.training.run import NUMERIC_VERSION

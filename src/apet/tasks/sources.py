@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apet.backbones.hub import settle_network
-from apet.backbones.loading import package_folder
+from apet.backbones.names import package_folder
 from apet.errors import ApetError
 from apet.tasks.examples import Example, check_overlap, digest, hold_out, read_examples, sample
 from apet.tasks.files import SUFFIXES, Row, read_rows
