@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from apet.cli import show
+from apet.cli import defaults, show
 from apet.cli.running import Backbone, DataPath, Json, Quiet, TaskName
 from apet.errors import ApetError
 
@@ -172,7 +172,7 @@ def thresholds(
     folder = _required(output)
     flags = {"backbone": backbone, "task": task, "data": data, "method": method, "keep_theta": False, "threads": 1}
     given = {k: v for k, v in flags.items() if v is not None}
-    base = made(overridden(given, parse_pairs(settings or ())))
+    base = made(defaults.completed(overridden(given, parse_pairs(settings or ()))))
     if base.task is None:
         raise ApetError("which task? Give --task; apet tasks lists them")
     rules = Rules(margin / 100, confidence / 100, spacing, most_seeds)
