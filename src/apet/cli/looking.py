@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from apet.cli import show
+from apet.cli.defaults import BACKBONE
 from apet.errors import ApetError
 
+Named = Annotated[str, typer.Argument(metavar="BACKBONE", help="Name (apet backbones), folder or hub id.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 def inspect(
-    backbone: Annotated[str, typer.Argument(help="Bare shape, packaged name, folder or hub id.")],
+    backbone: Named = BACKBONE,
     settings: Annotated[list[str] | None, typer.Argument(help="Of the method: rank=4, prompt_length=50.")] = None,
     method: Annotated[str, typer.Option(help="See apet methods.")] = "apet",
     budget: Annotated[str | None, typer.Option(help="4096, 0.3%, =lora; none = the method's own size.")] = None,
@@ -25,6 +28,8 @@ def inspect(
     from apet.budget import plan
     from apet.words import parse_pairs
 
+    if "=" in backbone and not Path(backbone).exists():  # inspect rank=4
+        settings, backbone = [backbone, *(settings or ())], BACKBONE
     values = parse_pairs(settings or ())
     taken = sorted({"method", "budget", "mask_seed", "init_seed", "seed"} & set(values))
     if taken:
@@ -79,7 +84,7 @@ def inspect(
 
 
 def positions(
-    backbone: Annotated[str, typer.Argument(help="Bare shape, packaged name, folder or hub id.")],
+    backbone: Named = BACKBONE,
     pattern: Annotated[
         list[str] | None, typer.Argument(help="Roles or names, such as attn.q or 'encoder.*.ff.*'.")
     ] = None,
@@ -150,10 +155,11 @@ def tasks(json: Json = False) -> None:
 def backbones(json: Json = False) -> None:
     """Backbones by name; any local folder, hub id or transformers configuration of a known family serves, too."""
     from apet.backbones.family import families
-    from apet.backbones.loading import PACKAGED, SHAPES, at_hand, package_folder
+    from apet.backbones.loading import at_hand
+    from apet.backbones.names import SHAPES, package_folder, packaged
 
     rows = [
-        {"name": n, "weights": package_folder(p.module) is not None, "about": p.about} for n, p in PACKAGED.items()
+        {"name": n, "weights": package_folder(p.module) is not None, "about": p.about} for n, p in packaged().items()
     ] + [{"name": n, "weights": at_hand(n), "about": f"{s.about}; on the hub as {s.hub}"} for n, s in SHAPES.items()]
     kinds = {f.name: {"kind": f.kind, "model_types": list(f.model_types)} for f in families().values()}
     if json:

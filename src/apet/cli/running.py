@@ -8,14 +8,19 @@ from typing import Annotated, Any
 
 import typer
 
-from apet.cli import show
+from apet.cli import defaults, show
 from apet.errors import ApetError
 
 Pairs = Annotated[
     list[str] | None, typer.Argument(help="key=value: of the run (dtype=float32) or the method (rank=4).")
 ]
-Backbone = Annotated[str | None, typer.Option(help="Packaged name, folder or hub id; see apet backbones.")]
-TaskName = Annotated[str | None, typer.Option(help="A task that ships, or a YAML file; see apet tasks.")]
+Backbone = Annotated[
+    str | None,
+    typer.Option(help=f"Name (apet backbones), folder or hub id; for embedded tasks {defaults.BACKBONE} if none."),
+]
+TaskName = Annotated[
+    str | None, typer.Option(help=f"A task that ships (apet tasks), or a YAML file; {defaults.TASK} if none.")
+]
 DataPath = Annotated[str | None, typer.Option(help="Data file, or folder with train.* and validation.*.")]
 TextColumn = Annotated[list[str] | None, typer.Option("--text", help="With --data alone: column to read.")]
 LabelColumn = Annotated[str | None, typer.Option("--label", help="With --data alone: column with the class.")]
@@ -190,7 +195,7 @@ def _settings(config: Path | None, words: list[str] | None, flags: dict[str, Any
     if twice:
         raise ApetError(f"{twice[0]} came twice, as --{twice[0]} and as {twice[0]}=…; give it once")
     base = read_settings(config) if config else {}
-    return made(overridden(base, {**given, **pairs}))
+    return made(defaults.completed(overridden(base, {**given, **pairs})))
 
 
 def _shop(quiet: bool) -> Any:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from apet.cli import show
+from apet.cli import defaults, show
 from apet.cli.running import Backbone, DataPath, Json, Quiet, TaskName
 from apet.errors import ApetError
 
@@ -120,12 +120,29 @@ def run(
     if json:
         show.as_json(facts)
         return
+    _ending(folder, [p.key for p in runs])
     print(
         f"{summary.wanted:,} runs: {summary.already:,} were done, {summary.done:,} done now,"
         f" {len(summary.failed):,} failed, {summary.missing:,} cannot run here  {folder}"
     )
     for key, reason in list(summary.failed.items())[:5]:
         print(f"failed {key}: {reason}" + ("; --retry runs it again" if reason == "failed before" else ""))
+
+
+def _ending(folder: Path, keys: list[str]) -> None:
+    """The measured methods; a table that cannot be made takes nothing away from the runs."""
+    from apet.report.ending import ending
+    from apet.studies.results import Study
+
+    try:
+        found = ending(Study(folder), keys)
+    except ApetError as e:
+        print(f"no table: {e}")
+        return
+    if found is not None:
+        caption, header, rows = found
+        show.as_table(header, rows, title=caption)
+        print()
 
 
 @study.command()
@@ -172,7 +189,7 @@ def thresholds(
     folder = _required(output)
     flags = {"backbone": backbone, "task": task, "data": data, "method": method, "keep_theta": False, "threads": 1}
     given = {k: v for k, v in flags.items() if v is not None}
-    base = made(overridden(given, parse_pairs(settings or ())))
+    base = made(defaults.completed(overridden(given, parse_pairs(settings or ()))))
     if base.task is None:
         raise ApetError("which task? Give --task; apet tasks lists them")
     rules = Rules(margin / 100, confidence / 100, spacing, most_seeds)

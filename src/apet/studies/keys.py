@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from apet.backbones.hub import cached_dataset
-from apet.backbones.loading import find
+from apet.backbones.names import find
+from apet.microworld import rows
+from apet.microworld.digests import digest
 from apet.tasks.sources import source_files
 from apet.tasks.task import Task
 from apet.training.run import NUMERIC_VERSION
@@ -78,6 +80,8 @@ def file_print(file: Path) -> str:
 def task_print(task: Task, data: str | None) -> str | None:
     """Fingerprint of a task's definition and its data's files; None where the data are not at hand."""
     definition = task.model_dump_json(exclude={"about", "source"})
+    if data is None and task.source.microworld:
+        return _digest(definition, _made(task.source.microworld, task.source.seed, tuple(task.splits.values())))
     if data is None and task.source.hub:
         found = cached_dataset(task.source.hub, task.source.config)
         return None if found is None else _digest(definition, found)
@@ -85,6 +89,12 @@ def task_print(task: Task, data: str | None) -> str | None:
     if files is None:
         return None
     return _digest(definition, *(f"{f.name} {_whole(f)}" for f in files))
+
+
+@cache
+def _made(name: str, seed: int, splits: tuple[str, ...]) -> str:
+    """Of the rows themselves: what is learnt decides, not the program that makes it."""
+    return digest(json.dumps(row, ensure_ascii=False) for split in splits for row in rows(name, split, seed))
 
 
 def _whole(file: Path) -> str:

