@@ -172,6 +172,9 @@ def thresholds(
     most_seeds: Annotated[int, typer.Option(min=1, help="For one N.")] = 5,
     least: Annotated[int, typer.Option(min=1, help="Smallest N.")] = 1,
     most: Annotated[int | None, typer.Option(min=1, help="Largest N; none = all the method can have.")] = None,
+    reference_rate: Annotated[
+        float | None, typer.Option(min=0, help="Learning rate of full fine-tuning; none = as the others.")
+    ] = None,
     engine: Engine = "local",
     workers: Workers = 0,
     address: Address = None,
@@ -194,7 +197,7 @@ def thresholds(
         raise ApetError("which task? Give --task; apet tasks lists them")
     rules = Rules(margin / 100, confidence / 100, spacing, most_seeds)
     with _store(folder) as store, _engine(engine, workers, address, gpus, base.threads or 1) as machine:
-        searcher = Searcher(base, store, Driver(store, machine, _watch(quiet)), rules)
+        searcher = Searcher(base, store, Driver(store, machine, _watch(quiet)), rules, reference_rate)
         search, points = searcher.search(least, most)
         low, high = search.go()
     full = len(points) * rules.most_seeds + rules.reference_seeds

@@ -27,17 +27,21 @@ class Searcher:
         store: the record.
         driver: runs what is missing; None = only what is stored may be used.
         rules: what counts.
+        reference_rate: learning rate of full fine-tuning; None = that of the others.
 
     Raises:
         ApetError: fine-tuning is asked for, or settings do not fit.
     """
 
-    def __init__(self, base: RunSettings, store: Store, driver: Driver, rules: Rules) -> None:
+    def __init__(
+        self, base: RunSettings, store: Store, driver: Driver, rules: Rules, reference_rate: float | None = None
+    ) -> None:
         if base.method == "fine-tuning":
             raise ApetError(
                 "full fine-tuning has no thresholds, it is what others are held against; give another method"
             )
         self.base, self.store, self.driver, self.rules = base, store, driver, rules
+        self.reference_rate = base.learning_rate if reference_rate is None else reference_rate
         self.planner = Planner()
         self.label = label_of(base.method, base.method_settings)
 
@@ -74,6 +78,7 @@ class Searcher:
                     "budget": None,
                     "seed": seed,
                     "keep_theta": False,
+                    "learning_rate": self.reference_rate,
                 }
             )
             return Cell(s, "fine-tuning", OWN)
