@@ -15,33 +15,19 @@ import psutil
 import yaml
 
 from apet.studies.results import Study
-from small import reviews, save_backbone, write_jsonl
-
-TASK = """
-name: films
-category: sentiment
-source: {files: {train: films.jsonl, validation: held.jsonl}}
-columns: [text]
-answer: stars
-template: "{text} Sentiment: {answer}"
-labels: {negative: negative, positive: positive}
-"""
 
 
 def study_of_60(place: Path) -> Path:
-    """Two small backbones x five methods x six seeds."""
-    write_jsonl(place / "films.jsonl", reviews(32))
-    write_jsonl(place / "held.jsonl", reviews(16, 200))
-    (place / "films.yaml").write_text(TASK)
-    backbones = [str(save_backbone(kind, place / kind)) for kind in ("t5", "bert-mlm")]
+    """Two backbones of the embedded ladder x five methods x six seeds."""
     raw = {
         "name": "sixty",
-        "backbones": backbones,
-        "tasks": [str(place / "films.yaml")],
+        "backbones": ["microworld-t5-mini", "microworld-bert-small"],
+        "tasks": ["microworld-sst2"],
         "methods": ["prompt", "bitfit", "lora", "apet-adjacent", "apet-discrete"],
         "budgets": ["96"],
         "seeds": list(range(6)),
-        "defaults": {"steps": 6, "batch_size": 8, "dtype": "float32", "evaluate_every": 2, "device": "cpu"},
+        "defaults": {"steps": 6, "batch_size": 8, "dtype": "float32", "evaluate_every": 2, "device": "cpu"}
+        | {"train_examples": 64, "validation_examples": 16, "learning_rate": 0.01},
     }
     (place / "sixty.yaml").write_text(yaml.safe_dump(raw))
     return place / "sixty.yaml"
