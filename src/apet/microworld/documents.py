@@ -52,11 +52,11 @@ _SAID: dict[Verdict, str] = {"follows": "true", "impossible": "false", "open": "
 
 def scene(dice: Dice) -> str:
     """What happened, with what follows, what is open and what cannot be."""
-    told = pair(dice, cast())[: dice.pick((1, 1, 2))]
+    told = pair(dice, cast())[: dice.pick((1, 1, 1, 2))]
     lines = [_and(told, dice, ("and", "but", "while"))]
-    for _ in range(dice.between(1, 4)):
+    for _ in range(dice.pick((1, 1, 2))):
         verdict = dice.pick(tuple(_SAID))
-        claim = claim_about(dice, cast(), dice.pick(told), verdict)
+        claim = claim_about(dice, cast(), dice.pick(told), verdict, plain=dice.chance(60))
         if judge_all(told, claim) == verdict:
             lines.append(f"is it true that {clause(claim, dice)} ? {_SAID[verdict]}")
     return _text(lines)
@@ -66,8 +66,8 @@ def restatement(dice: Dice) -> str:
     """Whether other sentences say the same as the first."""
     told = pair(dice, cast())[: dice.pick((1, 1, 2))]
     lines = [_and(told, dice, ("and", "while"))]
-    for _ in range(dice.between(1, 3)):
-        again = told if dice.chance(50) else unlike(dice, cast(), told)
+    for _ in range(1 if len(told) == 2 else dice.between(1, 2)):
+        again = told if dice.chance(50) else unlike(dice, cast(), told, plain=dice.chance(60))
         lines.append(f"does this mean that {_and(again, dice, ('and', 'while'))} ? {_true(told == again)}")
     return _text(lines)
 
@@ -75,9 +75,11 @@ def restatement(dice: Dice) -> str:
 def wordings(dice: Dice) -> str:
     """Whether two questions ask the same."""
     lines = []
-    for _ in range(dice.between(1, 3)):
+    for _ in range(dice.pick((1, 1, 2))):
         same = dice.chance(50)
-        lines.append(" ".join(asking.twins(dice, cast(), same)) + f" is that the same ? {_true(same)}")
+        lines.append(
+            " ".join(asking.twins(dice, cast(), same, plain=dice.chance(60))) + f" is that the same ? {_true(same)}"
+        )
     return _text(lines)
 
 
@@ -85,7 +87,7 @@ def quiz(dice: Dice) -> str:
     """One or two events, questions about them and the answers that they have."""
     told = pair(dice, cast(), tuple(ACTIONS) + tuple(TRANSFERS))[: dice.pick((1, 1, 2))]
     lines = [clause(event, dice) for event in told]
-    for _ in range(dice.between(1, 4)):
+    for _ in range(dice.between(1, 2)):
         asked, other = replace(dice.pick(told), negated=False), dice.pick(told)
         if dice.chance(25):  # something near that may have no answer
             agent, noun = (
@@ -108,10 +110,10 @@ def lesson(dice: Dice) -> str:
 def review(dice: Dice) -> str:
     """A long review or several opinions, and what people who share them did."""
     everyone, lines = cast(), []
-    if dice.chance(20):
+    if dice.chance(15):
         good = dice.chance(50)
         return _text([*opinion.review(dice, everyone, good), opinion.reaction(dice, dice.pick(PEOPLE), good)])
-    for _ in range(dice.between(1, 4)):
+    for _ in range(dice.pick((1, 1, 2))):
         good = dice.chance(50)
         lines.append(dice.pick((opinion.snippet, opinion.phrase, opinion.phrase))(dice, everyone, good))
         lines.append(opinion.reaction(dice, dice.pick(PEOPLE), good))
@@ -131,15 +133,15 @@ def newspaper(dice: Dice) -> str:
 
 
 _SHELVES: tuple[tuple[int, Callable[[Dice], str]], ...] = (
-    (16, biography),
+    (12, biography),
     (2, gazette),
-    (4, lesson),
+    (3, lesson),
     (4, primer),
     (26, scene),
-    (10, restatement),
-    (6, wordings),
+    (15, restatement),
+    (8, wordings),
     (8, quiz),
-    (14, review),
+    (12, review),
     (5, conversation),
     (5, newspaper),
 )

@@ -21,8 +21,6 @@ from apet.microworld.scales import prepared, scale
 from apet.microworld.tokenizer import build, vocabulary, words
 
 DOCUMENTS, HELD_OUT, BATCH = 60_000, 512, 32
-SHORT, SHORT_SHARE = 26, 0.4
-"""The first two fifths of the steps read documents of at most so many words."""
 MEASURE_EVERY = 500
 WARM_UP, FINAL, CLIP, LEAST_SIZE = 0.04, 0.05, 1.0, 0.01
 _AUTOCAST_FROM = 128
@@ -46,8 +44,8 @@ def pretrain(
     AdamW (0.9, 0.98). A tensor's peak rate is the scale's rate (twice that for embeddings and vectors) times the root
     mean square of its initial values (at least 0.01), as Adafactor scales its steps: T5's embeddings begin a hundred
     times larger than its queries, and one rate for both left every scale on a plateau. The rate rises linearly over
-    the first 4 % of the steps and falls along a cosine to 5 %; batches of 32 documents of similar length, short ones
-    first. The held-out documents are other texts about the same world.
+    the first 4 % of the steps and falls along a cosine to 5 %; batches of 32 documents of similar length. The held-out
+    documents are other texts about the same world.
 
     Args:
         name: a scale, such as ``microworld-t5-small``.
@@ -148,17 +146,10 @@ def _rate(done: float) -> float:
 
 
 def _batches(library: list[list[int]], seed: int, steps: int) -> Iterator[list[list[int]]]:
-    """Batches of similar length in random order, epoch after epoch: first of short documents, then of all."""
-    early = round(SHORT_SHARE * steps)
-    short = [doc for doc in library if len(doc) <= SHORT]
-    yield from _shuffled(short, seed, "short", early)
-    yield from _shuffled(library, seed, "all", steps - early)
-
-
-def _shuffled(library: list[list[int]], seed: int, phase: str, steps: int) -> Iterator[list[list[int]]]:
+    """Batches of similar length in random order, epoch after epoch."""
     left, epoch = steps, 0
     while left:
-        dice = Dice(seed, "order", phase, str(epoch))
+        dice = Dice(seed, "order", str(epoch))
         order = dice.order(range(len(library)))
         chunks = [
             sorted(order[i : i + 32 * BATCH], key=lambda j: len(library[j])) for i in range(0, len(order), 32 * BATCH)

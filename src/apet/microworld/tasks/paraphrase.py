@@ -13,13 +13,13 @@ from apet.microworld.world import Cast
 def mrpc(dice: Dice, cast: Cast, label: int) -> Row:
     """Two sentences of two events each; equivalent (1) or not (0)."""
     told = pair(dice, cast)
-    again = told if label else unlike(dice, cast, told)
+    again = told if label else unlike(dice, cast, told, plain=True)
     return {"sentence1": _joined(dice, told), "sentence2": _joined(dice, again), "label": label}
 
 
 def qqp(dice: Dice, cast: Cast, label: int) -> Row:
     """Two questions; the same (1) or not (0)."""
-    one, two = twins(dice, cast, bool(label))
+    one, two = twins(dice, cast, bool(label), plain=True)
     return {"question1": one, "question2": two, "label": label}
 
 
