@@ -13,7 +13,8 @@ from typing import Any
 from apet.errors import ApetError
 from apet.training import record
 from apet.training.fitting import Diverged
-from apet.training.run import prepare, tune
+from apet.training.preparing import prepare
+from apet.training.run import tune
 from apet.training.settings import RunSettings, made
 from apet.training.workshop import Workshop
 
