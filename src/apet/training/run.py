@@ -55,6 +55,15 @@ def tune(s: RunSettings, output: Path | None = None, shop: Workshop | None = Non
         return _Run(prepare(s), shop or Workshop()).go(output)
 
 
+def gather(s: RunSettings, shop: Workshop) -> None:
+    """Bring a run's data, tokens and weights into the shop: what is not at hand is fetched, what does not fit refused.
+
+    Raises:
+        ApetError: as `tune`, before anything is trained.
+    """
+    _Run(prepare(s), shop)
+
+
 @contextmanager
 def _threads(n: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
