@@ -12,10 +12,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from apet.studies.comparison import finished
-from apet.training.record import read_run
+from apet.training.record import RESULT, read_run
 from apet.training.run import tune
-from apet.training.settings import RunSettings
+from apet.training.settings import RunSettings, made
 from apet.training.watch import Watch
 from apet.training.workshop import Workshop
 
@@ -72,7 +71,7 @@ def run(data: Path, part: str) -> None:
             **settings,  # type: ignore[arg-type]
         )
         folder = RUNS / f"{part}-{task}"
-        if not finished(folder, s):
+        if not (folder / RESULT).is_file() or made(read_run(folder)[2]["settings"]) != s:
             shop.watch.say(f"{part} {task}")
             tune(s, folder, shop)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+import apet
 from small import reviews, save_backbone, write_csv
 
 
@@ -108,27 +109,137 @@ def test_predict_answers_words_lines_and_json(place):
     assert answers[0]["text"] == "a warm film"
 
 
-def test_compare_ends_with_a_table_and_a_picture_and_finishes_what_is_missing(place):
-    words = ("compare", *TUNE[1:], "--methods", "fine-tuning,bitfit,apet-discrete", "--seeds", "0,1")
-    done = call(place, *words, "--steps", "2", "--output", "side")
-    assert done.code == 0, done.err
+COMPARE = ("compare", *TUNE[1:], "--steps", "2")
+
+
+@pytest.fixture(scope="module")
+def side(place):
+    """The folder of a comparison, and what the command said."""
+    return call(place, *COMPARE, "--methods", "fine-tuning,bitfit,apet-discrete", "--seeds", "0,1", "--output", "side")
+
+
+def stamps(folder: Path) -> dict[str, int]:
+    """When each run was written, by key."""
+    return {p.parent.name: p.stat().st_mtime_ns for p in folder.glob("runs/*/result.json")}
+
+
+def test_compare_ends_with_a_table_and_a_picture(side, place):
+    assert side.code == 0, side.err
+    assert "[1/6] bert train.csv fine-tuning" in side.err
+    assert "bert on train.csv, 2 steps of 32, t-interval over 2 seeds" in " ".join(side.out.split())
     for method in ("fine-tuning", "bitfit", "apet-discrete"):
-        assert method in done.out
-    assert done.out.rstrip().endswith("picture: side/comparison.png")
+        assert method in side.out
+    assert side.out.rstrip().endswith("picture: side/comparison.png")
     assert (place / "side/comparison.png").read_bytes().startswith(b"\x89PNG")
-    rows = json.loads((place / "side/comparison.json").read_text())
-    assert [len(r["values"]) for r in rows] == [2, 2, 2]
-    assert rows[0]["interval_over"] == "seeds"
-    times = {p: p.stat().st_mtime_ns for p in place.glob("side/*/result.json")}
-    assert len(times) == 6
-    shutil.rmtree(place / "side/bitfit-1")
-    assert call(place, *words, "--steps", "2", "--output", "side").code == 0
-    now = {p: p.stat().st_mtime_ns for p in place.glob("side/*/result.json")}
-    changed = [p.parent.name for p in now if now[p] != times[p]]
-    assert changed == ["bitfit-1"]
-    refused = call(place, *words, "--steps", "3", "--output", "side")
-    assert refused.code == 2
-    assert "holds a run with other settings (steps" in refused.err
+
+
+def test_a_comparison_is_a_study(side, place):
+    runs = apet.Study(place / "side").runs()
+    assert sorted(set(zip(runs.method, runs.seed, strict=True))) == [
+        (m, seed) for m in ("apet-discrete", "bitfit", "fine-tuning") for seed in (0, 1)
+    ]
+    assert set(runs.task) == {"train.csv"}
+    assert call(place, "report", "side", "--output", "side-report", "--strict").code == 0
+    assert "runs.csv" in call(place, "study", "export", "side", "--output", "side-tables").out
+    definition = apet.Study(place / "side").notes["definition"]
+    (place / "side.yaml").write_text(definition)
+    done = json.loads(call(place, "study", "run", "side.yaml", "--output", "side", "--json", "--quiet").out)
+    assert (done["already"], done["done"]) == (6, 0)
+
+
+def test_the_same_comparison_runs_what_is_missing_and_a_wider_one_what_is_new(side, place):
+    shutil.copytree(place / "side", place / "wider")
+    before = stamps(place / "wider")
+    words = (*COMPARE, "--methods", "bitfit,lora", "--seeds", "0,1,2", "--json", "--output", "wider")
+    rows = json.loads(call(place, *words).out)
+    assert [(r["method"], len(r["values"]), r["interval_over"]) for r in rows] == [
+        ("bitfit", 3, "seeds"),
+        ("lora", 3, "seeds"),
+    ]
+    after = stamps(place / "wider")
+    assert before == {key: after[key] for key in before}
+    assert len(after) == 6 + 1 + 3
+    runs = apet.Study(place / "wider").runs().set_index("key")
+    mine = runs[(runs.method == "lora") & (runs.state == "complete")]
+    assert rows[1]["values"] == mine.value.tolist()
+    assert rows[1]["trainable_parameters"] == mine.trainable_parameters.iloc[0]
+
+
+@pytest.mark.parametrize("what", ["settings", "data"])
+def test_a_folder_of_runs_with_other_settings_or_data_is_refused_as_it_is(what, side, place, tmp_path):
+    for name in ("bert", "side"):
+        shutil.copytree(place / name, tmp_path / name)
+    write_csv(tmp_path / "train.csv", reviews(48, 0 if what == "settings" else 2))
+    before = {p: p.read_bytes() for p in (tmp_path / "side").rglob("*") if p.is_file()}
+    steps = "3" if what == "settings" else "2"
+    done = call(tmp_path, *COMPARE[:-1], steps, "--methods", "bitfit", "--output", "side")
+    assert (done.code, done.err.count("\n")) == (2, 1)
+    expected = {"settings": "holds runs with other settings (steps)", "data": "holds bitfit, seed 0, with other data"}
+    assert expected[what] in done.err
+    assert before == {p: p.read_bytes() for p in before}
+
+
+def test_the_budget_of_a_comparison_is_every_methods_but_fine_tunings(place):
+    words = ("--methods", "fine-tuning,lora,apet-adjacent", "--budget", "96", "--json", "--output", "equal")
+    rows = json.loads(call(place, *COMPARE, *words).out)
+    counts = {r["method"]: r["trainable_parameters"] for r in rows}
+    assert counts == {"fine-tuning": counts["fine-tuning"], "lora": 96, "apet-adjacent": 96}
+    assert counts["fine-tuning"] > 30_000
+    assert rows[0]["interval_over"] == "items"
+
+
+def test_a_run_that_diverges_is_recorded_with_its_reason_and_stops_nobody(place, monkeypatch):
+    from apet.studies import engine
+    from apet.training.fitting import Diverged
+
+    tune = engine.tune
+
+    def stumbling(s, *more):
+        if s.method == "bitfit" and s.seed == 0:
+            raise Diverged("the loss was nan by step 2")
+        return tune(s, *more)
+
+    monkeypatch.setattr(engine, "tune", stumbling)
+    words = (*COMPARE, "--methods", "bitfit,lora", "--seeds", "0,1", "--output", "stumbles", "--quiet")
+    done = call(place, *words)
+    assert done.code == 0, done.err
+    assert "failed: bitfit, seed 0: the loss was nan by step 2" in done.out
+    runs = apet.Study(place / "stumbles").runs()
+    failed = runs[runs.state == "failed"]
+    assert failed[["method", "seed", "reason"]].values.tolist() == [["bitfit", 0, "the loss was nan by step 2"]]
+    monkeypatch.undo()
+    rows = json.loads(call(place, *words, "--json").out)  # the same command tries it again
+    assert [(len(r["values"]), r["failed"]) for r in rows] == [(2, {}), (2, {})]
+
+
+def test_where_every_run_diverges_one_line_says_why(place):
+    done = call(place, *COMPARE, "--methods", "fine-tuning,bitfit", "learning_rate=1e30", "--output", "all", "--quiet")
+    assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
+    assert "every run failed: the loss was nan by step 2 at learning rate 1e+30; give a smaller one" in done.err
+    assert not (place / "all/comparison.png").exists()
+
+
+def test_a_comparison_that_is_stopped_goes_on_where_it_was(place, monkeypatch):
+    from apet.studies import engine
+
+    tune, calls = engine.tune, []
+
+    def interrupted(*given):
+        calls.append(given)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        return tune(*given)
+
+    monkeypatch.setattr(engine, "tune", interrupted)
+    words = (*COMPARE, "--methods", "bitfit,lora", "--output", "stopped", "--quiet")
+    done = call(place, *words)
+    assert (done.code, done.err) == (130, "apet: stopped\n")
+    before = stamps(place / "stopped")
+    assert len(before) == 1
+    assert call(place, *words).code == 0
+    after = stamps(place / "stopped")
+    assert len(after) == 2
+    assert before.items() <= after.items()
 
 
 def test_inspect_says_what_where_and_how_much_before_any_weight(place):
@@ -225,6 +336,18 @@ def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
         "not UTF-8": (data("latin.csv"), "latin.csv:2: byte 0xe9 is no utf-8"),
         "label unseen in training": (data("split"), "validation.csv:2: label 'neutral' is unknown"),
         "no run": (["predict", "bert", "x"], "no finished run at 'bert'"),
+        "a cell that cannot be": (
+            ["compare", *tune[1:], "--methods", "lora,bitfit", "--budget", "9999", "--output", "x"],
+            "bert, train.csv, lora, budget 9999: budget=9999 cannot be met exactly",
+        ),
+        "data of a comparison": (
+            ["compare", *data("split")[1:]],
+            "validation.csv:2: label 'neutral' is unknown",
+        ),
+        "weights of a comparison": (
+            ["compare", "--backbone", "bert-base", *tune[3:], "--output", "x"],
+            "weights of backbone 'bert-base' (google-bert/bert-base-uncased) are neither",
+        ),
         "seeds": (["compare", *tune[1:], "--seeds", "a", "--output", "x"], "seeds='a' are no whole numbers"),
         "no key=value": ([*tune, "--output", "x", "rank"], "'rank' is no key=value"),
         "twice": ([*tune, "--output", "x", "--steps", "3", "steps=4"], "steps came twice"),
@@ -236,7 +359,8 @@ NAMES = [
     "unknown setting", "unknown method setting", "budget 0", "budget -1", "budget too large", "budget no number",
     "steps no number", "steps 0", "no output", "no backbone", "weights missing", "folder without config",
     "θ for another backbone", "output holds a run", "missing file", "missing column", "missing label column",
-    "empty data", "not UTF-8", "label unseen in training", "no run", "seeds", "no key=value", "twice",
+    "empty data", "not UTF-8", "label unseen in training", "no run", "a cell that cannot be", "data of a comparison",
+    "weights of a comparison", "seeds", "no key=value", "twice",
 ]  # fmt: skip
 
 

@@ -18,7 +18,8 @@ from apet.studies.planning import Planner, axes_of, estimate, missing_reasons, o
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
 from apet.studies.store import FILE, Store, only_driver
 from apet.training.watch import Watch
-from small import reviews, save_backbone, write_jsonl
+from apet.training.workshop import Workshop
+from small import reviews, save_backbone, write_csv, write_jsonl
 
 TASK = """
 name: {name}
@@ -116,6 +117,33 @@ def test_methods_may_have_settings_and_are_called_by_them():
     assert next(iter(cells(study))).settings.method_settings == {"rank": 4}
 
 
+def test_a_data_file_is_a_task_where_text_and_label_say_how_it_is_read(place, tmp_path):
+    """Beside tasks that have a definition of their own."""
+    mine = str(write_csv(tmp_path / "mine.csv", reviews(32)))
+    grid = {"name": "x", "backbones": [str(place / "bert")], "tasks": [mine, str(place / "one.yaml")]}
+    grid |= {"methods": ["bitfit"], "seeds": [0]}
+    columns = {"where": {"task": "*.csv"}, "set": {"text": ["text"], "label": "stars"}}
+    runs = Planner().study(parse(yaml.safe_dump({**grid, "rules": [columns]}), "x.yaml", {}))
+    assert [axes_of(p)["task"] for p in runs] == grid["tasks"]
+    assert [(p.settings.task, p.settings.data, p.missing) for p in runs] == [
+        (None, mine, None),
+        (grid["tasks"][1], None, None),
+    ]
+    write_csv(tmp_path / "mine.csv", reviews(32, 4))
+    again = Planner().study(parse(yaml.safe_dump({**grid, "rules": [columns]}), "x.yaml", {}))
+    assert [a.key == b.key for a, b in zip(runs, again, strict=True)] == [False, True]
+    wrong = parse(yaml.safe_dump({**grid, "rules": [{**columns, "set": {"text": ["text"], "label": "star"}}]}), "x", {})
+    with pytest.raises(ApetError, match=r"bert, .*mine\.csv, bitfit, budget own: mine\.csv:2: unknown column 'star'"):
+        Planner().study(wrong)
+    with pytest.raises(ApetError, match="data files are read; give these under tasks, without data='there'"):
+        list(cells(parse(yaml.safe_dump({**grid, "rules": [columns], "data": "there"}), "x.yaml", {})))
+
+
+def test_a_definition_reads_as_the_study_that_it_was(place):
+    study = load_study(str(place / "study.yaml"))
+    assert parse(study.as_yaml(), "again.yaml", {}) == study
+
+
 @pytest.mark.parametrize("name", suites())
 def test_studies_that_ship_are_planned_exactly_without_data_or_weights(name):
     absent = set(load_study(name).backbones) - set(SHAPES) - set(packaged())
@@ -201,7 +229,7 @@ def test_what_was_timed_before_gives_the_estimate(place):
 
 def run_here(place, folder, **kw):
     store = Store(folder, create=True)
-    summary = Driver(store, InProcess(Watch(quiet=True)), Watch(quiet=True)).run(plan_of(place), **kw)
+    summary = Driver(store, InProcess(Workshop()), Watch(quiet=True)).run(plan_of(place), **kw)
     store.close()
     return summary
 
@@ -267,7 +295,7 @@ class Stumbling:
 
     def __init__(self, lose: dict[int, int], fail: set[int]) -> None:
         self.lose, self.fail, self.count, self.ready = lose, fail, 0, []
-        self.inner = InProcess(Watch(quiet=True))
+        self.shop = Workshop()
 
     def start(self, worker, job):
         self.count += 1
@@ -276,7 +304,7 @@ class Stumbling:
         elif self.count in self.fail:
             self.ready.append(Event(worker, "failed", "out of memory"))
         else:
-            kind, text = perform(job, self.inner._shop)
+            kind, text = perform(job, self.shop)
             self.ready.append(Event(worker, kind, text))
 
     def events(self, timeout):
@@ -350,8 +378,8 @@ def test_a_full_disk_is_one_line_and_the_record_stays_whole(place, tmp_path):
     pages = store.db.execute("PRAGMA page_count").fetchone()[0]
     store.db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(ApetError, match="the disk is full; free some space, the same command goes on"):
-        Driver(store, InProcess(Watch(quiet=True)), Watch(quiet=True)).run(plan)
+        Driver(store, InProcess(Workshop()), Watch(quiet=True)).run(plan)
     assert Study(tmp_path).runs().empty
     store.db.execute("PRAGMA max_page_count = 1000000")
-    summary = Driver(store, InProcess(Watch(quiet=True)), Watch(quiet=True)).run(plan)
+    summary = Driver(store, InProcess(Workshop()), Watch(quiet=True)).run(plan)
     assert summary.already + summary.done == 3

@@ -16,7 +16,8 @@ from apet import ApetError
 from apet.api import methods
 from apet.training import record
 from apet.training.again import Tuned, columns_of
-from apet.training.run import prepare, tune
+from apet.training.preparing import prepare
+from apet.training.run import tune
 from apet.training.settings import RunSettings, made, overridden
 from apet.training.workshop import Workshop
 from small import KINDS, reviews, save_backbone, write_csv, write_jsonl

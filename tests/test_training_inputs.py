@@ -16,7 +16,8 @@ from apet.tasks.reader import Reader
 from apet.tasks.sources import Data, load_data
 from apet.tasks.task import made, tasks
 from apet.training.again import Tuned
-from apet.training.run import prepare, tune
+from apet.training.preparing import prepare
+from apet.training.run import tune
 from apet.training.settings import RunSettings, overridden
 from small import model, reviews, save_backbone, tokenizer, write_csv, write_jsonl
 

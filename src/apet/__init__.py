@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from apet.budget import plan
     from apet.modules.support import Support
     from apet.modules.theta import Theta
+    from apet.studies.results import Study
 
 # torch and transformers take seconds to import: names are fetched when they are first used.
 _HOME = {
@@ -35,12 +36,14 @@ _HOME = {
     "load": "apet.attach",
     "Theta": "apet.modules.theta",
     "Support": "apet.modules.support",
+    "Study": "apet.studies.results",
 }
 
 __all__ = [
     "ApetError",
     "Handle",
     "NotMergeable",
+    "Study",
     "Support",
     "Theta",
     "UnknownName",

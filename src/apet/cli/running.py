@@ -149,16 +149,18 @@ def compare(
     seeds: Annotated[str, typer.Option(help="Numbers with commas.")] = "0",
     steps: Steps = None,
     output: Annotated[
-        Path | None, typer.Option(help="Folder; the same command finishes what is missing in it.")
+        Path | None,
+        typer.Option(help="Folder; the same command finishes what is missing in it, more methods or seeds are added."),
     ] = None,
     config: Config = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Several methods on one task side by side: a table and a picture."""
+    """Several methods on one task side by side: a table, a picture, and the folder of a study (apet report)."""
     from apet.report import comparison as report
-    from apet.studies.comparison import METHODS, write_summary
+    from apet.studies.comparison import METHODS, definition
     from apet.studies.comparison import compare as run
+    from apet.studies.results import Study
 
     if output is None:
         raise ApetError("where shall the results go? Give --output FOLDER")
@@ -170,18 +172,19 @@ def compare(
     flags: dict[str, Any] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
     flags |= {"budget": budget, "steps": steps}
     base = _settings(config, settings, flags)
-    cells = run(base, names, numbers, output, _shop(quiet))
-    write_summary(cells, output)
-    if not any(c.results for c in cells):
-        raise ApetError("every run failed: " + "; ".join(why for c in cells for why in c.failed.values()))
-    header, rows = report.table(cells)
-    (output / "comparison.md").write_text(report.markdown(header, rows) + f"\n{report.caption(cells)}\n", "utf-8")
-    report.picture(cells, output / "comparison.png")
+    keys = run(definition(base, names, numbers), output, _shop(quiet))
+    shown = report.entries(Study(output), keys)
+    failed = [(m.method, s, why) for m in shown for s, why in m.failed.items()]
+    if all(m.runs.empty for m in shown):
+        raise ApetError("every run failed: " + "; ".join(dict.fromkeys(why for _, _, why in failed)))
+    report.picture(shown, output / report.PICTURE)
     if json:
-        print((output / "comparison.json").read_text("utf-8"), end="")
+        show.as_json(report.as_data(shown))
         return
-    show.as_table(header, rows, title=report.caption(cells))
-    print(f"\npicture: {output / 'comparison.png'}")
+    show.as_table(*report.table(shown), title=report.caption(shown))
+    for name, s, why in failed:
+        print(f"failed: {name}, seed {s}: {why}")
+    print(f"\npicture: {output / report.PICTURE}")
 
 
 def _settings(config: Path | None, words: list[str] | None, flags: dict[str, Any]) -> Any:

@@ -40,7 +40,7 @@ def plan(
     """Every run with its exact count, what is done already, what is missing, what it will take; nothing is run."""
     from apet.studies.planning import estimate, missing_reasons
 
-    planner, runs = _planned(name, settings, only, limit)
+    _, planner, runs = _planned(name, settings, only, limit)
     states, rates = _stored(output)
     todo = [p for p in runs if states.get(p.key) != "complete"]
     cost = estimate(todo, rates, planner)
@@ -68,7 +68,7 @@ def plan(
         [
             [
                 *key,
-                str(len({p.settings.task for p in ps})),
+                str(len({p.settings.learnt for p in ps})),
                 str(len({p.settings.seed for p in ps})),
                 str(len(ps)),
                 str(sum(states.get(p.key) == "complete" for p in ps)),
@@ -101,13 +101,12 @@ def run(
 ) -> None:
     """Run what is missing of a study. The same command goes on after whatever stopped it."""
     from apet.studies.driver import Driver
+    from apet.studies.store import opened
 
     folder = _required(output)
-    _, runs = _planned(name, settings, only, limit)
-    with _store(folder) as store:
-        store.note("study", name)
-        store.note("definition", _definition(name, settings))
-        store.note("planned", str(len(runs)))
+    definition, _, runs = _planned(name, settings, only, limit)
+    with opened(folder) as store:
+        store.describe(name, definition.as_yaml(), len(runs))
         with _engine(engine, workers, address, gpus, runs[0].settings.threads or 1) as machine:
             summary = Driver(store, machine, _watch(quiet)).run(runs, retry=retry)
     facts = {
@@ -185,6 +184,7 @@ def thresholds(
     """The smallest N above chance and the smallest that reaches full fine-tuning, as ranges, in few runs."""
     from apet.studies.driver import Driver
     from apet.studies.searching import Searcher
+    from apet.studies.store import opened
     from apet.studies.thresholds import Rules, spelt
     from apet.training.settings import made, overridden
     from apet.words import parse_pairs
@@ -196,7 +196,7 @@ def thresholds(
     if base.task is None:
         raise ApetError("which task? Give --task; apet tasks lists them")
     rules = Rules(margin / 100, confidence / 100, spacing, most_seeds)
-    with _store(folder) as store, _engine(engine, workers, address, gpus, base.threads or 1) as machine:
+    with opened(folder) as store, _engine(engine, workers, address, gpus, base.threads or 1) as machine:
         searcher = Searcher(base, store, Driver(store, machine, _watch(quiet)), rules, reference_rate)
         search, points = searcher.search(least, most)
         low, high = search.go()
@@ -221,10 +221,11 @@ def transfer(
 ) -> None:
     """Every stored θ on every other task, zero-shot; nothing is trained again."""
     from apet.studies.results import Study
+    from apet.studies.store import opened
     from apet.studies.transfer import transfer as run
     from apet.training.workshop import Workshop
 
-    with _store(folder, create=False) as store:
+    with opened(folder, create=False) as store:
         run(store, to or (), Workshop(_watch(quiet)), limit)
     table = Study(folder).transfers()
     if json:
@@ -240,28 +241,20 @@ def transfer(
     )
 
 
-def _planned(name: str, settings: list[str] | None, only: list[str] | None, limit: int | None) -> tuple[Any, list[Any]]:
+def _planned(
+    name: str, settings: list[str] | None, only: list[str] | None, limit: int | None
+) -> tuple[Any, Any, list[Any]]:
+    """Definition, planner and the runs that are wanted."""
     from apet.studies.definition import load_study
     from apet.studies.planning import Planner
     from apet.studies.planning import only as kept
     from apet.words import parse_pairs
 
-    planner = Planner()
-    runs = planner.study(load_study(name, parse_pairs(settings or ())))
+    definition, planner = load_study(name, parse_pairs(settings or ())), Planner()
+    runs = planner.study(definition)
     if not runs:
         raise ApetError(f"study {name!r} has no run; its rules skip them all")
-    return planner, kept(runs, only or (), limit)
-
-
-def _definition(name: str, settings: list[str] | None) -> str:
-    """What was run, resolved: the study with the words over it."""
-    import yaml
-
-    from apet.studies.definition import load_study
-    from apet.words import parse_pairs
-
-    definition = load_study(name, parse_pairs(settings or ()))
-    return yaml.safe_dump(definition.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+    return definition, planner, kept(runs, only or (), limit)
 
 
 def _stored(output: Path | None) -> tuple[dict[str, str], dict[tuple[str, str, str], float]]:
@@ -284,19 +277,6 @@ def _required(output: Path | None) -> Path:
     if output is None:
         raise ApetError("where shall the results go? Give --output FOLDER")
     return output
-
-
-@contextlib.contextmanager
-def _store(folder: Path, create: bool = True) -> Iterator[Any]:
-    """The store of a folder, held alone."""
-    from apet.studies.store import Store, only_driver
-
-    store = Store(folder, create=create)
-    try:
-        with only_driver(folder):
-            yield store
-    finally:
-        store.close()
 
 
 @contextlib.contextmanager
@@ -333,7 +313,7 @@ def _as_data(p: Any, state: str | None) -> dict[str, Any]:
     return {
         "key": p.key,
         "backbone": s.backbone,
-        "task": s.task,
+        "task": s.learnt,
         "method": p.cell.label,
         "budget": p.cell.budget,
         "trainable_parameters": p.parameters,

@@ -1,76 +1,147 @@
-"""A comparison as a table and a picture."""
+"""Methods side by side, from a study's tables: for the terminal, for programs, and as a picture."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from apet.report.colours import colour
-from apet.studies.comparison import Cell
+import pandas as pd
 
+from apet.analysis.frames import complete, failed
+from apet.analysis.intervals import t_interval
+from apet.report.colours import colour
+from apet.studies.results import Study
+
+PICTURE = "comparison.png"
 COLUMNS = ("method", "trainable#", "% of backbone#", "{measure} %#", "95 % interval#", "best step#", "steps/s#")
 
 
-def table(cells: Sequence[Cell]) -> tuple[list[str], list[list[str]]]:
+@dataclass(frozen=True)
+class Entry:
+    """One method with all its seeds.
+
+    Attributes:
+        method: as the study calls it.
+        runs: those that finished, a row each, as `Study.runs` has them.
+        curves: their points, as `Study.curves` has them.
+        failed: seed -> reason.
+    """
+
+    method: str
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    failed: dict[int, str]
+
+    @property
+    def mean(self) -> float:
+        """Validation measure, mean over the seeds."""
+        return float(self.runs["value"].mean())
+
+    @property
+    def spread(self) -> tuple[float, float]:
+        """95 % interval: Student's t over the seeds, or of one seed the interval over its items."""
+        if len(self.runs) == 1:
+            return float(self.runs["low"].iloc[0]), float(self.runs["high"].iloc[0])
+        _, _, low, high = t_interval(self.runs["value"].to_numpy(dtype=float))
+        return float(low), float(high)
+
+    @property
+    def count(self) -> int:
+        """Trained parameters."""
+        return int(self.runs["trainable_parameters"].iloc[0])
+
+
+def entries(study: Study, keys: Sequence[str]) -> list[Entry]:
+    """Methods in the order of the given runs, which are all finished or failed."""
+    runs, curves = study.runs().set_index("key", drop=False).loc[list(keys)], study.curves()
+    return [
+        Entry(
+            str(method),
+            complete(mine),
+            curves[curves["key"].isin(mine["key"])],
+            {int(r["seed"]): str(r["reason"]) for _, r in failed(mine).iterrows()},
+        )
+        for method, mine in runs.groupby("method", sort=False)
+    ]
+
+
+def table(shown: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
     """Header and rows; a header's '#' marks numbers."""
-    measure = next((c.results[0]["validation"]["measure"] for c in cells if c.results), "measure")
+    measure = next((e.runs["measure"].iloc[0] for e in shown if len(e.runs)), "measure")
     header = [h.format(measure=measure) for h in COLUMNS]
     rows = []
-    for c in cells:
-        if not c.results:
-            rows.append([c.method, "", "", "failed", "", "", ""])
+    for e in shown:
+        if e.runs.empty:
+            rows.append([e.method, "", "", "failed", "", "", ""])
             continue
-        first, (low, high) = c.results[0], c.spread
+        low, high = e.spread
         rows.append(
             [
-                c.method,
-                f"{first['trainable_parameters']:,}",
-                f"{first['ratio_percent']:.3g}",
-                f"{100 * c.mean:.1f}",
+                e.method,
+                f"{e.count:,}",
+                f"{e.runs['ratio_percent'].iloc[0]:.3g}",
+                f"{100 * e.mean:.1f}",
                 f"{100 * low:.1f} – {100 * high:.1f}",
-                ", ".join(str(r["best_step"]) for r in c.results),
-                f"{sum(r['times']['steps_per_second'] for r in c.results) / len(c.results):.2f}",
+                ", ".join(str(int(step)) for step in e.runs["best_step"]),
+                f"{e.runs['steps_per_second'].mean():.2f}",
             ]
         )
     return header, rows
 
 
-def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """The table for a README or an issue."""
-    names = [h.rstrip("#") for h in header]
-    line = ["---:" if h.endswith("#") else "---" for h in header]
-    return "\n".join("| " + " | ".join(r) + " |" for r in (names, line, *rows)) + "\n"
+def as_data(shown: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Every method's mean, interval, count and failures, for programs."""
+    found = []
+    for e in shown:
+        row: dict[str, Any] = {"method": e.method}
+        if len(e.runs):
+            first = e.runs.iloc[0]
+            row |= {
+                "trainable_parameters": e.count,
+                "ratio_percent": float(first["ratio_percent"]),
+                "head_parameters": int(first["head_parameters"]),
+                "measure": first["measure"],
+                "mean": e.mean,
+                "low": e.spread[0],
+                "high": e.spread[1],
+                "interval_over": "seeds" if len(e.runs) > 1 else "items",
+                "values": [float(v) for v in e.runs["value"]],
+                "chance": float(first["chance"]),
+            }
+        found.append({**row, "failed": e.failed})
+    return found
 
 
-def caption(cells: Sequence[Cell]) -> str:
+def caption(shown: Sequence[Entry]) -> str:
     """What was run, in a sentence."""
-    r: dict[str, Any] = next(c.results[0] for c in cells if c.results)
-    seeds = max(len(c.results) for c in cells)
-    n = r["validation"]["n"]
-    over = f"t-interval over {seeds} seeds" if seeds > 1 else f"interval over {n} validation items, one seed"
-    head = r["head"]
-    counted = f"; task head of {head['parameters']:,} {head['use']}, counted apart" if head["use"] != "none" else ""
+    first = next(e.runs.iloc[0] for e in shown if len(e.runs))
+    seeds = max(len(e.runs) for e in shown)
+    over = (
+        f"t-interval over {seeds} seeds" if seeds > 1 else f"interval over {int(first['n'])} validation items, one seed"
+    )
+    head = int(first["head_parameters"])
+    counted = f"; task head of {head:,} parameters, counted apart" if head else ""
     return (
-        f"{r['backbone']['name']} on {r['task']['name']}, {r['steps']} steps of {r['settings']['batch_size']},"
-        f" {over}{counted}; chance {100 * r['chance']:.1f} %"
+        f"{first['backbone']} on {first['task']}, {int(first['steps'])} steps of {int(first['batch_size'])},"
+        f" {over}{counted}; chance {100 * first['chance']:.1f} %"
     )
 
 
-def picture(cells: Sequence[Cell], path: Path) -> None:
+def picture(every: Sequence[Entry], path: Path) -> None:
     """PNG: the measure over the number of trained parameters, and over steps."""
     import matplotlib as mpl
 
     mpl.use("Agg")
     import matplotlib.pyplot as plt
 
-    shown = [c for c in cells if c.results]
-    r = shown[0].results[0]
+    shown = [e for e in every if len(e.runs)]
+    chance, measure = 100 * float(shown[0].runs["chance"].iloc[0]), shown[0].runs["measure"].iloc[0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     beside: dict[int, int] = {}  # methods of one count stand side by side
-    for c in shown:
-        n, (low, high), ink = c.results[0]["trainable_parameters"], c.spread, colour(c.method)
-        y = 100 * c.mean
+    for e in shown:
+        n, (low, high), ink, y = e.count, e.spread, colour(e.method), 100 * e.mean
         beside[n] = beside.get(n, -1) + 1
         left.errorbar(
             n * 1.12 ** beside[n],
@@ -80,25 +151,18 @@ def picture(cells: Sequence[Cell], path: Path) -> None:
             color=ink,
             capsize=3,
             markersize=6,
-            label=c.method,
+            label=e.method,
         )
-        for i, curve in enumerate(c.curves):
-            steps, values = zip(*curve, strict=True)
-            name = c.method if i == 0 else None
-            right.plot(steps, [100 * v for v in values], color=ink, linewidth=1.6, alpha=0.9, label=name)
+        for i, (_, curve) in enumerate(e.curves.groupby("key")):
+            name = e.method if i == 0 else None
+            right.plot(curve["step"], 100 * curve["value"], color=ink, linewidth=1.6, alpha=0.9, label=name)
     for axis in (left, right):
-        axis.axhline(100 * r["chance"], color="grey", linestyle=":", linewidth=1)
-        axis.annotate(
-            "chance",
-            (0.01, 100 * r["chance"]),
-            xycoords=("axes fraction", "data"),
-            va="bottom",
-            color="grey",
-            fontsize=8,
-        )
+        axis.axhline(chance, color="grey", linestyle=":", linewidth=1)
+        where = {"xycoords": ("axes fraction", "data"), "va": "bottom"}
+        axis.annotate("chance", (0.01, chance), **where, color="grey", fontsize=8)
         axis.grid(alpha=0.25)
-        axis.set_ylabel(f"validation {r['validation']['measure']} (%)")
-    full = next((c for c in shown if c.method == "fine-tuning"), None)
+        axis.set_ylabel(f"validation {measure} (%)")
+    full = next((e for e in shown if e.method == "fine-tuning"), None)
     if full is not None:
         left.axhline(100 * full.mean, color=colour("fine-tuning"), linestyle="--", linewidth=1)
     left.set_xscale("log")
@@ -107,6 +171,6 @@ def picture(cells: Sequence[Cell], path: Path) -> None:
     right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     left.set_title("how much is trained, how well it does", fontsize=10, loc="left")
     right.set_title("along the way", fontsize=10, loc="left")
-    figure.suptitle(caption(cells), fontsize=9, color="#444444")
+    figure.suptitle(caption(shown), fontsize=9, color="#444444")
     figure.savefig(path, dpi=150)
     plt.close(figure)

@@ -69,7 +69,7 @@ class Definition(_Plain):
     backbones: tuple[str, ...] = Field(min_length=1)
     """Packaged names, shapes, folders or hub ids."""
     tasks: tuple[str, ...] = Field(min_length=1)
-    """Tasks that ship, or YAML files."""
+    """Tasks that ship, YAML files, or data files: those have text and label under defaults, or set by a rule."""
     methods: tuple[str | dict[str, Any], ...] = Field(min_length=1)
     """Names, with suffixes where wanted (apet-discrete), or mappings with settings: {method: lora, rank: 4}."""
     budgets: tuple[str, ...] = (OWN,)
@@ -87,6 +87,10 @@ class Definition(_Plain):
     @classmethod
     def _as_text(cls, values: Any) -> Any:
         return _texts(values)
+
+    def as_yaml(self) -> str:
+        """The text that reads as this study."""
+        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
 
 def _texts(values: Any) -> Any:
@@ -160,7 +164,15 @@ def _settings(
     more: dict[str, Any],
 ) -> RunSettings:
     """Validated once for each combination of everything but budget and seed: a grid may have 100,000 cells."""
-    given = {"backbone": backbone, "task": task, "data": data, "method": method, "method_settings": method_settings}
+    if more.get("text") or more.get("label"):
+        if data is not None:
+            raise ApetError(
+                f"text and label say how data files are read; give these under tasks, without data={data!r}"
+            )
+        given: dict[str, Any] = {"backbone": backbone, "data": task}
+    else:
+        given = {"backbone": backbone, "task": task, "data": data}
+    given |= {"method": method, "method_settings": method_settings}
     key = repr((given, more))
     if key not in _cache:
         wrong = sorted(GIVEN & set(more))

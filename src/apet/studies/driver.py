@@ -47,12 +47,13 @@ class Driver:
         self._loaded: list[tuple[str, ...] | None] = [None] * engine.size
         self._best: dict[str, tuple[float, str]] = {}
 
-    def run(self, plan: Sequence[Planned], *, retry: bool = False) -> Summary:
+    def run(self, plan: Sequence[Planned], *, retry: bool = False, aloud: bool = False) -> Summary:
         """Run what is missing. A run that fails is recorded and stops nobody; nothing that is finished runs again.
 
         Args:
             plan: the runs.
             retry: also those that failed before.
+            aloud: a line for each run that starts: where there are few.
         """
         states = self.store.states()
         summary = Summary(wanted=len(plan))
@@ -72,10 +73,10 @@ class Driver:
                 waiting.append(p)
         if waiting:
             with self.watch.begin("runs", len(waiting)):
-                self._work(waiting, summary)
+                self._work(waiting, summary, aloud)
         return summary
 
-    def _work(self, waiting: list[Planned], summary: Summary) -> None:
+    def _work(self, waiting: list[Planned], summary: Summary, aloud: bool) -> None:
         total, tries = len(waiting), dict[str, int]()
         busy: dict[int, Planned] = {}
         shares: dict[int, tuple[float, str]] = {}
@@ -85,6 +86,8 @@ class Driver:
                     p = self._next(waiting, worker)
                     busy[worker] = p
                     tries[p.key] = tries.get(p.key, 0) + 1
+                    if aloud:
+                        self.watch.say(f"[{total - len(waiting)}/{total}] {_name(p)}")
                     self.engine.start(worker, Job(p.key, p.settings, self.store.run_folder(p.key)))
             for event in self.engine.events(1.0):
                 if event.kind == "progress":
@@ -118,7 +121,7 @@ class Driver:
 
     def _take_in(self, p: Planned) -> None:
         result = self.store.take_in(p.key, axes_of(p))
-        value, task = result["validation"]["value"], str(p.settings.task)
+        value, task = result["validation"]["value"], p.settings.learnt
         if value > self._best.get(task, (-1.0, ""))[0]:
             self._best[task] = value, p.cell.label
 
@@ -143,9 +146,9 @@ class Driver:
 
 def _backbone(p: Planned) -> tuple[str, ...]:
     s = p.settings
-    return s.backbone, str(s.task), s.dtype
+    return s.backbone, s.learnt, s.dtype
 
 
 def _name(p: Planned) -> str:
     s = p.settings
-    return f"{s.backbone} {s.task} {p.cell.label} {p.parameters:,} seed {s.seed}"
+    return f"{s.backbone} {s.learnt} {p.cell.label} {p.parameters:,} seed {s.seed}"

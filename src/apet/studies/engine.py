@@ -11,7 +11,6 @@ from apet.errors import ApetError
 from apet.training import record
 from apet.training.run import tune
 from apet.training.settings import RunSettings
-from apet.training.watch import Watch
 from apet.training.workshop import Workshop
 
 
@@ -83,12 +82,16 @@ def perform(job: Job, shop: Workshop) -> tuple[Literal["done", "failed"], str]:
 
 
 class InProcess:
-    """One worker: this process. For a few runs with a live bar, and for looking into a failure."""
+    """One worker: this process. For a few runs whose steps are to be seen, and for looking into a failure.
+
+    Args:
+        shop: shared by the runs; what it holds already is not loaded again.
+    """
 
     size = 1
 
-    def __init__(self, watch: Watch) -> None:
-        self._shop = Workshop(watch)
+    def __init__(self, shop: Workshop) -> None:
+        self._shop = shop
         self._events: list[Event] = []
 
     def start(self, worker: int, job: Job) -> None:

@@ -107,4 +107,5 @@ class _Teller(Watch):
         now = time.monotonic()
         if now - self._told >= EVERY:
             self._told = now
-            self._pipe.send(("progress", self._note, done / max(1, self._total)))
+            stage = self.stage
+            self._pipe.send(("progress", stage.note, done / max(1, stage.total)))

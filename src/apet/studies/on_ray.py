@@ -135,7 +135,7 @@ class _Standing(Watch):
 
     def advance(self, done: int, note: str | None = None) -> None:
         super().advance(done, note)
-        self.share, self.note = done / max(1, self._total), self._note
+        self.share, self.note = done / max(1, self.stage.total), self.stage.note
 
 
 def _write(files: dict[str, bytes], folder: Path) -> None:

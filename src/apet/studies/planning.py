@@ -14,8 +14,8 @@ from apet.methods import make
 from apet.studies.definition import AXES, Cell, Definition, Rule, cells
 from apet.studies.keys import backbone_print, common_of, run_key, task_print
 from apet.tasks.objectives import check_objective
-from apet.tasks.task import Task, load_task
-from apet.training.choices import dtype_for, use_for
+from apet.tasks.task import Task
+from apet.training.choices import dtype_for, task_of, use_for
 from apet.training.settings import RunSettings
 from apet.words import parse_pairs
 
@@ -49,7 +49,7 @@ class Planner:
         self._uses: dict[tuple[str, str], Use] = {}
         self._backbones: dict[tuple[str, Use, int], Backbone] = {}
         self._counts: dict[tuple[Any, ...], int] = {}
-        self._tasks: dict[tuple[str, str | None], tuple[Task, str | None]] = {}
+        self._tasks: dict[tuple[Any, ...], tuple[Task, str | None]] = {}
         self._commons: dict[str, dict[str, Any]] = {}
 
     def study(self, study: Definition) -> list[Planned]:
@@ -73,7 +73,7 @@ class Planner:
             check_objective(use, task)
             n = self._count(s, cell.budget, task, use)
         except ApetError as e:
-            raise ApetError(f"{s.backbone}, {s.task}, {cell.label}, budget {cell.budget}: {e}") from e
+            raise ApetError(f"{s.backbone}, {s.learnt}, {cell.label}, budget {cell.budget}: {e}") from e
         s = s.model_copy(update={"budget": n, "dtype": _dtype(s)})
         missing = None
         if print_ is None:
@@ -98,10 +98,10 @@ class Planner:
         return self._task(s)[0]
 
     def _task(self, s: RunSettings) -> tuple[Task, str | None]:
-        key = (str(s.task), s.data)
+        key = (s.task, s.data, s.text, s.label)
         if key not in self._tasks:
-            task = load_task(str(s.task))
-            self._tasks[key] = task, task_print(task, s.data)
+            task = task_of(s)
+            self._tasks[key] = task, task_print(task, None if s.task is None else s.data)
         return self._tasks[key]
 
     def _use(self, s: RunSettings) -> Use:
@@ -131,10 +131,12 @@ class Planner:
 def _dtype(s: RunSettings) -> str:
     """`auto` as this machine means it: every worker, also on another machine, then computes the same."""
     from accelerate import PartialState
+    from torch import device
 
     if s.dtype != "auto":
         return s.dtype
-    return str(dtype_for(s, PartialState().device)).removeprefix("torch.")
+    where = device("cpu") if s.device == "cpu" else PartialState().device
+    return str(dtype_for(s, where)).removeprefix("torch.")
 
 
 def only(runs: Sequence[Planned], patterns: Sequence[str], limit: int | None) -> list[Planned]:
@@ -157,7 +159,7 @@ def only(runs: Sequence[Planned], patterns: Sequence[str], limit: int | None) ->
 def axes_of(p: Planned) -> dict[str, str]:
     """A run by the study's axes."""
     s = p.settings
-    axes = {"backbone": s.backbone, "task": str(s.task), "method": p.cell.label}
+    axes = {"backbone": s.backbone, "task": s.learnt, "method": p.cell.label}
     return {**axes, "budget": p.cell.budget, "seed": str(s.seed)}
 
 
@@ -194,8 +196,8 @@ def estimate(runs: Sequence[Planned], rates: dict[tuple[str, str, str], float], 
         s = p.settings
         backbone, task = planner.backbone(s), planner.task(s)
         tokens = s.batch_size * task.max_input
-        pair = by_pair.get((s.backbone, str(s.task)))
-        exact = rates.get((s.backbone, str(s.task), p.cell.label))
+        pair = by_pair.get((s.backbone, s.learnt))
+        exact = rates.get((s.backbone, s.learnt, p.cell.label))
         if exact is not None or pair:
             known += 1
             per_step = exact if exact is not None else sum(pair or ()) / len(pair or (1,))

@@ -15,8 +15,8 @@ from apet.studies.store import Store
 RUN_COLUMNS = (
     "key", "state", "reason", "backbone", "family", "backbone_parameters", "task", "category", "measure", "method",
     "budget", "trainable_parameters", "ratio_percent", "seed", "value", "low", "high", "n", "untrained", "chance",
-    "best_step", "steps", "learning_rate", "training_seconds", "steps_per_second", "peak_memory_bytes", "data_digest",
-    "backbone_digest", "head_parameters", "objective",
+    "best_step", "steps", "batch_size", "learning_rate", "training_seconds", "steps_per_second", "peak_memory_bytes",
+    "data_digest", "backbone_digest", "head_parameters", "objective",
 )  # fmt: skip
 CURVE_COLUMNS = ("key", "step", "loss", "value", "low", "high", "seconds")
 
@@ -51,7 +51,7 @@ class Study:
 
     def transfers(self) -> pd.DataFrame:
         """One row a zero-shot measure: source, target, backbone, method, seed, value, low, high, n."""
-        of_key = {key: cell for key, _, cell, _, _ in self._rows}
+        of_key = self.axes()
         rows = []
         for key, target, value, low, high, n in self._transfers:
             cell = of_key[key]
@@ -64,6 +64,10 @@ class Study:
     def results(self) -> dict[str, dict[str, Any]]:
         """Everything that finished runs recorded, by key: settings, seeds, versions, host, digests."""
         return {key: result for key, _, _, result, _ in self._rows if result is not None}
+
+    def axes(self) -> dict[str, dict[str, str]]:
+        """Backbone, task, method, budget and seed of every run in the study's words, by key."""
+        return {key: cell for key, _, cell, _, _ in self._rows}
 
     def run_folder(self, key: str) -> Path:
         """Where a run's files are."""
@@ -95,6 +99,7 @@ def _flat(
         "chance": result["chance"],
         "best_step": result["best_step"],
         "steps": result["steps"],
+        "batch_size": result["settings"]["batch_size"],
         "learning_rate": result["learning_rate"]["value"],
         "training_seconds": t["training_seconds"],
         "steps_per_second": t["steps_per_second"],

@@ -140,6 +140,12 @@ class Store:
         with self._writing():
             self.db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
 
+    def describe(self, name: str, definition: str, planned: int) -> None:
+        """Keep what is being run: the study's name, its YAML, and how many runs it has."""
+        self.note("study", name)
+        self.note("definition", definition)
+        self.note("planned", str(planned))
+
     def notes(self) -> dict[str, str]:
         """What was kept about the study."""
         with _clear(self.folder):
@@ -224,6 +230,17 @@ def only_driver(folder: Path) -> Iterator[None]:
                 f"another apet is running the study in {str(folder)!r}; wait for it, or give another folder"
             ) from e
         yield
+
+
+@contextmanager
+def opened(folder: Path, *, create: bool = True) -> Iterator[Store]:
+    """The store of a folder, held alone; raises as `Store` and `only_driver`."""
+    store = Store(folder, create=create)
+    try:
+        with only_driver(folder):
+            yield store
+    finally:
+        store.close()
 
 
 def _now() -> str:

@@ -9,6 +9,8 @@ from apet.errors import ApetError
 from apet.studies.store import Store
 from apet.tasks.task import Task, load_task
 from apet.training.again import Tuned
+from apet.training.choices import task_of
+from apet.training.settings import made
 from apet.training.workshop import Workshop
 
 
@@ -32,14 +34,15 @@ def transfer(store: Store, targets: Sequence[str], shop: Workshop, limit: int | 
     if not kept:
         raise ApetError(f"no finished run in {str(store.folder)!r} kept its θ; run the study with keep_theta=true")
     names = list(targets) or sorted({c["task"] for _, c, _ in rows})
-    tasks = {name: load_task(name) for name in names}
+    own = {c["task"]: task_of(made(r["settings"], key)) for key, c, r in rows}
+    tasks = own | {name: load_task(name) for name in names if name not in own}
     data = {c["task"]: r["settings"]["data"] for _, c, r in rows}
     there = {(key, target) for key, target, *_ in store.transfers()}
     todo = [
         (key, cell, target)
         for key, cell, _ in sorted(kept, key=lambda row: (row[1]["backbone"], row[1]["task"], row[0]))
         for target in names
-        if target != cell["task"] and (key, target) not in there and _possible(load_task(cell["task"]), tasks[target])
+        if target != cell["task"] and (key, target) not in there and _possible(own[cell["task"]], tasks[target])
     ]
     with shop.watch.begin("transfer", len(todo)) as bar:
         tuned: tuple[str, Tuned] | None = None

@@ -3,89 +3,34 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
 
 from apet.attach import Handle, HeadUse, attach
 from apet.backbones.head import reset_head
-from apet.backbones.loading import Use, bare, load_config
-from apet.backbones.positions import Backbone, describe
-from apet.budget import plan
 from apet.errors import ApetError
 from apet.methods import make
-from apet.modules.theta import Theta
 from apet.tasks.examples import Example, sample
-from apet.tasks.objectives import Objective, check_objective, objective_for
-from apet.tasks.task import Task
+from apet.tasks.objectives import Objective, objective_for
 from apet.training import record
-from apet.training.choices import dtype_for, room_for_text, task_of, use_for
+from apet.training.choices import dtype_for, room_for_text
 from apet.training.evaluation import Split, evaluate
-from apet.training.fitting import Measured, Point, Schedule, best_of, fit
+from apet.training.fitting import Measured, Point, Schedule, fit
+from apet.training.outcome import Outcome, result_of
+from apet.training.preparing import Plan, prepare
 from apet.training.rates import Rate, papers, search
 from apet.training.settings import RunSettings
 from apet.training.workshop import Workshop
 
 NUMERIC_VERSION = 1
 """Raised when the same settings begin to give other numbers: stored runs of an older version are run again."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """A run before any weight is loaded.
-
-    Attributes:
-        settings: as given.
-        task: what is learnt.
-        use: the objective.
-        backbone: description of the model.
-        theta: what will be trained.
-    """
-
-    settings: RunSettings
-    task: Task
-    use: Use
-    backbone: Backbone
-    theta: Theta
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """A finished run.
-
-    Attributes:
-        result: what result.json holds.
-        points: the curve.
-        folder: where it lies; None where nothing was to be written, or another process wrote it.
-    """
-
-    result: dict[str, Any]
-    points: list[Point]
-    folder: Path | None
-
-
-def prepare(s: RunSettings) -> Plan:
-    """Everything that can be decided, counted and refused without data or weights.
-
-    Raises:
-        ApetError: settings that do not fit the backbone, the task or the method.
-    """
-    task = task_of(s)
-    config = load_config(s.backbone)
-    use = use_for(s, config)
-    check_objective(use, task)
-    backbone = describe(bare(config, use, max(2, len(task.labels))))
-    method = make(s.method, **s.method_settings)
-    theta = plan(backbone, method, s.budget, mask_seed=s.seed_for("mask_seed"), init_seed=s.seed_for("init_seed"))
-    return Plan(s, task, use, backbone, theta)
 
 
 def tune(s: RunSettings, output: Path | None = None, shop: Workshop | None = None) -> Outcome:
@@ -108,6 +53,15 @@ def tune(s: RunSettings, output: Path | None = None, shop: Workshop | None = Non
         record.refuse_unwritable(output)
     with _threads(s.threads):
         return _Run(prepare(s), shop or Workshop()).go(output)
+
+
+def gather(s: RunSettings, shop: Workshop) -> None:
+    """Bring a run's data, tokens and weights into the shop: what is not at hand is fetched, what does not fit refused.
+
+    Raises:
+        ApetError: as `tune`, before anything is trained.
+    """
+    _Run(prepare(s), shop)
 
 
 @contextmanager
@@ -164,8 +118,20 @@ class _Run:
             )
             tested = evaluate(self.model, self.objective, self.splits["test"], self._wide) if self.has_test else None
             points = fitted.points
-            result = self._result(handle, rate, points)
-            result["test"] = tested[0].as_dict() if tested else None
+            result = result_of(
+                self.plan,
+                handle,
+                rate,
+                points,
+                tested[0] if tested else None,
+                objective=self.objective,
+                data=self.data,
+                splits=self.splits,
+                dtype=self.dtype,
+                device=self.accelerator.device,
+                began=self.began,
+                started=self.started,
+            )
             if output is not None and self.accelerator.is_main_process:
                 with record.new_folder(output) as folder:
                     record.write(folder, self._resolved(rate), self.plan.task, result, points)
@@ -260,57 +226,3 @@ class _Run:
             "max_input": self.objective.max_input,
         }
         return s.model_copy(update=open_)
-
-    def _result(self, handle: Handle, rate: Rate, points: list[Point]) -> dict[str, Any]:
-        p, theta, best = self.plan, self.plan.theta, best_of(points)
-        held = self.splits["validation"].examples
-        majority = max(Counter(e.answers for e in held).values()) / len(held) if p.task.is_classification else 0.0
-        head = list(handle.head_values())
-        seconds = points[-1].seconds
-        return {
-            "backbone": {
-                "name": self.s.backbone,
-                "family": p.backbone.family.name,
-                "class": p.backbone.model_class,
-                "parameters": p.backbone.n_parameters,
-                "digest": handle.backbone_digest,
-                "dtype": str(self.dtype).removeprefix("torch."),
-            },
-            "task": {"name": p.task.name, "category": p.task.category, "objective": p.use},
-            "method": theta.recipe.as_dict() if theta.recipe else {"method": theta.method},
-            "settings": self.s.model_dump(mode="json"),
-            "trainable_parameters": theta.n,
-            "ratio_percent": theta.ratio_percent,
-            "head": {
-                "use": ("trained" if head else "frozen") if p.backbone.head else "none",
-                "parameters": p.backbone.n_head,
-                "names": list(p.backbone.head),
-            },
-            "validation": best.score.as_dict(),
-            "untrained": points[0].score.as_dict(),
-            "last": points[-1].score.as_dict(),
-            "chance": 0.0 if self.objective.free else majority,
-            "majority": majority,
-            "selection": "the highest validation measure, the earliest of equals",
-            "best_step": best.step,
-            "steps": self.s.steps,
-            "stopped_at": points[-1].step if points[-1].step < self.s.steps else None,
-            "learning_rate": rate.as_dict(),
-            "seeds": {k: self.s.seed_for(k) for k in ("mask_seed", "init_seed", "data_seed")},
-            "data": {
-                "digest": self.data.digest,
-                "examples": {n: len(x.examples) for n, x in self.splits.items()},
-                "truncated": {n: x.encoded.n_cut for n, x in self.splits.items()},
-                "max_input": self.objective.max_input,
-                "notes": list(self.data.notes),
-            },
-            "times": {
-                "training_seconds": round(seconds, 3),
-                "steps_per_second": round(points[-1].step / seconds, 3),
-                "total_seconds": round(time.perf_counter() - self.began, 3),
-                "started": self.started,
-            },
-            "peak_memory_bytes": record.peak_memory(self.accelerator.device),
-            "versions": record.versions(),
-            "host": record.host(self.accelerator.device),
-        }

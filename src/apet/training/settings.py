@@ -81,6 +81,11 @@ class RunSettings(BaseModel):
     keep_theta: bool = True
     """Whether the trained values are saved; without them a run can be neither used again nor transferred."""
 
+    @property
+    def learnt(self) -> str:
+        """What is learnt, as it was given: the task, or the data file that stands for one."""
+        return self.task or str(self.data)
+
     def seed_for(self, purpose: Literal["mask_seed", "init_seed", "data_seed"]) -> int:
         """The seed of a purpose."""
         own: int | None = getattr(self, purpose)

@@ -2,20 +2,50 @@
 
 from __future__ import annotations
 
-import sys
 import time
+from dataclasses import dataclass
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.text import Text
 
 EVERY = 10.0
 """Seconds between lines where there is no terminal."""
 
 
+@dataclass
+class Stage:
+    """Work of known length.
+
+    Attributes:
+        title: what it is.
+        total: its steps.
+        began: when, by `time.monotonic`, s.
+        said: when its last line was, s.
+        bar: its bar on a terminal.
+        note: how it stands.
+    """
+
+    title: str
+    total: int
+    began: float
+    said: float
+    bar: TaskID | None = None
+    note: str = ""
+
+
 class Watch:
-    """Progress over stages of known length.
+    """Progress over stages; one inside another, such as a run's steps among a study's runs, has its bar below.
 
     Args:
         quiet: show nothing.
@@ -25,49 +55,59 @@ class Watch:
     def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
         self.console = console or Console(stderr=True, highlight=False)
         self.quiet = quiet
-        self._bar: Progress | None = None
-        self._title, self._total, self._note = "", 0, ""
-        self._began = self._said = 0.0
+        self._stages: list[Stage] = []
+        self._bars: Progress | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """The innermost one."""
+        return self._stages[-1]
 
     def begin(self, title: str, total: int) -> Watch:
         """Start a stage of ``total`` steps; use as a context manager."""
-        self._title, self._total, self._note = title, total, ""
-        self._began = self._said = time.monotonic()
+        now = time.monotonic()
+        self._stages.append(Stage(title, total, now, now))
         if not self.quiet and self.console.is_terminal:
-            columns = (
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                MofNCompleteColumn(),
-                _Rate(),
-                TextColumn("{task.fields[note]}"),
-                TimeRemainingColumn(),
-                TextColumn("left"),
-            )
-            self._bar = Progress(*columns, console=self.console, transient=True)
-            self._bar.add_task(title, total=total, note="")
-            self._bar.start()
+            if self._bars is None:
+                self._bars = Progress(
+                    TextColumn("{task.description}"),
+                    BarColumn(bar_width=24),
+                    MofNCompleteColumn(),
+                    _Rate(),
+                    TextColumn("{task.fields[note]}"),
+                    TimeRemainingColumn(),
+                    TextColumn("left"),
+                    console=self.console,
+                    transient=True,
+                )
+                self._bars.start()
+            self.stage.bar = self._bars.add_task(title, total=total, note="")
         return self
 
     def __enter__(self) -> Watch:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
+        ended = self._stages.pop()
+        if self._bars is not None and ended.bar is not None:
+            self._bars.remove_task(ended.bar)
+        if self._bars is not None and not self._stages:
+            self._bars.stop()
+            self._bars = None
 
     def advance(self, done: int, note: str | None = None) -> None:
-        """``done`` steps of the stage are behind us; ``note`` says how it stands."""
-        self._note = self._note if note is None else note
-        if self._bar is not None:
-            self._bar.update(self._bar.task_ids[0], completed=done, note=self._note)
+        """``done`` steps of the innermost stage are behind us; ``note`` says how it stands."""
+        s = self.stage
+        s.note = s.note if note is None else note
+        if self._bars is not None and s.bar is not None:
+            self._bars.update(s.bar, completed=done, note=s.note)
             return
         now = time.monotonic()
-        if not self.quiet and now - self._said >= EVERY and 0 < done < self._total:
-            self._said = now
-            rate = done / (now - self._began)
-            left = (self._total - done) / rate
-            self.say(f"{self._title}  {done}/{self._total}  {rate:.3g}/s  {self._note}  {_clock(left)} left")
+        if not self.quiet and now - s.said >= EVERY and 0 < done < s.total:
+            s.said = now
+            rate = done / (now - s.began)
+            left = (s.total - done) / rate
+            self.say(f"{s.title}  {done}/{s.total}  {rate:.3g}/s  {s.note}  {_clock(left)} left")
 
     def say(self, line: str) -> None:
         """A line that stays."""
@@ -83,8 +123,3 @@ class _Rate(ProgressColumn):
 def _clock(seconds: float) -> str:
     minutes, s = divmod(round(seconds), 60)
     return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}" if minutes >= 60 else f"{minutes}:{s:02d}"
-
-
-def terminal() -> bool:
-    """Whether somebody looks at the standard output."""
-    return sys.stdout.isatty()
