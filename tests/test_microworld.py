@@ -39,16 +39,16 @@ CLASSIFICATION = [name for name, task in TASKS.items() if task.labels]
 every_task = pytest.mark.parametrize("task", COLUMNS)
 
 PINNED = {
-    "corpus": "36c779d61ba2ecd2ce3f9ea4c5f11b25b1424d1199a898eea797b05a144fc87e",
+    "corpus": "7d7bdd8f26af64144004e21d37e49f2c491aac27592367b68949bf72c4ebd560",
     "vocabulary": "1b6abb4f950dde8b55f08bced4af40bc6941b80ab5a350ff0f291eb16dd87022",
     "tasks/sst2": "abd2a32f0ea232c3ffb7f6e014a619a01845e0b0dd1d7b50f51e793499abccd1",
     "tasks/imdb": "a567ffccaf250f983007509b7585dcbd995713b6991c7f8b7d31c11e5380bb74",
     "tasks/rotten_tomatoes": "fd25b4dc742476b81c0aa2209cc233e60e4ec9c0b81efdb3dbdd2b7eca023990",
-    "tasks/mnli": "c66af6147210ccac2732eb0fccf7f1f6a89ece8824ace00b864dd47710c5ba36",
-    "tasks/qnli": "83d1ca247dc950e68bfd9a72800b8e7f48cef4c27aabfada4e1f93099a7ce46e",
-    "tasks/rte": "191cb822857b3afa3acaec896be16d686c1efa45c806c0419eb7a77fea276872",
-    "tasks/mrpc": "eb441d15af62c43bde54b2e81f3a6dd1034581773eab3c3ea73d918cc3f508de",
-    "tasks/qqp": "87cf4b6332963d5949802cdc9991730404adf9c2239874d38a6d01c03982eee6",
+    "tasks/mnli": "612e951f47b525b4cc84b79959ff0467bc938964bd649c68d1a91dce11b4e56b",
+    "tasks/qnli": "d39a44d9e8f8b99a73a18302e4eb56765ee10b2f2c67450f9e70b21d4eb822cd",
+    "tasks/rte": "71e92f66174c4cbe662266dcb573bf8824a7b4f74afa885f0542cd62fda1a744",
+    "tasks/mrpc": "dadaa86ab1c65e9e090af5f1846e4e7c435b24b3a1acd20a42b1a674681fa687",
+    "tasks/qqp": "d365ae23fdbefbe824bfe2676db99818bab9f494af54237076035a77b34b452b",
     "tasks/nq_open": "1d8d6bd263d4dc82b90e28f364b883b791a5116db00a3b10210015a5219eac36",
     "tasks/samsum": "b6097e5e259020bf9efd202913db1c09f5a9f3fce435ac4ef43f5d766bec6c9b",
     "tasks/multi_news": "6334bd0200501d9d25ed902931804cd5ea83e950a7604459faa7b62205e63b95",

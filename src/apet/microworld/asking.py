@@ -77,7 +77,7 @@ def askable(event: Event) -> list[Slot]:
     return [slot for slot in SLOTS if answer(event, event, slot)]
 
 
-def twins(dice: Dice, cast: Cast, same: bool, *, plain: bool = False) -> tuple[str, str]:
+def twins(dice: Dice, cast: Cast, same: bool, plain: int = 1) -> tuple[str, str]:
     """Two wordings of one question, or two questions that are nearly one."""
     return _about_facts(dice, cast, same) if dice.chance(40) else _about_events(dice, cast, same, plain)
 
@@ -93,7 +93,7 @@ def _about_facts(dice: Dice, cast: Cast, same: bool) -> tuple[str, str]:
     return one.format(p=person), two.format(p=person)
 
 
-def _about_events(dice: Dice, cast: Cast, same: bool, plain: bool) -> tuple[str, str]:
+def _about_events(dice: Dice, cast: Cast, same: bool, plain: int) -> tuple[str, str]:
     event = happening(dice, cast, dice.pick(cast.people), senses=tuple(ACTIONS) + tuple(TRANSFERS) * 3)
     slot = dice.pick(askable(event))
     while True:
@@ -101,7 +101,7 @@ def _about_events(dice: Dice, cast: Cast, same: bool, plain: bool) -> tuple[str,
         if not same and dice.chance(25):
             twin_slot = dice.pick(askable(event))
         elif not same:
-            twin = another(dice, cast, event) if dice.chance(75 if plain else 50) else altered(dice, cast, event)
+            twin = another(dice, cast, event) if dice.chance(100 * plain // (plain + 1)) else altered(dice, cast, event)
         one, two = question(event, slot, dice), question(twin, twin_slot, dice)
         if one != two and (named(event, slot) == named(twin, twin_slot)) == same:
             return one, two

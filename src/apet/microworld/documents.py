@@ -56,7 +56,7 @@ def scene(dice: Dice) -> str:
     lines = [_and(told, dice, ("and", "but", "while"))]
     for _ in range(dice.pick((1, 1, 2))):
         verdict = dice.pick(tuple(_SAID))
-        claim = claim_about(dice, cast(), dice.pick(told), verdict, plain=dice.chance(60))
+        claim = claim_about(dice, cast(), dice.pick(told), verdict, plain=3 if dice.chance(60) else 1)
         if judge_all(told, claim) == verdict:
             lines.append(f"is it true that {clause(claim, dice)} ? {_SAID[verdict]}")
     return _text(lines)
@@ -67,7 +67,7 @@ def restatement(dice: Dice) -> str:
     told = pair(dice, cast())[: dice.pick((1, 1, 2))]
     lines = [_and(told, dice, ("and", "while"))]
     for _ in range(1 if len(told) == 2 else dice.between(1, 2)):
-        again = told if dice.chance(50) else unlike(dice, cast(), told, plain=dice.chance(60))
+        again = told if dice.chance(50) else unlike(dice, cast(), told, plain=3 if dice.chance(60) else 1)
         lines.append(f"does this mean that {_and(again, dice, ('and', 'while'))} ? {_true(told == again)}")
     return _text(lines)
 
@@ -78,7 +78,8 @@ def wordings(dice: Dice) -> str:
     for _ in range(dice.pick((1, 1, 2))):
         same = dice.chance(50)
         lines.append(
-            " ".join(asking.twins(dice, cast(), same, plain=dice.chance(60))) + f" is that the same ? {_true(same)}"
+            " ".join(asking.twins(dice, cast(), same, plain=3 if dice.chance(60) else 1))
+            + f" is that the same ? {_true(same)}"
         )
     return _text(lines)
 

@@ -61,21 +61,21 @@ def _count_fits(n: int, claim: Event) -> bool:
     return n >= claim.count if claim.bound == "at least" else n == claim.count
 
 
-def claim_about(dice: Dice, cast: Cast, told: Event, verdict: Verdict, *, plain: bool = False) -> Event:
+def claim_about(dice: Dice, cast: Cast, told: Event, verdict: Verdict, plain: int = 1) -> Event:
     """A claim with this verdict: the told event in fewer or wider words, kept, turned round or changed in one slot.
 
     A claim that stays open is changed in one slot or, as often, altogether: what is plainly different is learned first.
-    Where it is to be ``plain``, one in four is subtle.
+    For one that is changed in one slot, ``plain`` are changed altogether.
     """
     while True:
         claim = _weakened(dice, cast, told)
         if verdict == "impossible":
             clash = _clashing(dice, claim, told)
-            claim = clash if clash and dice.chance(20 if plain else 40) else _turned_round(dice, claim)
+            claim = clash if clash and dice.chance(80 // (plain + 1)) else _turned_round(dice, claim)
         elif verdict == "open":
             if dice.chance(30):
                 claim = _turned_round(dice, claim)
-            slots = dice.some(("agent", "sense", "noun"), dice.pick((1, 3, 3, 3) if plain else (1, 3)))
+            slots = dice.some(("agent", "sense", "noun"), dice.pick((1, *[3] * plain)))
             other = another(dice, cast, told)
             claim = replace(claim, **{slot: getattr(other, slot) for slot in slots})
             if claim.agent == claim.other:
@@ -130,16 +130,16 @@ def _family(event: Event) -> tuple[str, ...]:
     return tuple(next(senses for senses in (ACTIONS, TRANSFERS, STATES) if event.sense in senses))
 
 
-def unlike(dice: Dice, cast: Cast, told: tuple[Event, ...], *, plain: bool = False) -> tuple[Event, ...]:
-    """Something else than what was told: the persons exchanged, one slot altered, or one event replaced."""
+def unlike(dice: Dice, cast: Cast, told: tuple[Event, ...], plain: int = 1) -> tuple[Event, ...]:
+    """Something else than was told: the persons exchanged, one slot altered, or ``plain`` times as often another."""
+    ways = (*[another] * (plain + 1), exchanged, altered, *[another] * (plain - 1))
     while True:
-        match dice.between(1, 8) if plain else dice.between(3, 6):
-            case 1 | 2 | 3 | 4 | 7 | 8:
-                again = (another(dice, cast, told[0]), *told[1:])
-            case 5 if len(told) == 2:
-                again = exchanged((told[0], told[1]))
-            case _:
-                again = (altered(dice, cast, told[0]), *told[1:])
+        way = dice.pick(ways)
+        again: tuple[Event, ...]
+        if way is exchanged and len(told) == 2:
+            again = exchanged((told[0], told[1]))
+        else:
+            again = ((another if way is another else altered)(dice, cast, told[0]), *told[1:])
         if again != told:
             return again
 

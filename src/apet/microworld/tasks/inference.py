@@ -10,7 +10,7 @@ from apet.microworld.dice import Dice
 from apet.microworld.grammar import Event, clause, pair
 from apet.microworld.lexicon import ACTIONS, STATES, TRANSFERS
 from apet.microworld.logic import Verdict, another, claim_about, judge_all
-from apet.microworld.tasks.row import Row
+from apet.microworld.tasks.row import PLAIN, Row
 from apet.microworld.world import Cast
 
 _VERDICTS: tuple[Verdict, ...] = ("follows", "open", "impossible")
@@ -40,7 +40,7 @@ def qnli(dice: Dice, cast: Cast, label: int) -> Row:
         told = pair(dice, cast, _PAST)
         asked, other = dice.some(told, 2)
         asked = replace(asked, negated=False)
-        if label and dice.chance(75):
+        if label and dice.chance(85):
             asked = another(dice, cast, asked)
         elif label:
             asked = replace(asked, agent=other.agent) if dice.chance(50) else replace(asked, noun=other.noun)
@@ -62,7 +62,7 @@ def _told_and_claim(
 ) -> tuple[tuple[Event, ...], Event]:
     """One event or two, and a claim with the wanted verdict."""
     while True:
-        told = pair(dice, cast, senses)[: dice.pick((1, 1, 2))]
-        claim = claim_about(dice, cast, dice.pick(told), wanted, plain=True)
+        told = pair(dice, cast, senses)[: dice.pick((1, 1, 1, 2))]
+        claim = claim_about(dice, cast, dice.pick(told), wanted, PLAIN)
         if judge_all(told, claim) == wanted:
             return told, claim
