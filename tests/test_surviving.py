@@ -28,7 +28,7 @@ def undisturbed(place):
     return place / "calm"
 
 
-@pytest.mark.slow
+@pytest.mark.timeout(1800)  # minutes, where the machine is busy
 def test_twenty_kills_lose_nothing_and_change_nothing(place, undisturbed):
     """Driver, worker, or in the middle of a write; then the same command finishes what is missing."""
     hit = kill_at_random(place / "sixty.yaml", place / "killed", 20, seed=5)
@@ -40,6 +40,7 @@ def test_twenty_kills_lose_nothing_and_change_nothing(place, undisturbed):
     assert all(p.name.startswith(tuple(Study(undisturbed).runs().key)) for p in half)
 
 
+@pytest.mark.timeout(1800)
 def test_ctrl_c_finishes_the_record_and_exits_cleanly(place, undisturbed):
     process = start(place / "sixty.yaml", place / "stopped", "--workers", "2")
     while process.poll() is None and not list((place / "stopped").glob("runs/*/result.json")):

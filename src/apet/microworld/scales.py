@@ -45,12 +45,12 @@ class Scale:
 
 SCALES: dict[str, Scale] = {
     "microworld-t5-mini": Scale("t5", 32, 32, 2, 4, steps=7000, rate=0.03),
-    "microworld-t5-small": Scale("t5", 64, 256, 2, 4, steps=7000, rate=0.03),
+    "microworld-t5-small": Scale("t5", 64, 256, 2, 4, steps=4000, rate=0.03),
     "microworld-t5-base": Scale("t5", 128, 512, 3, 4, steps=7000, rate=0.025),
-    "microworld-t5-large": Scale("t5", 256, 768, 4, 4, steps=5500, rate=0.02),
-    "microworld-bert-small": Scale("bert", 48, 96, 2, 4, steps=7000, rate=0.04),
+    "microworld-t5-large": Scale("t5", 256, 768, 4, 4, steps=20000, rate=0.02),
+    "microworld-bert-small": Scale("bert", 48, 96, 2, 4, steps=3500, rate=0.04),
     "microworld-bert-base": Scale("bert", 128, 512, 3, 4, steps=3500, rate=0.04),
-    "microworld-bert-large": Scale("bert", 256, 1024, 5, 4, steps=1800, rate=0.025),
+    "microworld-bert-large": Scale("bert", 256, 1024, 5, 4, steps=10000, rate=0.025),
 }
 
 
