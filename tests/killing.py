@@ -26,7 +26,7 @@ def study_of_60(place: Path) -> Path:
         "methods": ["prompt", "bitfit", "lora", "apet-adjacent", "apet-discrete"],
         "budgets": ["96"],
         "seeds": list(range(6)),
-        "defaults": {"steps": 6, "batch_size": 8, "dtype": "float32", "evaluate_every": 2, "device": "cpu"}
+        "defaults": {"steps": 20, "batch_size": 8, "dtype": "float32", "evaluate_every": 2, "device": "cpu"}
         | {"train_examples": 64, "validation_examples": 16, "learning_rate": 0.01},
     }
     (place / "sixty.yaml").write_text(yaml.safe_dump(raw))

@@ -48,7 +48,7 @@ PINNED = {
     "tasks/qnli": "d39a44d9e8f8b99a73a18302e4eb56765ee10b2f2c67450f9e70b21d4eb822cd",
     "tasks/rte": "71e92f66174c4cbe662266dcb573bf8824a7b4f74afa885f0542cd62fda1a744",
     "tasks/mrpc": "dadaa86ab1c65e9e090af5f1846e4e7c435b24b3a1acd20a42b1a674681fa687",
-    "tasks/qqp": "d365ae23fdbefbe824bfe2676db99818bab9f494af54237076035a77b34b452b",
+    "tasks/qqp": "98549a45c5550a2f62c36eeb86b71a3d0383bec27191a9976b466e9aadf8859d",
     "tasks/nq_open": "1d8d6bd263d4dc82b90e28f364b883b791a5116db00a3b10210015a5219eac36",
     "tasks/samsum": "b6097e5e259020bf9efd202913db1c09f5a9f3fce435ac4ef43f5d766bec6c9b",
     "tasks/multi_news": "6334bd0200501d9d25ed902931804cd5ea83e950a7604459faa7b62205e63b95",
@@ -113,6 +113,13 @@ def test_labels_are_equally_frequent(task):
         counts = Counter(row["label"] for row in made(task, split))
         assert sorted(counts) == list(range(TASKS[task].labels))
         assert max(counts.values()) - min(counts.values()) <= 1
+
+
+@every_task
+def test_no_example_is_in_two_splits(task):
+    texts = {split: {text(row) for row in made(task, split)} for split in SPLITS}
+    for one, two in itertools.combinations(SPLITS, 2):
+        assert not texts[one] & texts[two]
 
 
 @every_task
