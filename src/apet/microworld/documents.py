@@ -56,7 +56,7 @@ def scene(dice: Dice) -> str:
     lines = [_and(told, dice, ("and", "but", "while"))]
     for _ in range(dice.pick((1, 1, 2))):
         verdict = dice.pick(tuple(_SAID))
-        claim = claim_about(dice, cast(), dice.pick(told), verdict, plain=3 if dice.chance(60) else 1)
+        claim = claim_about(dice, cast(), dice.pick(told), verdict, plain=_plain(dice))
         if judge_all(told, claim) == verdict:
             lines.append(f"is it true that {clause(claim, dice)} ? {_SAID[verdict]}")
     return _text(lines)
@@ -67,7 +67,7 @@ def restatement(dice: Dice) -> str:
     told = pair(dice, cast())[: dice.pick((1, 1, 2))]
     lines = [_and(told, dice, ("and", "while"))]
     for _ in range(1 if len(told) == 2 else dice.between(1, 2)):
-        again = told if dice.chance(50) else unlike(dice, cast(), told, plain=3 if dice.chance(60) else 1)
+        again = told if dice.chance(50) else unlike(dice, cast(), told, plain=_plain(dice))
         lines.append(f"does this mean that {_and(again, dice, ('and', 'while'))} ? {_true(told == again)}")
     return _text(lines)
 
@@ -78,8 +78,7 @@ def wordings(dice: Dice) -> str:
     for _ in range(dice.pick((1, 1, 2))):
         same = dice.chance(50)
         lines.append(
-            " ".join(asking.twins(dice, cast(), same, plain=3 if dice.chance(60) else 1))
-            + f" is that the same ? {_true(same)}"
+            " ".join(asking.twins(dice, cast(), same, plain=_plain(dice))) + f" is that the same ? {_true(same)}"
         )
     return _text(lines)
 
@@ -167,6 +166,11 @@ def _text(lines: Iterable[str]) -> str:
 def _and(told: Sequence[Event], dice: Dice, words: tuple[str, ...]) -> str:
     """The events in any order, in one sentence."""
     return f" {dice.pick(words)} ".join(clause(event, dice) for event in dice.some(told, len(told)))
+
+
+def _plain(dice: Dice) -> int:
+    """For one subtle difference, so many plain ones."""
+    return 3 if dice.chance(60) else 1
 
 
 def _true(it: bool) -> str:

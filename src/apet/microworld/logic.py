@@ -64,8 +64,8 @@ def _count_fits(n: int, claim: Event) -> bool:
 def claim_about(dice: Dice, cast: Cast, told: Event, verdict: Verdict, plain: int = 1) -> Event:
     """A claim with this verdict: the told event in fewer or wider words, kept, turned round or changed in one slot.
 
-    A claim that stays open is changed in one slot or, as often, altogether: what is plainly different is learned first.
-    For one that is changed in one slot, ``plain`` are changed altogether.
+    Of the claims that stay open, ``plain`` are changed altogether for one that is changed in one slot: what is plainly
+    different is learned first.
     """
     while True:
         claim = _weakened(dice, cast, told)
