@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import shutil
 from functools import cache
@@ -337,3 +338,13 @@ def test_a_study_ends_with_a_table_of_its_methods(small, tmp_path):
     assert table[0][2] == table[1][2]
     assert lines[-1].startswith("2 runs: 0 were done, 2 done now")
     assert Path(tmp_path / "out/study.sqlite").is_file()
+    assert call(tmp_path, "report", "out").code == 0
+    one = next((tmp_path / "out/runs").iterdir())
+    assert call(tmp_path, "report", str(one), "--output", "one").code == 0
+    for page, kind in (
+        (tmp_path / "out/report/report.html", "study report"),
+        (tmp_path / "one/report.html", "run report"),
+    ):
+        text = page.read_text("utf-8")
+        assert f"{kind} · synthetic data" in text
+        assert "made up by apet's microworld" in html.unescape(text)

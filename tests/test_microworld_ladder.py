@@ -12,9 +12,10 @@ from apet import ApetError, UnknownName
 from apet.microworld import corpus, rows
 from apet.microworld.dice import Dice
 from apet.microworld.digests import digest
+from apet.microworld.growing import grow
 from apet.microworld.objectives import IGNORED, Hider
 from apet.microworld.pretrain import held_out_loss, pretrain
-from apet.microworld.scales import SCALES, WEIGHTS, fresh, scale
+from apet.microworld.scales import SCALES, WEIGHTS, config, fresh, prepared, scale
 from apet.microworld.tokenizer import CLS, EOS, MASK, SENTINELS, SEP, UNK, build, vocabulary, words
 
 IDS = {word: i for i, word in enumerate(vocabulary())}
@@ -113,6 +114,49 @@ def test_pretraining_learns_and_is_reproducible(name, tmp_path):
     AUTO[scale(name).family].from_pretrained(tmp_path / "a")
 
 
+GROWN = [name for name, s in SCALES.items() if s.grows_from]
+
+
+@pytest.mark.parametrize("name", GROWN)
+def test_a_grown_scale_begins_as_the_function_of_the_smaller_one(name):
+    smaller, larger = fresh(scale(name).grows_from, seed=3), prepared(name, seed=4)
+    with torch.no_grad():  # norms and biases of position that are not all alike
+        for p in smaller.parameters():
+            p.mul_(1 + 0.3 * torch.randn_like(p))
+    before = [p.clone() for p in larger.parameters()]
+    grow(larger, smaller, seed=5)
+    inputs = Hider().batch("t5", DOCS[:8], Dice(0))
+    torch.testing.assert_close(larger(**inputs).logits, smaller(**inputs).logits, rtol=1e-4, atol=1e-4)
+    assert sum(not torch.equal(p, b) for p, b in zip(larger.parameters(), before, strict=True)) > len(before) // 2
+
+
+def test_the_copies_of_a_value_part_in_training():
+    larger = prepared("microworld-t5-base", seed=4)
+    grow(larger, fresh("microworld-t5-small", seed=3))
+    larger(**Hider().batch("t5", DOCS[:8], Dice(0))).loss.backward()
+    gradient = larger.shared.weight.grad
+    one, other = gradient[:, :64], gradient[:, 64:]
+    assert torch.cosine_similarity(one.flatten(), other.flatten(), dim=0) < 0.99
+
+
+def test_a_grown_scale_is_pretrained_on_documents_that_the_smaller_one_has_not_read(tmp_path):
+    small = pretrain("microworld-t5-small", tmp_path / "small", steps=20, documents=200)
+    base = pretrain("microworld-t5-base", tmp_path / "base", steps=2, documents=200, smaller=tmp_path / "small")
+    assert base["grown_from"] == "microworld-t5-small"
+    assert base["corpus"]["sha256"] == digest(corpus(2, 200)) != small["corpus"]["sha256"]
+    assert base["held_out_loss"][0][1] < small["held_out_loss"][0][1] - 0.1  # not at the beginning again
+
+
+def test_a_grown_scale_wants_the_scale_that_it_grows_from(tmp_path):
+    with pytest.raises(ApetError, match=r"grows from microworld-t5-small, and .* has no config.json"):
+        pretrain("microworld-t5-base", tmp_path / "new", smaller=tmp_path / "nothing")
+    config("microworld-t5-mini").save_pretrained(tmp_path / "mini")
+    with pytest.raises(ApetError, match=r"\(d_model 64\), but .* has d_model 32"):
+        pretrain("microworld-t5-base", tmp_path / "new", smaller=tmp_path / "mini")
+    with pytest.raises(ApetError, match="begins by itself"):
+        pretrain("microworld-t5-mini", tmp_path / "new", smaller=tmp_path / "mini")
+
+
 def test_pretraining_refuses_what_it_cannot_do(tmp_path):
     (tmp_path / "kept").write_text("mine")
     with pytest.raises(ApetError, match="not empty"):
@@ -168,4 +212,4 @@ def test_all_weights_together_stay_below_40_megabytes():
 def test_the_corpus_of_the_weights_is_the_corpus_of_this_code():
     for name in SHIPPED:
         account = json.loads((WEIGHTS / name / "pretraining.json").read_text())
-        assert digest(corpus(account["seed"], account["corpus"]["documents"])) == account["corpus"]["sha256"]
+        assert digest(corpus(account["corpus"]["seed"], account["corpus"]["documents"])) == account["corpus"]["sha256"]

@@ -107,6 +107,13 @@ def test_what_is_missing_is_said_and_not_drawn(tmp_path):
     assert "Not in these runs: needs curves of apet-adjacent and apet-discrete" in page
 
 
+def test_only_made_up_data_are_called_synthetic(tmp_path):
+    about = {"real": "sst2: train: 3 examples left out", "made": "microworld-sst2: synthetic: made up"}
+    for name, notes in about.items():
+        report = write_report(tmp_path / name, small().head(2), NO_CURVES, {"data": notes})
+        assert ("· synthetic data" in report.page.read_text("utf-8")) == (name == "made")
+
+
 def test_without_a_complete_run_the_report_says_so(tmp_path):
     one = failing(small().head(1), 0)
     report = write_report(tmp_path / "r", one, NO_CURVES, {}, partial=True)

@@ -60,10 +60,16 @@ def pretrain(
     seed: Annotated[int, typer.Option(help="Of weights, corpus, order and what is hidden.")] = 0,
     steps: Annotated[int | None, typer.Option(help="Of 32 documents; none = as the scale says.")] = None,
     documents: Annotated[int | None, typer.Option(help="Size of the corpus; none = 60,000.")] = None,
+    smaller: Annotated[
+        Path | None, typer.Option(help="Of a scale that grows from another: that one's folder; none = what ships.")
+    ] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
-    """Make a backbone of the ladder again from its seed: an ordinary transformers folder with an account."""
+    """Make a backbone of the ladder again from its seed: an ordinary transformers folder with an account.
+
+    microworld-t5-base grows from microworld-t5-small, and microworld-t5-large from microworld-t5-base.
+    """
     from transformers.utils import logging as hf_logging
 
     from apet.errors import ApetError
@@ -83,7 +89,7 @@ def pretrain(
         def report(step: int, loss: float, seconds: float) -> None:
             bar.advance(step, f"held-out loss {loss:.3f}")
 
-        account = run(scale, folder, seed=seed, steps=steps, documents=size, report=report)
+        account = run(scale, folder, seed=seed, steps=steps, documents=size, smaller=smaller, report=report)
     if json:
         shown.as_json(account)
         return

@@ -11,13 +11,15 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
+from transformers import T5Config, T5ForConditionalGeneration
 
 from apet.errors import ApetError
 from apet.microworld.dice import Dice
 from apet.microworld.digests import digest
 from apet.microworld.documents import corpus
+from apet.microworld.growing import grow
 from apet.microworld.objectives import Hider
-from apet.microworld.scales import prepared, scale
+from apet.microworld.scales import WEIGHTS, prepared, scale
 from apet.microworld.tokenizer import build, vocabulary, words
 
 DOCUMENTS, HELD_OUT, BATCH = 60_000, 512, 32
@@ -37,6 +39,7 @@ def pretrain(
     seed: int = 0,
     steps: int | None = None,
     documents: int = DOCUMENTS,
+    smaller: Path | None = None,
     report: Report | None = None,
 ) -> dict[str, Any]:
     """Pre-train a scale by span corruption (T5) or masked words (BERT) and save it.
@@ -45,7 +48,8 @@ def pretrain(
     mean square of its initial values (at least 0.01), as Adafactor scales its steps: T5's embeddings begin a hundred
     times larger than its queries, and one rate for both left every scale on a plateau. The rate rises linearly over
     the first 4 % of the steps and falls along a cosine to 5 %; batches of 32 documents of similar length. The held-out
-    documents are other texts about the same world.
+    documents are other texts about the same world. A scale that grows from a smaller one begins as that one
+    (``growing.py``) and reads documents that it has not read.
 
     Args:
         name: a scale, such as ``microworld-t5-small``.
@@ -54,6 +58,7 @@ def pretrain(
         seed: decides initial weights, corpus, order and what is hidden.
         steps: of 32 documents; None = as the scale says.
         documents: size of the corpus.
+        smaller: folder of the scale that this one grows from; None = the weights that ship with the package.
         report: called at every measurement of the held-out loss: the first step, every 500th and the last.
 
     Returns:
@@ -62,7 +67,8 @@ def pretrain(
 
     Raises:
         UnknownName: no such scale.
-        ApetError: the folder is not empty, or fewer than one step or one batch was asked for.
+        ApetError: the folder is not empty, fewer than one step or one batch was asked for, or the weights of the
+            scale that this one grows from are not there.
     """
     shape = scale(name)
     steps = shape.steps if steps is None else steps
@@ -70,7 +76,9 @@ def pretrain(
         raise ApetError(f"folder {str(folder)!r} is not empty; give one that is new")
     if steps < 1 or documents < BATCH:
         raise ApetError(f"steps={steps}, documents={documents}: give at least 1 step and {BATCH} documents")
-    texts = corpus(seed, documents)
+    begins = _smaller(name, smaller)
+    drawn = seed + 2 * _generation(name)  # seed + 1 draws the held-out documents
+    texts = corpus(drawn, documents)
     ids = {word: i for i, word in enumerate(vocabulary())}
     library = [[ids[word] for word in words(text)] for text in texts]
     held_out = [[ids[word] for word in words(text)] for text in corpus(seed + 1, HELD_OUT)]
@@ -79,9 +87,11 @@ def pretrain(
     groups = [{"params": [p], "lr": _relative(n, shape.rate) * _size(p)} for n, p in model.named_parameters()]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _rate(step / steps))
+    if begins:  # after the rates were taken from the sizes that weights of this scale begin with
+        grow(model, begins, seed)
     start, curve = time.perf_counter(), []
-    for step, docs in enumerate(_batches(library, seed, steps), 1):
-        inputs = hider.batch(shape.family, docs, Dice(seed, "hide", str(step)))
+    for step, docs in enumerate(_batches(library, drawn, steps), 1):
+        inputs = hider.batch(shape.family, docs, Dice(drawn, "hide", str(step)))
         loss = _loss(model, inputs, mixed)
         loss.backward()
         nn.utils.clip_grad_norm_(model.parameters(), CLIP)
@@ -96,11 +106,12 @@ def pretrain(
         "scale": name,
         "parameters": sum(p.numel() for p in model.parameters()),
         "seed": seed,
+        "grown_from": shape.grows_from,
         "steps": steps,
         "batch": BATCH,
         "relative_rate": shape.rate,
         "autocast": "bfloat16" if mixed else None,
-        "corpus": {"documents": documents, "words": sum(map(len, library)), "sha256": digest(texts)},
+        "corpus": {"seed": drawn, "documents": documents, "words": sum(map(len, library)), "sha256": digest(texts)},
         "seconds": round(time.perf_counter() - start, 1),
         "threads": torch.get_num_threads(),
         "held_out_loss": curve,
@@ -110,6 +121,27 @@ def pretrain(
     build(shape.family).save_pretrained(folder)
     (folder / "pretraining.json").write_text(json.dumps(account, indent=1) + "\n")
     return account
+
+
+def _generation(name: str) -> int:
+    """0 for a scale that begins by itself, 1 for one that grows from it, and so on."""
+    parent = scale(name).grows_from
+    return 0 if parent is None else 1 + _generation(parent)
+
+
+def _smaller(name: str, folder: Path | None) -> Any:
+    parent = scale(name).grows_from
+    if parent is None:
+        if folder is not None:
+            raise ApetError(f"{name} begins by itself; it takes no smaller scale, but {str(folder)!r} was given")
+        return None
+    folder = folder or WEIGHTS / parent
+    if not (folder / "config.json").is_file():
+        raise ApetError(f"{name} grows from {parent}, and {str(folder)!r} has no config.json; pre-train that first")
+    expected, got = scale(parent).d_model, T5Config.from_pretrained(folder, local_files_only=True).d_model
+    if got != expected:
+        raise ApetError(f"{name} grows from {parent} (d_model {expected}), but {str(folder)!r} has d_model {got}")
+    return T5ForConditionalGeneration.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
 
 
 def held_out_loss(

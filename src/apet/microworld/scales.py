@@ -32,7 +32,7 @@ WEIGHTS = Path(__file__).parent / "weights"
 
 @dataclass(frozen=True)
 class Scale:
-    """A shape, and the length and relative learning rate of its pre-training (by trial; larger needs smaller)."""
+    """A shape, and the length, relative learning rate and beginning of its pre-training (by trial)."""
 
     family: Literal["t5", "bert"]
     d_model: int
@@ -41,16 +41,18 @@ class Scale:
     heads: int
     steps: int
     rate: float
+    grows_from: str | None = None
+    """The scale at whose end this one begins (``growing.py``); None = it begins with ``prepared`` weights."""
 
 
 SCALES: dict[str, Scale] = {
     "microworld-t5-mini": Scale("t5", 32, 32, 2, 4, steps=7000, rate=0.03),
-    "microworld-t5-small": Scale("t5", 64, 256, 2, 4, steps=4000, rate=0.03),
-    "microworld-t5-base": Scale("t5", 128, 512, 3, 4, steps=7000, rate=0.025),
-    "microworld-t5-large": Scale("t5", 256, 768, 4, 4, steps=20000, rate=0.02),
-    "microworld-bert-small": Scale("bert", 48, 96, 2, 4, steps=3500, rate=0.04),
-    "microworld-bert-base": Scale("bert", 128, 512, 3, 4, steps=3500, rate=0.04),
-    "microworld-bert-large": Scale("bert", 256, 1024, 5, 4, steps=10000, rate=0.025),
+    "microworld-t5-small": Scale("t5", 64, 256, 2, 4, steps=7000, rate=0.03),
+    "microworld-t5-base": Scale("t5", 128, 512, 3, 4, steps=7000, rate=0.02, grows_from="microworld-t5-small"),
+    "microworld-t5-large": Scale("t5", 256, 768, 4, 4, steps=7000, rate=0.012, grows_from="microworld-t5-base"),
+    "microworld-bert-small": Scale("bert", 48, 96, 2, 4, steps=7000, rate=0.04),
+    "microworld-bert-base": Scale("bert", 128, 512, 3, 4, steps=7000, rate=0.04),
+    "microworld-bert-large": Scale("bert", 256, 1024, 5, 4, steps=7000, rate=0.025),
 }
 
 

@@ -23,7 +23,7 @@ from apet.report.colours import look
 from apet.report.figures import canvas, plot
 from apet.report.folder import FIGURES, PAGE, TABLES, Report, new_report
 from apet.report.table import Column, Table, write
-from apet.report.wording import count, named, points, significant, span
+from apet.report.wording import count, kind, named, points, significant, span
 
 MOST_ANSWERS = 12
 """Different answers; with more of them the task is free text and has no table of confusions."""
@@ -213,4 +213,5 @@ def _page(r: Run, made: list[Table]) -> str:
     title = f"{named(r.method)} on {x['backbone']['name']}, {x['task']['name']}"
     ran = f"One run of {x['steps']:,} steps, started {x['times']['started']}; one seed, so no spread over seeds."
     footer = f"Written by apet {x.get('versions', {}).get('apet', '')}."
-    return page.page("run report", title, answer(r), ran, sections, [], footer)
+    what = kind("run report", " ".join(x["data"]["notes"]))
+    return page.page(what, title, answer(r), ran, sections, [], footer)

@@ -17,6 +17,7 @@ from apet.report.figures import canvas, convergence, gaps, levels, structure, th
 from apet.report.figures.plot import View
 from apet.report.folder import FIGURES, PAGE, TABLES, Report, new_report
 from apet.report.table import Table, write
+from apet.report.wording import kind
 
 EXPERIMENTS: dict[str, tuple[str, Callable[..., dict[str, Figure]], Callable[[Analysis], View], str]] = {
     "E1": ("Gap to full fine-tuning", gaps.draw, gaps.view, "e1_gaps"),
@@ -45,7 +46,8 @@ def write_report(
         folder: where to.
         runs, curves, items, transfer: tables as `apet.analysis.frames` describes them.
         provenance: shown as it comes; known keys: ``name`` of the study, ``settings`` (its YAML text), ``version``,
-            ``planned``, ``complete``, ``failed`` (counts), ``running`` (bool), ``started``, ``finished``, ``hosts``.
+            ``planned``, ``complete``, ``failed`` (counts), ``running`` (bool), ``started``, ``finished``, ``hosts``,
+            ``data`` (what was done to them; synthetic ones are marked at the top of the page).
         allow_holes: go on where planned runs are missing, and mark what misses some.
         partial: the study is not finished: everything says so.
 
@@ -106,7 +108,7 @@ def _page(a: Analysis, made: list[Table], provenance: Mapping[str, Any], partial
     sections.append(_provenance(provenance))
     name = str(provenance.get("name", "Study"))
     return page.page(
-        "study report",
+        kind("study report", str(provenance.get("data", ""))),
         name,
         headline(a),
         captions.ran(a),

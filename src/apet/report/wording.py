@@ -24,6 +24,11 @@ def named(method: str) -> str:
     return NAMES.get(method, method)
 
 
+def kind(what: str, about_data: str) -> str:
+    """What a page is, with a word of warning where its data are made up."""
+    return f"{what} · synthetic data" if "synthetic" in about_data else what
+
+
 def points(x: float, digits: int = 1) -> str:
     """A fraction in percent, or a difference of fractions in points."""
     rounded = round(100 * x, digits) + 0.0  # no −0.0

@@ -127,6 +127,7 @@ def provenance(study: Study) -> dict[str, Any]:
         "started": started[0] if started else "",
         "finished": started[-1] if started else "",
         "hosts": ", ".join(sorted({r["host"]["system"] for r in results})),
+        "data": "; ".join(sorted({f"{r['task']['name']}: {n}" for r in results for n in r["data"]["notes"]})),
     }
 
 

@@ -15,6 +15,9 @@ from apet.tasks.examples import Example, check_overlap, digest, hold_out, read_e
 from apet.tasks.files import SUFFIXES, Row, read_rows
 from apet.tasks.task import SplitName, Task
 
+SYNTHETIC = "synthetic: made up by apet's microworld"
+"""What the results of every such task say about their data."""
+
 
 @dataclass(frozen=True)
 class Data:
@@ -22,7 +25,7 @@ class Data:
 
     Attributes:
         splits: ``train``, ``validation`` and, where there is one, ``test``.
-        notes: what was done to them, for the result: rows left out, splits made.
+        notes: what was done to them, for the result: made up, rows left out, splits made.
     """
 
     splits: dict[str, list[Example]]
@@ -60,7 +63,9 @@ def load_data(task: Task, folder: str | Path | None = None) -> Data:
         found = local_splits(_place(task, "train"), task.source.encoding)
     else:
         found = {s: read_rows(_place(task, s), task.source.encoding) for s in task.source.files}
-    return _checked(task, {name: read_examples(task, rows) for name, rows in found.items()})
+    data = _checked(task, {name: read_examples(task, rows) for name, rows in found.items()})
+    made_up = folder is None and task.source.microworld
+    return replace(data, notes=(SYNTHETIC, *data.notes)) if made_up else data
 
 
 def read_split(task: Task, path: Path, split: str) -> list[Example]:
