@@ -95,6 +95,10 @@ def test_thresholds_on_the_store(place):
         (["report", "nowhere"], "nowhere"),
         (["transfer", "nowhere"], "no study at 'nowhere'"),
         (
+            ["transfer", "out", "--to", "microworld-sst2"],
+            "nothing to transfer from one.yaml, two.yaml to microworld-sst2",
+        ),
+        (
             ["thresholds", "--backbone", "t5", "--task", "one.yaml", "--method", "fine-tuning", "--output", "y"],
             "no thresholds",
         ),

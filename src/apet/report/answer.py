@@ -13,6 +13,7 @@ from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.analysis.thresholds import Threshold
 from apet.analysis.trends import LEFT_OPEN, Trend
+from apet.report.captions import between
 from apet.report.wording import count, listed, named, points, significant, span
 
 
@@ -38,12 +39,13 @@ def findings(a: Analysis) -> list[Finding]:
 
 
 def headline(a: Analysis) -> str:
-    """The first sentence of the page: the largest backbone on which something reaches full fine-tuning, if any."""
+    """The first sentence of the page: where full fine-tuning is reached, on the largest backbone, else the gaps."""
     if complete(a.board.runs).empty:
         return "No run is complete yet."
     found = findings(a)
     reaching = [f for f in found if " reaches full fine-tuning from " in f.text]
-    return (reaching or found)[0].text if found else "The runs that are complete do not compare anything yet."
+    first = reaching or _gaps(a) or found
+    return first[0].text if first else "The runs that are complete do not compare anything yet."
 
 
 def _main(a: Analysis, scale: Scale, found: Sequence[Threshold]) -> list[Threshold]:
@@ -122,8 +124,8 @@ def _gaps(a: Analysis) -> list[Finding]:
         groups = {v: [_gap(g, e) for g, e in mine if e.verdict == v] for v in _SIDES}
         parts = [f"{_SIDES[v]} {listed(words)}" for v, words in groups.items() if words]
         seeds = {e.seeds for _, e in mine}
-        over = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)}–{max(seeds)}"
-        text = f"On {scale.name}, points below full fine-tuning (95 % over {over} seeds): {'; '.join(parts)}."
+        over = "one seed, no interval" if seeds == {1} else f"95 % over {between(seeds, 'seed')}"
+        text = f"On {scale.name}, points below full fine-tuning ({over}): {'; '.join(parts)}."
         found.append(Finding("E1", text))
     return found
 

@@ -27,7 +27,7 @@ def transfer(store: Store, targets: Sequence[str], shop: Workshop, limit: int | 
         Measurements made now.
 
     Raises:
-        ApetError: no finished run kept its θ.
+        ApetError: no finished run kept its θ, or no target can be measured with any of them.
     """
     rows = [(key, cell, result) for key, state, cell, result, _ in store.rows() if result is not None]
     kept = [(k, c, r) for k, c, r in rows if r["settings"]["keep_theta"]]
@@ -38,12 +38,19 @@ def transfer(store: Store, targets: Sequence[str], shop: Workshop, limit: int | 
     tasks = own | {name: load_task(name) for name in names if name not in own}
     data = {c["task"]: r["settings"]["data"] for _, c, r in rows}
     there = {(key, target) for key, target, *_ in store.transfers()}
-    todo = [
+    pairs = [
         (key, cell, target)
         for key, cell, _ in sorted(kept, key=lambda row: (row[1]["backbone"], row[1]["task"], row[0]))
         for target in names
-        if target != cell["task"] and (key, target) not in there and _possible(own[cell["task"]], tasks[target])
+        if target != cell["task"] and _possible(own[cell["task"]], tasks[target])
     ]
+    if not pairs:
+        trained = ", ".join(sorted({c["task"] for _, c, _ in kept}))
+        raise ApetError(
+            f"nothing to transfer from {trained} to {', '.join(names)}: a target is another task of the same kind, free"
+            " text or labels with unified meanings; name some with --to"
+        )
+    todo = [(key, cell, target) for key, cell, target in pairs if (key, target) not in there]
     with shop.watch.begin("transfer", len(todo)) as bar:
         tuned: tuple[str, Tuned] | None = None
         try:
