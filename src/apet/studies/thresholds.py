@@ -1,7 +1,8 @@
 """The low and the high threshold (paper section 5.3, experiment E5), found without a full grid.
 
-Over a geometric grid of N, both questions are asked by bisection: is the seeds' mean above chance (low), is it not
-inferior to full fine-tuning by more than a margin (high)? A point gets another seed only while its answer is unclear.
+Over a geometric grid of N, both questions are asked by bisection: is the lower bound of the seeds' mean above chance
+(low), is the mean not below that of full fine-tuning by more than a margin (high)? A point gets another seed only while
+more seeds could change its answer.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Rules:
         margin: high threshold: inferior to full fine-tuning by at most this, in [0, 1].
         confidence: of every interval.
         spacing: ratio of neighbouring N.
-        most_seeds: for one N before its answer is taken from the mean alone, and said to be unclear.
+        most_seeds: for one N; with fewer, where those foretell at this confidence what all would say.
         reference_seeds: of full fine-tuning.
     """
 
@@ -41,10 +42,10 @@ class Rules:
         """In words."""
         c = f"{100 * self.confidence:g} %"
         return (
-            f"low: the lower {c} bound of the seeds' mean is above chance (given up when its upper bound is within"
-            f" {100 * self.margin:g} points of it); high: the lower {c} bound of the difference"
-            f" to full fine-tuning is above -{100 * self.margin:g} points; N in steps of {self.spacing:g};"
-            f" {self.reference_seeds} seeds of full fine-tuning, up to {self.most_seeds} for an N while unclear"
+            f"low: the lower {c} bound of the seeds' mean is above chance; high: the seeds' mean is at most"
+            f" {100 * self.margin:g} points below that of full fine-tuning, clear where the {c} bound of the difference"
+            f" is, too; N in steps of {self.spacing:g}; {self.reference_seeds} seeds of full fine-tuning,"
+            f" up to {self.most_seeds} for an N while they could change its answer ({c})"
         )
 
 
@@ -125,6 +126,18 @@ class Search:
         low = self._bisect("low")
         return low, high
 
+    def measure_all(self) -> None:
+        """Run the whole grid: every N with every seed, none of them stopped early."""
+        self.reference = [v.value for v in self.measure(None, range(self.rules.reference_seeds), None) if v is not None]
+        for n in self.grid:
+            found = self.measure(n, range(self.rules.most_seeds), None)
+            self.values[n] = [v or Value(math.nan) for v in found]
+        self.runs = self.rules.reference_seeds + len(self.grid) * self.rules.most_seeds
+
+    def passes(self, kind: Literal["low", "high"], n: int) -> bool:
+        """Whether an N passes; seeds are added while they could change that."""
+        return self._decide(kind, n)[0]
+
     def _bisect(self, kind: Literal["low", "high"]) -> Threshold:
         no, yes = -1, len(self.grid)
         clear: dict[int, bool] = {}
@@ -151,24 +164,26 @@ class Search:
         )
 
     def _decide(self, kind: Literal["low", "high"], n: int) -> tuple[bool, bool]:
-        """Whether N passes, and whether that is clear; adds seeds while it is not."""
+        """Whether N passes, and whether that is clear; adds seeds while they could change the answer."""
         have = self.values.setdefault(n, [])
         while True:
             answer = self._ask(kind, n) if have else "unclear"
             if answer != "unclear":
-                return answer == "yes", True
-            usable = self._usable(kind, n)
+                return answer == "yes", self._is_clear(kind, n, answer)
             if len(have) >= self.rules.most_seeds:
-                return bool(usable) and float(np.mean(usable)) >= self._level(kind), False
+                usable = self._usable(kind, n)
+                return bool(usable) and float(np.mean(usable)) >= self._bar(kind), False
             new = self.measure(n, [len(have)], self._stop_at(kind))
             self.runs += 1
-            if new[0] is None:
-                have.append(Value(math.nan))
-            else:
-                have.append(new[0])
+            have.append(Value(math.nan) if new[0] is None else new[0])
 
     def _level(self, kind: Literal["low", "high"]) -> float:
         return self.chance if kind == "low" else float(np.mean(self.reference)) - self.rules.margin
+
+    def _bar(self, kind: Literal["low", "high"]) -> float:
+        """What the mean of all seeds must reach: for the low threshold so much that its lower bound is above chance."""
+        half = self._half(kind, self.rules.most_seeds)
+        return self._level(kind) + (half if kind == "low" and math.isfinite(half) else 0)
 
     def _usable(self, kind: Literal["low", "high"], n: int) -> list[float]:
         """Values of an N that speak to a question: an early stop says no more than that its level was reached."""
@@ -176,17 +191,30 @@ class Search:
         return [v.value for v in self.values[n] if not math.isnan(v.value) and (not v.stopped or v.value >= level)]
 
     def _ask(self, kind: Literal["low", "high"], n: int) -> Answer:
-        values, level = self._usable(kind, n), self._level(kind)
+        """Whether N passes by all the seeds it may have, as far as those it has foretell it at this confidence."""
+        values = self._usable(kind, n)
         if not values or len(values) < sum(not math.isnan(v.value) for v in self.values[n]):
             return "unclear"
-        half = self._half(kind, len(values))
         mean = float(np.mean(values))
-        if mean - half > level:
+        if mean - self._half(kind, len(values)) > self._level(kind):
             return "yes"
-        stopped = any(v.stopped for v in self.values[n])
-        # A guess is never clearly below chance: within the margin of it, there is nothing worth more seeds.
-        ceiling = level + self.rules.margin if kind == "low" else level
-        return "no" if mean + half < ceiling and not stopped else "unclear"
+        if any(v.stopped for v in self.values[n]):
+            return "unclear"
+        # The mean of all seeds lies around that of the first ones with this variance; only one side of it matters.
+        left = 1 / len(values) - 1 / max(self.rules.most_seeds, len(values))
+        sd, df = self._spread()
+        drift = stats.t.ppf(self.rules.confidence, df) * sd * math.sqrt(left) if left > 0 else 0.0
+        if mean + drift < self._bar(kind):
+            return "no"
+        return "yes" if kind == "high" and mean - drift >= self._bar(kind) else "unclear"
+
+    def _is_clear(self, kind: Literal["low", "high"], n: int, answer: Answer) -> bool:
+        values, level = self._usable(kind, n), self._level(kind)
+        mean, half = float(np.mean(values)), self._half(kind, len(values))
+        if answer == "yes":
+            return mean - half > level
+        # A guess is never clearly below chance: within the margin of it there is nothing.
+        return mean + half < level + (self.rules.margin if kind == "low" else 0)
 
     def _half(self, kind: Literal["low", "high"], n: int) -> float:
         """Half the interval of a mean of n seeds, from the spread pooled over everything measured so far."""
