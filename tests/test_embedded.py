@@ -313,7 +313,7 @@ def ladder(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
 
 
-@pytest.mark.parametrize(("suite", "size"), [("quick", 2 * 2 * 9), ("microworld", 49 * 28 * 3)])
+@pytest.mark.parametrize(("suite", "size"), [("quick", 2 * 2 * 9), ("microworld", (4 * 11 + 3 * 8) * 28 * 3)])
 def test_embedded_studies_are_planned_whole_and_all_of_it_is_at_hand(suite, size, ladder):
     study = load_study(suite)
     assert len(list(cells(study))) == size
