@@ -45,6 +45,8 @@ def test_the_same_command_goes_on_and_finds_nothing_to_do(place):
 
 def test_export_report_and_transfer(place):
     assert "runs.csv" in call(place, "study", "export", "out", "--output", "tables").out
+    some = ["transfer", "out", "--only", "task=one.yaml", "--only", "method=bitfit", "--json", "--quiet"]
+    assert {(r["source"], r["method"]) for r in json.loads(call(place, *some).out)} == {("one.yaml", "bitfit")}
     moved = json.loads(call(place, "transfer", "out", "--json", "--quiet").out)
     assert {(r["source"], r["target"]) for r in moved} == {("one.yaml", "two.yaml"), ("two.yaml", "one.yaml")}
     done = call(place, "report", "out")
@@ -94,9 +96,11 @@ def test_thresholds_on_the_store(place):
         (["study", "export", "nowhere"], "no study at 'nowhere'"),
         (["report", "nowhere"], "nowhere"),
         (["transfer", "nowhere"], "no study at 'nowhere'"),
+        (["transfer", "out", "--only", "method=lora"], "no finished run that matches method=lora in 'out' kept its θ"),
+        (["transfer", "out", "--only", "metod=lora"], "unknown axis 'metod'"),
         (
-            ["transfer", "out", "--to", "microworld-sst2"],
-            "nothing to transfer from one.yaml, two.yaml to microworld-sst2",
+            ["transfer", "out", "--to", "microworld-nq-open"],
+            "nothing to transfer from one.yaml, two.yaml to microworld-nq-open",
         ),
         (
             ["thresholds", "--backbone", "t5", "--task", "one.yaml", "--method", "fine-tuning", "--output", "y"],

@@ -195,7 +195,7 @@ def thresholds(
     base = made(defaults.completed(overridden(given, parse_pairs(settings or ()))))
     if base.task is None:
         raise ApetError("which task? Give --task; apet tasks lists them")
-    rules = Rules(margin / 100, confidence / 100, spacing, most_seeds)
+    rules = Rules(margin / 100, confidence / 100, spacing=spacing, most_seeds=most_seeds)
     with opened(folder) as store, _engine(engine, workers, address, gpus, base.threads or 1) as machine:
         searcher = Searcher(base, store, Driver(store, machine, _watch(quiet)), rules, reference_rate)
         search, points = searcher.search(least, most)
@@ -216,6 +216,7 @@ def transfer(
     folder: Annotated[Path, typer.Argument(help="Folder of a study.")],
     to: Annotated[list[str] | None, typer.Option(help="Target tasks; none = those of the study.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="At most so many examples of a target.")] = None,
+    only: Only = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -226,7 +227,7 @@ def transfer(
     from apet.training.workshop import Workshop
 
     with opened(folder, create=False) as store:
-        run(store, to or (), Workshop(_watch(quiet)), limit)
+        run(store, to or (), Workshop(_watch(quiet)), limit, only or ())
     table = Study(folder).transfers()
     if json:
         show.as_json(table.to_dict(orient="records"))

@@ -145,15 +145,20 @@ def only(runs: Sequence[Planned], patterns: Sequence[str], limit: int | None) ->
     Raises:
         ApetError: a word that is no ``axis=pattern``, an unknown axis, or nothing left.
     """
-    where = parse_pairs(patterns)
-    for axis in where:
-        if axis not in AXES:
-            raise UnknownName("axis", axis, AXES)
-    rule = Rule(where={k: v if isinstance(v, list) else str(v) for k, v in where.items()})
+    rule = chosen(patterns)
     kept = [p for p in runs if rule.matches(axes_of(p))][:limit]
     if runs and not kept:
         raise ApetError(f"no run matches {', '.join(patterns)}; the study has {len(runs)} runs")
     return kept
+
+
+def chosen(patterns: Sequence[str]) -> Rule:
+    """The rule of ``axis=pattern`` words; raises as `only`."""
+    where = parse_pairs(patterns)
+    for axis in where:
+        if axis not in AXES:
+            raise UnknownName("axis", axis, AXES)
+    return Rule(where={k: v if isinstance(v, list) else str(v) for k, v in where.items()})
 
 
 def axes_of(p: Planned) -> dict[str, str]:

@@ -27,13 +27,15 @@ class Rules:
     Attributes:
         margin: high threshold: inferior to full fine-tuning by at most this, in [0, 1].
         confidence: of every interval.
+        forecast: how sure the seeds at hand must be of what all seeds of an N would say, to spare the others.
         spacing: ratio of neighbouring N.
-        most_seeds: for one N; with fewer, where those foretell at this confidence what all would say.
+        most_seeds: for one N.
         reference_seeds: of full fine-tuning.
     """
 
     margin: float = 0.01
     confidence: float = 0.95
+    forecast: float = 0.9
     spacing: float = 2.0
     most_seeds: int = 5
     reference_seeds: int = 3
@@ -45,7 +47,8 @@ class Rules:
             f"low: the lower {c} bound of the seeds' mean is above chance; high: the seeds' mean is at most"
             f" {100 * self.margin:g} points below that of full fine-tuning, clear where the {c} bound of the difference"
             f" is, too; N in steps of {self.spacing:g}; {self.reference_seeds} seeds of full fine-tuning,"
-            f" up to {self.most_seeds} for an N while they could change its answer ({c})"
+            f" up to {self.most_seeds} for an N, until those at hand foretell the answer of all"
+            f" ({100 * self.forecast:g} %)"
         )
 
 
@@ -191,7 +194,7 @@ class Search:
         return [v.value for v in self.values[n] if not math.isnan(v.value) and (not v.stopped or v.value >= level)]
 
     def _ask(self, kind: Literal["low", "high"], n: int) -> Answer:
-        """Whether N passes by all the seeds it may have, as far as those it has foretell it at this confidence."""
+        """Whether N passes by all the seeds it may have, as far as those it has foretell that."""
         values = self._usable(kind, n)
         if not values or len(values) < sum(not math.isnan(v.value) for v in self.values[n]):
             return "unclear"
@@ -203,7 +206,7 @@ class Search:
         # The mean of all seeds lies around that of the first ones with this variance; only one side of it matters.
         left = 1 / len(values) - 1 / max(self.rules.most_seeds, len(values))
         sd, df = self._spread()
-        drift = stats.t.ppf(self.rules.confidence, df) * sd * math.sqrt(left) if left > 0 else 0.0
+        drift = stats.t.ppf(self.rules.forecast, df) * sd * math.sqrt(left) if left > 0 else 0.0
         if mean + drift < self._bar(kind):
             return "no"
         return "yes" if kind == "high" and mean - drift >= self._bar(kind) else "unclear"

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from apet.errors import ApetError
+from apet.studies.planning import chosen
 from apet.studies.store import Store
 from apet.tasks.task import Task, load_task
 from apet.training.again import Tuned
@@ -14,7 +15,9 @@ from apet.training.settings import made
 from apet.training.workshop import Workshop
 
 
-def transfer(store: Store, targets: Sequence[str], shop: Workshop, limit: int | None = None) -> int:
+def transfer(
+    store: Store, targets: Sequence[str], shop: Workshop, limit: int | None = None, only: Sequence[str] = ()
+) -> int:
     """Measure every finished run that kept its θ on every target of its kind; what is there already stays.
 
     Args:
@@ -22,17 +25,22 @@ def transfer(store: Store, targets: Sequence[str], shop: Workshop, limit: int | 
         targets: tasks; empty = those of the study.
         shop: shared by all measurements.
         limit: at most so many examples of a target.
+        only: ``axis=pattern`` words that say which θs.
 
     Returns:
         Measurements made now.
 
     Raises:
-        ApetError: no finished run kept its θ, or no target can be measured with any of them.
+        ApetError: no finished run that is meant kept its θ, or no target can be measured with any of them.
     """
     rows = [(key, cell, result) for key, state, cell, result, _ in store.rows() if result is not None]
-    kept = [(k, c, r) for k, c, r in rows if r["settings"]["keep_theta"]]
+    meant = chosen(only)
+    kept = [(k, c, r) for k, c, r in rows if r["settings"]["keep_theta"] and meant.matches(c)]
     if not kept:
-        raise ApetError(f"no finished run in {str(store.folder)!r} kept its θ; run the study with keep_theta=true")
+        which = f"that matches {', '.join(only)} " if only else ""
+        raise ApetError(
+            f"no finished run {which}in {str(store.folder)!r} kept its θ; run the study with keep_theta=true"
+        )
     names = list(targets) or sorted({c["task"] for _, c, _ in rows})
     own = {c["task"]: task_of(made(r["settings"], key)) for key, c, r in rows}
     tasks = own | {name: load_task(name) for name in names if name not in own}
