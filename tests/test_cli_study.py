@@ -7,6 +7,7 @@ import json
 import pytest
 import yaml
 
+import apet
 from small import reviews, save_backbone, write_jsonl
 from test_cli import call
 from test_studies import TASK
@@ -56,6 +57,18 @@ def test_export_report_and_transfer(place):
     assert list((place / "out/report/figures").glob("*.pdf"))
     one = next((place / "out/runs").iterdir())
     assert call(place, "report", str(one), "--output", "one-run").code == 0
+
+
+def test_a_study_that_was_changed_is_reported_as_it_is_now(place):
+    words = ["study", "run", "grid.yaml", "--output", "changed", "--workers", "1", "--quiet", "tasks=[one.yaml]"]
+    for rate in (0.01, 0.001):
+        assert call(place, *words, "methods=[bitfit]", "seeds=[0]", f"learning_rate={rate}").code == 0
+    assert list(apet.Study(place / "changed").runs()["learning_rate"]) == [0.001, 0.01]
+    done = call(place, "report", "changed")
+    assert done.code == 0, done.err
+    page = (place / "changed/report/report.html").read_text()
+    assert "Left out: 1 run of earlier settings of this study." in page
+    assert "1 complete run: " in page
 
 
 def test_thresholds_on_the_store(place):

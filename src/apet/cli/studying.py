@@ -345,13 +345,14 @@ def report(
 
     if (folder / FILE).is_file():
         study = Study(folder)
-        about = provenance(study)
+        about, gone = provenance(study), study.outdated()
+        runs, curves = study.runs(), study.curves()
         made = write_report(
             output or folder / "report",
-            study.runs(),
-            study.curves(),
-            about,
-            transfer=study.transfers(),
+            runs[~runs["key"].isin(gone)],
+            curves[~curves["key"].isin(gone)],
+            about | {"outdated": len(gone)},
+            transfer=study.transfers(gone),
             allow_holes=not strict,
             partial=bool(about["running"]),
         )

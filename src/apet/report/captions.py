@@ -32,7 +32,7 @@ def ran(a: Analysis, families: Iterable[str] | None = None) -> str:
     heads = sorted({int(h) for h in done["head_parameters"].dropna() if h > 0})
     head = f" A task head is counted apart ({heads[0]:,} to {heads[-1]:,} parameters)." if heads else ""
     measures = listed(sorted(set(done["measure"])))
-    return f"{len(done):,} complete runs: {', '.join(parts)}; {measures} on validation data.{head}"
+    return f"{plural(len(done), 'complete run')}: {', '.join(parts)}; {measures} on validation data.{head}"
 
 
 def plural(n: int, word: str) -> str:

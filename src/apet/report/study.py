@@ -47,7 +47,8 @@ def write_report(
         runs, curves, items, transfer: tables as `apet.analysis.frames` describes them.
         provenance: shown as it comes; known keys: ``name`` of the study, ``settings`` (its YAML text), ``version``,
             ``planned``, ``complete``, ``failed`` (counts), ``running`` (bool), ``started``, ``finished``, ``hosts``,
-            ``data`` (what was done to them; synthetic ones are marked at the top of the page).
+            ``outdated`` (runs of earlier settings, which are not among ``runs``), ``data`` (what was done to them;
+            synthetic ones are marked at the top of the page).
         allow_holes: go on where planned runs are missing, and mark what misses some.
         partial: the study is not finished: everything says so.
 
@@ -125,6 +126,10 @@ def _banner(a: Analysis, provenance: Mapping[str, Any], partial: bool) -> str:
         planned = provenance.get("planned")
         of = f" of {planned:,}" if isinstance(planned, int) else ""
         parts.append(f"Partial: the study is not finished, {len(complete(a.board.runs)):,}{of} runs are complete.")
+    if provenance.get("outdated"):
+        parts.append(
+            f"Left out: {captions.plural(int(provenance['outdated']), 'run')} of earlier settings of this study."
+        )
     if len(a.failed):
         parts.append(f"{captions.plural(len(a.failed), 'run')} failed: listed below, without a number.")
     holes = sum(e is not None and e.holes > 0 for g in a.gaps for e in (g.level, g.gap))

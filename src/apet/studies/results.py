@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from apet.errors import ApetError, UnknownName
-from apet.studies.definition import OWN
+from apet.studies.definition import GIVEN, OWN, cells, parse
 from apet.studies.store import Store
+from apet.training.settings import RunSettings
 
 RUN_COLUMNS = (
     "key", "state", "reason", "backbone", "family", "backbone_parameters", "task", "category", "measure", "method",
@@ -36,6 +38,7 @@ class Study:
         store = Store(self.folder)
         self.notes = store.notes()
         self._rows = list(store.rows())
+        self._axes_of = {key: cell for key, _, cell, _, _ in self._rows}
         self._curves = store.curves()
         self._transfers = store.transfers()
         store.close()
@@ -49,12 +52,17 @@ class Study:
         """One row a measurement along a run (see `CURVE_COLUMNS`)."""
         return pd.DataFrame(self._curves, columns=list(CURVE_COLUMNS))
 
-    def transfers(self) -> pd.DataFrame:
-        """One row a zero-shot measure: source, target, backbone, method, seed, value, low, high, n."""
-        of_key = self.axes()
+    def transfers(self, without: Collection[str] = ()) -> pd.DataFrame:
+        """One row a zero-shot measure: source, target, backbone, method, seed, value, low, high, n.
+
+        Args:
+            without: keys of runs to leave out.
+        """
         rows = []
         for key, target, value, low, high, n in self._transfers:
-            cell = of_key[key]
+            if key in without:
+                continue
+            cell = self._axes_of[key]
             rows.append(
                 (cell["task"], target, cell["backbone"], cell["method"], int(cell["seed"]), value, low, high, n)
             )
@@ -67,7 +75,27 @@ class Study:
 
     def axes(self) -> dict[str, dict[str, str]]:
         """Backbone, task, method, budget and seed of every run in the study's words, by key."""
-        return {key: cell for key, _, cell, _, _ in self._rows}
+        return dict(self._axes_of)
+
+    def outdated(self) -> frozenset[str]:
+        """Keys of finished runs whose cell the study, as it was last run, sets otherwise (another learning rate, …)."""
+        text = self.notes.get("definition")
+        if not text:
+            return frozenset()
+        fields = set(RunSettings.model_fields) - GIVEN
+        now = {
+            (c.settings.backbone, c.settings.learnt, c.label, c.budget, str(c.settings.seed)): c.settings.model_dump(
+                mode="json", include=fields
+            )
+            for c in cells(parse(text, str(self.folder), {}))
+        }
+        found = set()
+        for key, result in self.results().items():
+            cell = self._axes_of[key]
+            wanted = now.get((cell["backbone"], cell["task"], cell["method"], cell["budget"], cell["seed"]))
+            if wanted is not None and any(result["settings"].get(f) != v for f, v in wanted.items()):
+                found.add(key)
+        return frozenset(found)
 
     def run_folder(self, key: str) -> Path:
         """Where a run's files are."""
