@@ -26,7 +26,7 @@ from apet.training.settings import RunSettings
 from apet.training.watch import Watch
 
 PAGE = Path(__file__).parents[1] / "docs/results/thresholds.md"
-BACKBONES = ("microworld-t5-mini", "microworld-bert-small")
+BACKBONES = ("microworld-t5-mini", "microworld-t5-small")
 TASKS = ("microworld-sst2", "microworld-mnli")
 METHODS: dict[str, dict[str, object]] = {"lora": {}, "apet": {"distribution": "discrete"}}
 RULES = Rules()

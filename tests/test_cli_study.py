@@ -60,7 +60,10 @@ def test_export_report_and_transfer(place):
 
 
 def test_a_study_that_was_changed_is_reported_as_it_is_now(place):
-    words = ["study", "run", "grid.yaml", "--output", "changed", "--workers", "1", "--quiet", "tasks=[one.yaml]"]
+    raw = yaml.safe_load((place / "grid.yaml").read_text())
+    raw["rules"] = [{"where": {"task": "two.yaml"}, "set": {"steps": 3}}]
+    (place / "ruled.yaml").write_text(yaml.safe_dump(raw))
+    words = ["study", "run", "ruled.yaml", "--output", "changed", "--workers", "1", "--quiet", "tasks=[one.yaml]"]
     for rate in (0.01, 0.001):
         assert call(place, *words, "methods=[bitfit]", "seeds=[0]", f"learning_rate={rate}").code == 0
     assert list(apet.Study(place / "changed").runs()["learning_rate"]) == [0.001, 0.01]

@@ -92,6 +92,11 @@ class Definition(_Plain):
         """The text that reads as this study."""
         return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
+    @classmethod
+    def stored(cls, text: str) -> Definition:
+        """The study of `as_yaml`; its rules may speak of what words on the command line had left out."""
+        return cls(**yaml.safe_load(text))
+
 
 def _texts(values: Any) -> Any:
     return tuple(str(v) for v in values) if isinstance(values, list | tuple) else values

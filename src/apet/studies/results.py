@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 
 from apet.errors import ApetError, UnknownName
-from apet.studies.definition import GIVEN, OWN, cells, parse
+from apet.studies.definition import GIVEN, OWN, Definition, cells
 from apet.studies.store import Store
 from apet.training.settings import RunSettings
 
@@ -87,7 +87,7 @@ class Study:
             (c.settings.backbone, c.settings.learnt, c.label, c.budget, str(c.settings.seed)): c.settings.model_dump(
                 mode="json", include=fields
             )
-            for c in cells(parse(text, str(self.folder), {}))
+            for c in cells(Definition.stored(text))
         }
         found = set()
         for key, result in self.results().items():
