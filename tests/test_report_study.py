@@ -240,7 +240,8 @@ def test_the_headline_without_thresholds_is_about_gaps(runs):
 
 def test_one_seed_is_never_called_a_difference():
     a = analyse(small(seeds=1), NO_CURVES)
-    assert "not decidable with one seed are" in "".join(f.text for f in findings(a))
+    text = "".join(f.text for f in findings(a))
+    assert "(one seed, no interval): " in text
     assert {row[-1] for row in tables.gaps(a).rows} == {None, "not decidable"}
 
 

@@ -123,6 +123,8 @@ def _gaps(a: Analysis) -> list[Finding]:
             continue
         groups = {v: [_gap(g, e) for g, e in mine if e.verdict == v] for v in _SIDES}
         parts = [f"{_SIDES[v]} {listed(words)}" for v, words in groups.items() if words]
+        if not any(words for v, words in groups.items() if v != "not decidable"):  # one seed: nothing to tell apart
+            parts = [listed(groups["not decidable"])]
         seeds = {e.seeds for _, e in mine}
         over = "one seed, no interval" if seeds == {1} else f"95 % over {between(seeds, 'seed')}"
         text = f"On {scale.name}, points below full fine-tuning ({over}): {'; '.join(parts)}."
