@@ -31,7 +31,7 @@ RESULT = {
     "steps": 30,
     "learning_rate": {"value": 3e-4, "rule": "paper"},
     "seeds": {"mask_seed": 0, "init_seed": 0, "data_seed": 0},
-    "data": {"digest": "x", "examples": {"train": 8, "validation": 4}},
+    "data": {"digest": "x", "examples": {"train": 8, "validation": 4}, "notes": []},
     "times": {"training_seconds": 1.5, "steps_per_second": 20.0, "started": "2026-11-01T00:00:00+00:00"},
     "peak_memory_bytes": 2_000_000_000,
     "versions": {"apet": "0.1.0"},

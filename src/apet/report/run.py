@@ -213,5 +213,5 @@ def _page(r: Run, made: list[Table]) -> str:
     title = f"{named(r.method)} on {x['backbone']['name']}, {x['task']['name']}"
     ran = f"One run of {x['steps']:,} steps, started {x['times']['started']}; one seed, so no spread over seeds."
     footer = f"Written by apet {x.get('versions', {}).get('apet', '')}."
-    what = kind("run report", " ".join(x["data"].get("notes", ())))
+    what = kind("run report", " ".join(x["data"]["notes"]))
     return page.page(what, title, answer(r), ran, sections, [], footer)

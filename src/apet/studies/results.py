@@ -89,11 +89,11 @@ class Study:
             )
             for c in cells(Definition.stored(text))
         }
-        found = set()
+        found = set()  # a setting that an older record does not know had no other value then
         for key, result in self.results().items():
             cell = self._axes_of[key]
             wanted = now.get((cell["backbone"], cell["task"], cell["method"], cell["budget"], cell["seed"]))
-            if wanted is not None and any(result["settings"].get(f) != v for f, v in wanted.items()):
+            if wanted is not None and any(result["settings"].get(f, v) != v for f, v in wanted.items()):
                 found.add(key)
         return frozenset(found)
 
