@@ -72,6 +72,15 @@ def test_a_study_that_was_changed_is_reported_as_it_is_now(place):
     page = (place / "changed/report/report.html").read_text()
     assert "Left out: 1 run of earlier settings of this study." in page
     assert "1 complete run: " in page
+    assert "<h1>two</h1>" in page
+
+
+def test_a_part_of_a_study_is_reported_as_a_part(place):
+    words = ["study", "run", "grid.yaml", "--output", "part", "--workers", "1", "--quiet", "--limit", "1"]
+    assert call(place, *words).code == 0
+    assert call(place, "report", "part").code == 0
+    page = (place / "part/report/report.html").read_text()
+    assert "Partial: the study is not finished, 1 of 8 runs are complete." in page
 
 
 def test_thresholds_on_the_store(place):

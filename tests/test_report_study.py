@@ -17,6 +17,7 @@ from apet.report.figures import canvas, gaps
 from apet.report.paper import table2
 from apet.report.study import write_report
 from apet.report.table import Column, Table, comma_separated, data, latex, markdown
+from apet.report.wording import significant
 from planted import curves, failing, study, transfer
 
 HALF = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
@@ -260,3 +261,10 @@ def test_ten_thousand_runs_take_less_than_thirty_seconds_and_a_page_below_15_mb(
     report = write_report(tmp_path / "r", many, made, PROVENANCE)
     assert time.process_time() - began < 30
     assert report.page.stat().st_size < 15e6
+
+
+@pytest.mark.parametrize(
+    ("x", "text"), [(1769.0, "1,800"), (100.0, "100"), (28.3, "28"), (-0.00031, "−0.00031"), (3e-5, "3e−05")]
+)
+def test_large_numbers_in_sentences_have_no_exponents(x, text):
+    assert significant(x, 2) == text

@@ -40,7 +40,7 @@ def plan(
     """Every run with its exact count, what is done already, what is missing, what it will take; nothing is run."""
     from apet.studies.planning import estimate, missing_reasons
 
-    _, planner, runs = _planned(name, settings, only, limit)
+    _, planner, _, runs = _planned(name, settings, only, limit)
     states, rates = _stored(output)
     todo = [p for p in runs if states.get(p.key) != "complete"]
     cost = estimate(todo, rates, planner)
@@ -104,9 +104,9 @@ def run(
     from apet.studies.store import opened
 
     folder = _required(output)
-    definition, _, runs = _planned(name, settings, only, limit)
+    definition, _, planned, runs = _planned(name, settings, only, limit)
     with opened(folder) as store:
-        store.describe(name, definition.as_yaml(), len(runs))
+        store.describe(definition.name, definition.as_yaml(), planned)
         with _engine(engine, workers, address, gpus, runs[0].settings.threads or 1) as machine:
             summary = Driver(store, machine, _watch(quiet)).run(runs, retry=retry)
     facts = {
@@ -244,8 +244,8 @@ def transfer(
 
 def _planned(
     name: str, settings: list[str] | None, only: list[str] | None, limit: int | None
-) -> tuple[Any, Any, list[Any]]:
-    """Definition, planner and the runs that are wanted."""
+) -> tuple[Any, Any, int, list[Any]]:
+    """Definition, planner, how many runs the study has, and those that are wanted."""
     from apet.studies.definition import load_study
     from apet.studies.planning import Planner
     from apet.studies.planning import only as kept
@@ -255,7 +255,7 @@ def _planned(
     runs = planner.study(definition)
     if not runs:
         raise ApetError(f"study {name!r} has no run; its rules skip them all")
-    return definition, planner, kept(runs, only or (), limit)
+    return definition, planner, len(runs), kept(runs, only or (), limit)
 
 
 def _stored(output: Path | None) -> tuple[dict[str, str], dict[tuple[str, str, str], float]]:

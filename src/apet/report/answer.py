@@ -142,7 +142,8 @@ _SIDES = {
 
 def _gap(g: Gap, e: Estimate) -> str:
     ends = "" if math.isnan(e.low) else f" ({span(e.low, e.high)})"
-    return f"{named(g.method)} {points(e.value)}{ends}{' †' if e.holes else ''}"
+    mark = "\u00a0†" if e.holes else ""
+    return f"{named(g.method)} {points(e.value)}{ends}{mark}"
 
 
 def _structure(a: Analysis) -> list[Finding]:

@@ -47,7 +47,13 @@ def count(n: float) -> str:
 
 def significant(x: float, digits: int = 3) -> str:
     """Any other number."""
-    return NONE if math.isnan(x) else ("∞" if x > 0 else "−∞") if math.isinf(x) else f"{x:.{digits}g}".replace("-", "−")
+    if math.isnan(x):
+        return NONE
+    if math.isinf(x):
+        return "∞" if x > 0 else "−∞"
+    rounded = float(f"{x:.{digits}g}")
+    text = f"{rounded:,.0f}" if 10**digits <= abs(rounded) < 1e6 else f"{rounded:.{digits}g}"  # 1,800, not 1.8e+03
+    return text.replace("-", "−")
 
 
 def both(e: Estimate) -> str:
