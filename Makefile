@@ -33,12 +33,8 @@ test: env
 slow: env
 	$(BIN)/python -m pytest -m slow --timeout=0
 
-soak: env  # 200 kills
-	cd tests && ../$(BIN)/python -c "import tempfile; from pathlib import Path; import killing as k; \
-		p = Path(tempfile.mkdtemp()); s = k.study_of_60(p); k.finish(s, p / 'calm'); \
-		hits = [k.kill_at_random(s, p / f'killed-{n}', 20, n) for n in range(10)]; \
-		[k.finish(s, p / f'killed-{n}') for n in range(10)]; \
-		[k.same_numbers(p / 'calm', p / f'killed-{n}') for n in range(10)]; print(hits)"
+soak: env
+	cd tests && ../$(BIN)/python killing.py 200
 
 check: env
 	$(BIN)/ruff format --check src tests benchmarks

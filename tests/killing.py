@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -34,8 +36,12 @@ def study_of_60(place: Path) -> Path:
 
 
 def start(study: Path, folder: Path, *words: str) -> subprocess.Popen[bytes]:
-    """The command, as a user types it, in a process of its own."""
-    command = [sys.executable, "-m", "apet", "study", "run", str(study), "--output", str(folder), "--quiet", *words]
+    """The command, as a user types it, in a process of its own.
+
+    Runs that failed are asked for again: one whose worker was killed three times is down as failed.
+    """
+    command = [sys.executable, "-m", "apet", "study", "run", str(study), "--output", str(folder), "--quiet", "--retry"]
+    command += words
     env = {**os.environ, "OMP_NUM_THREADS": "1", "APET_CACHE": str(study.parent / "cache")}
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background has it ignored
     try:
@@ -126,3 +132,26 @@ def same_numbers(a: Path, b: Path) -> None:
         files = [(s.run_folder(key) / "theta.safetensors").read_bytes() for s in (one, two)]
         assert files[0] == files[1]
         assert (two.run_folder(key) / "predictions.csv").read_text().count("\n") == 17
+
+
+def soak(kills: int) -> None:
+    """So many kills over as many studies as they need, each finished afterwards and equal to an undisturbed one."""
+    place = Path(tempfile.mkdtemp(prefix="soak-"))
+    study = study_of_60(place)
+    finish(study, place / "calm")
+    started, hit = time.monotonic(), {"driver": 0, "worker": 0, "writer": 0}
+    for number in itertools.count():
+        folder = place / f"killed-{number}"
+        for kind, times in kill_at_random(study, folder, min(20, kills - sum(hit.values())), number).items():
+            hit[kind] += times
+        finish(study, folder)
+        same_numbers(place / "calm", folder)
+        done, spent = sum(hit.values()), (time.monotonic() - started) / 60
+        left = spent * (kills - done) / max(done, 1)
+        print(f"{done} of {kills} kills {hit}, {number + 1} studies equal, {left:.0f} min left", flush=True)
+        if done >= kills:
+            break
+
+
+if __name__ == "__main__":
+    soak(int(sys.argv[1]))

@@ -66,7 +66,8 @@ def test_a_study_that_was_changed_is_reported_as_it_is_now(place):
     words = ["study", "run", "ruled.yaml", "--output", "changed", "--workers", "1", "--quiet", "tasks=[one.yaml]"]
     for rate in (0.01, 0.001):
         assert call(place, *words, "methods=[bitfit]", "seeds=[0]", f"learning_rate={rate}").code == 0
-    assert list(apet.Study(place / "changed").runs()["learning_rate"]) == [0.001, 0.01]
+    runs = apet.Study(place / "changed").runs()
+    assert dict(zip(runs.learning_rate, runs.outdated, strict=True)) == {0.001: False, 0.01: True}
     done = call(place, "report", "changed")
     assert done.code == 0, done.err
     page = (place / "changed/report/report.html").read_text()

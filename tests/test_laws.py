@@ -241,3 +241,25 @@ def test_positions_cover_every_parameter_once(family):
     assert covered + backbone.n_head == backbone.n_parameters == sum(p.numel() for p in model.parameters())
     names = [p.name for p in backbone.positions]
     assert len(names) == len(set(names))
+
+
+@every_case
+def test_a_backbone_laid_over_devices_computes_and_learns_as_a_whole_one(method, how, family):
+    """accelerate then moves what goes in and out of every part (`device=spread`); here all devices are one."""
+    from accelerate import dispatch_model
+
+    found = []
+    for laid in (False, True):
+        model = build(family)
+        before = snapshot(model)
+        if laid:
+            dispatch_model(model, {name: "cpu" for name, _ in model.named_children()}, force_hooks=True)
+        handle = apet.attach(model, planned(model, method, how))
+        shake(handle, 0.1)
+        loss = model(**batch(model)).loss
+        loss.backward()
+        found.append([loss.detach(), *(v.grad for v in handle.parameters())])
+        handle.detach()
+        assert same_bits(before, snapshot(model))
+    for whole, part in zip(*found, strict=True):
+        torch.testing.assert_close(part, whole, rtol=0, atol=0)

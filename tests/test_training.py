@@ -10,6 +10,7 @@ import sys
 
 import pytest
 import torch
+from accelerate import DistributedType
 from safetensors.torch import load_file
 
 from apet import ApetError
@@ -19,7 +20,7 @@ from apet.training.again import Tuned, columns_of
 from apet.training.preparing import prepare
 from apet.training.run import tune
 from apet.training.settings import RunSettings, made, overridden
-from apet.training.workshop import Workshop
+from apet.training.workshop import PIECES, Workshop, refuse_pieces
 from small import KINDS, reviews, save_backbone, write_csv, write_jsonl
 
 USES = {"t5": "text-to-text", "bert-head": "classification-head", "bert-mlm": "masked-label-word"}
@@ -301,6 +302,31 @@ def test_two_processes_give_the_curve_of_one(backbones, data, tmp_path):
     assert losses == pytest.approx([p.loss for p in one.points[1:]], rel=0.01)  # halves weigh alike, not their tokens
     values = [load_file(tmp_path / d / "theta.safetensors")["values"] for d in ("two", "one")]
     torch.testing.assert_close(values[0], values[1], rtol=2e-2, atol=2e-5)
+
+
+def test_a_spread_backbone_gives_the_run_of_a_whole_one(backbones, data):
+    s = settings(backbones["t5"], data, method="apet", budget=99)
+    one, spread = tune(s).result, tune(s.model_copy(update={"device": "spread"})).result
+    for same in ("validation", "last", "trainable_parameters"):
+        assert spread[same] == one[same]
+
+
+def test_a_backbone_larger_than_all_devices_is_one_line(backbones, data, monkeypatch):
+    monkeypatch.setattr("apet.backbones.loading.SPREAD", {"": "disk"})
+    with pytest.raises(ApetError, match="is larger than all devices of this machine: 1 part"):
+        tune(settings(backbones["t5"], data, method="apet", budget=99, device="spread"))
+
+
+@pytest.mark.parametrize("launched", PIECES)
+def test_backbones_in_pieces_are_refused(launched):
+    with pytest.raises(ApetError, match="cuts weights into pieces"):
+        refuse_pieces(launched, "auto")
+
+
+def test_a_spread_backbone_belongs_to_one_process():
+    refuse_pieces(DistributedType.NO, "spread")
+    with pytest.raises(ApetError, match="takes all devices for one process"):
+        refuse_pieces(DistributedType.MULTI_CPU, "spread")
 
 
 def test_bf16_backbones_keep_fp32_values(backbones, data, tmp_path):

@@ -155,8 +155,17 @@ def at_hand(name: str) -> bool:
     return any(isinstance(try_to_load_from_cache(where, f), str) for f in files)
 
 
+SPREAD: str | dict[str, str] = "auto"
+"""Where the parts of a spread backbone go: by accelerate's own count of each device's room."""
+
+
 def load_model(
-    name: str, use: Use, labels: int, dtype: torch.dtype, init: Callable[[nn.Module], None] | None = None
+    name: str,
+    use: Use,
+    labels: int,
+    dtype: torch.dtype,
+    init: Callable[[nn.Module], None] | None = None,
+    spread: bool = False,
 ) -> nn.Module:
     """A backbone with its weights, in evaluation mode, nothing requiring gradients.
 
@@ -166,13 +175,19 @@ def load_model(
         labels: outputs of a classification head.
         dtype: of the frozen weights.
         init: called on the loaded model; makes the values of a fresh task head.
+        spread: over all devices of this machine (accelerate's device map), for a backbone too large for one.
+
+    Raises:
+        ApetError: no such weights, none for this use, or more than all devices hold.
     """
     place = _reached(name)
     load_config(name)
     quiet = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
-    extra = {"num_labels": labels} if use == "classification-head" else {}
+    extra: dict[str, object] = {"num_labels": labels} if use == "classification-head" else {}
+    if spread:
+        extra["device_map"] = SPREAD
     try:
         settings = {"dtype": dtype, "output_loading_info": True, **place.weight_options, **extra}
         model, report = _AUTO[use].from_pretrained(place.where, **settings)
@@ -185,6 +200,12 @@ def load_model(
         raise ApetError(f"backbone {name!r} does not load for {use}: {first_line(e)}") from e
     finally:
         hf_logging.set_verbosity(quiet)
+    outside = [part for part, device in getattr(model, "hf_device_map", {}).items() if device in ("cpu", "disk")]
+    if any(p.is_meta for p in model.parameters()):
+        raise ApetError(
+            f"backbone {name!r} is larger than all devices of this machine: {len(outside)} parts would stay outside,"
+            f" first {outside[0]!r}; give more devices, or dtype=bfloat16"
+        )
     _settle_gaps(name, use, model, set(report["missing_keys"]))
     own = getattr(model, "generation_config", None)
     if own is not None:  # a checkpoint's own penalties would make greedy answers differ from the next token's

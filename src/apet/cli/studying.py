@@ -345,14 +345,16 @@ def report(
 
     if (folder / FILE).is_file():
         study = Study(folder)
-        about, gone = provenance(study), study.outdated()
-        runs, curves = study.runs(), study.curves()
+        about, gone = provenance(study), study.outdated
+        runs, curves, transfers = (
+            table[~table["key"].isin(gone)] for table in (study.runs(), study.curves(), study.transfers())
+        )
         made = write_report(
             output or folder / "report",
-            runs[~runs["key"].isin(gone)],
-            curves[~curves["key"].isin(gone)],
+            runs,
+            curves,
             about | {"outdated": len(gone)},
-            transfer=study.transfers(gone),
+            transfer=transfers,
             allow_holes=not strict,
             partial=bool(about["running"]),
         )

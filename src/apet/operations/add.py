@@ -102,7 +102,8 @@ class ParameterCarrier(Edit):
 
 
 def _tap(y: Tensor, values: Tensor, source: Tensor, gradient: Any) -> Tensor:
-    return Tap.apply(y, values, source.detach(), gradient)
+    source = source.detach().to(y.device)  # in a spread backbone, a layer's input may come from another device
+    return Tap.apply(y, values, source, gradient)
 
 
 def _runs(module: nn.Module) -> bool:

@@ -26,7 +26,7 @@ class PairCarrier(Carrier):
 
     def after(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
         """``f(h_in) + s · h_in W̃₃ W̃₄``, (…, d_out)."""
-        x = first_input(args, kwargs)
+        x = first_input(args, kwargs).to(output.device)
         return output + (x @ self.dense("W3", x.dtype)) @ self.dense("W4", x.dtype) * self.insertion.scale
 
     def merged(self, model: nn.Module, backbone: Backbone) -> Merged:
@@ -164,18 +164,18 @@ def _first_real(mask: Tensor | None, batch: int, device: torch.device) -> Tensor
 
 def _inserted(x: Tensor, new: Tensor, at: Tensor) -> Tensor:
     """(batch, seq, d) with (batch, n, d) put in before place ``at`` of each row."""
-    n = new.shape[1]
+    n, at = new.shape[1], at.to(x.device)
     place = torch.arange(x.shape[1] + n, device=x.device)[None, :] - at[:, None]  # 0 at the first new one
     source = torch.where(
         place < 0, place + at[:, None], torch.where(place < n, place + x.shape[1], place + at[:, None] - n)
     )
-    both = torch.cat([x, new.to(x.dtype)], dim=1)
+    both = torch.cat([x, new.to(x)], dim=1)
     return both.gather(1, source[..., None].expand(-1, -1, x.shape[2]))
 
 
 def _without(x: Tensor, at: Tensor, n: int) -> Tensor:
     """(batch, n + seq, d) without the ``n`` places from ``at`` on."""
-    place = torch.arange(x.shape[1] - n, device=x.device)[None, :]
+    place, at = torch.arange(x.shape[1] - n, device=x.device)[None, :], at.to(x.device)
     source = torch.where(place < at[:, None], place, place + n)
     return x.gather(1, source[..., None].expand(-1, -1, x.shape[2]))
 

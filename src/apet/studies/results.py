@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ RUN_COLUMNS = (
     "key", "state", "reason", "backbone", "family", "backbone_parameters", "task", "category", "measure", "method",
     "budget", "trainable_parameters", "ratio_percent", "seed", "value", "low", "high", "n", "untrained", "chance",
     "best_step", "steps", "batch_size", "learning_rate", "training_seconds", "steps_per_second", "peak_memory_bytes",
-    "data_digest", "backbone_digest", "head_parameters", "objective",
+    "data_digest", "backbone_digest", "head_parameters", "objective", "outdated",
 )  # fmt: skip
 CURVE_COLUMNS = ("key", "step", "loss", "value", "low", "high", "seconds")
 
@@ -44,29 +44,27 @@ class Study:
         store.close()
 
     def runs(self) -> pd.DataFrame:
-        """One row a run, finished or failed (see `RUN_COLUMNS`); measures in [0, 1], missing where a run failed."""
+        """One row a run, finished or failed (see `RUN_COLUMNS`); measures in [0, 1], missing where a run failed.
+
+        ``outdated`` marks those that `outdated` names.
+        """
         table = pd.DataFrame([_flat(*row) for row in self._rows], columns=list(RUN_COLUMNS))
+        table["outdated"] = table["key"].isin(self.outdated)
         return table.sort_values(["backbone", "task", "method", "trainable_parameters", "seed"], ignore_index=True)
 
     def curves(self) -> pd.DataFrame:
         """One row a measurement along a run (see `CURVE_COLUMNS`)."""
         return pd.DataFrame(self._curves, columns=list(CURVE_COLUMNS))
 
-    def transfers(self, without: Collection[str] = ()) -> pd.DataFrame:
-        """One row a zero-shot measure: source, target, backbone, method, seed, value, low, high, n.
-
-        Args:
-            without: keys of runs to leave out.
-        """
+    def transfers(self) -> pd.DataFrame:
+        """One row a zero-shot measure: key of the run, source, target, backbone, method, seed, value, low, high, n."""
         rows = []
         for key, target, value, low, high, n in self._transfers:
-            if key in without:
-                continue
             cell = self._axes_of[key]
             rows.append(
-                (cell["task"], target, cell["backbone"], cell["method"], int(cell["seed"]), value, low, high, n)
+                (key, cell["task"], target, cell["backbone"], cell["method"], int(cell["seed"]), value, low, high, n)
             )
-        columns = ["source", "target", "backbone", "method", "seed", "value", "low", "high", "n"]
+        columns = ["key", "source", "target", "backbone", "method", "seed", "value", "low", "high", "n"]
         return pd.DataFrame(rows, columns=columns)
 
     def results(self) -> dict[str, dict[str, Any]]:
@@ -77,6 +75,7 @@ class Study:
         """Backbone, task, method, budget and seed of every run in the study's words, by key."""
         return dict(self._axes_of)
 
+    @cached_property
     def outdated(self) -> frozenset[str]:
         """Keys of finished runs whose cell the study, as it was last run, sets otherwise (another learning rate, …)."""
         text = self.notes.get("definition")

@@ -48,7 +48,7 @@ def result_of(
     data: Data,
     splits: Mapping[str, Split],
     dtype: torch.dtype,
-    device: torch.device,
+    devices: list[torch.device],
     began: float,
     started: str,
 ) -> dict[str, Any]:
@@ -62,7 +62,7 @@ def result_of(
         tested: measure of the test split, where there is one.
         objective, data, splits: what was read, and how.
         dtype: of the frozen weights.
-        device: where it ran.
+        devices: where it ran.
         began: of the run, by `time.perf_counter`, s.
         started: the same by the calendar.
     """
@@ -94,9 +94,9 @@ def result_of(
             "total_seconds": round(time.perf_counter() - began, 3),
             "started": started,
         },
-        "peak_memory_bytes": record.peak_memory(device),
+        "peak_memory_bytes": record.peak_memory(devices),
         "versions": record.versions(),
-        "host": record.host(device),
+        "host": record.host(devices),
         "test": tested.as_dict() if tested else None,
     }
 

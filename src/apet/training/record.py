@@ -146,12 +146,12 @@ def versions() -> dict[str, str]:
     return {"python": platform.python_version(), **{n: version(n) for n in names}}
 
 
-def host(device: torch.device) -> dict[str, Any]:
+def host(devices: Sequence[torch.device]) -> dict[str, Any]:
     """Where it ran."""
-    on_gpu = device.type == "cuda"
+    names = [torch.cuda.get_device_name(d) if d.type == "cuda" else d.type for d in devices]
     return {
         "system": platform.platform(),
-        "device": torch.cuda.get_device_name(device) if on_gpu else device.type,
+        "device": ", ".join(names),
         "threads": torch.get_num_threads(),
         "cores": os.cpu_count(),
     }
@@ -160,15 +160,17 @@ def host(device: torch.device) -> dict[str, Any]:
 def forget_peak_memory() -> None:
     """Begin to measure anew, where the system can: runs share a process."""
     if torch.cuda.is_available():
-        torch.cuda.reset_peak_memory_stats()
+        torch.cuda.init()
+        for i in range(torch.cuda.device_count()):
+            torch.cuda.reset_peak_memory_stats(i)
     with suppress(OSError):  # Linux: 5 resets the peak of the resident set
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_memory(device: torch.device) -> int:
-    """Largest use since `forget_peak_memory`, bytes: of the GPU, else of this process."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
+def peak_memory(devices: Sequence[torch.device]) -> int:
+    """Largest use since `forget_peak_memory`, bytes: of the GPUs together, else of this process."""
+    if devices[0].type == "cuda":
+        return sum(int(torch.cuda.max_memory_allocated(d)) for d in devices)
     with suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         return 1024 * int(next(x for x in lines if x.startswith("VmHWM")).split()[1])

@@ -92,7 +92,10 @@ class _Run:
         self.dtype = dtype_for(s, self.accelerator.device)
         self.data = shop.data(planned.task, s)
         labels = max(2, len(planned.task.labels))
-        self.model: nn.Module = shop.model(s.backbone, planned.use, labels, self.dtype, self.accelerator.device)
+        where = self.accelerator.device
+        self.model: nn.Module = shop.model(
+            s.backbone, planned.use, labels, self.dtype, "spread" if s.device == "spread" else where
+        )
         self.objective: Objective = objective_for(
             planned.use, planned.task, shop.tokenizer(s.backbone), self._max_input()
         )
@@ -128,7 +131,7 @@ class _Run:
                 data=self.data,
                 splits=self.splits,
                 dtype=self.dtype,
-                device=self.accelerator.device,
+                devices=list(dict.fromkeys(p.device for p in self.model.parameters())),
                 began=self.began,
                 started=self.started,
             )

@@ -64,8 +64,8 @@ class RunSettings(BaseModel):
     """Whether a classification head is trained; its parameters are counted apart."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen weights; auto = bfloat16 where the hardware computes with it. Trained values are float32."""
-    device: Literal["auto", "cpu"] = "auto"
-    """auto = what accelerate finds."""
+    device: Literal["auto", "cpu", "spread"] = "auto"
+    """auto = what accelerate finds; spread = one backbone over all devices of this machine, layer after layer."""
     train_examples: int | None = Field(default=None, ge=1)
     """At most so many for training; none = all."""
     validation_examples: int | None = Field(default=None, ge=1)

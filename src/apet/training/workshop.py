@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedType
 from torch import nn
 
 from apet.backbones.loading import Use, load_model, load_tokenizer
+from apet.errors import ApetError
 from apet.tasks.encoding import encode_all
 from apet.tasks.examples import Example
 from apet.tasks.objectives import Objective
@@ -35,20 +36,30 @@ class Workshop:
         self._accelerators: dict[str, Accelerator] = {}
 
     def accelerator(self, device: str) -> Accelerator:
-        """Devices and processes."""
+        """Devices and processes.
+
+        Raises:
+            ApetError: processes that share one backbone in pieces, or several that each would take all devices.
+        """
         if device not in self._accelerators:
             self._accelerators[device] = Accelerator(
                 cpu=device == "cpu", mixed_precision="no", gradient_accumulation_steps=1
             )
+            refuse_pieces(self._accelerators[device].distributed_type, device)
             self.watch.quiet = self.watch.quiet or not self._accelerators[device].is_main_process
         return self._accelerators[device]
 
-    def model(self, backbone: str, use: Use, labels: int, dtype: torch.dtype, device: torch.device) -> nn.Module:
-        """The backbone with its weights, nothing attached."""
+    def model(
+        self, backbone: str, use: Use, labels: int, dtype: torch.dtype, device: torch.device | Literal["spread"]
+    ) -> nn.Module:
+        """The backbone with its weights, nothing attached: on one device, or spread over all."""
         key = (backbone, use, labels, dtype, str(device))
         if key not in self._models:
             self._models.clear()  # one at a time: two large backbones would not fit
-            self._models[key] = load_model(backbone, use, labels, dtype).to(device)
+            if device == "spread":
+                self._models[key] = load_model(backbone, use, labels, dtype, spread=True)
+            else:
+                self._models[key] = load_model(backbone, use, labels, dtype).to(device)
         return self._models[key]
 
     def tokenizer(self, backbone: str) -> Any:
@@ -70,3 +81,21 @@ class Workshop:
         """Examples with their tokens."""
         with self.watch.begin(f"reading {name}", len(examples)) as bar:
             return Split(examples, encode_all(objective.encode, examples, objective.recipe(), bar.advance))
+
+
+PIECES = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
+
+
+def refuse_pieces(launched: DistributedType, device: str) -> None:
+    """Entries are written into whole tensors; and a spread backbone belongs to one process.
+
+    Raises:
+        ApetError: launched otherwise; the message names the way that works.
+    """
+    if launched in PIECES:
+        raise ApetError(
+            f"{launched.value} cuts weights into pieces, entries of which cannot be trained; for a backbone too large"
+            " for one device, run apet by itself with device=spread"
+        )
+    if device == "spread" and launched != DistributedType.NO:
+        raise ApetError("device=spread takes all devices for one process; run apet by itself, or leave device=auto")

@@ -89,7 +89,7 @@ def _sees_only(head: nn.Module, places: Tensor) -> Iterator[None]:
 
     def pick(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         h: Tensor = args[0]
-        return (h[torch.arange(len(h), device=h.device), places][:, None], *args[1:])
+        return (h[torch.arange(len(h), device=h.device), places.to(h.device)][:, None], *args[1:])
 
     hook = head.register_forward_pre_hook(pick)
     try:
