@@ -3,7 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sqlite3
+import stat
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
 
 import pandas as pd
 import pytest
@@ -12,10 +18,11 @@ import yaml
 from apet import ApetError
 from apet.studies.definition import Definition, cells, label_of, load_study, parse, suites
 from apet.studies.driver import Driver
-from apet.studies.engine import Event, InProcess, perform
+from apet.studies.engine import Event, InProcess, Job, perform
+from apet.studies.on_ray import OnRay
 from apet.studies.planning import Planner, axes_of, estimate, missing_reasons, only
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
-from apet.studies.store import FILE, Store, only_driver
+from apet.studies.store import FILE, Store, only_driver, opened
 from apet.training.watch import Watch
 from apet.training.workshop import Workshop
 from small import reviews, save_backbone, write_csv, write_jsonl
@@ -224,10 +231,19 @@ def test_what_was_timed_before_gives_the_estimate(place):
 
 
 def run_here(place, folder, **kw):
-    store = Store(folder, create=True)
-    summary = Driver(store, InProcess(Workshop()), Watch(quiet=True)).run(plan_of(place), **kw)
-    store.close()
-    return summary
+    with opened(folder) as store:
+        return Driver(store, InProcess(Workshop()), Watch(quiet=True)).run(plan_of(place), **kw)
+
+
+class Heard(Watch):
+    """Remembers what was said."""
+
+    def __init__(self):
+        super().__init__(quiet=True)
+        self.lines = []
+
+    def say(self, line):
+        self.lines.append(line)
 
 
 @pytest.fixture(scope="module")
@@ -272,7 +288,8 @@ def test_export(finished, tmp_path, form):
 
 def test_finished_rows_never_change(finished):
     db = sqlite3.connect(finished / FILE)
-    for change in ("UPDATE runs SET state = 'failed'", "DELETE FROM runs"):
+    replaced = "INSERT OR REPLACE INTO runs SELECT key, 'failed', cell, NULL, 'mine', 1, '' FROM runs"
+    for change in ("UPDATE runs SET state = 'failed'", "DELETE FROM runs", replaced):
         with pytest.raises(sqlite3.IntegrityError, match="a finished run"):
             db.execute(change)
 
@@ -321,7 +338,8 @@ def test_a_lost_worker_is_replaced_and_a_failed_run_is_recorded_and_never_a_numb
     assert failed.reason.tolist() == ["out of memory"]
     assert failed.value.isna().all()
     again = Driver(store, Stumbling({}, set()), Watch(quiet=True)).run(plan)
-    assert (again.already, again.done, list(again.failed.values())) == (2, 0, ["failed before"])
+    assert (again.already, again.done, again.failed) == (2, 0, summary.failed), "the reason is known from the record"
+    assert again.before == set(summary.failed)
     retried = Driver(store, Stumbling({}, set()), Watch(quiet=True)).run(plan, retry=True)
     assert (retried.already, retried.done, retried.failed) == (2, 1, {})
 
@@ -334,8 +352,6 @@ def test_a_run_whose_worker_vanishes_every_time_is_given_up_with_the_reason(plac
 
 
 def test_a_damaged_record_is_one_line_and_is_made_again_from_the_runs(place, finished, tmp_path):
-    import shutil
-
     shutil.copytree(finished, tmp_path / "copy")
     file = tmp_path / "copy" / FILE
     good = file.read_bytes()
@@ -379,3 +395,203 @@ def test_a_full_disk_is_one_line_and_the_record_stays_whole(place, tmp_path):
     store.db.execute("PRAGMA max_page_count = 1000000")
     summary = Driver(store, InProcess(Workshop()), Watch(quiet=True)).run(plan)
     assert summary.already + summary.done == 3
+
+
+def test_a_finished_run_is_never_recorded_as_failed(finished):
+    key = Study(finished).runs().key[0]
+    with opened(finished) as store:
+        with pytest.raises(ApetError, match="a finished run is never replaced"):
+            store.fail(key, {}, "mine")
+        assert store.states()[key] == "complete"
+
+
+def test_a_folder_is_held_before_anything_is_made_in_it(tmp_path):
+    """Of two drivers that begin a new study at once, one is told of the other, and not of a damaged record."""
+    taken = pytest.raises(ApetError, match="another apet is running the study in")
+    with only_driver(tmp_path), taken, opened(tmp_path):
+        pass
+    assert not (tmp_path / FILE).exists()
+
+
+def test_a_record_that_another_process_writes_is_not_called_damaged(tmp_path):
+    with opened(tmp_path) as store:
+        store.db.execute("PRAGMA busy_timeout = 0")
+        other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(ApetError, match=r"another process is writing .* wait for it, or try again"):
+            store.note("name", "value")
+        other.close()
+        store.note("name", "value")
+
+
+def test_where_runs_cannot_be_written_the_study_ends_and_no_run_has_failed(place, tmp_path):
+    plan = only(plan_of(place), ["method=bitfit"], 2)
+    with opened(tmp_path) as store:
+        driver = Driver(store, InProcess(Workshop()), Watch(quiet=True))
+        (tmp_path / "runs").rmdir()
+        (tmp_path / "runs").write_text("a file where a folder is to be")
+        with pytest.raises(ApetError, match=r"cannot write to .*; the same command goes on"):
+            driver.run(plan)
+        assert store.states() == {}
+        (tmp_path / "runs").unlink()
+        assert driver.run(plan).done == 2
+
+
+def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(place, tmp_path, monkeypatch):
+    """The run's last file goes to a device that is always full."""
+
+    def to_full(path, task, split, answers):
+        with open("/dev/full", "w") as f:
+            f.write("x" * 100)
+
+    plan = only(plan_of(place), ["method=bitfit"], 1)
+    with opened(tmp_path) as store:
+        driver = Driver(store, InProcess(Workshop()), Watch(quiet=True))
+        with monkeypatch.context() as m:
+            m.setattr("apet.training.record.write_predictions", to_full)
+            with pytest.raises(ApetError, match=r"No space left on device; free some space .*; the same command goes"):
+                driver.run(plan)
+        assert store.states() == {}
+        assert not list((tmp_path / "runs").iterdir())
+        assert driver.run(plan).done == 1
+
+
+def test_what_killed_workers_left_half_written_is_removed_and_in_nobodys_way(place, tmp_path):
+    key = only(plan_of(place), ["method=bitfit"], 1)[0].key
+    for name in (f"{key}.{os.getpid()}.part", f"{key}.1-abc.part"):
+        (tmp_path / "runs" / name).mkdir(parents=True)
+        (tmp_path / "runs" / name / "result.json").write_text("{}")
+    with opened(tmp_path) as store:
+        assert not list((tmp_path / "runs").iterdir())
+        plan = only(plan_of(place), ["method=bitfit"], 1)
+        assert Driver(store, InProcess(Workshop()), Watch(quiet=True)).run(plan).failed == {}
+
+
+def test_an_orphaned_worker_whose_folder_was_swept_away_never_finishes_half_of_it(place, tmp_path, monkeypatch):
+    """A new driver begins while a worker of a killed one is writing: that worker fails, and nobody is hurt."""
+    from apet.training import record
+
+    real = record.write
+
+    def swept(folder, *rest):
+        real(folder, *rest)
+        assert folder.is_dir()
+        with opened(tmp_path):
+            pass
+        assert not folder.exists()
+
+    run = only(plan_of(place), ["method=bitfit"], 1)[0]
+    monkeypatch.setattr(record, "write", swept)
+    kind, text = perform(Job(run.key, run.settings, tmp_path / "runs" / run.key), Workshop())
+    assert (kind, "cannot write" in text) == ("unwritable", True)
+    assert not list((tmp_path / "runs").iterdir()), "neither half a folder nor a whole one"
+
+
+@pytest.mark.parametrize("damage", ["", "\0" * 80, "{", "{}", None])
+def test_a_run_that_a_power_cut_damaged_is_set_aside_and_made_again(place, finished, tmp_path, damage):
+    run = only(plan_of(place), ["method=bitfit"], 1)[0]
+    there = tmp_path / "runs" / run.key
+    shutil.copytree(finished / "runs" / run.key, there)
+    if damage is None:
+        (there / "theta.safetensors").write_bytes(b"")
+    else:
+        (there / "result.json").write_text(damage)
+    heard = Heard()
+    with opened(tmp_path) as store:
+        summary = Driver(store, InProcess(Workshop()), heard).run([run])
+    assert (summary.already, summary.done, summary.failed) == (0, 1, {})
+    assert "is damaged" in heard.lines[0]
+    assert "the run is made again" in heard.lines[0]
+    assert len(list((tmp_path / "runs").glob("*.damaged"))) == 1
+
+
+def test_a_run_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    """Else a power cut leaves a name with nothing in it."""
+    from apet.training.record import new_folder
+
+    done, sync, move = [], os.fsync, os.replace
+
+    def synced(handle):
+        done.append(os.readlink(f"/proc/self/fd/{handle}"))
+        sync(handle)
+
+    def named(source, target):
+        done.append("named")
+        move(source, target)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(os, "replace", named)
+    with new_folder(tmp_path / "run") as part:
+        (part / "one").write_text("1")
+    assert done == [str(part / "one"), str(part), "named", str(tmp_path)]
+
+
+def test_what_is_to_do_is_said_before_the_first_run_ends(place, tmp_path):
+    heard, plan = Heard(), only(plan_of(place), ["method=bitfit"], 2)
+    with opened(tmp_path) as store:
+        driver = Driver(store, Stumbling({}, {1}), heard)
+        driver.run(plan[:1])
+        driver.run(plan, retry=True, opening=True)
+        driver.run(plan, opening=True)
+    assert [line for line in heard.lines if "to do" in line] == ["2 of 2 runs to do, 2 at a time"]
+
+
+@pytest.fixture
+def nobody():
+    """A folder that everybody may read, and the rights of a user who may write nothing."""
+    if os.geteuid() != 0:
+        pytest.skip("rights are given up by root")
+    here = Path(tempfile.mkdtemp(prefix="apet-read-"))
+    yield here
+    os.setresuid(0, 0, 0)
+    shutil.rmtree(here)
+
+
+def test_a_study_is_read_where_nothing_can_be_written(finished, nobody):
+    shutil.copytree(finished, nobody / "study")
+    for extra in ("-wal", "-shm"):
+        (nobody / "study" / (FILE + extra)).unlink(missing_ok=True)
+    nobody.chmod(0o755)
+    for path in nobody.rglob("*"):
+        path.chmod(0o555 if path.is_dir() else 0o444)
+    os.setresuid(65534, 65534, 0)
+    assert len(Study(nobody / "study").runs()) == 24
+    assert not stat.S_IMODE((nobody / "study").stat().st_mode) & stat.S_IWOTH
+    with pytest.raises(ApetError, match="cannot write"), opened(nobody / "study"):
+        pass
+
+
+def test_reading_a_study_changes_nothing(finished, tmp_path):
+    shutil.copytree(finished, tmp_path / "copy")
+    store = Store(tmp_path / "copy")
+    with pytest.raises(ApetError, match="readonly database; give a folder that can be read and written"):
+        store.note("name", "value")
+    store.close()
+
+
+def test_workers_of_a_cluster_are_asked_all_at_once_how_far_they_are():
+    """One that does not answer keeps nobody waiting."""
+    asked = []
+
+    def wait(refs, num_returns, timeout):
+        asked.append((len(refs), num_returns, timeout))
+        return [r for r in refs if r != "busy"], ["busy"]
+
+    class Lost(Exception):
+        pass
+
+    def get(ref):
+        if ref == "lost":
+            raise Lost
+        return 0.5, ref
+
+    def actor(name):
+        return SimpleNamespace(standing=SimpleNamespace(remote=lambda: name))
+
+    engine = OnRay.__new__(OnRay)
+    engine._ray = SimpleNamespace(wait=wait, get=get, exceptions=SimpleNamespace(RayError=Lost))
+    engine._actors = [actor("fine"), actor("busy"), actor("lost"), actor("well")]
+    assert engine._progress([0, 1, 2, 3]) == [Event(0, "progress", "fine", 0.5), Event(3, "progress", "well", 0.5)]
+    assert len(asked) == 1
+    assert asked[0][:2] == (4, 4)
+    assert asked[0][2] <= 1

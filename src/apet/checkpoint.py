@@ -21,7 +21,7 @@ from torch import Tensor
 
 from apet.backbones.positions import Backbone
 from apet.budget import plan
-from apet.errors import ApetError
+from apet.errors import ApetError, CannotWrite
 from apet.modules.support import Support, listed
 from apet.modules.theta import PLAN_VERSION, Init, Insertion, Theta, TrainableWeight
 
@@ -57,7 +57,7 @@ def write(folder: Path, theta: Theta, fingerprint: str, values: Values, head: Va
         head: flat values of a trained task head by parameter name; may be empty.
 
     Raises:
-        ApetError: the folder cannot be made or written.
+        CannotWrite: the folder cannot be made or written.
     """
     tensors = {"values": torch.cat([v.detach().cpu().reshape(-1) for v in values.values()])}
     header: dict[str, Any] = {
@@ -82,7 +82,7 @@ def write(folder: Path, theta: Theta, fingerprint: str, values: Values, head: Va
             (folder / HEAD_FILE).unlink(missing_ok=True)
     except (OSError, SafetensorError, ValueError) as e:  # ValueError: a path with a null byte
         why = getattr(e, "strerror", None) or e
-        raise ApetError(f"cannot write θ to {str(folder)!r}: {why}; give a folder that can be written") from e
+        raise CannotWrite(f"cannot write θ to {str(folder)!r}: {why}; give a folder that can be written") from e
     return folder / FILE
 
 

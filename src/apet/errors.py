@@ -47,5 +47,9 @@ class UnreachableBudget(ApetError):
         super().__init__(f"budget={budget} cannot be met exactly: {why}; nearest reachable: {near}")
 
 
+class CannotWrite(ApetError):
+    """A place that takes no files: a full disk, a missing right. What was to be written is not to blame."""
+
+
 class NotMergeable(ApetError):
     """A module that no existing parameter of the backbone can hold."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,8 +80,7 @@ def plan(
     if todo:
         basis = f"{100 * cost.measured:.0f} % of the runs from measured rates, the rest from this machine's speed"
         print(f"about {_hours(cost.seconds)} of one worker ({basis}); largest run about {show.size(cost.peak_bytes)}")
-    for reason, n in missing_reasons(runs):
-        print(f"{n:,} runs cannot run here: {reason}")
+    _cannot_run(missing_reasons(runs))
 
 
 @study.command()
@@ -108,13 +107,13 @@ def run(
     with opened(folder) as store:
         store.describe(definition.name, definition.as_yaml(), planned)
         with _engine(engine, workers, address, gpus, runs[0].settings.threads or 1) as machine:
-            summary = Driver(store, machine, _watch(quiet)).run(runs, retry=retry)
+            summary = Driver(store, machine, _watch(quiet)).run(runs, retry=retry, opening=True)
     facts = {
         "wanted": summary.wanted,
         "already": summary.already,
         "done": summary.done,
         "failed": summary.failed,
-        "missing": summary.missing,
+        "missing": dict(summary.missing),
     }
     if json:
         show.as_json(facts)
@@ -122,10 +121,16 @@ def run(
     _ending(folder, [p.key for p in runs])
     print(
         f"{summary.wanted:,} runs: {summary.already:,} were done, {summary.done:,} done now,"
-        f" {len(summary.failed):,} failed, {summary.missing:,} cannot run here  {folder}"
+        f" {len(summary.failed):,} failed, {summary.missing.total():,} cannot run here  {folder}"
     )
     for key, reason in list(summary.failed.items())[:5]:
-        print(f"failed {key}: {reason}" + ("; --retry runs it again" if reason == "failed before" else ""))
+        print(f"failed {key}: {reason}" + (" (before; --retry runs it again)" if key in summary.before else ""))
+    _cannot_run(summary.missing.items())
+
+
+def _cannot_run(reasons: Iterable[tuple[str, int]]) -> None:
+    for reason, n in reasons:
+        print(f"{n:,} runs cannot run here: {reason}")
 
 
 def _ending(folder: Path, keys: list[str]) -> None:

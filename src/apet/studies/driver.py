@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from apet.errors import CannotWrite
 from apet.studies.engine import Engine, Event, Job
 from apet.studies.planning import Planned, axes_of
-from apet.studies.store import Store
+from apet.studies.store import DamagedRun, Store
 from apet.training.watch import Watch
 
 TRIES = 3
@@ -23,14 +25,16 @@ class Summary:
         already: of these, finished before.
         done: finished now.
         failed: key -> reason, of runs that failed now or before.
-        missing: runs that cannot run here.
+        before: keys of those that failed before and were not run again.
+        missing: reason -> runs that cannot run here for it.
     """
 
     wanted: int = 0
     already: int = 0
     done: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    missing: int = 0
+    before: set[str] = field(default_factory=set)
+    missing: Counter[str] = field(default_factory=Counter)
 
 
 class Driver:
@@ -47,34 +51,58 @@ class Driver:
         self._loaded: list[tuple[str, ...] | None] = [None] * engine.size
         self._best: dict[str, tuple[float, str]] = {}
 
-    def run(self, plan: Sequence[Planned], *, retry: bool = False, aloud: bool = False) -> Summary:
+    def run(
+        self, plan: Sequence[Planned], *, retry: bool = False, aloud: bool = False, opening: bool = False
+    ) -> Summary:
         """Run what is missing. A run that fails is recorded and stops nobody; nothing that is finished runs again.
 
         Args:
             plan: the runs.
             retry: also those that failed before.
             aloud: a line for each run that starts: where there are few.
+            opening: a line that says how many there are to do, before the first one ends.
+
+        Raises:
+            CannotWrite: the place for results takes none; no run is recorded as failed for it.
+            ApetError: the record cannot be written.
         """
-        states = self.store.states()
         summary = Summary(wanted=len(plan))
-        waiting: list[Planned] = []
-        for p in plan:
-            state = states.get(p.key)
-            if state != "complete" and (self.store.run_folder(p.key) / "result.json").is_file():
-                self._take_in(p)  # finished, but its driver was killed before it could write it down
-                state = "complete"
-            if state == "complete":
-                summary.already += 1
-            elif state == "failed" and not retry:
-                summary.failed[p.key] = "failed before"
-            elif p.missing is not None:
-                summary.missing += 1
-            else:
-                waiting.append(p)
+        waiting = self._waiting(plan, summary, retry)
+        if opening and waiting:
+            workers = min(self.engine.size, len(waiting))
+            self.watch.say(f"{len(waiting):,} of {len(plan):,} runs to do, {workers} at a time")
         if waiting:
             with self.watch.begin("runs", len(waiting)):
                 self._work(waiting, summary, aloud)
         return summary
+
+    def _waiting(self, plan: Sequence[Planned], summary: Summary, retry: bool) -> list[Planned]:
+        """Runs that are to be run; the others are summed up."""
+        states, reasons = self.store.states(), self.store.reasons()
+        waiting: list[Planned] = []
+        for p in plan:
+            if states.get(p.key) == "complete" or self._found(p):
+                summary.already += 1
+            elif p.key in reasons and not retry:
+                summary.failed[p.key] = reasons[p.key]
+                summary.before.add(p.key)
+            elif p.missing is not None:
+                summary.missing[p.missing] += 1
+            else:
+                waiting.append(p)
+        return waiting
+
+    def _found(self, p: Planned) -> bool:
+        """Whether a run has finished whose driver was killed, or lost power, before it could write it down."""
+        folder = self.store.run_folder(p.key)
+        if not folder.is_dir() or not any(folder.iterdir()):
+            return False
+        try:
+            self._take_in(p)
+        except DamagedRun as e:
+            self.watch.say(f"{e}; it is now {self.store.set_aside(p.key).name}, and the run is made again")
+            return False
+        return True
 
     def _work(self, waiting: list[Planned], summary: Summary, aloud: bool) -> None:
         total, tries = len(waiting), dict[str, int]()
@@ -114,6 +142,8 @@ class Driver:
             if tries[p.key] < TRIES:
                 waiting.append(p)
                 return
+        if event.kind == "unwritable":
+            raise CannotWrite(f"{event.text}; the same command goes on")
         reason = event.text if event.kind == "failed" else f"{event.text}, {TRIES} times"
         self.store.fail(p.key, axes_of(p), reason)
         summary.failed[p.key] = reason

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
-from apet.errors import ApetError
+from apet.errors import ApetError, CannotWrite
 from apet.training import record
 from apet.training.run import tune
 from apet.training.settings import RunSettings
@@ -35,14 +35,15 @@ class Event:
 
     Attributes:
         worker: its number.
-        kind: ``progress`` (steps done, and how it stands), ``done``, ``failed`` (with the reason), ``lost`` (the worker
-            itself is gone; the job is not to blame and may be tried again).
+        kind: ``progress`` (steps done, and how it stands), ``done``, ``failed`` (with the reason), ``unwritable`` (the
+            place for results takes none: no run is to blame, and the next one would end the same way), ``lost`` (the
+            worker itself is gone; the job is not to blame and may be tried again).
         text: a note or a reason.
         share: of the run's steps that are done, for ``progress``.
     """
 
     worker: int
-    kind: Literal["progress", "done", "failed", "lost"]
+    kind: Literal["progress", "done", "failed", "unwritable", "lost"]
     text: str = ""
     share: float = 0.0
 
@@ -62,7 +63,10 @@ class Engine(Protocol):
         """End all workers, also in the middle of a run; what they were writing vanishes."""
 
 
-def perform(job: Job, shop: Workshop) -> tuple[Literal["done", "failed"], str]:
+Ending = Literal["done", "failed", "unwritable"]
+
+
+def perform(job: Job, shop: Workshop) -> tuple[Ending, str]:
     """Run a job in this process; a result that is there already is taken for done."""
     if (job.folder / record.RESULT).is_file():
         return "done", ""
@@ -71,7 +75,7 @@ def perform(job: Job, shop: Workshop) -> tuple[Literal["done", "failed"], str]:
     except ApetError as e:
         if (job.folder / record.RESULT).is_file():  # a worker whose driver was killed has finished it meanwhile
             return "done", ""
-        return "failed", str(e)
+        return "unwritable" if isinstance(e, CannotWrite) else "failed", str(e)
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as e:  # out of memory, a library's own error: a study goes on

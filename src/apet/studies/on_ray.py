@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
 import socket
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from apet.errors import ApetError
+from apet.errors import ApetError, CannotWrite
 from apet.studies.engine import Event, Job, perform
+from apet.training import record
 from apet.training.watch import Watch
 from apet.training.workshop import Workshop
+
+PATIENCE = 0.5
+"""Seconds for all workers together to say how far they are."""
 
 
 class OnRay:
@@ -69,7 +74,7 @@ class OnRay:
         done, busy = self._ray.wait(list(self._jobs), num_returns=1, timeout=timeout)
         found = [self._ended(ref) for ref in done]
         if not found:
-            found = [e for ref in busy if (e := self._progress(*self._jobs[ref])) is not None]
+            found = self._progress([self._jobs[ref][0] for ref in busy])
         return found
 
     def _ended(self, ref: Any) -> Event:
@@ -79,16 +84,22 @@ class OnRay:
         except self._ray.exceptions.RayError as e:
             self._actors[worker] = None
             return Event(worker, "lost", f"its worker was lost ({type(e).__name__})")
-        if files:
+        try:
             _write(files, job.folder)
+        except CannotWrite as e:
+            return Event(worker, "unwritable", str(e))
         return Event(worker, kind, text)
 
-    def _progress(self, worker: int, job: Job) -> Event | None:
-        try:
-            share, note = self._ray.get(self._actors[worker].standing.remote(), timeout=1.0)
-        except self._ray.exceptions.RayError:
-            return None  # `events` sees a lost worker by its job
-        return Event(worker, "progress", note, share)
+    def _progress(self, workers: Sequence[int]) -> list[Event]:
+        """How far they are, those that say so at once: all are asked together, none waits for another."""
+        asked = {self._actors[w].standing.remote(): w for w in workers}
+        answered, _ = self._ray.wait(list(asked), num_returns=len(asked), timeout=PATIENCE) if asked else ([], [])
+        found = []
+        for ref in answered:
+            with contextlib.suppress(self._ray.exceptions.RayError):  # `events` sees a lost worker by its job
+                share, note = self._ray.get(ref)
+                found.append(Event(asked[ref], "progress", note, share))
+        return found
 
     def stop(self) -> None:
         """End all workers and leave the cluster."""
@@ -139,18 +150,12 @@ class _Standing(Watch):
 
 
 def _write(files: dict[str, bytes], folder: Path) -> None:
-    """A run's folder, whole or not at all."""
-    if folder.exists():
-        return
-    part = folder.with_name(f"{folder.name}.{os.getpid()}.part")
-    try:
-        part.mkdir(parents=True, exist_ok=True)
-        for name, content in files.items():
-            (part / name).write_bytes(content)
-        os.replace(part, folder)
-    except OSError as e:
-        raise ApetError(
-            f"cannot write to {str(folder)!r}: {e.strerror}; free some space, the same command goes on"
-        ) from e
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
+    """A run's folder, whole or not at all; none where there are no files, or where it is there already.
+
+    Raises:
+        CannotWrite: the place takes none.
+    """
+    if files and not folder.exists():
+        with record.new_folder(folder) as part:
+            for name, content in files.items():
+                (part / name).write_bytes(content)

@@ -5,12 +5,15 @@ from __future__ import annotations
 import csv
 import fcntl
 import json
+import os
+import shutil
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from apet.errors import ApetError
 from apet.training import record
@@ -55,39 +58,59 @@ CREATE TRIGGER finished_runs_are_kept BEFORE DELETE ON runs WHEN old.state = 'co
     BEGIN SELECT raise(ABORT, 'a finished run is never removed'); END;
 """
 
+_GUARD = """
+CREATE TRIGGER IF NOT EXISTS finished_runs_are_not_replaced BEFORE INSERT ON runs
+    WHEN EXISTS (SELECT 1 FROM runs WHERE key = new.key AND state = 'complete')
+    BEGIN SELECT raise(ABORT, 'a finished run is never replaced'); END;
+"""
+"""REPLACE removes rows without a word to the other triggers. Records that were begun before it get it, too."""
+
+BUSY = 30.0
+"""Seconds to wait for another process that is writing."""
+
+
+class DamagedRun(ApetError):
+    """A run's folder that holds no whole run: a power cut, a disk's fault, a stranger's hand."""
+
 
 _CURVE = ("loss", "value", "low", "high", "seconds")
 
 
 class Store:
-    """Reading and writing a study's record.
+    """A study's record; see `opened` for the one who writes it.
 
     Args:
         folder: of the study.
         create: make it if it is not there.
+        write: whether it may be changed. Reading changes nothing, so it may lie where nothing can be written.
 
     Raises:
         ApetError: no study there, a damaged file, one of a newer version, or a place that cannot be written.
     """
 
-    def __init__(self, folder: Path, *, create: bool = False) -> None:
+    def __init__(self, folder: Path, *, create: bool = False, write: bool = False) -> None:
         self.folder = folder
         path = folder / FILE
-        if not path.is_file() and not create:
-            raise ApetError(f"no study at {str(folder)!r}; give a folder written by apet study run")
+        if not create:
+            _refuse_nowhere(folder)
         with _clear(folder):
             if create:
                 (folder / RUNS).mkdir(parents=True, exist_ok=True)
-            self.db = sqlite3.connect(path, isolation_level=None, timeout=30)
-            self._open(path)
+            if create or write:
+                self.db = sqlite3.connect(path, isolation_level=None, timeout=BUSY)
+            else:
+                self.db = sqlite3.connect(_to_read(path), isolation_level=None, timeout=BUSY, uri=True)
+            self._open(path, create or write)
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path, write: bool) -> None:
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
         if version > VERSION:
             raise ApetError(
                 f"{str(path)!r} was written by a newer apet (store version {version}, this one reads {VERSION});"
                 " upgrade with pip install -U apet"
             )
+        if version == 0 and not write:
+            raise ApetError(f"no study at {str(self.folder)!r} yet: it is just being begun; try again")
         if version == 0:
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
@@ -95,6 +118,8 @@ class Store:
             raise ApetError(
                 f"{str(path)!r} is damaged; move it away and run again: finished runs are taken in from {RUNS}/"
             )
+        if write:
+            self.db.executescript(_GUARD)
 
     def close(self) -> None:
         """Let go of the file."""
@@ -109,31 +134,51 @@ class Store:
         with _clear(self.folder):
             return dict(self.db.execute("SELECT key, state FROM runs"))
 
+    def reasons(self) -> dict[str, str]:
+        """Key -> why it failed, of every run that did."""
+        with _clear(self.folder):
+            return dict(self.db.execute("SELECT key, reason FROM runs WHERE state = 'failed'"))
+
     def take_in(self, key: str, cell: dict[str, Any]) -> dict[str, Any]:
         """Make a row of a finished run's folder; the result.
 
         Raises:
-            ApetError: the folder is damaged, or the disk is full; the record is as it was.
+            DamagedRun: the folder holds no whole run.
+            ApetError: the disk is full, or the run is down as finished; the record is as it was.
         """
-        folder = self.run_folder(key)
-        result = record.read_run(folder)[2]
-        with (folder / record.CURVE).open(encoding="utf-8", newline="") as f:
-            points = [
-                (key, int(r["step"]), *(float(r[c]) if r[c] else None for c in _CURVE)) for r in csv.DictReader(f)
-            ]
+        result, points = _whole(self.run_folder(key))
         with self._writing():
             attempts = self._attempts(key) + 1
             self.db.execute("DELETE FROM runs WHERE key = ? AND state = 'failed'", (key,))
             row = (key, json.dumps(cell), json.dumps(result), attempts, _now())
-            self.db.execute("INSERT OR IGNORE INTO runs VALUES (?, 'complete', ?, ?, NULL, ?, ?)", row)
-            self.db.executemany("INSERT OR IGNORE INTO curves VALUES (?, ?, ?, ?, ?, ?, ?)", points)
+            self.db.execute("INSERT INTO runs VALUES (?, 'complete', ?, ?, NULL, ?, ?)", row)
+            self.db.executemany(
+                "INSERT OR IGNORE INTO curves VALUES (?, ?, ?, ?, ?, ?, ?)", [(key, *point) for point in points]
+            )
         return result
 
+    def set_aside(self, key: str) -> Path:
+        """Move a damaged run's folder away, so that the run can be made again; where it is now.
+
+        Raises:
+            ApetError: the place cannot be written.
+        """
+        folder = self.run_folder(key)
+        aside = record.part_of(folder).with_suffix(".damaged")
+        with _clear(self.folder):
+            os.replace(folder, aside)
+        return aside
+
     def fail(self, key: str, cell: dict[str, Any], reason: str) -> None:
-        """Record a run that failed; never a number."""
+        """Record a run that failed; never a number, and never over one.
+
+        Raises:
+            ApetError: the disk is full, or the run is down as finished; the record is as it was.
+        """
         with self._writing():
             row = (key, json.dumps(cell), reason, self._attempts(key) + 1, _now())
-            self.db.execute("INSERT OR REPLACE INTO runs VALUES (?, 'failed', ?, NULL, ?, ?, ?)", row)
+            self.db.execute("DELETE FROM runs WHERE key = ? AND state = 'failed'", (key,))
+            self.db.execute("INSERT INTO runs VALUES (?, 'failed', ?, NULL, ?, ?, ?)", row)
 
     def note(self, name: str, value: str) -> None:
         """Keep something about the study itself, such as its definition."""
@@ -192,25 +237,66 @@ class Store:
                 raise
 
 
+def _refuse_nowhere(folder: Path) -> None:
+    if not (folder / FILE).is_file():
+        raise ApetError(f"no study at {str(folder)!r}; give a folder written by apet study run")
+
+
+def _to_read(path: Path) -> str:
+    """The file as SQLite opens it for reading alone.
+
+    Beside a record that others may write, SQLite needs small files of its own. Where none can be made, nobody writes:
+    the file is read as it is, unless a log beside it holds more.
+    """
+    log = path.with_name(f"{path.name}-wal")
+    fixed = not os.access(path.parent, os.W_OK) and not (log.is_file() and log.stat().st_size)
+    return f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if fixed else ''}"
+
+
+def _whole(folder: Path) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
+    """Result and curve of a run's folder.
+
+    Raises:
+        DamagedRun: something of it is missing, empty, or cannot be read.
+    """
+    try:
+        hollow = [f.name for f in folder.iterdir() if not f.stat().st_size]
+        if hollow:
+            raise DamagedRun(f"{str(folder)!r} is damaged ({min(hollow)} is empty)")
+        result = record.read_run(folder)[2]
+        with (folder / record.CURVE).open(encoding="utf-8", newline="") as f:
+            points = [(int(r["step"]), *(float(r[c]) if r[c] else None for c in _CURVE)) for r in csv.DictReader(f)]
+        float(result["validation"]["value"])
+    except DamagedRun:
+        raise
+    except (ApetError, OSError, ValueError, KeyError, TypeError, csv.Error) as e:
+        raise DamagedRun(f"{str(folder)!r} is damaged ({type(e).__name__}: {e})") from e
+    return result, points
+
+
 @contextmanager
 def _clear(folder: Path) -> Iterator[None]:
     """SQLite's and the system's errors as one line."""
     try:
         yield
     except sqlite3.DatabaseError as e:
-        path = str(folder / FILE)
-        text = str(e)
-        if "full" in text:
-            raise ApetError(
-                f"cannot write {path!r}: the disk is full; free some space, the same command goes on"
-            ) from e
-        if "readonly" in text or "unable to open" in text:
-            raise ApetError(f"cannot write {path!r}: {text}; give a folder that can be written") from e
-        raise ApetError(
-            f"{path!r} is damaged ({text}); move it away and run again: finished runs are taken in from {RUNS}/"
-        ) from e
+        raise ApetError(_said(e, str(folder / FILE))) from e
     except OSError as e:
         raise ApetError(f"cannot write to {str(folder)!r}: {e.strerror}; give a folder that can be written") from e
+
+
+def _said(error: sqlite3.DatabaseError, path: str) -> str:
+    """What happened and what to do. Only a file that is broken is to be moved away."""
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of an extended code says where it came from
+    if code == sqlite3.SQLITE_FULL:
+        return f"cannot write {path!r}: the disk is full; free some space, the same command goes on"
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return f"another process is writing {path!r} ({error}); wait for it, or try again"
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
+        return f"cannot open {path!r}: {error}; give a folder that can be read and written"
+    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+        return f"{path!r} is damaged ({error}); move it away and run again: finished runs are taken in from {RUNS}/"
+    return f"cannot use {path!r}: {error}; try again"
 
 
 @contextmanager
@@ -234,13 +320,32 @@ def only_driver(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def opened(folder: Path, *, create: bool = True) -> Iterator[Store]:
-    """The store of a folder, held alone; raises as `Store` and `only_driver`."""
-    store = Store(folder, create=create)
-    try:
-        with only_driver(folder):
+    """The store of a folder, held alone from before it is made; raises as `Store` and `only_driver`."""
+    if create:
+        with _clear(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+    else:
+        _refuse_nowhere(folder)
+    with only_driver(folder):
+        store = Store(folder, create=create, write=True)
+        try:
+            _sweep(folder)
             yield store
-    finally:
-        store.close()
+        finally:
+            store.close()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what killed workers left half written.
+
+    One whose driver was killed may be writing still: its folder is taken from it by another name first, so that it
+    fails instead of finishing a folder that has lost files meanwhile.
+    """
+    for half in (folder / RUNS).glob("*.part"):
+        with suppress(OSError):  # it took its name just now, or cannot be removed: it is in nobody's way
+            taken = record.part_of(half.with_name(half.name.partition(".")[0]))
+            os.replace(half, taken)
+            shutil.rmtree(taken, ignore_errors=True)
 
 
 def _now() -> str:

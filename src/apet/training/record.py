@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import json
 import os
 import platform
@@ -13,11 +14,12 @@ from contextlib import contextmanager, suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import torch
 import yaml
 
-from apet.errors import ApetError
+from apet.errors import ApetError, CannotWrite
 from apet.tasks.measures import item_scores
 from apet.tasks.task import Task, load_task
 from apet.training.evaluation import Split
@@ -35,26 +37,59 @@ RESULT, SETTINGS, TASK, CURVE, PREDICTIONS = (
 
 @contextmanager
 def new_folder(output: Path) -> Iterator[Path]:
-    """A folder to write into; it takes its name when all is written, and is gone if anything goes wrong.
+    """A folder to write into; it takes its name when all is on the disk, and is gone if anything goes wrong.
 
     Raises:
-        ApetError: the place is taken, or cannot be written.
+        ApetError: the place is taken.
+        CannotWrite: it cannot be written.
     """
     refuse_taken(output)
-    part = output.with_name(f"{output.name}.{os.getpid()}.part")  # two processes never share one
+    part = part_of(output)
     try:
         part.mkdir(parents=True)
+        held = os.open(part, os.O_RDONLY)
     except OSError as e:
-        raise ApetError(f"cannot write to {str(output)!r}: {e.strerror}; give another output folder") from e
+        raise CannotWrite(f"cannot write to {str(output)!r}: {e.strerror}; give another output folder") from e
     try:
         yield part
+        _to_disk(part, held)
         if output.is_dir():
             output.rmdir()
         os.replace(part, output)
+        _sync(output.parent)
     except OSError as e:
-        raise ApetError(f"cannot write to {str(output)!r}: {e.strerror}; free some space or give another folder") from e
+        raise CannotWrite(
+            f"cannot write to {str(output)!r}: {e.strerror}; free some space or give another folder"
+        ) from e
     finally:
+        os.close(held)
         shutil.rmtree(part, ignore_errors=True)
+
+
+def part_of(output: Path) -> Path:
+    """Where a folder is while it is written: a place that nobody else has, not even a later process of this number."""
+    return output.with_name(f"{output.name}.{os.getpid()}-{uuid4().hex[:12]}.part")
+
+
+def _to_disk(folder: Path, held: int) -> None:
+    """Before it takes its name: a power cut would leave the name and lose the content.
+
+    A folder that somebody took away meanwhile, as a study's next driver does, may have been made again by the last
+    file; the others are lost.
+    """
+    if not os.path.samestat(folder.stat(), os.fstat(held)):
+        raise FileNotFoundError(errno.ENOENT, "it was removed while it was written", str(folder))
+    for path in folder.rglob("*"):
+        _sync(path)
+    os.fsync(held)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def refuse_taken(output: Path) -> None:
@@ -79,9 +114,9 @@ def refuse_unwritable(output: Path) -> None:
     """Pass where a folder can be made: better known before an hour of training than after it.
 
     Raises:
-        ApetError: it cannot.
+        CannotWrite: it cannot.
     """
-    probe = output.with_name(f"{output.name}.{os.getpid()}.part")
+    probe = part_of(output)
     try:
         above = next(p for p in probe.parents if p.exists())
         probe.mkdir(parents=True)
@@ -92,7 +127,7 @@ def refuse_unwritable(output: Path) -> None:
             made.rmdir()
     except (OSError, ValueError) as e:
         why = getattr(e, "strerror", None) or str(e)
-        raise ApetError(f"cannot write to {str(output)[:200]!r}: {why}; give another output folder") from e
+        raise CannotWrite(f"cannot write to {str(output)[:200]!r}: {why}; give another output folder") from e
 
 
 def write(folder: Path, settings: RunSettings, task: Task, result: dict[str, Any], points: Sequence[Point]) -> None:
