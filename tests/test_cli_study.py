@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import yaml
 
 import apet
+from apet.studies import engine
+from apet.training.workshop import Workshop
 from small import reviews, save_backbone, write_jsonl
 from test_cli import call
 from test_studies import TASK
@@ -50,6 +53,8 @@ def test_export_report_and_transfer(place):
     assert {(r["source"], r["method"]) for r in json.loads(call(place, *some).out)} == {("one.yaml", "bitfit")}
     moved = json.loads(call(place, "transfer", "out", "--json", "--quiet").out)
     assert {(r["source"], r["target"]) for r in moved} == {("one.yaml", "two.yaml"), ("two.yaml", "one.yaml")}
+    again = json.loads(call(place, *some).out)
+    assert {(r["source"], r["method"]) for r in again} == {("one.yaml", "bitfit")}, "only what is meant"
     done = call(place, "report", "out")
     assert done.code == 0, done.err
     page = (place / "out/report/report.html").read_text()
@@ -104,9 +109,53 @@ def test_thresholds_on_the_store(place):
     assert first["chance"] == 0
     assert first["runs"] < first["runs_of_a_full_grid"]
     assert "lower 95 % bound" in first["rules"]
+    other = json.loads(call(place, *words, "--json", "--reference-seeds", "2", "--forecast", "80").out)
+    assert len(other["full_fine_tuning"]) == 2
+    assert "2 seeds of full fine-tuning" in other["rules"]
+    assert "(80 %)" in other["rules"]
     shown = call(place, *words).out
     assert "low threshold: " in shown
     assert "high threshold: " in shown
+
+
+SEARCH = ["thresholds", "--backbone", "t5", "--task", "one.yaml", "--output", "never"]
+
+
+def test_what_failed_in_an_earlier_search_is_tried_again(place, monkeypatch):
+    """The machine may have been at fault: full of other work, for one."""
+    words = [*SEARCH[:-1], "again", "--method", "bitfit", "steps=2", "batch_size=8", "dtype=float32", "--spacing", "64"]
+    words += ["--most-seeds", "1", "--json"]
+    monkeypatch.setattr("apet.studies.local.Local", lambda size: engine.InProcess(Workshop()))
+    with monkeypatch.context() as m:
+        m.setattr(engine, "perform", lambda job, shop: ("failed", "out of memory"))
+        done = call(place, *words)
+        assert "full fine-tuning failed with every seed" in done.err
+        assert "out of memory" in done.err
+    assert len(json.loads(call(place, *words, "--quiet").out)["full_fine_tuning"]) == 3
+
+
+def test_a_transfer_on_a_few_items_is_taken_again_on_all(place):
+    few = json.loads(call(place, "transfer", "out", "--limit", "5", "--json", "--quiet").out)
+    assert {r["n"] for r in few} == {5}
+    every = json.loads(call(place, "transfer", "out", "--json", "--quiet").out)
+    assert {r["n"] for r in every} == {16}
+
+
+def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(place, tmp_path):
+    """A run's folder knows its task; that of another run may be gone."""
+    shutil.copytree(place / "out", tmp_path / "out")
+    runs = apet.Study(tmp_path / "out").runs()
+    for key in runs.key[runs.seed == 1]:
+        shutil.rmtree(tmp_path / "out" / "runs" / key)
+    words = ["transfer", "out", "--only", "method=bitfit", "--only", "seed=0", "--quiet"]
+    moved = json.loads(call(tmp_path, *words, "--json").out)
+    assert {(r["source"], r["target"], r["seed"], r["budget"]) for r in moved} == {
+        ("one.yaml", "two.yaml", 0, "own"),
+        ("two.yaml", "one.yaml", 0, "own"),
+    }
+    lines = [line.split() for line in call(tmp_path, *words).out.splitlines()]
+    assert lines[1] == ["backbone", "method", "budget", "source", "one.yaml", "two.yaml"]
+    assert [line[:4] for line in lines[2:]] == [["t5", "bitfit", "own", t] for t in ("one.yaml", "two.yaml")]
 
 
 @pytest.mark.parametrize(
@@ -132,6 +181,11 @@ def test_thresholds_on_the_store(place):
             ["thresholds", "--backbone", "t5", "--task", "one.yaml", "--method", "fine-tuning", "--output", "y"],
             "no thresholds",
         ),
+        ([*SEARCH, "--confidence", "150"], "confidence: 150 percent; give at least 50 and less than 100"),
+        ([*SEARCH, "--confidence", "100"], "confidence: 100 percent"),
+        ([*SEARCH, "--confidence", "-50"], "confidence: -50 percent"),
+        ([*SEARCH, "--forecast", "20"], "forecast: 20 percent"),
+        ([*SEARCH, "--margin", "-1"], "margin: -1 points below full fine-tuning; give at least 0 and less than 100"),
     ],
 )
 def test_a_mistake_is_one_clear_line(words, message, place):

@@ -174,6 +174,10 @@ def thresholds(
     confidence: Annotated[float, typer.Option(help="Of every interval, percent.")] = 95.0,
     spacing: Annotated[float, typer.Option(help="Ratio of neighbouring N.")] = 2.0,
     most_seeds: Annotated[int, typer.Option(min=1, help="For one N.")] = 5,
+    reference_seeds: Annotated[int, typer.Option(min=1, help="Of full fine-tuning.")] = 3,
+    forecast: Annotated[
+        float, typer.Option(help="How sure the seeds of an N must be of what all would say, percent.")
+    ] = 90.0,
     least: Annotated[int, typer.Option(min=1, help="Smallest N.")] = 1,
     most: Annotated[int | None, typer.Option(min=1, help="Largest N; none = all the method can have.")] = None,
     reference_rate: Annotated[
@@ -200,7 +204,7 @@ def thresholds(
     base = made(defaults.completed(overridden(given, parse_pairs(settings or ()))))
     if base.task is None:
         raise ApetError("which task? Give --task; apet tasks lists them")
-    rules = Rules(margin / 100, confidence / 100, spacing=spacing, most_seeds=most_seeds)
+    rules = Rules(margin / 100, confidence / 100, forecast / 100, spacing, most_seeds, reference_seeds)
     with opened(folder) as store, _engine(engine, workers, address, gpus, base.threads or 1) as machine:
         searcher = Searcher(base, store, Driver(store, machine, _watch(quiet)), rules, reference_rate)
         search, points = searcher.search(least, most)
@@ -232,18 +236,24 @@ def transfer(
     from apet.training.workshop import Workshop
 
     with opened(folder, create=False) as store:
-        run(store, to or (), Workshop(_watch(quiet)), limit, only or ())
-    table = Study(folder).transfers()
+        meant = set(run(store, to or (), Workshop(_watch(quiet)), limit, only or ()))
+    study = Study(folder)
+    table = study.transfers()
+    table = table[[pair in meant for pair in zip(table["key"], table["target"], strict=True)]]
+    axes = study.axes()
+    table.insert(5, "budget", [axes[key]["budget"] for key in table["key"]])
     if json:
         show.as_json(table.to_dict(orient="records"))
         return
-    mean = table.groupby(["source", "target"])["value"].mean().unstack()
+    rows = ["backbone", "method", "budget", "source"]
+    mean = table.groupby([*rows, "target"])["value"].mean().unstack()
     show.as_table(
-        ["source", *(f"{t}#" for t in mean.columns)],
+        [*rows, *(f"{t}#" for t in mean.columns)],
         [
-            [s, *("" if v != v else f"{100 * v:.1f}" for v in row)]
-            for s, row in zip(mean.index, mean.values, strict=True)
+            [*names, *("" if v != v else f"{100 * v:.1f}" for v in row)]
+            for names, row in zip(mean.index, mean.values, strict=True)
         ],
+        title="zero-shot, the mean over seeds",
     )
 
 

@@ -65,7 +65,7 @@ class Searcher:
         for p in plans:
             if p.missing is not None:
                 raise ApetError(p.missing)
-        self.driver.run(plans)
+        self.driver.run(plans, retry=True)  # what failed in an earlier search may have been the machine's fault
         results = {key: result for key, _, _, result, _ in self.store.rows()}
         return [_value(results.get(p.key)) for p in plans]
 

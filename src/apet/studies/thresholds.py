@@ -31,6 +31,9 @@ class Rules:
         spacing: ratio of neighbouring N.
         most_seeds: for one N.
         reference_seeds: of full fine-tuning.
+
+    Raises:
+        ApetError: a rule that means nothing.
     """
 
     margin: float = 0.01
@@ -39,6 +42,21 @@ class Rules:
     spacing: float = 2.0
     most_seeds: int = 5
     reference_seeds: int = 3
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.margin < 1:
+            raise ApetError(
+                f"margin: {100 * self.margin:g} points below full fine-tuning; give at least 0 and less than 100"
+            )
+        for name in ("confidence", "forecast"):
+            percent = 100 * getattr(self, name)
+            if not 50 <= percent < 100:
+                raise ApetError(f"{name}: {percent:g} percent; give at least 50 and less than 100")
+        if not 1 < self.spacing < math.inf:
+            raise ApetError(f"spacing={self.spacing:g} does not grow; give more than 1, such as 2")
+        for name in ("most_seeds", "reference_seeds"):
+            if getattr(self, name) < 1:
+                raise ApetError(f"{name}={getattr(self, name)}; give at least 1")
 
     def spelt(self) -> str:
         """In words."""

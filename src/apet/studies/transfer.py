@@ -3,22 +3,53 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 from apet.errors import ApetError
 from apet.studies.planning import chosen
 from apet.studies.store import Store
+from apet.tasks.sources import read_split
 from apet.tasks.task import Task, load_task
+from apet.training import record
 from apet.training.again import Tuned
-from apet.training.choices import task_of
-from apet.training.settings import made
+from apet.training.settings import RunSettings
 from apet.training.workshop import Workshop
+
+Row = tuple[str, dict[str, str], dict[str, Any]]
+"""A finished run: key, cell, result."""
+
+
+@dataclass(frozen=True)
+class _Target:
+    """What a θ is measured on.
+
+    Attributes:
+        task: whose validation split.
+        data: in place of the task's own source, as in the study's runs.
+    """
+
+    task: Task
+    data: str | None = None
+
+    def items(self, settings: RunSettings, limit: int | None, shop: Workshop) -> int:
+        """How many a measure of it has."""
+        if self.data is not None:
+            there = len(read_split(self.task, Path(self.data), "validation"))
+        else:
+            own = {"data": None, "task": self.task.name, "train_examples": None, "validation_examples": None}
+            there = len(shop.data(self.task, settings.model_copy(update=own)).splits["validation"])
+        return there if limit is None else min(limit, there)
 
 
 def transfer(
     store: Store, targets: Sequence[str], shop: Workshop, limit: int | None = None, only: Sequence[str] = ()
-) -> int:
-    """Measure every finished run that kept its θ on every target of its kind; what is there already stays.
+) -> list[tuple[str, str]]:
+    """Measure every finished run that kept its θ on every target of its kind.
+
+    What is there already stays, if it was taken on as many items as would be taken now.
 
     Args:
         store: the study's record.
@@ -28,29 +59,20 @@ def transfer(
         only: ``axis=pattern`` words that say which θs.
 
     Returns:
-        Measurements made now.
+        Key and target of every measure that is meant; all of them are in the store.
 
     Raises:
         ApetError: no finished run that is meant kept its θ, or no target can be measured with any of them.
     """
-    rows = [(key, cell, result) for key, state, cell, result, _ in store.rows() if result is not None]
-    meant = chosen(only)
-    kept = [(k, c, r) for k, c, r in rows if r["settings"]["keep_theta"] and meant.matches(c)]
-    if not kept:
-        which = f"that matches {', '.join(only)} " if only else ""
-        raise ApetError(
-            f"no finished run {which}in {str(store.folder)!r} kept its θ; run the study with keep_theta=true"
-        )
+    rows = [(key, cell, result) for key, _, cell, result, _ in store.rows() if result is not None]
+    kept = _kept(store, rows, only)
+    known = _Known(store, rows)
     names = list(targets) or sorted({c["task"] for _, c, _ in rows})
-    own = {c["task"]: task_of(made(r["settings"], key)) for key, c, r in rows}
-    tasks = own | {name: load_task(name) for name in names if name not in own}
-    data = {c["task"]: r["settings"]["data"] for _, c, r in rows}
-    there = {(key, target) for key, target, *_ in store.transfers()}
     pairs = [
         (key, cell, target)
         for key, cell, _ in sorted(kept, key=lambda row: (row[1]["backbone"], row[1]["task"], row[0]))
         for target in names
-        if target != cell["task"] and _possible(own[cell["task"]], tasks[target])
+        if target != cell["task"] and _possible(known.target(cell["task"]).task, known.target(target).task)
     ]
     if not pairs:
         trained = ", ".join(sorted({c["task"] for _, c, _ in kept}))
@@ -58,7 +80,9 @@ def transfer(
             f"nothing to transfer from {trained} to {', '.join(names)}: a target is another task of the same kind, free"
             " text or labels with unified meanings; name some with --to"
         )
-    todo = [(key, cell, target) for key, cell, target in pairs if (key, target) not in there]
+    wanted = {t: known.target(t).items(known.settings, limit, shop) for t in {target for _, _, target in pairs}}
+    there = {(key, target): n for key, target, *_, n in store.transfers()}
+    todo = [(key, cell, target) for key, cell, target in pairs if there.get((key, target)) != wanted[target]]
     with shop.watch.begin("transfer", len(todo)) as bar:
         tuned: tuple[str, Tuned] | None = None
         try:
@@ -67,13 +91,51 @@ def transfer(
                     if tuned is not None:
                         tuned[1].close()
                     tuned = key, Tuned(store.run_folder(key), shop)
-                score: dict[str, Any] = tuned[1].transfer(tasks[target], data.get(target), limit).as_dict()
+                on = known.target(target)
+                score: dict[str, Any] = tuned[1].transfer(on.task, on.data, limit).as_dict()
                 store.transferred(key, target, score)
                 bar.advance(n, f"{cell['task']} to {target}: {100 * score['value']:.1f}")
         finally:
             if tuned is not None:
                 tuned[1].close()
-    return len(todo)
+    return [(key, target) for key, _, target in pairs]
+
+
+def _kept(store: Store, rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
+    """Those that are meant and kept their θ."""
+    meant = chosen(only)
+    kept = [(k, c, r) for k, c, r in rows if r["settings"]["keep_theta"] and meant.matches(c)]
+    if not kept:
+        which = f"that matches {', '.join(only)} " if only else ""
+        raise ApetError(
+            f"no finished run {which}in {str(store.folder)!r} kept its θ; run the study with keep_theta=true"
+        )
+    return kept
+
+
+class _Known:
+    """Tasks as the study's runs have stored them, so that they are found from any folder; others by name."""
+
+    def __init__(self, store: Store, rows: Sequence[Row]) -> None:
+        self._store = store
+        whole = [(key, cell) for key, cell, _ in rows if (store.run_folder(key) / record.RESULT).is_file()]
+        self._runs = {cell["task"]: key for key, cell in whole}
+        self._targets: dict[str, _Target] = {}
+
+    def target(self, name: str) -> _Target:
+        """The task of that name, read once."""
+        if name not in self._targets:
+            if name in self._runs:
+                settings, task, _ = record.read_run(self._store.run_folder(self._runs[name]))
+                self._targets[name] = _Target(task, settings.data)
+            else:
+                self._targets[name] = _Target(load_task(name))
+        return self._targets[name]
+
+    @cached_property
+    def settings(self) -> RunSettings:
+        """Of any run."""
+        return record.read_run(self._store.run_folder(next(iter(self._runs.values()))))[0]
 
 
 def _possible(source: Task, target: Task) -> bool:
