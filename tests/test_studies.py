@@ -13,9 +13,12 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 
 from apet import ApetError
+from apet.backbones.loading import at_hand, load_model
+from apet.studies import keys
 from apet.studies.definition import Definition, cells, label_of, load_study, parse, suites
 from apet.studies.driver import Driver
 from apet.studies.engine import Event, InProcess, Job, perform
@@ -107,12 +110,43 @@ def test_words_go_over_the_study_or_its_runs(place):
         ),
         ({"rules": [{"where": {"method": "lora"}, "sett": {}}]}, r"s\.yaml:\d+: unknown key 'sett'; nearest: set"),
         ({"backbones": []}, r"s\.yaml:\d+: backbones: .*at least 1"),
+        ({"defaults": {"steps": "abc"}}, r"s\.yaml:5: steps='abc' does not fit; Optimizer steps\."),
+        ({"methods": ["lorra"]}, r"s\.yaml:4: unknown method 'lorra'; nearest: lora"),
+        ({"methods": ["lora", {"method": "lora", "rank": "abc"}]}, r"s\.yaml:\d: .*rank"),
+        ({"defaults": {"seed": 3}}, r"s\.yaml:5: seed is decided by the study's axes"),
+        (
+            {"rules": [{"where": {"method": "lora"}, "set": {"learning_rate": "fast"}}]},
+            r"s\.yaml:8: learning_rate='fast' does not fit; A number",
+        ),
+        (
+            {"rules": [{"where": {"method": "lora", "seed": 0}, "budgets": ["64"]}]},
+            r"s\.yaml:7: a rule with budgets cannot ask for the seed: budgets are decided first",
+        ),
+        ({"rules": [{"where": {"budget": "64"}, "budgets": ["32"]}]}, r"s\.yaml:7: .* cannot ask for the budget"),
+        ({"rules": [{"where": {"seed": 0}, "seeds": [1]}]}, r"s\.yaml:7: a rule with seeds cannot ask for the seed"),
+        ({False: 3}, r"s\.yaml:6: key false reads as bool in YAML; write it in quotes"),
+        ({"defaults": {4: 3}}, r"s\.yaml:5: key 4 reads as int in YAML; write it in quotes"),
     ],
 )
 def test_a_wrong_key_is_shown_with_its_line(change, message):
     raw = {"name": "s", "backbones": ["bert-base"], "tasks": ["sst2"], "methods": ["lora"], "defaults": {"steps": 3}}
     with pytest.raises(ApetError, match=message):
         parse(yaml.safe_dump({**raw, **change}, sort_keys=False, default_flow_style=None), "s.yaml", {})
+
+
+def test_words_that_yaml_takes_for_something_else_are_shown_with_their_line():
+    with pytest.raises(ApetError, match=r"s\.yaml:2: '2024-13-45' is no value \(month must be in 1..12\)"):
+        parse("about: x\nname: 2024-13-45\n", "s.yaml", {})
+    with pytest.raises(ApetError, match=r"s\.yaml:2: key no reads as bool in YAML; write it in quotes"):
+        parse("name: x\nno: 3\n", "s.yaml", {})
+    with pytest.raises(ApetError, match=r"^steps='abc' does not fit; Optimizer steps\.$"):
+        load_study("quick", {"steps": "abc"})
+
+
+def test_a_rule_with_seeds_may_ask_for_the_budget():
+    raw = {"name": "s", "backbones": ["bert-base"], "tasks": ["sst2"], "methods": ["lora"], "budgets": ["64", "own"]}
+    study = parse(yaml.safe_dump({**raw, "rules": [{"where": {"budget": "64"}, "seeds": [7]}]}), "s.yaml", {})
+    assert [(c.budget, c.settings.seed) for c in cells(study)] == [("64", 7), ("own", 0), ("own", 1), ("own", 2)]
 
 
 def test_methods_may_have_settings_and_are_called_by_them():
@@ -199,6 +233,59 @@ def test_missing_data_and_weights_are_known_before_a_second_is_spent(place):
     assert "data of sst2 are not at hand" in dict(missing_reasons(runs)).__repr__()
     data = plan_of(place, backbones=["bert-small"], rules=[])
     assert all("weights of bert-small are not at hand" in str(p.missing) for p in data)
+
+
+def test_a_folder_without_weights_has_none(place, tmp_path):
+    """A configuration alone, or weights that did not come down whole."""
+    shutil.copytree(place / "t5", tmp_path / "t5")
+    (tmp_path / "t5" / "model.safetensors").unlink()
+    assert not at_hand(str(tmp_path / "t5"))
+    runs = plan_of(place, backbones=[str(tmp_path / "t5")], rules=[])
+    assert all("are not at hand; give a local folder that holds them" in str(p.missing) for p in runs)
+    with pytest.raises(ApetError, match="holds no weights; give a folder made by save_pretrained"):
+        load_model(str(tmp_path / "t5"), "text-to-text", 2, torch.float32)
+
+
+def test_one_entry_more_or_less_is_another_backbone(place, tmp_path, monkeypatch):
+    """Also in a file so large that its digest is kept; one that nobody wrote to is not read again."""
+    monkeypatch.setattr(keys, "LARGE", 1000)
+    folder = tmp_path / "t5"
+    shutil.copytree(place / "t5", folder)
+    weights = folder / "model.safetensors"
+    print_of, read, content = keys.backbone_print.__wrapped__, [], keys._content
+    monkeypatch.setattr(keys, "_content", lambda file, size: read.append(file.name) or content(file, size))
+    first = print_of(str(folder))
+    assert "model.safetensors" in read
+    read.clear()
+    assert print_of(str(folder)) == first
+    assert "model.safetensors" not in read
+    before, whole = weights.stat(), bytearray(weights.read_bytes())
+    whole[-5] ^= 1
+    weights.write_bytes(whole)
+    os.utime(weights, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert print_of(str(folder)) != first
+    whole[-5] ^= 1
+    weights.write_bytes(whole)
+    assert print_of(str(folder)) == first
+    for name in ("vocab.json", "merges.txt"):
+        (folder / name).write_text("other tokens")
+        assert print_of(str(folder)) != first
+        (folder / name).unlink()
+
+
+def test_files_of_one_folder_are_told_apart(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / f"{name}.gguf").write_text(name)
+    one, two = (keys.backbone_print(str(tmp_path / f"{name}.gguf")) for name in ("one", "two"))
+    assert one != two
+
+
+def test_a_cache_of_digests_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
+    (tmp_path / "large").write_bytes(b"1" * 2000)
+    (tmp_path / "cache").write_text("a file")
+    monkeypatch.setattr(keys, "LARGE", 1000)
+    monkeypatch.setenv("APET_CACHE", str(tmp_path / "cache"))
+    assert keys.file_print(tmp_path / "large") == keys.file_print(tmp_path / "large")
 
 
 def test_impossible_cells_are_named_when_planning(place):

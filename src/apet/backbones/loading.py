@@ -148,11 +148,11 @@ def as_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone
 
 def at_hand(name: str) -> bool:
     """Whether a backbone's weights are on this machine: in a folder, a package, or the hub's cache."""
-    where = find(name).where
-    if isinstance(where, Path):
-        return True
+    place = find(name)
     files = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-    return any(isinstance(try_to_load_from_cache(where, f), str) for f in files)
+    if isinstance(place.where, Path):
+        return any((place.where / f).is_file() for f in ([place.gguf] if place.gguf else files))
+    return any(isinstance(try_to_load_from_cache(place.where, f), str) for f in files)
 
 
 SPREAD: str | dict[str, str] = "auto"
@@ -192,6 +192,8 @@ def load_model(
         settings = {"dtype": dtype, "output_loading_info": True, **place.weight_options, **extra}
         model, report = _AUTO[use].from_pretrained(place.where, **settings)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
+        if isinstance(place.where, Path) and not at_hand(name):
+            raise ApetError(f"backbone folder {name!r} holds no weights; give a folder made by save_pretrained") from e
         if not at_hand(name):
             raise ApetError(
                 f"weights of backbone {name!r} ({place.where}) are neither in the cache nor to be had from the hub;"

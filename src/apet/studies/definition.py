@@ -13,7 +13,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from apet.errors import ApetError, UnknownName
-from apet.training.settings import RunSettings, made
+from apet.methods import make
+from apet.training.settings import RunSettings, field_help, made
 
 OWN = "own"
 """A budget: the method's own full size."""
@@ -242,8 +243,12 @@ def parse(text: str, where: str, overrides: Mapping[str, Any]) -> Definition:
         mark = getattr(e, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
         raise ApetError(f"{where}{line}: no YAML ({getattr(e, 'problem', e)})") from e
+    except ValueError as e:  # a word that looks like a date or a number and is none
+        at, word = _no_value(text)
+        raise ApetError(f"{where}:{at}: {word} is no value ({e}); write it in quotes if it is text") from e
     if not isinstance(raw, dict):
         raise ApetError(f"{where}: holds no mapping; expected lines such as 'backbones: [...]'")
+    _refuse_other_keys(text, where)
     _check_rules(_valid(raw, text, where), text, where)
     raw = dict(raw)
     for key, value in overrides.items():
@@ -256,13 +261,42 @@ def parse(text: str, where: str, overrides: Mapping[str, Any]) -> Definition:
                 "setting of a study or of its runs", key, [*Definition.model_fields, *RunSettings.model_fields]
             )
     study = _valid(raw, text, where)
-    known = [*RunSettings.model_fields]
-    for n, more in enumerate([study.defaults, *(r.set_ for r in study.rules)]):
-        for key in more:
-            if key not in known:
-                place: tuple[str | int, ...] = ("defaults", key) if n == 0 else ("rules", n - 1, "set", key)
-                raise ApetError(f"{where}:{_line_of(text, place)}: {UnknownName('run setting', key, known)}")
+    _check_values(study, text, where, overrides)
     return study
+
+
+def _check_values(study: Definition, text: str, where: str, overrides: Mapping[str, Any]) -> None:
+    """Run settings and methods, each with its line; what came with the command has none."""
+    for n, more in enumerate([study.defaults, *(r.set_ for r in study.rules)]):
+        for key, value in more.items():
+            wrong = _wrong_setting(key, value)
+            if wrong and n == 0 and key in overrides:
+                raise ApetError(wrong)
+            if wrong:
+                place: tuple[str | int, ...] = ("defaults", key) if n == 0 else ("rules", n - 1, "set", key)
+                raise ApetError(f"{where}:{_line_of(text, place)}: {wrong}")
+    for n, spec in enumerate(study.methods):
+        try:
+            name, settings = _method(spec)
+            make(name, **settings)
+        except ApetError as e:
+            if "methods" in overrides:
+                raise
+            raise ApetError(f"{where}:{_line_of(text, ('methods', n))}: {e}") from e
+
+
+def _wrong_setting(key: str, value: Any) -> str | None:
+    """What is wrong with a run setting under defaults or set."""
+    known = [*RunSettings.model_fields]
+    if key not in known:
+        return str(UnknownName("run setting", key, known))
+    if key in GIVEN:
+        return f"{key} is decided by the study's axes; it cannot stand under defaults or set"
+    try:
+        RunSettings.model_validate({"backbone": "", key: value})
+    except ValidationError:
+        return f"{key}={value!r} does not fit; {field_help(key)}"
+    return None
 
 
 def _valid(raw: dict[str, Any], text: str, where: str) -> Definition:
@@ -285,9 +319,22 @@ def _check_rules(study: Definition, text: str, where: str) -> None:
             line = _line_of(text, ("rules", n, "where", axis))
             if axis not in AXES:
                 raise ApetError(f"{where}:{line}: {UnknownName('axis', axis, AXES)}")
+            decided = _decided_before(rule, axis)
+            if decided:
+                raise ApetError(
+                    f"{where}:{line}: a rule with {decided} cannot ask for the {axis}: {decided} are decided first;"
+                    " give other axes under where, or skip what is not wanted"
+                )
             for pattern in wanted if isinstance(wanted, list) else [wanted]:
                 if axis in values and not fnmatch.filter(values[axis], str(pattern)):
                     raise ApetError(f"{where}:{line}: {UnknownName(axis, str(pattern), values[axis])}")
+
+
+def _decided_before(rule: Rule, axis: str) -> str | None:
+    """Which of a rule's lists is decided before an axis that it asks for is known."""
+    if rule.budgets is not None and axis in ("budget", "seed"):
+        return "budgets"
+    return "seeds" if rule.seeds is not None and axis == "seed" else None
 
 
 def _message(error: Any) -> str:
@@ -316,3 +363,37 @@ def _line_of(text: str, path: Sequence[Any]) -> int:
         else:
             break
     return line
+
+
+def _scalars(node: yaml.Node | None) -> Iterator[tuple[yaml.ScalarNode, bool]]:
+    """Every word of a file, and whether it is a key."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            if isinstance(key, yaml.ScalarNode):
+                yield key, True
+            yield from _scalars(value)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            yield from _scalars(item)
+    elif isinstance(node, yaml.ScalarNode):
+        yield node, False
+
+
+def _no_value(text: str) -> tuple[int, str]:
+    """Line and word of the first one that YAML takes for a date or a number and cannot read."""
+    for node, _ in _scalars(yaml.compose(text)):
+        try:
+            yaml.constructor.SafeConstructor().construct_object(node)
+        except ValueError:
+            return node.start_mark.line + 1, repr(node.value)
+    return 1, "something"
+
+
+def _refuse_other_keys(text: str, where: str) -> None:
+    """YAML reads some words, such as no and on, as something else than text; a key is text."""
+    for node, is_key in _scalars(yaml.compose(text)):
+        if is_key and node.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
+            kind = node.tag.rpartition(":")[2]
+            raise ApetError(
+                f"{where}:{node.start_mark.line + 1}: key {node.value} reads as {kind} in YAML; write it in quotes"
+            )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from apet.backbones.hub import cached_dataset
 from apet.backbones.names import find
 from apet.microworld import rows
 from apet.microworld.digests import digest
+from apet.tasks.encoding import cache_folder
 from apet.tasks.sources import source_files
 from apet.tasks.task import Task
 from apet.training.run import NUMERIC_VERSION
@@ -42,9 +45,16 @@ def common_of(s: RunSettings) -> dict[str, Any]:
     return {**own, "evaluate_every": s.interval}
 
 
+ENDINGS = (
+    "config.json", ".safetensors", ".bin", ".gguf", "tokenizer.json", "special_tokens_map.json", "added_tokens.json",
+    ".model", "vocab.txt", "vocab.json", "merges.txt",
+)  # fmt: skip
+"""Of the files that make a backbone what it is: shape, weights, tokens."""
+
+
 @cache
 def backbone_print(name: str) -> str:
-    """Fingerprint of a backbone's files: names, sizes, and blocks spread over each. A hub id's is its cached commit."""
+    """Fingerprint of a backbone's files: names and whole contents. A hub id's is its cached commit."""
     place = find(name)
     if not isinstance(place.where, Path):
         from huggingface_hub import try_to_load_from_cache
@@ -53,28 +63,54 @@ def backbone_print(name: str) -> str:
         commit = Path(config).parent.name if isinstance(config, str) else "not cached"
         return f"{place.where}@{commit}"
     h = hashlib.sha256()
-    endings = ("config.json", ".safetensors", ".bin", ".gguf", "tokenizer.json", ".model", "vocab.txt")
-    for file in sorted(f for f in place.where.iterdir() if f.name.endswith(endings)):
+    for file in sorted(f for f in place.where.iterdir() if f.name.endswith(ENDINGS) and f.is_file()):
+        if place.gguf and file.suffix == ".gguf" and file.name != place.gguf:
+            continue  # another backbone, of which this one knows nothing
         h.update(file.name.encode())
         h.update(file_print(file).encode())
     return h.hexdigest()[:16]
 
 
-BLOCK, BLOCKS = 4096, 256
+LARGE = 2**24
+"""Bytes from which a file's digest is kept: below, it is made in less time than a look into the cache takes."""
 
 
 def file_print(file: Path) -> str:
-    """Size and up to 256 blocks of a file, spread evenly: a large one is told from another in milliseconds."""
-    size = file.stat().st_size
+    """Digest of a whole file; a large one is read once, and again when it was written to."""
+    at = file.stat()
+    if at.st_size < LARGE:
+        return _content(file, at.st_size)
+    which = [str(file.resolve()), at.st_size, at.st_mtime_ns, at.st_ctime_ns]
+    kept = cache_folder() / "digests" / hashlib.sha256(json.dumps(which).encode()).hexdigest()[:24]
+    try:
+        found = kept.read_text("ascii")
+    except (OSError, UnicodeDecodeError):
+        found = ""
+    if len(found) == 64:
+        return found
+    made = _content(file, at.st_size)
+    _keep(made, kept)
+    return made
+
+
+def _content(file: Path, size: int) -> str:
     h = hashlib.sha256(str(size).encode())
     with file.open("rb") as f:
-        if size <= BLOCK * BLOCKS:
-            h.update(f.read())
-        else:
-            for i in range(BLOCKS):
-                f.seek(i * (size - BLOCK) // (BLOCKS - 1))
-                h.update(f.read(BLOCK))
+        while block := f.read(2**20):
+            h.update(block)
     return h.hexdigest()
+
+
+def _keep(text: str, path: Path) -> None:
+    """Into the cache, whole; a cache that cannot be written is done without."""
+    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_text(text, "ascii")
+        os.replace(part, path)
+    except OSError:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
 
 
 def task_print(task: Task, data: str | None) -> str | None:

@@ -79,7 +79,10 @@ class Planner:
         if print_ is None:
             missing = f"data of {task.name} are not at hand; give data=FOLDER/{{task}}, or let it be downloaded first"
         elif not at_hand(s.backbone):
-            missing = f"weights of {s.backbone} are not at hand; give a local folder, or let them be downloaded first"
+            missing = (
+                f"weights of {s.backbone} are not at hand; give a local folder that holds them, or let them be"
+                " downloaded first"
+            )
         key = run_key(s, print_ or task.name, backbone_print(s.backbone), n, self._common(s))
         return Planned(key, cell, s, n, missing)
 
