@@ -125,7 +125,7 @@ def test_what_failed_in_an_earlier_search_is_tried_again(place, monkeypatch):
     """The machine may have been at fault: full of other work, for one."""
     words = [*SEARCH[:-1], "again", "--method", "bitfit", "steps=2", "batch_size=8", "dtype=float32", "--spacing", "64"]
     words += ["--most-seeds", "1", "--json"]
-    monkeypatch.setattr("apet.studies.local.Local", lambda size: engine.InProcess(Workshop()))
+    monkeypatch.setattr("apet.studies.local.Local", lambda size, cards: engine.InProcess(Workshop()))
     with monkeypatch.context() as m:
         m.setattr(engine, "perform", lambda job, shop: ("failed", "out of memory"))
         done = call(place, *words)

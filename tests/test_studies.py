@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 import sqlite3
 import stat
 import tempfile
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -22,6 +24,7 @@ from apet.studies import keys
 from apet.studies.definition import Definition, cells, label_of, load_study, parse, suites
 from apet.studies.driver import Driver
 from apet.studies.engine import Event, InProcess, Job, perform
+from apet.studies.local import Local, card_of, named_cards, shared_out, uninterrupted
 from apet.studies.on_ray import OnRay
 from apet.studies.planning import Planner, axes_of, estimate, missing_reasons, only
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
@@ -682,3 +685,78 @@ def test_workers_of_a_cluster_are_asked_all_at_once_how_far_they_are():
     assert len(asked) == 1
     assert asked[0][:2] == (4, 4)
     assert asked[0][2] <= 1
+
+
+@pytest.mark.parametrize(
+    ("cards", "devices", "size", "shared"),
+    [
+        ([], {"auto"}, 4, []),
+        ([], {"spread"}, 4, []),
+        (["0", "1"], {"auto"}, 2, ["0", "1"]),
+        (["0", "1"], {"auto", "cpu"}, 2, ["0", "1"]),
+        (["0", "1"], {"cpu"}, 4, []),
+        (["0", "1"], {"auto", "spread"}, 1, []),
+    ],
+)
+def test_every_gpu_gets_a_worker_and_a_spread_backbone_gets_all_of_them(cards, devices, size, shared):
+    assert shared_out(cards, devices, cores=8, threads=2) == (size, shared or ())
+
+
+def test_workers_take_turns_on_the_gpus_that_are_theirs():
+    assert named_cards(None, 2) == ["0", "1"]
+    assert named_cards("3, GPU-5a", 2) == ["3", "GPU-5a"]
+    assert named_cards("1,-1,0", 1) == ["1"], "CUDA stops at the first that is none"
+    assert named_cards("", 0) == []
+    assert [card_of(worker, ["3", "5"]) for worker in range(3)] == ["3", "5", "3"]
+    assert card_of(0, ()) is None
+
+
+def test_a_worker_sees_its_own_gpu_alone(monkeypatch):
+    """As the run's process has it in its environment when it begins."""
+    from apet.studies import local
+
+    seen = []
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
+    monkeypatch.setattr(local, "perform", lambda job, shop: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]) or ("", ""))
+    ours, theirs = local.mp.Pipe()
+    before = signal.getsignal(signal.SIGINT)
+    ours.send("a job")
+    ours.close()  # a worker ends when nobody listens
+    try:
+        local._serve(theirs, "5")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert seen == ["5"]
+
+
+def test_ctrl_c_reaches_no_process_that_is_just_being_started():
+    before = signal.getsignal(signal.SIGINT)
+    with uninterrupted():
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    assert signal.getsignal(signal.SIGINT) is before
+    told = []
+
+    def elsewhere():
+        with uninterrupted():
+            told.append(signal.getsignal(signal.SIGINT))
+
+    other = threading.Thread(target=elsewhere)
+    other.start()
+    other.join()
+    assert told == [before]
+
+
+def test_the_server_of_workers_is_started_so(monkeypatch):
+    from apet.studies import local
+
+    class Started(Exception):
+        pass
+
+    def ensure_running():
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        raise Started
+
+    monkeypatch.setattr(local.forkserver, "ensure_running", ensure_running)
+    with pytest.raises(Started):
+        Local(1).start(0, None)
+    assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from apet.cli import defaults, show
 from apet.cli.running import Backbone, DataPath, Json, Quiet, TaskName
 from apet.errors import ApetError
+
+if TYPE_CHECKING:  # commands that need no model start without it
+    from apet.training.settings import RunSettings
 
 study = typer.Typer(no_args_is_help=True, help="Grids of runs: plan, run, export.", rich_markup_mode=None)
 
@@ -23,7 +26,7 @@ Folder = Annotated[Path | None, typer.Option("--output", help="Folder of the stu
 Only = Annotated[list[str] | None, typer.Option(help="axis=pattern, such as backbone='bert-*'; repeatable.")]
 Limit = Annotated[int | None, typer.Option(min=1, help="At most so many runs.")]
 Engine = Annotated[str, typer.Option(help="local (processes) or ray.")]
-Workers = Annotated[int, typer.Option(min=0, help="0 = as many as there are cores for.")]
+Workers = Annotated[int, typer.Option(min=0, help="0 = one a GPU, else as many as there are cores for.")]
 Address = Annotated[str | None, typer.Option(help="Of a Ray cluster.")]
 Gpus = Annotated[float, typer.Option(min=0, help="GPUs a worker holds (ray).")]
 
@@ -106,7 +109,7 @@ def run(
     definition, _, planned, runs = _planned(name, settings, only, limit)
     with opened(folder) as store:
         store.describe(definition.name, definition.as_yaml(), planned)
-        with _engine(engine, workers, address, gpus, runs[0].settings.threads or 1) as machine:
+        with _engine(engine, workers, address, gpus, [p.settings for p in runs]) as machine:
             summary = Driver(store, machine, _watch(quiet)).run(runs, retry=retry, opening=True)
     facts = {
         "wanted": summary.wanted,
@@ -205,7 +208,7 @@ def thresholds(
     if base.task is None:
         raise ApetError("which task? Give --task; apet tasks lists them")
     rules = Rules(margin / 100, confidence / 100, forecast / 100, spacing, most_seeds, reference_seeds)
-    with opened(folder) as store, _engine(engine, workers, address, gpus, base.threads or 1) as machine:
+    with opened(folder) as store, _engine(engine, workers, address, gpus, [base]) as machine:
         searcher = Searcher(base, store, Driver(store, machine, _watch(quiet)), rules, reference_rate)
         search, points = searcher.search(least, most)
         low, high = search.go()
@@ -296,16 +299,21 @@ def _required(output: Path | None) -> Path:
 
 
 @contextlib.contextmanager
-def _engine(name: str, workers: int, address: str | None, gpus: float, threads: int) -> Iterator[Any]:
-    """Workers, ended whatever happens."""
+def _engine(
+    name: str, workers: int, address: str | None, gpus: float, settings: Sequence[RunSettings]
+) -> Iterator[Any]:
+    """Workers for runs of these settings, ended whatever happens."""
     import os
 
     from apet.errors import UnknownName
 
+    threads = settings[0].threads or 1
     if name == "local":
-        from apet.studies.local import Local
+        from apet.studies.local import Local, shared_out, visible_cards
 
-        machine: Any = Local(workers or max(1, (os.cpu_count() or 1) // threads))
+        devices = {s.device for s in settings}
+        size, cards = shared_out(visible_cards(), devices, os.cpu_count() or 1, threads)
+        machine: Any = Local(workers or size, cards)
     elif name == "ray":
         from apet.studies.on_ray import OnRay
 

@@ -6,9 +6,14 @@ import contextlib
 import multiprocessing as mp
 import os
 import signal
+import threading
 import time
+from collections.abc import Collection, Iterator, Sequence
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from typing import Any
+
+import torch
 
 from apet.studies.engine import Event, Job, perform
 from apet.training.watch import Watch
@@ -23,10 +28,11 @@ class Local:
 
     Args:
         size: how many. Each run's threads are part of its settings, so results do not depend on this number.
+        cards: GPUs to share out, as CUDA_VISIBLE_DEVICES names them; none = every worker sees what this process sees.
     """
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, cards: Sequence[str] = ()) -> None:
+        self.size, self.cards = size, cards
         self._context = mp.get_context("forkserver")
         self._context.set_forkserver_preload(["apet.training.run", "apet.studies.local"])
         self._workers: list[tuple[Any, Connection] | None] = [None] * size
@@ -35,7 +41,9 @@ class Local:
         """Give it a job; a worker that is gone is replaced first."""
         if self._workers[worker] is None:
             ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=_serve, args=(theirs,), daemon=True)
+            process = self._context.Process(target=_serve, args=(theirs, card_of(worker, self.cards)), daemon=True)
+            with uninterrupted():  # it loads libraries before it can answer Ctrl-C; the driver answers for all
+                forkserver.ensure_running()
             process.start()
             theirs.close()
             self._workers[worker] = process, ours
@@ -79,9 +87,57 @@ class Local:
         self._workers = [None] * self.size
 
 
-def _serve(pipe: Connection) -> None:
+def visible_cards() -> list[str]:
+    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none of them is touched."""
+    return named_cards(os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
+
+
+def named_cards(given: str | None, count: int) -> list[str]:
+    """Of ``count`` usable GPUs, the names: their numbers, or the first ones of what is given."""
+    names = [str(n) for n in range(count)] if given is None else [name.strip() for name in given.split(",")]
+    return names[:count]
+
+
+def shared_out(cards: Sequence[str], devices: Collection[str], cores: int, threads: int) -> tuple[int, Sequence[str]]:
+    """How many workers there are where nobody says, and the GPUs to share out among them.
+
+    Args:
+        cards: that this process may use.
+        devices: what the runs ask for: auto, cpu, spread.
+        cores: of the processor.
+        threads: of a run.
+    """
+    if not cards or set(devices) <= {"cpu"}:
+        return max(1, cores // threads), ()
+    if "spread" in devices:  # one backbone lies over all of them
+        return 1, ()
+    return len(cards), cards
+
+
+def card_of(worker: int, cards: Sequence[str]) -> str | None:
+    """A worker's GPU; where there are more workers, they take turns."""
+    return cards[worker % len(cards)] if cards else None
+
+
+@contextlib.contextmanager
+def uninterrupted() -> Iterator[None]:
+    """A process that is started meanwhile ignores Ctrl-C until it says otherwise. Only a main thread can see to it."""
+    before = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or before is None:
+        yield
+        return
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _serve(pipe: Connection, card: str | None) -> None:
     """A worker's life: jobs in, words out, until the driver is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
+    if card is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = card  # CUDA reads it once, at its first use, which is yet to come
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     shop = Workshop(_Teller(pipe))
     try:
