@@ -76,11 +76,13 @@ def kill_at_random(study: Path, folder: Path, kills: int, seed: int) -> dict[str
             end = time.monotonic() + wait
             while process.poll() is None and time.monotonic() < end:
                 _settle()
-            if kind == "writer":  # a folder that is being written: its name ends in .part
-                end = time.monotonic() + 3
-                while process.poll() is None and time.monotonic() < end and not list(folder.glob("runs/*.part")):
-                    _settle()
             victim = driver if kind == "driver" else _worker(driver, dice)
+            if kind == "writer":
+                end = time.monotonic() + 3
+                while process.poll() is None and time.monotonic() < end and not (victim := _writer(driver, folder)):
+                    _settle()
+                if process.poll() is None and victim is None:
+                    continue
             if process.poll() is not None or victim is None:
                 break
             try:
@@ -105,6 +107,16 @@ def _worker(driver: psutil.Process, dice: random.Random) -> psutil.Process | Non
     except psutil.NoSuchProcess:
         return None
     return dice.choice(busy) if busy else None
+
+
+def _writer(driver: psutil.Process, folder: Path) -> psutil.Process | None:
+    """A worker that is writing a run's folder just now: until that is whole its name is KEY.PID-….part."""
+    try:
+        children = {c.pid: c for c in driver.children(recursive=True)}
+    except psutil.NoSuchProcess:
+        return None
+    writing = (int(p.name.split(".")[1].partition("-")[0]) for p in folder.glob("runs/*.part"))
+    return next((children[pid] for pid in writing if pid in children), None)
 
 
 def _finished(folder: Path) -> set[str]:

@@ -40,6 +40,22 @@ def test_plan_says_what_is_done_and_what_it_takes(place):
     after = call(place, "study", "plan", "grid.yaml", "seeds=[0,1,2]", "--output", "out").out
     assert "12 runs: 8 done, 0 failed, 4 to run" in after
     assert "100 % of the runs from measured rates" in after
+    words = ["grid.yaml", "seeds=[0,1,2]", "--output", "out", "--json"]
+    peak = apet.Study(place / "out").runs().peak_memory_bytes.max()
+    assert json.loads(call(place, "study", "plan", *words).out)["peak_bytes"] == peak
+
+
+def test_run_says_at_once_what_there_is_to_do_and_at_the_end_why_some_cannot_run(place, tmp_path):
+    raw = yaml.safe_load((place / "grid.yaml").read_text())
+    raw |= {"backbones": [str(place / "t5"), "bert-small"], "tasks": [str(place / "one.yaml")], "methods": ["bitfit"]}
+    (tmp_path / "grid.yaml").write_text(yaml.safe_dump(raw))
+    words = ["study", "run", "grid.yaml", "--output", "out", "--workers", "1"]
+    done = call(tmp_path, *words)
+    assert done.err.splitlines()[0] == "2 of 4 runs to do, 1 at a time"
+    assert "2 runs cannot run here: weights of bert-small are not at hand; give a local folder" in done.out
+    [(reason, n)] = json.loads(call(tmp_path, *words, "--json").out)["missing"].items()
+    assert reason.startswith("weights of bert-small are not at hand")
+    assert n == 2
 
 
 def test_the_same_command_goes_on_and_finds_nothing_to_do(place):

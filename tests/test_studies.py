@@ -26,7 +26,7 @@ from apet.studies.driver import Driver
 from apet.studies.engine import Event, InProcess, Job, perform
 from apet.studies.local import Local, card_of, named_cards, shared_out, uninterrupted
 from apet.studies.on_ray import OnRay
-from apet.studies.planning import Planner, axes_of, estimate, missing_reasons, only
+from apet.studies.planning import Cost, Planner, axes_of, estimate, missing_reasons, only
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
 from apet.studies.store import FILE, Store, only_driver, opened
 from apet.training.watch import Watch
@@ -310,9 +310,13 @@ def test_only_and_limit(place):
 
 def test_what_was_timed_before_gives_the_estimate(place):
     runs, planner = plan_of(place), Planner()
-    rates = {(p.settings.backbone, str(p.settings.task), p.cell.label): 0.5 for p in runs}
-    cost = estimate(runs, rates, planner)
+    costs = {(p.settings.backbone, str(p.settings.task), p.cell.label): Cost(0.5, 7e9) for p in runs}
+    cost = estimate(runs, costs, planner)
     assert cost.measured == 1
+    assert cost.peak_bytes == 7e9
+    few = only(runs, ["method=bitfit"], None)
+    others = {key: Cost(0.5, 1e9 + n) for n, key in enumerate(costs) if key[2] != "bitfit"}
+    assert estimate(few, others, planner).peak_bytes > 1e9, "other methods on the same backbone and task"
     assert cost.seconds == pytest.approx(24 * 2 * 0.5 * 1.2)
     unknown = estimate(runs, {}, planner)
     assert unknown.measured == 0

@@ -44,9 +44,9 @@ def plan(
     from apet.studies.planning import estimate, missing_reasons
 
     _, planner, _, runs = _planned(name, settings, only, limit)
-    states, rates = _stored(output)
+    states, costs = _stored(output)
     todo = [p for p in runs if states.get(p.key) != "complete"]
-    cost = estimate(todo, rates, planner)
+    cost = estimate(todo, costs, planner)
     done = sum(states.get(p.key) == "complete" for p in runs)
     failed = sum(states.get(p.key) == "failed" for p in runs)
     if json:
@@ -276,20 +276,23 @@ def _planned(
     return definition, planner, len(runs), kept(runs, only or (), limit)
 
 
-def _stored(output: Path | None) -> tuple[dict[str, str], dict[tuple[str, str, str], float]]:
-    """States of stored runs, and seconds a step by backbone, task and method."""
+def _stored(output: Path | None) -> tuple[dict[str, str], dict[tuple[str, str, str], Any]]:
+    """States of stored runs, and what they took by backbone, task and method: the last one's time, the highest peak."""
+    from apet.studies.planning import Cost
     from apet.studies.store import FILE, Store
 
     if output is None or not (output / FILE).is_file():
         return {}, {}
     store = Store(output)
-    rates: dict[tuple[str, str, str], float] = {}
+    costs: dict[tuple[str, str, str], Cost] = {}
     for _, _, cell, result, _ in store.rows():
         if result is not None:
-            rates[cell["backbone"], cell["task"], cell["method"]] = 1 / max(1e-9, result["times"]["steps_per_second"])
+            key = cell["backbone"], cell["task"], cell["method"]
+            peak = max(result["peak_memory_bytes"], costs[key].peak if key in costs else 0)
+            costs[key] = Cost(1 / max(1e-9, result["times"]["steps_per_second"]), peak)
     states = store.states()
     store.close()
-    return states, rates
+    return states, costs
 
 
 def _required(output: Path | None) -> Path:

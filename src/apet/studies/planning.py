@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +51,7 @@ class Planner:
         self._counts: dict[tuple[Any, ...], int] = {}
         self._tasks: dict[tuple[Any, ...], tuple[Task, str | None]] = {}
         self._commons: dict[str, dict[str, Any]] = {}
+        self._there: dict[str, bool] = {}
 
     def study(self, study: Definition) -> list[Planned]:
         """Every run, each once: cells that mean the same run are one.
@@ -78,13 +79,18 @@ class Planner:
         missing = None
         if print_ is None:
             missing = f"data of {task.name} are not at hand; give data=FOLDER/{{task}}, or let it be downloaded first"
-        elif not at_hand(s.backbone):
+        elif not self._at_hand(s.backbone):
             missing = (
                 f"weights of {s.backbone} are not at hand; give a local folder that holds them, or let them be"
                 " downloaded first"
             )
         key = run_key(s, print_ or task.name, backbone_print(s.backbone), n, self._common(s))
         return Planned(key, cell, s, n, missing)
+
+    def _at_hand(self, backbone: str) -> bool:
+        if backbone not in self._there:
+            self._there[backbone] = at_hand(backbone)
+        return self._there[backbone]
 
     def backbone(self, s: RunSettings) -> Backbone:
         """Description of the model that a run trains."""
@@ -179,7 +185,8 @@ class Estimate:
         seconds: of one worker, all runs one after another.
         measured: share of the runs whose backbone and task were timed before; the others are scaled from a product
             of matrices timed on this machine.
-        peak_bytes: of the largest run: weights, values with gradients and optimizer, activations.
+        peak_bytes: of the largest run: the highest that was measured with its backbone and task, else weights, values
+            with gradients and optimizer, activations.
     """
 
     seconds: float
@@ -187,36 +194,50 @@ class Estimate:
     peak_bytes: float
 
 
-def estimate(runs: Sequence[Planned], rates: dict[tuple[str, str, str], float], planner: Planner) -> Estimate:
+@dataclass(frozen=True)
+class Cost:
+    """What a finished run took: seconds a step, and bytes at its peak."""
+
+    step: float
+    peak: float
+
+
+def estimate(runs: Sequence[Planned], costs: Mapping[tuple[str, str, str], Cost], planner: Planner) -> Estimate:
     """Time and memory of runs.
 
     Args:
         runs: those that are to be run.
-        rates: (backbone, task, method) -> seconds a step, from finished runs.
+        costs: (backbone, task, method) -> what finished runs took.
         planner: for the backbones' sizes.
     """
     speed = _flops() if runs else 1.0
     seconds, known, peak = 0.0, 0, 0.0
-    by_pair: dict[tuple[str, str], list[float]] = {}
-    for (name, learnt, _), rate in rates.items():
-        by_pair.setdefault((name, learnt), []).append(rate)
+    by_pair: dict[tuple[str, str], list[Cost]] = {}
+    for (name, learnt, _), cost in costs.items():
+        by_pair.setdefault((name, learnt), []).append(cost)
     for p in runs:
         s = p.settings
-        backbone, task = planner.backbone(s), planner.task(s)
-        tokens = s.batch_size * task.max_input
         pair = by_pair.get((s.backbone, s.learnt))
-        exact = rates.get((s.backbone, s.learnt, p.cell.label))
-        if exact is not None or pair:
-            known += 1
-            per_step = exact if exact is not None else sum(pair or ()) / len(pair or (1,))
-        else:
-            per_step = 4 * backbone.n_parameters * tokens / 2 / speed  # forward 2, input gradients 2; half is padding
-        seconds += per_step * s.steps * 1.2  # measuring on the way
-        width = 2 if s.dtype == "bfloat16" else 4
-        layers = 1 + max((x.index or 0) for x in backbone.layers)
-        activations = 16 * tokens * backbone.width * layers * width
-        peak = max(peak, width * backbone.n_parameters + 16 * p.parameters + activations)
+        exact = costs.get((s.backbone, s.learnt, p.cell.label))
+        if exact is None and pair:
+            exact = Cost(sum(c.step for c in pair) / len(pair), max(c.peak for c in pair))
+        known += exact is not None
+        took = exact or _foreseen(p, planner, speed)
+        seconds += took.step * s.steps * 1.2  # measuring on the way
+        peak = max(peak, took.peak)
     return Estimate(seconds, known / len(runs) if runs else 1.0, peak)
+
+
+def _foreseen(p: Planned, planner: Planner, speed: float) -> Cost:
+    """From the sizes of backbone, input and θ."""
+    s = p.settings
+    backbone = planner.backbone(s)
+    tokens = s.batch_size * planner.task(s).max_input
+    width = 2 if s.dtype == "bfloat16" else 4
+    layers = 1 + max((x.index or 0) for x in backbone.layers)
+    activations = 16 * tokens * backbone.width * layers * width
+    step = 4 * backbone.n_parameters * tokens / 2 / speed  # forward 2, input gradients 2; half is padding
+    return Cost(step, width * backbone.n_parameters + 16 * p.parameters + activations)
 
 
 def _flops() -> float:
