@@ -764,3 +764,12 @@ def test_the_server_of_workers_is_started_so(monkeypatch):
     with pytest.raises(Started):
         Local(1).start(0, None)
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
+
+
+def test_a_record_that_is_just_being_begun_reads_as_an_empty_one(tmp_path):
+    """Also where its driver was killed at that; the next one goes on."""
+    (tmp_path / FILE).touch()
+    assert Study(tmp_path).runs().empty
+    assert (tmp_path / FILE).stat().st_size == 0
+    with opened(tmp_path) as store:
+        assert store.states() == {}

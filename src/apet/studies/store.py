@@ -109,9 +109,11 @@ class Store:
                 f"{str(path)!r} was written by a newer apet (store version {version}, this one reads {VERSION});"
                 " upgrade with pip install -U apet"
             )
-        if version == 0 and not write:
-            raise ApetError(f"no study at {str(self.folder)!r} yet: it is just being begun; try again")
-        if version == 0:
+        if version == 0 and not write:  # it is just being begun, or was killed at that: an empty record
+            self.db.close()
+            self.db = sqlite3.connect(":memory:", isolation_level=None)
+            self.db.executescript(_SCHEMA)
+        elif version == 0:
             self.db.execute("PRAGMA journal_mode = WAL")
             self.db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         elif self.db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
