@@ -1,5 +1,6 @@
 """The report of one run, from its files alone."""
 
+import csv
 import json
 import subprocess
 import sys
@@ -100,6 +101,54 @@ def test_a_damaged_run_is_one_line_and_leaves_nothing(run, name, text):
         write_run_report(run)
     assert "\n" not in str(e.value)
     assert not (run / "report").exists()
+
+
+@pytest.mark.parametrize(
+    ("field", "expected"),
+    [
+        ("last", "fields"),
+        ("head", "fields"),
+        ("head.parameters", "a whole number"),
+        ("times.started", "text"),
+        ("selection", "text"),
+        ("peak_memory_bytes", "a whole number"),
+        ("validation.n", "a whole number"),
+        ("data.notes", "a list"),
+    ],
+)
+def test_a_result_that_lacks_a_field_is_refused_by_its_name(run, field, expected):
+    torn = json.loads(json.dumps(RESULT))
+    *above, name = field.split(".")
+    del (torn[above[0]] if above else torn)[name]
+    (run / "result.json").write_text(json.dumps(torn))
+    wanted = rf"{run.name}' is damaged \(result.json has no {field}; expected {expected}\); run it again"
+    with pytest.raises(ApetError, match=wanted):
+        write_run_report(run)
+    assert not (run / "report").exists()
+
+
+def test_a_field_that_holds_something_else_is_refused_with_what_it_holds(run):
+    (run / "result.json").write_text(json.dumps(RESULT | {"test": score(0.5) | {"n": "many"}}))
+    with pytest.raises(ApetError, match=r"result.json: test.n is 'many'; expected a whole number"):
+        write_run_report(run)
+    (run / "result.json").write_text(json.dumps(RESULT))
+    (run / "predictions.csv").write_text("where,answer,score\nv:1,good,1.0\n")
+    with pytest.raises(ApetError, match=r"predictions.csv has a row without accepted"):
+        write_run_report(run)
+
+
+def test_two_hundred_made_up_answers_share_a_column(run):
+    rows = [f"v:{i},text {i},{'good' if i % 2 else 'bad'},0.0" for i in range(200)]
+    rows += ["v:200,good,good,1.0", "v:201,bad,good,0.0"]
+    (run / "predictions.csv").write_text("where,answer,accepted,score\n" + "\n".join(rows) + "\n")
+    write_run_report(run)
+    with (run / "report/tables/confusion.csv").open() as f:
+        table = list(csv.DictReader(f))
+    assert len(table[0]) == 14  # accepted, twelve answers, anything else
+    assert table[1]["answered: good"] == "1"
+    assert [sum(int(v) for k, v in row.items() if k != "accepted") for row in table] == [100, 102]
+    assert [row["answered: anything else"] for row in table] == ["94", "96"]
+    assert "190 other answers" in (run / "report/tables/confusion.md").read_text("utf-8")
 
 
 def test_a_folder_without_a_run_is_refused(tmp_path):

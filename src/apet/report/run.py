@@ -26,7 +26,8 @@ from apet.report.table import Column, Table, write
 from apet.report.wording import count, kind, named, points, significant, span
 
 MOST_ANSWERS = 12
-"""Different answers; with more of them the task is free text and has no table of confusions."""
+"""Different answers. With more accepted ones the task is free text and has no table of confusions; of given ones
+those beyond share a column."""
 
 
 @dataclass(frozen=True)
@@ -84,18 +85,75 @@ def read(run: Path) -> Run:
         raise ApetError(f"no finished run at {str(run)!r}; give a folder written by apet tune")
     try:
         result = json.loads((run / "result.json").read_text("utf-8"))
+        _whole(result)
         settings = (run / "settings.yaml").read_text("utf-8")
         with (run / "curve.csv").open(encoding="utf-8", newline="") as f:
             rows = list(csv.DictReader(f))
         with (run / "predictions.csv").open(encoding="utf-8", newline="") as f:
             predictions = list(csv.DictReader(f))
+        _answered(predictions)
         names = ("step", "loss", "value", "low", "high", "seconds")
         curve = {n: np.array([float(row[n]) if row[n] else np.nan for row in rows]) for n in names}
-        r = Run(result, settings, curve, predictions)
-        answer(r)
+    except _Damaged as e:
+        raise ApetError(f"the run at {str(run)!r} is damaged ({e}); run it again") from e
     except (OSError, ValueError, KeyError, TypeError) as e:
         raise ApetError(f"the run at {str(run)!r} is damaged ({type(e).__name__}: {e}); run it again") from e
-    return r
+    return Run(result, settings, curve, predictions)
+
+
+_SCORE = {"measure": str, "value": float, "low": float, "high": float, "n": int}
+_RESULT: dict[str, Any] = {
+    "backbone": {"name": str, "parameters": int},
+    "task": {"name": str},
+    "method": {"method": str},
+    "trainable_parameters": int,
+    "ratio_percent": float,
+    "head": {"use": str, "parameters": int},
+    "validation": _SCORE,
+    "untrained": _SCORE,
+    "last": _SCORE,
+    "chance": float,
+    "selection": str,
+    "best_step": int,
+    "steps": int,
+    "learning_rate": {"value": float, "rule": str},
+    "seeds": {},
+    "data": {"notes": list},
+    "times": {"training_seconds": float, "steps_per_second": float, "started": str},
+    "peak_memory_bytes": int,
+}
+"""Fields of result.json that the report shows, and what they hold; a mapping holds at least these."""
+_WORDS: dict[type, str] = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "fields"}
+_COLUMNS = ("where", "answer", "accepted", "score")
+"""Of predictions.csv."""
+
+
+class _Damaged(Exception):
+    """What a file of a run lacks, in words."""
+
+
+def _whole(result: Any, expected: Mapping[str, Any] = _RESULT, above: str = "") -> None:
+    """Every field is there and holds what it should; the test split is the one that may be none."""
+    for name, of in expected.items():
+        field, inner = above + name, isinstance(of, Mapping)
+        kind = dict if inner else of
+        if not isinstance(result, Mapping) or result.get(name) is None:
+            raise _Damaged(f"result.json has no {field}; expected {_WORDS[kind]}")
+        value = result[name]
+        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+            raise _Damaged(f"result.json: {field} is {value!r:.40}; expected {_WORDS[kind]}")
+        if inner:
+            _whole(value, of, field + ".")
+    if not above and result.get("test") is not None:
+        _whole(result["test"], _SCORE, "test.")
+
+
+def _answered(predictions: list[dict[str, str]]) -> None:
+    for row in predictions:
+        lacking = next((c for c in _COLUMNS if row.get(c) is None), None)
+        if lacking is not None:
+            raise _Damaged(f"predictions.csv has a row without {lacking}")
+        float(row["score"])
 
 
 def answer(r: Run) -> str:
@@ -139,11 +197,29 @@ def _score(s: Mapping[str, Any]) -> str:
 
 def _confusion(r: Run) -> Table:
     pairs = Counter((p["accepted"], p["answer"]) for p in r.predictions)
-    wanted, given = (sorted({pair[i] for pair in pairs}) for i in (0, 1))
-    rows = [] if len(wanted) > MOST_ANSWERS else [[w, *(pairs[w, g] for g in given)] for w in wanted]
-    columns = (Column("accepted"), *(Column(f"answered: {g or '(none)'}", count) for g in given))
-    caption = f"Validation items by accepted answer (rows) and given answer (columns); n = {len(r.predictions):,}."
+    wanted = sorted({w for w, _ in pairs})
+    given, others = _columns(pairs)
+    rows = []
+    for w in wanted if len(wanted) <= MOST_ANSWERS else []:
+        rest = [sum(pairs[w, g] for g in others)] if others else []
+        rows.append([w, *(pairs[w, g] for g in given), *rest])
+    heads = [f"answered: {g or '(none)'}" for g in given] + (["answered: anything else"] if others else [])
+    columns = (Column("accepted"), *(Column(h, count) for h in heads))
+    left = f" Anything else: {len(others):,} other answers." if others else ""
+    caption = (
+        f"Validation items by accepted answer (rows) and given answer (columns); n = {len(r.predictions):,}.{left}"
+    )
     return Table("confusion", "Answers", caption, columns, rows)
+
+
+def _columns(pairs: Mapping[tuple[str, str], int]) -> tuple[list[str], list[str]]:
+    """Given answers with a column each, and the others: those that are accepted somewhere first, then the frequent."""
+    often: Counter[str] = Counter()
+    for (_, g), n in pairs.items():
+        often[g] += n
+    accepted = {w for w, _ in pairs}
+    order = sorted(often, key=lambda g: (g not in accepted, -often[g], g))
+    return sorted(order[:MOST_ANSWERS]), order[MOST_ANSWERS:]
 
 
 def _items(r: Run) -> Table:
