@@ -45,7 +45,7 @@ def shown():
 def test_over_seeds_the_interval_is_students_and_of_one_seed_it_is_over_its_items(shown):
     full, lora, bitfit = comparison.as_data(shown)
     half = 4.302653 * 0.1 / math.sqrt(3)  # t(0.975, 2) of three values whose standard deviation is 0.1
-    assert (full["mean"], full["low"], full["high"]) == pytest.approx((0.8, 0.8 - half, 0.8 + half))
+    assert (full["mean"], full["low"], full["high"]) == pytest.approx((0.8, 0.8 - half, 1.0))  # no measure is above 1
     assert (full["interval_over"], full["values"]) == ("seeds", [0.9, 0.8, 0.7])
     assert (lora["mean"], lora["low"], lora["high"]) == pytest.approx((0.6, 0.5, 0.65))
     assert (lora["interval_over"], lora["failed"]) == ("items", {1: "out of memory"})
@@ -56,14 +56,18 @@ def test_over_seeds_the_interval_is_students_and_of_one_seed_it_is_over_its_item
 def test_the_table_has_a_row_a_method_in_the_order_asked_for_and_a_failure_has_no_number(shown):
     header, rows = comparison.table(shown)
     assert header[3] == "accuracy %#"
-    assert rows[0] == ["fine-tuning", "39,712", "99.3", "80.0", "55.2 – 104.8", "6, 6, 6", "2.00"]
+    assert rows[0] == ["fine-tuning", "39,712", "99.3", "80.0", "55.2 – 100.0 (3 seeds)", "6, 6, 6", "2.00"]
     assert [r[0] for r in rows] == ["fine-tuning", "lora", "bitfit"]
+    assert rows[1][4] == "50.0 – 65.0 (50 items)"
     assert rows[2] == ["bitfit", "", "", "failed", "", "", ""]
 
 
 def test_the_caption_says_what_was_run_and_the_picture_is_one(shown, tmp_path):
     assert comparison.caption(shown) == (
-        "bert on sst2, 9 steps of 32, t-interval over 3 seeds; task head of 66 parameters, counted apart; chance 50.0 %"
+        "bert on sst2, 9 steps of 32, t-interval over 3 seeds; of a method with one seed, interval over 50 items;"
+        " task head of 66 parameters, counted apart; chance 50.0 %"
     )
+    assert "9 steps of 32, t-interval over 3 seeds; task head" in comparison.caption(shown[:1])
+    assert "9 steps of 32, interval over 50 validation items, one seed; task head" in comparison.caption(shown[1:])
     comparison.picture(shown, tmp_path / comparison.PICTURE)
     assert (tmp_path / "comparison.png").read_bytes().startswith(b"\x89PNG")

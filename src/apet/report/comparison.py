@@ -11,7 +11,7 @@ import pandas as pd
 
 from apet.analysis.frames import complete, failed
 from apet.analysis.intervals import t_interval
-from apet.report.colours import colour
+from apet.report.colours import colour, look
 from apet.studies.results import Study
 
 PICTURE = "comparison.png"
@@ -41,11 +41,21 @@ class Entry:
 
     @property
     def spread(self) -> tuple[float, float]:
-        """95 % interval: Student's t over the seeds, or of one seed the interval over its items."""
+        """95 % interval: Student's t over the seeds, or of one seed the interval over its items.
+
+        It ends at 0 and 1, as the measures do.
+        """
         if len(self.runs) == 1:
-            return float(self.runs["low"].iloc[0]), float(self.runs["high"].iloc[0])
-        _, _, low, high = t_interval(self.runs["value"].to_numpy(dtype=float))
-        return float(low), float(high)
+            low, high = self.runs["low"].iloc[0], self.runs["high"].iloc[0]
+        else:
+            _, _, low, high = t_interval(self.runs["value"].to_numpy(dtype=float))
+        return max(0.0, float(low)), min(1.0, float(high))
+
+    @property
+    def basis(self) -> str:
+        """What the interval is over: ``3 seeds``, or ``50 items`` of one seed."""
+        n = len(self.runs)
+        return f"{n} seeds" if n > 1 else f"{int(self.runs['n'].iloc[0]):,} items"
 
     @property
     def count(self) -> int:
@@ -83,7 +93,7 @@ def table(shown: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
                 f"{e.count:,}",
                 f"{e.runs['ratio_percent'].iloc[0]:.3g}",
                 f"{100 * e.mean:.1f}",
-                f"{100 * low:.1f} – {100 * high:.1f}",
+                f"{100 * low:.1f} – {100 * high:.1f} ({e.basis})",
                 ", ".join(str(int(step)) for step in e.runs["best_step"]),
                 f"{e.runs['steps_per_second'].mean():.2f}",
             ]
@@ -117,16 +127,23 @@ def as_data(shown: Sequence[Entry]) -> list[dict[str, Any]]:
 def caption(shown: Sequence[Entry]) -> str:
     """What was run, in a sentence."""
     first = next(e.runs.iloc[0] for e in shown if len(e.runs))
-    seeds = max(len(e.runs) for e in shown)
-    over = (
-        f"t-interval over {seeds} seeds" if seeds > 1 else f"interval over {int(first['n'])} validation items, one seed"
-    )
+    over = _over([len(e.runs) for e in shown if len(e.runs)], int(first["n"]))
     head = int(first["head_parameters"])
     counted = f"; task head of {head:,} parameters, counted apart" if head else ""
     return (
         f"{first['backbone']} on {first['task']}, {int(first['steps'])} steps of {int(first['batch_size'])},"
         f" {over}{counted}; chance {100 * first['chance']:.1f} %"
     )
+
+
+def _over(seeds: Sequence[int], items: int) -> str:
+    """What the intervals are over, of methods with so many seeds."""
+    of_items = f"interval over {items:,} validation items, one seed"
+    if max(seeds) == 1:
+        return of_items
+    several = sorted({n for n in seeds if n > 1})
+    of_seeds = f"t-interval over {' or '.join(map(str, several))} seeds"
+    return of_seeds if min(seeds) > 1 else f"{of_seeds}; of a method with one seed, interval over {items:,} items"
 
 
 def picture(every: Sequence[Entry], path: Path) -> None:
@@ -147,7 +164,7 @@ def picture(every: Sequence[Entry], path: Path) -> None:
             n * 1.12 ** beside[n],
             y,
             yerr=[[y - 100 * low], [100 * high - y]],
-            fmt="o",
+            fmt=look(e.method).marker,
             color=ink,
             capsize=3,
             markersize=6,
@@ -155,7 +172,17 @@ def picture(every: Sequence[Entry], path: Path) -> None:
         )
         for i, (_, curve) in enumerate(e.curves.groupby("key")):
             name = e.method if i == 0 else None
-            right.plot(curve["step"], 100 * curve["value"], color=ink, linewidth=1.6, alpha=0.9, label=name)
+            right.plot(
+                curve["step"],
+                100 * curve["value"],
+                color=ink,
+                marker=look(e.method).marker,
+                markersize=4,
+                markevery=0.2,
+                linewidth=1.6,
+                alpha=0.9,
+                label=name,
+            )
     for axis in (left, right):
         axis.axhline(chance, color="grey", linestyle=":", linewidth=1)
         where = {"xycoords": ("axes fraction", "data"), "va": "bottom"}
