@@ -34,13 +34,34 @@ _KNOWN = {
     "apet-adjacent": Look("#D55E00", "P", "cross", "--", "-"),
     "apet-discrete": Look("#0072B2", "X", "x", "||", "|"),
 }
-_OTHERS = ("#882255", "#44AA99", "#999933", "#AA4499", "#117733", "#332288")
+_COLOURS = ("#882255", "#44AA99", "#999933", "#AA4499", "#117733", "#332288")
+_SHAPES = (
+    ("h", "hexagon", "++", "+"),
+    ("*", "star", "oo", "."),
+    ("<", "triangle-left", "/", "/"),
+    (">", "triangle-right", "\\", "\\"),
+    ("p", "pentagon", "x", "x"),
+    ("d", "diamond-tall", "-", "-"),
+    ("8", "octagon", "|", "|"),
+    ("H", "hexagon2", "+", "+"),
+)
+_SPARE = tuple(Look(_COLOURS[i % len(_COLOURS)], *_SHAPES[i % len(_SHAPES)]) for i in range(24))
+"""Colour and shape together are different in each."""
+
+_given: dict[str, int] = {}
+"""Methods of a user's own -> their place among the spare looks, for as long as the process lives."""
 
 
 def look(method: str) -> Look:
-    """The method's look; an unknown one always gets the same of a few spare ones."""
-    spare = _OTHERS[sum(method.encode()) % len(_OTHERS)]
-    return _KNOWN.get(method) or Look(spare, "h", "hexagon", "++", "+")
+    """The method's look. One of a user's own has its own spare look, unless another one there has taken it before."""
+    if method in _KNOWN:
+        return _KNOWN[method]
+    if method not in _given:
+        first = sum(method.encode()) % len(_SPARE)
+        order = [(first + i) % len(_SPARE) for i in range(len(_SPARE))]
+        taken = set(_given.values())
+        _given[method] = next((i for i in order if i not in taken), first)
+    return _SPARE[_given[method]]
 
 
 def colour(method: str) -> str:

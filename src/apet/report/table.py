@@ -15,6 +15,10 @@ from apet.report.wording import NONE
 
 LONG = 500
 """Rows; a longer table is written as CSV alone."""
+PAGE_ROWS = 40
+"""Of LaTeX; a table with more does not fit a page."""
+WIDE = 10
+"""Columns; a table with more is set small."""
 
 
 @dataclass(frozen=True)
@@ -70,9 +74,14 @@ def text(column: Column, value: Any) -> str:
 def markdown(t: Table) -> str:
     """For a README or an issue."""
     rule = ["---:" if c.number else "---" for c in t.columns]
-    cells = [[x.replace("|", "\\|").replace("\n", " ") for x in row] for row in t.texts()]
-    lines = ["| " + " | ".join(r) + " |" for r in ([c.title for c in t.columns], rule, *cells)]
+    head, *cells = [[_cell(x) for x in row] for row in ([c.title for c in t.columns], *t.texts())]
+    lines = ["| " + " | ".join(r) + " |" for r in (head, rule, *cells)]
     return f"**{t.title}**\n\n" + "\n".join(lines) + f"\n\n{t.caption}\n"
+
+
+def _cell(s: str) -> str:
+    """Text that ends neither its cell nor its row."""
+    return s.replace("|", "\\|").replace("\n", " ")
 
 
 _LATEX = {
@@ -98,26 +107,61 @@ def latex_text(s: str) -> str:
 
 
 def latex(t: Table) -> str:
-    """A float with booktabs rules; the document must load that package."""
-    spec = "".join("r" if c.number else "l" for c in t.columns)
-    rows = [" & ".join(map(latex_text, r)) + r" \\" for r in ([c.title for c in t.columns], *t.texts())]
-    return "\n".join(
-        [
-            r"\begin{table}",
-            r"\centering",
-            rf"\caption{{{latex_text(t.title)}. {latex_text(t.caption)}}}",
-            rf"\label{{tab:{t.name}}}",
-            rf"\begin{{tabular}}{{{spec}}}",
-            r"\toprule",
-            rows[0],
-            r"\midrule",
-            *rows[1:],
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )
+    """A table with booktabs rules: a float, or where it has more rows than a page a longtable that goes on.
+
+    The document must load ``booktabs``, and ``longtable`` for the long ones. A wide one is set small and close; on a
+    page of its own it stands well inside ``landscape`` of pdflscape, which holds both forms.
+    """
+    return _longtable(t) if len(t.rows) > PAGE_ROWS else _float(t)
+
+
+def _float(t: Table) -> str:
+    head, *rows = _latex_rows(t)
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        *_small(t),
+        rf"\caption{{{_latex_caption(t)}}}",
+        rf"\label{{tab:{t.name}}}",
+    ]
+    lines += [rf"\begin{{tabular}}{{{_latex_spec(t)}}}", r"\toprule", head, r"\midrule", *rows]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+
+
+def _longtable(t: Table) -> str:
+    """Its head stands on every page, its label and whole caption on the first."""
+    head, *rows = _latex_rows(t)
+    n = len(t.columns)
+    lines = [r"\begingroup", *_small(t), rf"\begin{{longtable}}{{{_latex_spec(t)}}}"]
+    lines += [
+        rf"\caption{{{_latex_caption(t)}}}\label{{tab:{t.name}}}\\",
+        r"\toprule",
+        head,
+        r"\midrule",
+        r"\endfirsthead",
+    ]
+    lines += [rf"\multicolumn{{{n}}}{{l}}{{\tablename~\thetable, continued}}\\"]
+    lines += [r"\toprule", head, r"\midrule", r"\endhead"]
+    lines += [r"\midrule", rf"\multicolumn{{{n}}}{{r}}{{continued on the next page}}\\", r"\endfoot"]
+    lines += [r"\bottomrule", r"\endlastfoot"]
+    return "\n".join([*lines, *rows, r"\end{longtable}", r"\endgroup", ""])
+
+
+def _latex_rows(t: Table) -> list[str]:
+    """Heading and rows."""
+    return [" & ".join(map(latex_text, r)) + r" \\" for r in ([c.title for c in t.columns], *t.texts())]
+
+
+def _latex_spec(t: Table) -> str:
+    return "".join("r" if c.number else "l" for c in t.columns)
+
+
+def _latex_caption(t: Table) -> str:
+    return f"{latex_text(t.title)}. {latex_text(t.caption)}"
+
+
+def _small(t: Table) -> list[str]:
+    return [r"\small", r"\setlength{\tabcolsep}{3pt}"] if len(t.columns) > WIDE else []
 
 
 def comma_separated(t: Table) -> str:

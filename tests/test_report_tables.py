@@ -1,0 +1,82 @@
+"""Tables as files: cells that stay cells, LaTeX that fits its pages, the paper's numbers that are not ours."""
+
+from __future__ import annotations
+
+import re
+
+from apet.report import paper
+from apet.report.colours import look
+from apet.report.page import SHAPES
+from apet.report.table import Column, Table, latex, markdown
+
+
+def table(rows: int, columns: int = 3) -> Table:
+    heads = tuple(Column(f"c{i}", (lambda v: f"{v}") if i else None) for i in range(columns))
+    return Table("t", "A title", "A caption.", heads, [[f"r{r}", *range(columns - 1)] for r in range(rows)])
+
+
+def test_a_bar_or_a_break_in_a_heading_ends_no_column():
+    t = Table("t", "A title", "A caption.", (Column("a|b"), Column("two\nlines")), [["x|y", "z"]])
+    head, rule, row = markdown(t).splitlines()[2:5]
+    assert (head, rule, row) == ("| a\\|b | two lines |", "| --- | --- |", "| x\\|y | z |")
+
+
+def environments(text: str) -> list[str]:
+    """Those that open and close, in order; each closes what was opened last."""
+    found, opened = [], []
+    for what, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
+        if what == "begin":
+            opened.append(name)
+            found.append(name)
+        else:
+            assert opened.pop() == name
+    assert opened == []
+    assert text.count("\\begingroup") == text.count("\\endgroup")
+    return found
+
+
+def test_a_table_with_more_rows_than_a_page_breaks_and_repeats_its_head():
+    assert environments(latex(table(40))) == ["table", "tabular"]
+    text = latex(table(41))
+    assert environments(text) == ["longtable"]
+    first, rest = text.split("\\endfirsthead")
+    again, rest = rest.split("\\endhead")
+    foot, rest = rest.split("\\endfoot")
+    last, body = rest.split("\\endlastfoot")
+    head = r"c0 & c1 & c2 \\"
+    assert (first.count(head), again.count(head), body.count(head)) == (1, 1, 0)
+    assert (first.count(r"\caption"), text.count(r"\caption"), text.count(r"\label{tab:t}")) == (1, 1, 1)
+    assert all(r"\toprule" in part and r"\midrule" in part for part in (first, again))
+    assert "continued on the next page" in foot
+    assert last.strip() == r"\bottomrule"
+    assert body.count(r"\\") == 41
+    assert text.count(r"\multicolumn{3}") == 2
+
+
+def test_a_wide_table_is_set_small_and_leaves_the_text_around_it_alone():
+    for rows in (3, 50):
+        assert r"\small" not in latex(table(rows, 10))
+        wide = latex(table(rows, 11))
+        opens = re.search(r"\\begin\{table\}|\\begingroup", wide)
+        assert opens is not None
+        assert opens.start() < wide.index(r"\small") < wide.index("{lrrr")
+
+
+def test_the_packages_that_the_document_loads_are_named():
+    assert all(f"``{name}``" in (latex.__doc__ or "") for name in ("booktabs", "longtable"))
+
+
+def test_the_papers_numbers_say_that_they_are_of_real_datasets_and_ours_may_not_be():
+    assert "on the real datasets" in paper.SOURCE
+    assert "microworld-… is synthetic" in paper.SOURCE
+
+
+def test_eight_methods_of_a_users_own_all_look_different_and_keep_their_looks():
+    names = ["houlsby", "ia3", "prefix", "vera", "dora", "mine", "yours", "theirs", "enim", "eimn"]
+    looks = {m: look(m) for m in names}
+    assert len({(k.colour, k.marker) for k in looks.values()}) == len(names)
+    assert len({(k.colour, k.symbol) for k in looks.values()}) == len(names)
+    assert {m: look(m) for m in reversed(names)} == looks
+    known = [look(m) for m in ("fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet-adjacent", "apet-discrete")]
+    assert not {k.symbol for k in known} & {k.symbol for k in looks.values()}
+    assert {k.symbol for k in looks.values()} <= set(SHAPES)
