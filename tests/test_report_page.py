@@ -117,6 +117,27 @@ def test_a_hover_names_the_run_its_seed_and_its_count(open_page):
     assert "items: " in shown
 
 
+@pytest.mark.parametrize(("section", "task"), [("e1", "films"), ("e2", "films"), ("e5", "films")])
+def test_a_hover_shows_what_stands_behind_a_point_in_every_figure(open_page, section, task):
+    page = open_page(1400)
+    see(page, section)
+    page.locator(f"#{section} select").last.select_option(task)
+    page.evaluate(
+        """(section) => {
+          const plot = document.querySelector(`#${section} .js-plotly-plot`);
+          const curve = plot.data.findIndex(t => t.meta === 'apet-adjacent' && t.mode !== 'lines');
+          Plotly.Fx.hover(plot, [{ curveNumber: curve, pointNumber: 0 }]);
+        }""",
+        section,
+    )
+    shown = page.text_content(f"#{section} .hoverlayer .hovertext")
+    assert "APET-adjacent on tiny" in shown
+    assert "N = " in shown
+    assert "seeds (n = 2, sd " in shown
+    assert "own intervals (n = 1,000): " in shown
+    assert "filmsseeds 0, 1" in shown  # text alone: a line each in the page
+
+
 def test_a_real_pointer_over_a_mean_shows_both_intervals(open_page):
     page = open_page(1400)
     see(page, "e1")

@@ -252,7 +252,7 @@ def _draw(r: Run) -> Figure:
         axis.set_xlabel("steps")
         axis.set_title(title)
     title = f"{named(r.method)} on {r.result['backbone']['name']}, {r.result['task']['name']}"
-    return canvas.finish(figure, title, _caption(r), [r.method])
+    return canvas.finish(figure, title, _caption(r), canvas.lines([r.method]))
 
 
 def _view(r: Run) -> plot.View:

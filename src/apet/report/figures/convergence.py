@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from functools import reduce
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from apet.analysis.board import Scale
 from apet.analysis.convergence import Race
@@ -21,6 +23,10 @@ from apet.report.figures import canvas, plot
 from apet.report.wording import named
 
 TITLE = "E3: convergence"
+MARKS = (
+    ("curve: mean of these tasks and seeds, converged or not", "-", 1.3),
+    ("dotted line: mean steps of the pairs in which both converged (how many: above)", (0, (2, 2)), 1.3),
+)
 POINTS = 60
 """Of a curve on the page."""
 
@@ -34,15 +40,26 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
         for axis in axes[len(counts[scale]) :, column]:
             axis.set_visible(False)
         for axis, race in zip(axes[:, column], counts[scale], strict=False):
-            for method, steps in ((ADJACENT, race.adjacent), (DISCRETE, race.discrete)):
-                _mean_curve(axis, a, scale, method, race.n or 0)
-                axis.axvline(steps, color=look(method).colour, linestyle=":", linewidth=1.2)
-            axis.set_title(
-                f"{scale.name}, N = {race.n:,} ({captions.plural(race.pairs, 'pair')} of curves)", fontsize=8
-            )
-            axis.set_xlabel("steps")
-            axis.set_ylabel("measure (%)")
-    return {"e3_convergence": canvas.finish(figure, TITLE, captions.convergence(a), [ADJACENT, DISCRETE], partial)}
+            _panel(axis, a, race)
+    marks = [Line2D([], [], color=canvas.GREY, linewidth=w, linestyle=s, label=t) for t, s, w in MARKS]
+    legend = canvas.lines([ADJACENT, DISCRETE])
+    return {"e3_convergence": canvas.finish(figure, TITLE, captions.convergence(a), legend, partial, marks=marks)}
+
+
+def _panel(axis: Any, a: Analysis, race: Race) -> None:
+    m = means(a, race.scale, race.n or 0)
+    for nth, (method, steps) in enumerate(((ADJACENT, race.adjacent), (DISCRETE, race.discrete))):
+        k = look(method)
+        mean, low, high = (100 * v for v in m.sides[method])
+        axis.plot(m.steps, mean, color=k.colour, marker=k.marker, markersize=3, markevery=0.2, linewidth=1.3)
+        axis.fill_between(m.steps, low, high, color=k.colour, alpha=0.15, linewidth=0)
+        axis.axvline(steps, color=k.colour, linestyle=(3 * nth, (2, 4)), linewidth=1.3)  # both are seen where they meet
+    axis.set_title(
+        f"{race.scale.name}, N = {race.n:,}\n{captions.plural(m.tasks, 'task')}, {captions.plural(m.seeds, 'seed')};"
+        f" converged: {race.pairs} of {race.pairs + race.left_out}"
+    )
+    axis.set_xlabel("steps")
+    axis.set_ylabel("measure (%)")
 
 
 def _spread(races: list[Race], most: int) -> list[Race]:
@@ -52,26 +69,55 @@ def _spread(races: list[Race], most: int) -> list[Race]:
     return [races[round(i)] for i in np.linspace(0, len(races) - 1, most)]
 
 
-def _mean_curve(axis: Any, a: Analysis, scale: Scale, method: str, n: int) -> None:
-    steps, mean, low, high = mean_curve(a, scale, method, n, None)
-    k = look(method)
-    axis.plot(steps, 100 * mean, color=k.colour, marker=k.marker, markersize=3, markevery=0.2, linewidth=1.3)
-    axis.fill_between(steps, 100 * low, 100 * high, color=k.colour, alpha=0.15, linewidth=0)
+@dataclass(frozen=True)
+class Means:
+    """Both distributions at one count, over the same tasks and seeds.
+
+    Attributes:
+        steps: that all curves have, (points,).
+        sides: method -> mean and both ends of the seeds' interval, (points,) each.
+        tasks, seeds: how many stand behind both.
+    """
+
+    steps: Floats
+    sides: dict[str, tuple[Floats, Floats, Floats]]
+    tasks: int
+    seeds: int
 
 
-def mean_curve(
-    a: Analysis, scale: Scale, method: str, n: int, task: str | None
-) -> tuple[Floats, Floats, Floats, Floats]:
-    """Steps, mean and the seeds' interval; over the steps and seeds that every task of the cell has."""
+def means(a: Analysis, scale: Scale, n: int) -> Means:
+    """Mean over tasks, then over seeds, of the runs that both distributions have, converged or not.
+
+    Means over different tasks do not compare: only seeds that every task has are used.
+    """
+    runs = {m: _runs(a, scale, m, n) for m in (ADJACENT, DISCRETE)}
+    tasks, seeds = _whole(set(runs[ADJACENT]) & set(runs[DISCRETE]))
+    kept = {m: [[a.by_run[keys[t, s]] for t in tasks] for s in seeds] for m, keys in runs.items()}
+    steps = reduce(np.intersect1d, [x for rows in kept.values() for row in rows for x, _ in row])
+    sides = {}
+    for m, rows in kept.items():
+        values = np.array([np.mean([y[np.isin(x, steps)] for x, y in row], axis=0) for row in rows])
+        mean, _, low, high = t_interval(values.T)
+        sides[m] = (mean, np.clip(low, 0, 1), np.clip(high, 0, 1))
+    return Means(steps, sides, len(tasks), len(seeds))
+
+
+def _runs(a: Analysis, scale: Scale, method: str, n: int) -> dict[tuple[str, int], str]:
+    """Task and seed -> key of the run with a curve."""
     runs = a.board.cells[scale.name, method, n]
-    runs = runs if task is None else runs[runs["task"] == task]
-    found = [(seed, *a.by_run[key]) for key, seed in zip(runs["key"], runs["seed"], strict=True) if key in a.by_run]
-    common = reduce(np.intersect1d, [steps for _, steps, _ in found])
-    by_seed: dict[int, list[Floats]] = {}
-    for seed, steps, values in found:
-        by_seed.setdefault(int(seed), []).append(values[np.isin(steps, common)])
-    mean, _, low, high = t_interval(np.array([np.mean(v, axis=0) for v in by_seed.values()]).T)
-    return common, mean, low, high
+    found = zip(runs["task"], runs["seed"], runs["key"], strict=True)
+    return {(str(t), int(s)): str(k) for t, s, k in found if k in a.by_run}
+
+
+def _whole(pairs: set[tuple[str, int]]) -> tuple[list[str], list[int]]:
+    """Tasks, and the seeds that all of them have; tasks with few seeds go until the rest have one in common."""
+    of: dict[str, set[int]] = {}
+    for task, seed in pairs:
+        of.setdefault(task, set()).add(seed)
+    tasks = sorted(of, key=lambda t: (-len(of[t]), t))
+    while not set.intersection(*(of[t] for t in tasks)):
+        tasks.pop()
+    return sorted(tasks), sorted(set.intersection(*(of[t] for t in tasks)))
 
 
 def view(a: Analysis) -> plot.View:

@@ -7,9 +7,11 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from apet.analysis.gaps import Gap
+from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.report import captions
 from apet.report.figures import canvas, plot
+from apet.report.figures.behind import Behind
 from apet.report.wording import named
 
 TITLE = "E1: methods and their gap to full fine-tuning over scale"
@@ -37,36 +39,43 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
         below.axhline(0, color=canvas.GREY, linewidth=0.8)
         for axis in (above, below):
             canvas.log_counts(axis, "parameters of the backbone")
-    return {"e1_gaps": canvas.finish(figure, TITLE, captions.gap(a), a.board.methods, partial)}
+    marks = canvas.marks(e for g in a.gaps if g.task is None for e in (g.level, g.gap))
+    return {
+        "e1_gaps": canvas.finish(figure, TITLE, captions.gap(a), canvas.lines(a.board.methods), partial, marks=marks)
+    }
 
 
 def view(a: Analysis) -> plot.View:
     """Choices: family, what is shown, task."""
     plots: dict[str, dict[str, Any]] = {}
     tasks: dict[str, None] = {}
+    behind = Behind.of(a)
     for family in a.board.families:
         for task in (None, *a.board.tasks(family)):
             name = task or plot.MEAN
             tasks[name] = None
-            plots[f"measure|{family}|{name}"] = _plot(a, family, task, gap=False)
-            plots[f"gap|{family}|{name}"] = _plot(a, family, task, gap=True)
+            plots[f"measure|{family}|{name}"] = _plot(a, behind, family, task, gap=False)
+            plots[f"gap|{family}|{name}"] = _plot(a, behind, family, task, gap=True)
     choices = {"shown": ["measure", "gap"], "family": list(a.board.families), "task": list(tasks)}
-    return plot.View("e1", TITLE, captions.gap(a), choices, plots)
+    return plot.View("e1", TITLE, f"{plot.MARKS} {captions.gap(a)}", choices, plots)
 
 
-def _plot(a: Analysis, family: str, task: str | None, gap: bool) -> dict[str, Any]:
-    data = []
+def _plot(a: Analysis, behind: Behind, family: str, task: str | None, gap: bool) -> dict[str, Any]:
+    data: list[dict[str, Any]] = []
     for method in a.board.methods:
         mine = [g for g in _of(a, family, method, task) if not gap or g.gap is not None]
         if not mine:
             continue
         shown = [g.gap if gap and g.gap is not None else g.level for g in mine]
-        heads = [f"{named(method)} on {g.scale.name}\nN = {g.n:,}" for g in mine]
-        texts = [plot.hover(h, e, "points" if gap else "%") for h, e in zip(heads, shown, strict=True)]
-        x, y = [g.scale.parameters for g in mine], [100 * e.value for e in shown]
-        data.append(plot.trace(method, x, y, texts, error_y=plot.bars(shown)))
+        texts = [_text(behind, g, e, gap) for g, e in zip(mine, shown, strict=True)]
+        data += plot.points_of(method, [g.scale.parameters for g in mine], shown, texts)
     label = "gap to full fine-tuning (points)" if gap else "validation measure (%)"
     return {"data": data, "layout": plot.layout("parameters of the backbone", label)}
+
+
+def _text(behind: Behind, g: Gap, e: Estimate, gap: bool) -> str:
+    head = f"{named(g.method)} on {g.scale.name}\nN = {g.n:,}"
+    return behind.text(head, g.scale, g.method, g.n, g.task, e, "points" if gap else "%")
 
 
 def _of(a: Analysis, family: str, method: str, task: str | None) -> list[Gap]:

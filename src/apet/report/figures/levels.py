@@ -18,6 +18,7 @@ from apet.analysis.thresholds import Threshold
 from apet.report import captions
 from apet.report.colours import look
 from apet.report.figures import canvas, plot
+from apet.report.figures.behind import Behind
 from apet.report.wording import bracket, named, points
 
 TITLE = "E4: measure over the number of trained parameters"
@@ -41,9 +42,9 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
             _panel(axis, a, scale, task, found[scale.name, task])
         title = f"{TITLE}, {scale.name} ({canvas.short(scale.parameters)} parameters)"
         name = "e4_levels_" + re.sub(r"[^\w.-]+", "-", scale.name)
-        figures[name] = canvas.finish(
-            figure, title, captions.levels(a), [m for m in a.board.methods if m != FULL], partial
-        )
+        legend = canvas.lines([m for m in a.board.methods if m != FULL])
+        marks = canvas.marks(x.level for t in tasks for x in found[scale.name, t] if x.method != FULL)
+        figures[name] = canvas.finish(figure, title, captions.levels(a), legend, partial, marks=marks)
     return figures
 
 
@@ -95,6 +96,7 @@ def _mark(axis: Any, t: Threshold, row: int) -> None:
 def view(a: Analysis) -> plot.View:
     """Choices: backbone, task. Lines are means with their intervals, small points single runs."""
     runs = complete(a.board.runs)
+    behind = Behind.of(a)
     by_cell = dict(list(runs.groupby(["backbone", "task", "method"], sort=False)))
     plots = {}
     for (backbone, task), here in _curves(a.levels).items():
@@ -104,9 +106,9 @@ def view(a: Analysis) -> plot.View:
             if not mine:
                 continue
             if method == FULL:
-                data.append(_full(mine[0], here))
+                data.append(_full(behind, mine[0], here))
                 continue
-            data.append(_means(method, mine))
+            data += _means(behind, method, mine)
             single = by_cell.get((backbone, task, method))
             if single is not None:
                 data.append(_singles(method, single))
@@ -117,27 +119,27 @@ def view(a: Analysis) -> plot.View:
     tasks = [plot.MEAN, *a.board.categories]
     tasks = [t for t in tasks if any(k.endswith(f"|{t}") for k in plots)]
     choices = {"backbone": [s.name for s in a.board.scales], "task": tasks}
-    caption = f"Lines: means with their intervals; small points: single runs. {captions.levels(a)}"
+    caption = f"Lines: means with their intervals; small points: single runs. {plot.MARKS} {captions.levels(a)}"
     return plot.View("e4", TITLE, caption, choices, plots)
 
 
-def _full(full: Level, here: list[Level]) -> dict[str, Any]:
+def _full(behind: Behind, full: Level, here: list[Level]) -> dict[str, Any]:
     """Full fine-tuning as a dashed line over the counts of the others; its own count lies far to the right."""
     counts = [x.n for x in here if x.method != FULL] or [full.n]
-    text = plot.hover(f"{named(FULL)}, N = {full.n:,}", full.level)
+    head = f"{named(FULL)}, N = {full.n:,}\non {full.scale.name}"
+    text = behind.text(head, full.scale, FULL, full.n, full.task, full.level)
     x = sorted(set(counts))
     line = {"color": look(FULL).colour, "width": 1.5, "dash": "dash"}
     return plot.trace(FULL, x, [100 * full.level.value] * len(x), [text] * len(x), mode="lines", line=line)
 
 
-def _means(method: str, mine: list[Level]) -> dict[str, Any]:
+def _means(behind: Behind, method: str, mine: list[Level]) -> list[dict[str, Any]]:
     texts = []
     for x in mine:
-        head = plot.hover(f"{named(method)}, N = {x.n:,} ({x.ratio_percent:.3g} %)", x.level)
-        behind = "" if x.behind is None else f"\n{points(x.behind.value)} points behind full fine-tuning"
-        texts.append(head + behind)
-    e = [x.level for x in mine]
-    return plot.trace(method, [x.n for x in mine], [100 * v.value for v in e], texts, error_y=plot.bars(e))
+        head = f"{named(method)}, N = {x.n:,} ({x.ratio_percent:.3g} %)\non {x.scale.name}"
+        less = "" if x.behind is None else f"\n{points(x.behind.value)} points behind full fine-tuning"
+        texts.append(behind.text(head, x.scale, method, x.n, x.task, x.level) + less)
+    return plot.points_of(method, [x.n for x in mine], [x.level for x in mine], texts)
 
 
 def _singles(method: str, runs: pd.DataFrame) -> dict[str, Any]:

@@ -13,6 +13,10 @@ from apet.report.colours import look
 from apet.report.wording import both, named, points
 
 MEAN = "mean over tasks"
+MARKS = "Thin, dotted: one seed; interval over the items. Hollow: planned runs are missing (†)."
+"""How points with little behind them are drawn."""
+BAR_MARKS = "Thin, grey, without ends: one seed; interval over the items. Hollow: planned runs are missing (†)."
+"""The same, of bars."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +59,46 @@ def trace(
     return base | more
 
 
+def points_of(method: str, x: Sequence[float], estimates: Sequence[Estimate], texts: Sequence[str]) -> list[Any]:
+    """A line of means: its whiskers of single seeds, thin and dotted, and its points, hollow where runs are missing."""
+    k = look(method)
+    symbols = [k.symbol + "-open" * (e.holes > 0) for e in estimates]
+    y = [100 * e.value for e in estimates]
+    marker = {"color": k.colour, "symbol": symbols, "size": 8}
+    line = trace(method, x, y, texts, error_y=bars(estimates), marker=marker)
+    return [*_whiskers(method, x, estimates), line]
+
+
+def _whiskers(method: str, x: Sequence[float], estimates: Sequence[Estimate]) -> list[dict[str, Any]]:
+    ends = [(v, e) for v, e in zip(x, estimates, strict=True) if single(e)]
+    if not ends:
+        return []
+    at = [v for place, _ in ends for v in (place, place, math.nan)]
+    y = [v for _, e in ends for v in (100 * e.item_low, 100 * e.item_high, math.nan)]
+    line = {"color": look(method).colour, "width": 1, "dash": "dot"}
+    return [trace(method, at, y, "", mode="lines", line=line, hoverinfo="skip", hovertemplate=None)]
+
+
+def single(e: Estimate) -> bool:
+    """Whether one seed stands behind it, so that its interval is over the items."""
+    return e.seeds < 2 and not math.isnan(e.item_low)
+
+
 def bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
     """Error bars over seeds, in percent; none where there is one seed."""
-    up = [0 if math.isnan(e.high) else number(100 * (e.high - e.value)) for e in estimates]
-    down = [0 if math.isnan(e.low) else number(100 * (e.value - e.low)) for e in estimates]
-    return {"type": "data", "array": up, "arrayminus": down, "thickness": 1.2, "width": 3}
+    return _bars([(e.low, e.value, e.high) for e in estimates]) | {"thickness": 1.2, "width": 3}
+
+
+def thin_bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
+    """Error bars over the items, in percent, of what one seed stands behind."""
+    ends = [(e.item_low, e.value, e.item_high) for e in estimates]
+    return _bars(ends) | {"thickness": 0.8, "width": 0, "color": "#666666"}
+
+
+def _bars(ends: Sequence[tuple[float, float, float]]) -> dict[str, Any]:
+    up = [0 if math.isnan(high) else number(100 * (high - value)) for _, value, high in ends]
+    down = [0 if math.isnan(low) else number(100 * (value - low)) for low, value, _ in ends]
+    return {"type": "data", "array": up, "arrayminus": down}
 
 
 def layout(x: str, y: str, log: bool = True, **more: Any) -> dict[str, Any]:

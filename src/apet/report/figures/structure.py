@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
+from itertools import product
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from apet.analysis.frames import ADJACENT, DISCRETE
@@ -15,6 +15,7 @@ from apet.analysis.study import Analysis
 from apet.report import captions
 from apet.report.colours import look
 from apet.report.figures import canvas, plot
+from apet.report.figures.behind import Behind
 from apet.report.wording import named, points
 
 TITLE = "E2: structure at equal counts"
@@ -39,77 +40,87 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
         axis.set_title(f"{scale.name} ({canvas.short(scale.parameters)})")
         axis.set_ylabel("validation measure (%)")
         axis.grid(axis="x", visible=False)
-    shown = [m for m in a.board.methods if any(m in s.levels for s in a.structures)]
-    figure = canvas.finish(figure, TITLE, captions.structure(a), [], partial)
-    _legend(figure, shown)
-    return {"e2_structure": figure}
+    here = [s for s in a.structures if s.task is None]
+    shown = [m for m in a.board.methods if any(m in s.levels for s in here)]
+    marks = canvas.marks((e for s in here for e in s.levels.values()), bars=True)
+    return {
+        "e2_structure": canvas.finish(figure, TITLE, captions.structure(a), canvas.patches(shown), partial, marks=marks)
+    }
 
 
 def _bar(axis: Any, x: float, e: Estimate, method: str) -> None:
-    k = look(method)
-    ends = None if math.isnan(e.low) else np.array([[100 * (e.value - e.low)], [100 * (e.high - e.value)]])
-    axis.bar(
-        x,
-        100 * e.value,
-        WIDTH,
-        color=k.colour,
-        hatch=k.hatch,
-        edgecolor="white",
-        linewidth=0.6,
-        yerr=ends,
-        ecolor="black",
-        error_kw={"linewidth": 1, "capsize": 2},
-    )
-
-
-def _legend(figure: Figure, methods: list[str]) -> None:
-    from matplotlib.patches import Patch
-
-    handles = [Patch(facecolor=look(m).colour, hatch=look(m).hatch, edgecolor="white", label=named(m)) for m in methods]
-    figure.legend(handles=handles, loc="upper right", ncols=len(handles), fontsize=7, frameon=False)
+    """Hollow where planned runs are missing."""
+    k, hollow = look(method), canvas.torn(e)
+    fill = {"color": "white", "edgecolor": k.colour} if hollow else {"color": k.colour, "edgecolor": "white"}
+    axis.bar(x, 100 * e.value, WIDTH * (0.94 if hollow else 1), hatch=k.hatch, linewidth=1.0 if hollow else 0.6, **fill)
+    canvas.whiskers(axis, [x], [e], "black", over=3)
 
 
 def view(a: Analysis) -> plot.View:
     """Choices: backbone, task."""
     plots: dict[str, dict[str, Any]] = {}
+    behind = Behind.of(a)
     for s in a.structures:
         plots.setdefault(f"{s.scale.name}|{s.task or plot.MEAN}", {})
     for key in plots:
         mine = [s for s in a.structures if f"{s.scale.name}|{s.task or plot.MEAN}" == key]
-        plots[key] = {"data": _bars(a, mine), "layout": _layout()}
+        plots[key] = {"data": _bars(a, behind, mine), "layout": _layout(mine)}
     scales = list(dict.fromkeys(s.scale.name for s in a.structures))
     tasks = list(dict.fromkeys(s.task or plot.MEAN for s in a.structures))
-    return plot.View("e2", TITLE, captions.structure(a), {"backbone": scales, "task": tasks}, plots, log=False)
+    caption = f"{plot.BAR_MARKS} {captions.structure(a)}"
+    return plot.View("e2", TITLE, caption, {"backbone": scales, "task": tasks}, plots, log=False)
 
 
-def _layout() -> dict[str, Any]:
+def _layout(mine: list[Structure]) -> dict[str, Any]:
     made = plot.layout("the method whose count it is, and the count", "validation measure (%)", log=False)
-    return made | {"barmode": "group", "xaxis": made["xaxis"] | {"type": "category"}}
+    order = {"type": "category", "categoryorder": "array", "categoryarray": [_group(s) for s in mine]}
+    return made | {"barmode": "group", "xaxis": made["xaxis"] | order}
 
 
-def _bars(a: Analysis, mine: list[Structure]) -> list[dict[str, Any]]:
+def _group(s: Structure) -> str:
+    return f"{named(s.method)}<br>{s.n:,}"
+
+
+def _bars(a: Analysis, behind: Behind, mine: list[Structure]) -> list[dict[str, Any]]:
+    """A method's bars; those of one seed and those that miss runs apart, because they look different."""
     data = []
     for method in a.board.methods:
-        shown = [s for s in mine if method in s.levels]
-        if not shown:
-            continue
-        k = look(method)
-        e = [s.levels[method] for s in shown]
-        texts = [plot.hover(f"{named(method)}, N = {s.n:,}", s.levels[method]) + _against(s) for s in shown]
-        x = [f"{named(s.method)}<br>{s.n:,}" for s in shown]
-        more = {
-            "type": "bar",
-            "offsetgroup": method if method in (ADJACENT, DISCRETE) else "own",
-            "error_y": plot.bars(e),
-            "marker": {"color": k.colour, "pattern": _pattern(k.pattern)},
-            "textposition": "none",
-        }
-        data.append(plot.trace(method, x, [100 * v.value for v in e], texts, **more))
+        shown = [(s, s.levels[method]) for s in mine if method in s.levels]
+        for one_seed, hollow in product((False, True), repeat=2):
+            here = [s for s, e in shown if (plot.single(e), canvas.torn(e)) == (one_seed, hollow)]
+            if here:
+                data.append(_series(behind, method, here, one_seed, hollow))
     return data
 
 
+def _series(behind: Behind, method: str, shown: list[Structure], one_seed: bool, hollow: bool) -> dict[str, Any]:
+    k = look(method)
+    e = [s.levels[method] for s in shown]
+    texts = [
+        behind.text(f"{named(method)} on {s.scale.name}, N = {s.n:,}", s.scale, method, s.n, s.task, s.levels[method])
+        + _against(s)
+        for s in shown
+    ]
+    marker: dict[str, Any] = {"color": k.colour, "pattern": _pattern(k.pattern)}
+    if hollow:
+        marker = {"color": "#ffffff", "line": {"color": k.colour, "width": 1.5}}
+        marker["pattern"] = _pattern(k.pattern) | {"fgcolor": k.colour}
+    ends = plot.thin_bars(e) if one_seed else plot.bars(e) | {"color": "#1c2430"}
+    return plot.trace(
+        method,
+        [_group(s) for s in shown],
+        [100 * v.value for v in e],
+        texts,
+        type="bar",
+        offsetgroup=method if method in (ADJACENT, DISCRETE) else "own",
+        error_y=ends,
+        marker=marker,
+        textposition="none",
+    )
+
+
 def _pattern(shape: str) -> dict[str, Any]:
-    """White lines on the method's colour, as in print."""
+    """Lines on the bar, as in print."""
     return {"shape": shape, "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.7, "size": 9, "solidity": 0.15}
 
 

@@ -63,7 +63,7 @@ function figure(view) {
       hoverlabel: { bgcolor: "#fff", bordercolor: "#5b6675", align: "left", font: { size: 12, color: "#1c2430" } },
     };
     if (layout.xaxis.type === "log") {
-      const x = plot.data.flatMap((t) => t.x);
+      const x = plot.data.flatMap((t) => t.x).filter((v) => v !== null);  // null parts whiskers
       layout.xaxis.dtick = Math.max(...x) > 30 * Math.min(...x) ? 1 : "D2";  // powers of ten, or 1, 2 and 5
       if (!log) layout.xaxis = { ...layout.xaxis, type: "linear", dtick: null };
     }
