@@ -148,6 +148,7 @@ def transfer(own: float = 0.8, within: float = 0.6, across: float = 0.4, seeds: 
                         "target": target,
                         "backbone": "mid",
                         "method": "apet-adjacent",
+                        "trainable_parameters": GRID[-1],
                         "seed": seed,
                         "value": value,
                         "low": value - 0.02,

@@ -8,10 +8,11 @@ import pytest
 
 from apet.analysis.board import Board
 from apet.analysis.convergence import convergence, convergences, races
-from apet.analysis.frames import checked_curves
+from apet.analysis.frames import CURVES, checked_curves
 from apet.analysis.gaps import gaps
 from apet.analysis.levels import levels
 from apet.analysis.structure import structures
+from apet.analysis.study import analyse
 from apet.analysis.thresholds import bracket, thresholds
 from apet.analysis.transfer import relatives, within_against_across
 from apet.errors import ApetError
@@ -81,6 +82,56 @@ def test_structure_at_equal_counts(board):
     }
     assert lora.differences["method-adjacent"].verdict == "lower"
     assert lora.differences["method-discrete"].verdict == "not distinguished"
+
+
+def plan_of(frame):
+    """What was to run: all that there is."""
+    return frame[["backbone", "task", "method", "trainable_parameters", "seed"]]
+
+
+def test_means_compare_the_same_tasks_and_seeds_only():
+    """APET runs on the hard task alone: the method beside it is taken there, too, and no mean over all is made."""
+    by_task = {"films": 0.9, "shops": 0.9, "claims": 0.6}
+    frame = study(3, backbones=["mid"], grid=(), planted=lambda m, b, n: 0.8)
+    frame["value"] = frame["task"].map(by_task) - 0.02 * (frame["method"] == "lora")
+    frame["low"], frame["high"] = frame["value"] - 0.01, frame["value"] + 0.01
+    apet = frame["method"].str.startswith("apet")
+    frame = frame[~apet | ((frame["task"] == "claims") & (frame["seed"] < 2))]
+    board = Board.of(frame, planned=plan_of(frame))
+    lora = next(s for s in structures(board) if s.method == "lora" and s.task is None)
+    assert {m: (round(e.value, 9), e.tasks, e.seeds, e.holes) for m, e in lora.levels.items()} == {
+        "lora": (0.58, 1, 2, 0),
+        "apet-adjacent": (0.6, 1, 2, 0),
+        "apet-discrete": (0.6, 1, 2, 0),
+    }
+    assert lora.differences["method-adjacent"].value == pytest.approx(-0.02)
+    means = {g.method: g for g in gaps(board) if g.task is None}
+    assert set(means) == {"fine-tuning", *OWN}
+    assert means["lora"].level.tasks == 3
+    assert {g.task for g in gaps(board) if g.method == "apet-adjacent"} == {"claims"}
+
+
+def test_a_hole_is_what_was_planned_and_is_not_there():
+    frame = study(3)
+    short = frame[(frame["backbone"] != "large") | (frame["seed"] == 0)]  # the largest was to run once
+    whole = Board.of(short, planned=plan_of(short))
+    assert {g.level.holes for g in gaps(whole)} == {0}
+    analyse(short, no_curves(), planned=plan_of(short))
+    torn = short[(short["backbone"] != "tiny") | (short["seed"] < 2)]
+    board = Board.of(torn, planned=plan_of(short))
+    with pytest.raises(ApetError, match=r"3 of 9 runs are missing, first fine-tuning .* on tiny .* seed 2"):
+        gaps(board)
+    found = {g.scale.name: g.level.holes for g in gaps(board, allow_holes=True) if g.task is None}
+    assert found == {"tiny": 3, "mid": 0, "large": 0}
+    by_level = {(x.scale.name, x.task): x.level.holes for x in levels(board, allow_holes=True)}
+    assert {v for (b, _), v in by_level.items() if b != "tiny"} == {0}
+    assert (by_level["tiny", None], by_level["tiny", "films"]) == (3, 1)
+    with pytest.raises(ApetError, match=r"\d+ of \d+ planned runs are missing, first fine-tuning .* on tiny"):
+        analyse(torn, no_curves(), planned=plan_of(short))
+
+
+def no_curves():
+    return pd.DataFrame(columns=list(CURVES))
 
 
 def test_planted_thresholds_come_out(board):
@@ -179,8 +230,8 @@ def test_planted_convergence_of_both_distributions(board):
     assert (race.pairs, race.left_out) == (9, 0)
 
 
-def test_planted_transfer():
-    found = relatives(transfer(own=0.8, within=0.6, across=0.4, seeds=1))
+def test_planted_transfer(board):
+    found = relatives(transfer(own=0.8, within=0.6, across=0.4, seeds=1), board)
     by_pair = {(r.source, r.target): r for r in found}
     assert by_pair["films", "shops"].relative.value == pytest.approx(0.75)
     assert by_pair["films", "claims"].relative.value == pytest.approx(0.5)
@@ -190,16 +241,27 @@ def test_planted_transfer():
     assert within_against_across(found, TASKS).value == pytest.approx(0.25)
 
 
-def test_a_missing_pair_of_transfer_is_refused_or_left_out():
+def test_a_missing_pair_of_transfer_is_refused_or_left_out(board):
     torn = transfer().drop(index=[3])
     with pytest.raises(ApetError, match="transfer: 1 of 27 pairs"):
-        relatives(torn)
-    assert {r.relative.holes for r in relatives(torn, allow_holes=True)} == {0, 1}
+        relatives(torn, board)
+    assert {r.relative.holes for r in relatives(torn, board, allow_holes=True)} == {0, 1}
 
 
-def test_a_target_whose_own_measure_is_zero_has_no_relative_one():
+def test_a_targets_own_measure_is_that_of_its_run(board):
+    """What a store holds: the zero-shot measures alone, and of several counts."""
+    zero_shot = transfer(within=0.6).query("source != target")
+    smaller = zero_shot.assign(trainable_parameters=64, value=0.1, low=0.05, high=0.15)
+    found = {(r.source, r.target): r for r in relatives(pd.concat([zero_shot, smaller]), board)}
+    assert len(found) == 9
+    assert found["films", "shops"].own == pytest.approx(FULL_LEVEL)
+    assert found["films", "shops"].relative.value == pytest.approx(0.601 / FULL_LEVEL)
+    assert found["films", "films"].relative.value == 1
+
+
+def test_a_target_whose_own_measure_is_zero_has_no_relative_one(board):
     zero = transfer().assign(value=lambda t: np.where(t["target"] == "claims", 0.0, t["value"]), low=0.0)
-    assert {r.target for r in relatives(zero)} == {"films", "shops"}
+    assert {r.target for r in relatives(zero, board)} == {"films", "shops"}
 
 
 def test_item_scores_make_the_difference_paired():

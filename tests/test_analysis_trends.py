@@ -1,6 +1,7 @@
 """Each claim of the paper, planted true, planted false and planted too noisy to tell: the verdict says which."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,11 +9,13 @@ import pytest
 from apet.analysis.board import Board, Scale
 from apet.analysis.convergence import convergences, races
 from apet.analysis.frames import checked_curves
-from apet.analysis.gaps import gaps
+from apet.analysis.gaps import Gap, gaps
+from apet.analysis.intervals import Estimate
 from apet.analysis.levels import levels
 from apet.analysis.thresholds import Bracket, Threshold, thresholds
 from apet.analysis.transfer import relatives
 from apet.analysis.trends import (
+    FASTER_LEAST,
     adjacent_faster,
     below_zero,
     gap_shrinks,
@@ -35,7 +38,7 @@ def planted_gap(by_backbone):
     [
         ({"tiny": 0.06, "mid": 0.04, "large": 0.02}, 0.002, YES),
         ({"tiny": 0.02, "mid": 0.04, "large": 0.06}, 0.002, NO),
-        ({"tiny": 0.04, "mid": 0.04, "large": 0.04}, 0.001, NO),
+        ({"tiny": 0.04, "mid": 0.04, "large": 0.04}, 0.0005, NO),
         ({"tiny": 0.05, "mid": 0.045, "large": 0.04}, 0.06, OPEN),
     ],
 )
@@ -47,6 +50,51 @@ def test_does_the_gap_shrink(by_backbone, sd, verdict):
     if verdict == YES:
         assert together.low < -2 < together.high
         assert together.value == pytest.approx(-2, abs=0.3)
+
+
+def gaps_of(by_seed, task="films", method="lora"):
+    """Gaps of one method on one task, backbone by backbone: (scales, seeds)."""
+    scales = [Scale(f"s{i}", "bert", 10 ** (5 + i)) for i in range(len(by_seed))]
+    level = average_of(0.8)
+    made = [
+        Gap(s, method, 64, True, t, level, level, dict(enumerate(row)))
+        for s, row in zip(scales, by_seed, strict=True)
+        for t in (None, task)
+    ]
+    return made
+
+
+def average_of(value):
+    return Estimate(value, 3, 0.01, value - 0.02, value + 0.02, 100, value - 0.03, value + 0.03, "items")
+
+
+@pytest.mark.parametrize("scatter", [0.0, 0.005, 0.02])
+def test_the_interval_of_a_trend_covers_the_truth_also_where_backbones_scatter_about_the_line(scatter):
+    rng = np.random.default_rng(9)
+    hits = []
+    for _ in range(1_000):
+        line = 0.06 - 0.01 * np.arange(4)[:, None]
+        y = line + scatter * rng.standard_normal((4, 1)) + 0.005 * rng.standard_normal((4, 3))
+        (trend,) = gap_shrinks(gaps_of(y))
+        hits.append(trend.low <= -1 <= trend.high)
+    assert 0.93 <= np.mean(hits) <= 0.97
+
+
+def test_a_trend_runs_over_the_tasks_that_every_backbone_has():
+    """An easy task that only the largest lacks must not make its gap grow."""
+    easy, hard = np.full((3, 2), 0.01), np.full((3, 2), 0.05)
+    found = gaps_of(hard, "hard") + [g for g in gaps_of(easy, "easy") if g.scale.name != "s2"]
+    (trend,) = gap_shrinks(found)
+    assert (trend.value, trend.verdict) == (pytest.approx(0), NO)
+    assert "1 task," in trend.basis
+
+
+def test_seeds_are_paired_by_their_number_not_by_their_place():
+    a, b = gaps_of([[0.02, 0.04]] * 3, method="lora"), gaps_of([[0.06, 0.02]] * 3, method="prompt")
+    torn = [replace(g, by_seed={1: g.by_seed[1]}) for g in b]
+    together = gap_shrinks([*a, *torn])[0]
+    assert together.what == "mean of 2 methods"
+    assert together.value == pytest.approx(0)
 
 
 def test_one_scale_says_nothing_about_scale():
@@ -129,9 +177,20 @@ def test_does_adjacent_converge_faster(adjacent, discrete, verdict):
     assert {t.verdict for t in found} == {verdict}
 
 
+def test_equal_steps_of_few_evaluations_are_no_proof_of_equal_speed():
+    """Every curve converges at the same evaluation; with evaluations that far apart, one may still be faster."""
+    board = Board.of(study(3, tasks=["films"], grid=()))
+    made = checked_curves(curves(board.runs, lambda m: 15.0, points=9, every=25), board.runs)
+    for trend in adjacent_faster(races(board, convergences(board, made))):
+        assert trend.value == 1
+        assert trend.low < 2**-FASTER_LEAST < 2**FASTER_LEAST < trend.high
+        assert trend.verdict == OPEN
+
+
 @pytest.mark.parametrize(("within", "across", "verdict"), [(0.6, 0.4, YES), (0.4, 0.6, NO), (0.5, 0.5, NO)])
 def test_does_transfer_work_within_a_category(within, across, verdict):
-    found = transfer_within(relatives(transfer(within=within, across=across)), Board.of(study(1)))
+    board = Board.of(study(1))
+    found = transfer_within(relatives(transfer(within=within, across=across), board), board)
     assert [t.verdict for t in found] == [verdict]
 
 

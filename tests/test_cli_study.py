@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 
@@ -80,6 +81,22 @@ def test_export_report_and_transfer(place):
     assert call(place, "report", str(one), "--output", "one-run").code == 0
 
 
+def test_stored_zero_shot_measures_become_relative_transfer(place):
+    save_backbone("bert-mlm", place / "bert")
+    words = ["study", "run", "grid.yaml", "--output", "moved", "--workers", "1", "--quiet"]
+    words += ["backbones=[bert]", "methods=[bitfit]", "budgets=[own,'20']"]
+    assert call(place, *words).code == 0
+    assert call(place, "transfer", "moved", "--quiet").code == 0
+    done = call(place, "report", "moved", "--strict")
+    assert done.code == 0, done.err
+    with (place / "moved/report/tables/e7_transfer.csv").open() as f:
+        rows = {(r["source"], r["target"]): r for r in csv.DictReader(f)}
+    own = apet.Study(place / "moved").runs().query("budget.isna() and task == 'two.yaml'").value.mean()
+    assert len(rows) == 4
+    assert float(rows["one.yaml", "two.yaml"]["target's own"]) == pytest.approx(own)
+    assert list((place / "moved/report/figures").glob("e7_transfer*.png"))
+
+
 def test_a_study_that_was_changed_is_reported_as_it_is_now(place):
     raw = yaml.safe_load((place / "grid.yaml").read_text())
     raw["rules"] = [{"where": {"task": "two.yaml"}, "set": {"steps": 3}}]
@@ -95,6 +112,38 @@ def test_a_study_that_was_changed_is_reported_as_it_is_now(place):
     assert "Left out: 1 run of earlier settings of this study." in page
     assert "1 complete run: " in page
     assert "<h1>two</h1>" in page
+
+
+def test_what_a_study_leaves_open_makes_no_run_outdated(place):
+    """The dtype that ``auto`` came to is in the record; the study still asks for ``auto``."""
+    raw = yaml.safe_load((place / "grid.yaml").read_text())
+    raw["defaults"].pop("dtype", None)
+    (place / "open.yaml").write_text(yaml.safe_dump(raw))
+    words = ["study", "run", "open.yaml", "--output", "open", "--workers", "1", "--quiet", "--limit", "2"]
+    assert call(place, *words).code == 0
+    assert not apet.Study(place / "open").runs().outdated.any()
+    assert "2 complete runs: " in (
+        call(place, "report", "open").out + (place / "open/report/report.html").read_text("utf-8")
+    )
+
+
+def test_a_strict_report_refuses_what_was_planned_and_is_not_there(place):
+    done = call(place, "report", "open", "--strict", "--output", "strict")
+    assert done.code == 2
+    assert "6 of 8 planned runs are missing, first " in done.err
+    assert not (place / "strict").exists()
+    assert call(place, "report", "out", "--strict", "--output", "strict").code == 0
+
+
+def test_a_study_knows_its_plan_and_every_items_score(place):
+    study = apet.Study(place / "open")
+    runs, planned, items = study.runs(), study.planned(), study.items()
+    assert len(planned) == 8
+    there = runs.merge(planned, on=["backbone", "task", "method", "trainable_parameters", "seed"])
+    assert len(there) == len(runs) == len(items) == 2
+    for r in runs.itertuples():
+        assert len(items[r.key]) == r.n
+        assert items[r.key].mean() == pytest.approx(r.value)
 
 
 def test_a_part_of_a_study_is_reported_as_a_part(place):

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import planted
+from apet.analysis.intervals import Estimate
 from apet.analysis.study import analyse
 from apet.errors import ApetError
 from apet.report import tables
@@ -17,7 +18,7 @@ from apet.report.figures import canvas, gaps
 from apet.report.paper import table2
 from apet.report.study import write_report
 from apet.report.table import Column, Table, comma_separated, data, latex, markdown
-from apet.report.wording import significant
+from apet.report.wording import brief, significant
 from planted import curves, failing, study, transfer
 
 HALF = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
@@ -106,6 +107,19 @@ def test_what_is_missing_is_said_and_not_drawn(tmp_path):
     assert set(report.missing) == {"E2", "E3", "E4", "E5", "E7"}
     page = report.page.read_text("utf-8")
     assert "Not in these runs: needs curves of apet-adjacent and apet-discrete" in page
+
+
+def test_unequal_training_is_said_beside_the_gaps():
+    frame = small()
+    assert "Unequal training" not in tables.gaps(analyse(frame, NO_CURVES)).caption
+    frame.loc[(frame["method"] == "fine-tuning") & (frame["backbone"] == "mid"), "steps"] = 100
+    caption = tables.gaps(analyse(frame, NO_CURVES)).caption
+    assert "Unequal training: full fine-tuning took 100 steps on mid, the methods 200 steps." in caption
+
+
+def test_an_interval_that_a_measure_cannot_have_is_written_out():
+    assert brief(Estimate(0.595, 2, 0.17, 0.0, 1.0, 100, 0.5, 0.7, "items")) == "59.5 (0.0 to 100.0)"
+    assert brief(Estimate(0.8, 3, 0.01, 0.775, 0.825, 100, 0.7, 0.9, "items", holes=1)) == "80.0 ± 2.5 †"
 
 
 def test_only_made_up_data_are_called_synthetic(tmp_path):
@@ -236,13 +250,15 @@ def test_a_table_in_three_forms_where_the_unknown_is_a_dash_and_never_a_zero():
 def test_the_headline_without_thresholds_is_about_gaps(runs):
     few = runs[runs["method"].isin(["fine-tuning", "lora"])]
     a = analyse(few, NO_CURVES)
-    assert headline(a).startswith("On mid, points below full fine-tuning (95 % over 2 seeds): behind are LoRA 4.0")
+    assert headline(a).startswith(
+        "On mid, full fine-tuning − method in points (95 % over 2 seeds): behind are LoRA 4.0"
+    )
 
 
 def test_one_seed_is_never_called_a_difference():
     a = analyse(small(seeds=1), NO_CURVES)
     text = "".join(f.text for f in findings(a))
-    assert "(one seed, no interval): " in text
+    assert "(95 % over the items of one seed): " in text
     assert {row[-1] for row in tables.gaps(a).rows} == {None, "not decidable"}
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,9 @@ from apet.errors import ApetError
 
 Scores = Mapping[str, Floats]
 """Run key -> its item scores, (items,)."""
+
+Items: TypeAlias = Scores | pd.DataFrame
+"""The same, or as a table (`apet.analysis.frames.ITEMS`)."""
 
 RUN_INTERVALS = "items, from the runs' own intervals"
 UNPAIRED = "items, unpaired"
@@ -31,6 +35,7 @@ class Block:
         value, low, high: measure and its item-level interval, (tasks, seeds).
         items: validation items, (tasks, seeds).
         keys: of the runs, (tasks, seeds); empty where missing.
+        planned: which numbers were to be there, (tasks, seeds); None = all.
     """
 
     name: str
@@ -41,15 +46,28 @@ class Block:
     high: Floats
     items: Floats
     keys: npt.NDArray[np.object_]
+    planned: npt.NDArray[np.bool_] | None = None
+
+    @property
+    def wanted(self) -> npt.NDArray[np.bool_]:
+        """What was to be there, (tasks, seeds)."""
+        return np.full(self.value.shape, True) if self.planned is None else self.planned
 
 
-def block(runs: pd.DataFrame, name: str, tasks: Sequence[str], seeds: Sequence[int]) -> Block:
+def block(
+    runs: pd.DataFrame,
+    name: str,
+    tasks: Sequence[str],
+    seeds: Sequence[int],
+    planned: Collection[tuple[str, int]] | None = None,
+) -> Block:
     """Lay out complete runs of one cell.
 
     Args:
         runs: complete runs of one backbone, method and size.
         name: what it is.
-        tasks, seeds: what was planned; runs of others are left aside.
+        tasks, seeds: rows and columns; runs of others are left aside.
+        planned: the (task, seed) that were to be there; None = all.
     """
     shape = (len(tasks), len(seeds))
     row, column = ({x: i for i, x in enumerate(xs)} for xs in (tasks, seeds))
@@ -61,20 +79,56 @@ def block(runs: pd.DataFrame, name: str, tasks: Sequence[str], seeds: Sequence[i
     keys = np.full(shape, "", dtype=object)
     keys[at] = kept["key"]
     value, low, high, items = parts
-    return Block(name, tuple(tasks), tuple(int(s) for s in seeds), value, low, high, items, keys)
+    wanted = None if planned is None else np.array([[(t, s) in planned for s in seeds] for t in tasks], dtype=bool)
+    return Block(name, tuple(tasks), tuple(int(s) for s in seeds), value, low, high, items, keys, wanted)
+
+
+def cut(b: Block, tasks: Sequence[str] | None = None, seeds: Sequence[int] | None = None) -> Block:
+    """Its rows of these tasks and columns of these seeds; None = all."""
+    tasks, seeds = b.tasks if tasks is None else tasks, b.seeds if seeds is None else seeds
+    at = np.ix_([b.tasks.index(t) for t in tasks], [b.seeds.index(s) for s in seeds])
+    numbers = b.value[at], b.low[at], b.high[at], b.items[at]
+    planned = None if b.planned is None else b.planned[at]
+    return Block(b.name, tuple(tasks), tuple(seeds), *numbers, b.keys[at], planned)
+
+
+def aligned(blocks: Sequence[Block], allow_holes: bool = False) -> list[Block]:
+    """The blocks over the tasks and seeds that all of them have or plan; a number that one lacks is taken from all.
+
+    Means over different tasks do not compare.
+
+    Raises:
+        ApetError: a planned run is missing and holes are not allowed.
+    """
+    first = blocks[0]
+    tasks = [t for t in first.tasks if all(t in b.tasks for b in blocks)]
+    seeds = [s for s in first.seeds if all(s in b.seeds for b in blocks)]
+    same = [cut(b, tasks, seeds) for b in blocks]
+    missing = np.any([np.isnan(b.value) for b in same], axis=0)
+    planned = np.all([b.wanted for b in same], axis=0)
+    holes = missing & planned
+    if holes.any() and not allow_holes:
+        t, s = np.argwhere(holes)[0]
+        names = " or ".join(b.name for b in same if np.isnan(b.value[t, s]))
+        raise ApetError(
+            f"{int(holes.sum())} of {int(planned.sum())} runs are missing, first {names} on {tasks[t]} with seed"
+            f" {seeds[s]}; finish the study, or allow holes"
+        )
+    return [replace(b, value=np.where(missing, np.nan, b.value), planned=planned) for b in same]
 
 
 def average(b: Block, scores: Scores, allow_holes: bool = False) -> Estimate | None:
     """Mean over tasks, then over seeds; None where nothing is left. Intervals end at 0 and 1, as the measures do.
 
     Raises:
-        ApetError: a run is missing and holes are not allowed.
+        ApetError: a planned run is missing and holes are not allowed.
     """
-    rows, columns, holes = _whole(np.isnan(b.value), (b,), allow_holes)
+    (b,) = aligned([b], allow_holes)
+    rows, columns, holes = _whole(b)
     if not len(rows) or not len(columns):
         return None
-    cut = np.ix_(rows, columns)
-    value, keys = b.value[cut], b.keys[cut].astype(str)
+    at = np.ix_(rows, columns)
+    value, keys = b.value[at], b.keys[at].astype(str)
     mean, sd, low, high = (float(x) for x in t_interval(value.mean(axis=0)))
     known = all(k in scores for k in keys.flat)
     below, above = [], []
@@ -85,29 +139,30 @@ def average(b: Block, scores: Scores, allow_holes: bool = False) -> Estimate | N
             below.append(items.mean() - ends[0])
             above.append(ends[1] - items.mean())
         else:  # the same items under every seed: their intervals shrink no further by averaging
-            below.append((value[t] - b.low[cut][t]).mean())
-            above.append((b.high[cut][t] - value[t]).mean())
+            below.append((value[t] - b.low[at][t]).mean())
+            above.append((b.high[at][t] - value[t]).mean())
     item_low, item_high = apart(mean, np.square(below).sum() / len(rows) ** 2, np.square(above).sum() / len(rows) ** 2)
     low, high, item_low, item_high = np.clip([low, high, item_low, item_high], 0, 1).tolist()
-    n = int(b.items[cut][:, 0].sum())
+    n = int(b.items[at][:, 0].sum())
     basis = BOOTSTRAP if known else RUN_INTERVALS
     return Estimate(mean, len(columns), sd, low, high, n, item_low, item_high, basis, len(rows), holes)
 
 
 def difference(a: Block, b: Block, scores: Scores, allow_holes: bool = False) -> Estimate | None:
-    """Mean of a − b over tasks, paired by seed; None where no seed has both.
+    """Mean of a − b over the tasks that both have, paired by seed; None where no seed has both.
 
     The item-level interval is a paired bootstrap where the item scores of both are at hand, and otherwise treats the
     two as measured on different items, which is too wide rather than too narrow.
 
     Raises:
-        ApetError: a run of either is missing and holes are not allowed.
+        ApetError: a planned run of either is missing and holes are not allowed.
     """
-    rows, columns, holes = _whole(np.isnan(a.value) | np.isnan(b.value), (a, b), allow_holes)
+    a, b = aligned([a, b], allow_holes)
+    rows, columns, holes = _whole(a)
     if not len(rows) or not len(columns):
         return None
-    cut = np.ix_(rows, columns)
-    va, vb, ka, kb = a.value[cut], b.value[cut], a.keys[cut].astype(str), b.keys[cut].astype(str)
+    at = np.ix_(rows, columns)
+    va, vb, ka, kb = a.value[at], b.value[at], a.keys[at].astype(str), b.keys[at].astype(str)
     mean, sd, low, high = (float(x) for x in t_interval((va - vb).mean(axis=0)))
     known = all(
         x in scores and y in scores and len(scores[x]) == len(scores[y]) for x, y in zip(ka.flat, kb.flat, strict=True)
@@ -120,64 +175,47 @@ def difference(a: Block, b: Block, scores: Scores, allow_holes: bool = False) ->
             below.append((items.mean() - ends[0]) ** 2)
             above.append((ends[1] - items.mean()) ** 2)
         else:
-            down_a, up_a = (va[t] - a.low[cut][t]).mean(), (a.high[cut][t] - va[t]).mean()
-            down_b, up_b = (vb[t] - b.low[cut][t]).mean(), (b.high[cut][t] - vb[t]).mean()
+            down_a, up_a = (va[t] - a.low[at][t]).mean(), (a.high[at][t] - va[t]).mean()
+            down_b, up_b = (vb[t] - b.low[at][t]).mean(), (b.high[at][t] - vb[t]).mean()
             below.append(down_a**2 + up_b**2)
             above.append(up_a**2 + down_b**2)
     item_low, item_high = apart(mean, sum(below) / len(rows) ** 2, sum(above) / len(rows) ** 2)
-    n = int(a.items[cut][:, 0].sum())
+    n = int(a.items[at][:, 0].sum())
     basis = PAIRED if known else UNPAIRED
     return Estimate(mean, len(columns), sd, low, high, n, item_low, item_high, basis, len(rows), holes)
 
 
-def per_seed(a: Block, b: Block, allow_holes: bool = False) -> Floats:
-    """a − b, averaged over the tasks: one number a seed, (seeds,).
-
-    Raises:
-        ApetError: a run of either is missing and holes are not allowed.
-    """
-    rows, columns, _ = _whole(np.isnan(a.value) | np.isnan(b.value), (a, b), allow_holes)
+def per_seed(a: Block, b: Block) -> dict[int, float]:
+    """Seed -> a − b, averaged over the tasks; over what both have."""
+    a, b = aligned([a, b], allow_holes=True)
+    rows, columns, _ = _whole(a)
     if not len(rows) or not len(columns):
-        return np.empty(0)
-    cut = np.ix_(rows, columns)
-    return (a.value[cut] - b.value[cut]).mean(axis=0)
-
-
-def one_task(b: Block, task: str) -> Block:
-    """Its row of that task."""
-    i = [b.tasks.index(task)]
-    return Block(b.name, (task,), b.seeds, b.value[i], b.low[i], b.high[i], b.items[i], b.keys[i])
-
-
-def scores_of(items: pd.DataFrame | None) -> dict[str, Floats]:
-    """Item scores by run, in the order of the items."""
-    if items is None:
         return {}
+    at = np.ix_(rows, columns)
+    return dict(zip((a.seeds[c] for c in columns), (a.value[at] - b.value[at]).mean(axis=0).tolist(), strict=True))
+
+
+def scores_of(items: Items | None) -> Scores:
+    """Item scores by run, in the order of the items."""
+    if not isinstance(items, pd.DataFrame):
+        return {} if items is None else items
     return {str(k): g["score"].to_numpy(dtype=float) for k, g in items.groupby("key", sort=False)}
 
 
-def _whole(
-    missing: npt.NDArray[np.bool_], blocks: Sequence[Block], allow_holes: bool
-) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
+def _whole(b: Block) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
     """Tasks and seeds that form a block without holes, and how many planned numbers that leaves out.
 
     Means over different tasks do not compare: a task or a seed is used for all or not at all. Tasks and seeds without
     any run go first; then the seeds that lack a task, as long as two whole ones stay; else, one by one, the line (task
     or seed) with the largest share of holes.
     """
-    first = blocks[0]
-    if missing.any() and not allow_holes:
-        t, s = np.argwhere(missing)[0]
-        names = " or ".join(b.name for b in blocks if np.isnan(b.value[t, s]))
-        raise ApetError(
-            f"{int(missing.sum())} of {missing.size} runs are missing, first {names} on {first.tasks[t]} with seed"
-            f" {first.seeds[s]}; finish the study, or allow holes"
-        )
+    missing = np.isnan(b.value)
     rows, columns = np.flatnonzero(~missing.all(axis=1)), np.flatnonzero(~missing.all(axis=0))
     left = missing[np.ix_(rows, columns)]
     whole = columns[~left.any(axis=0)]
     if len(whole) > 1:
-        return rows, whole, int(missing.size - len(rows) * len(whole))
+        columns = whole
+        left = missing[np.ix_(rows, columns)]
     while left.any():
         by_row, by_column = left.mean(axis=1), left.mean(axis=0)
         if by_row.max() > by_column.max():
@@ -185,4 +223,4 @@ def _whole(
         else:
             columns = np.delete(columns, by_column.argmax())
         left = missing[np.ix_(rows, columns)]
-    return rows, columns, int(missing.size - len(rows) * len(columns))
+    return rows, columns, int(b.wanted.sum() - b.wanted[np.ix_(rows, columns)].sum())

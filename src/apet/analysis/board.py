@@ -7,8 +7,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from apet.analysis.blocks import Block, Scores, block, scores_of
-from apet.analysis.frames import ADJACENT, DISCRETE, FULL, checked_items, checked_runs, complete
+from apet.analysis.blocks import Block, Items, Scores, block, scores_of
+from apet.analysis.frames import ADJACENT, DISCRETE, FULL, checked_items, checked_planned, checked_runs, complete
 
 PAPERS_ORDER = (FULL, "prompt", "bitfit", "lora", "adapter", ADJACENT, DISCRETE)
 
@@ -34,19 +34,25 @@ class Board:
     Attributes:
         runs: as `checked_runs` returns them.
         scores: item scores by run key; empty where unknown.
+        planned: as `checked_planned` returns it; None = unknown, then every method was to run on all tasks and seeds.
     """
 
     runs: pd.DataFrame
     scores: Scores
+    planned: pd.DataFrame | None = None
 
     @classmethod
-    def of(cls, runs: pd.DataFrame, items: pd.DataFrame | None = None) -> Board:
+    def of(cls, runs: pd.DataFrame, items: Items | None = None, planned: pd.DataFrame | None = None) -> Board:
         """Check the tables and arrange them.
 
         Raises:
             ApetError: they do not fit the schema.
         """
-        return cls(checked_runs(runs), scores_of(None if items is None else checked_items(items)))
+        return cls(
+            checked_runs(runs),
+            scores_of(checked_items(items) if isinstance(items, pd.DataFrame) else items),
+            None if planned is None else checked_planned(planned),
+        )
 
     @cached_property
     def scales(self) -> tuple[Scale, ...]:
@@ -68,7 +74,7 @@ class Board:
         return tuple(m for m in PAPERS_ORDER if m in found) + tuple(sorted(found - set(PAPERS_ORDER)))
 
     def tasks(self, family: str) -> tuple[str, ...]:
-        """Tasks of a family, planned ones included, by category."""
+        """Tasks of a family with any run, failed ones included, by category."""
         return self._tasks[family]
 
     @cached_property
@@ -125,4 +131,22 @@ class Board:
         if runs is None:
             return None
         name = f"{method} at {n:,} parameters on {scale.name}"
-        return block(runs, name, self.tasks(scale.family), self.seeds(scale.family))
+        if self.planned is None:
+            return block(runs, name, self.tasks(scale.family), self.seeds(scale.family))
+        wanted = self.plan.get((scale.name, method, n), frozenset())
+        pairs = wanted | set(zip(runs["task"], runs["seed"].astype(int), strict=True))
+        tasks = {t for t, _ in pairs}
+        known = self.tasks(scale.family)
+        ordered = [t for t in known if t in tasks] + sorted(tasks - set(known))
+        return block(runs, name, ordered, sorted({s for _, s in pairs}), wanted)
+
+    @cached_property
+    def plan(self) -> dict[tuple[str, str, int], frozenset[tuple[str, int]]]:
+        """(backbone, method, N) -> the (task, seed) that were to run; empty where the plan is unknown."""
+        if self.planned is None:
+            return {}
+        known = self.planned.dropna(subset="trainable_parameters")  # the count of a budget that never ran is unknown
+        grouped = known.groupby(["backbone", "method", "trainable_parameters"])
+        return {
+            (b, m, int(n)): frozenset(zip(g["task"], g["seed"].astype(int), strict=True)) for (b, m, n), g in grouped
+        }

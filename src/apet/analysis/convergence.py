@@ -5,11 +5,12 @@ least). It is smoothed by isotonic regression, the closest curve that never fall
 without a window to choose, and what it passes once it never falls below again. The curve has converged at the first
 evaluation from which the smoothed curve has made 95 % of the rise from s to p. A curve that gets there only inside its
 last quarter is still rising; one whose plateau lies within noise of its start has learnt nothing; neither is given a
-number. Steps are known to within the evaluation interval.
+number. Steps are known to within the evaluation interval, an error that is uniform and that comparisons take in.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Literal
@@ -22,6 +23,8 @@ from apet.analysis.board import Board, Scale
 from apet.analysis.frames import ADJACENT, DISCRETE, complete
 from apet.analysis.intervals import Estimate, Floats, t_interval
 
+NORMAL = 1.959964
+"""Half a 95 % interval of many small errors, in standard deviations."""
 REACHED = 0.95
 """Share of the rise."""
 LAST = 0.25
@@ -38,11 +41,13 @@ class Convergence:
         state: how it ended.
         steps: evaluation at which it had converged; NaN for every other state.
         plateau: its level at the end.
+        within: steps since the evaluation before, to which ``steps`` is known.
     """
 
     state: State
     steps: float
     plateau: float
+    within: float = np.nan
 
 
 @dataclass(frozen=True)
@@ -53,7 +58,8 @@ class Race:
         scale: the backbone.
         n: the count; None = all counts together.
         adjacent, discrete: steps to convergence, mean over tasks and seeds.
-        log2_ratio: log2(adjacent / discrete), paired by seed; below 0 = adjacent needs fewer steps.
+        log2_ratio: log2(adjacent / discrete), paired by seed; below 0 = adjacent needs fewer steps. Its interval takes
+            in the seeds and the rounding to evaluations.
         pairs: pairs (task × seed) in which both converged.
         left_out: pairs in which one did not.
     """
@@ -86,7 +92,7 @@ def convergence(steps: Floats, values: Floats, noise: float = 0.0) -> Convergenc
     at = int(np.argmax(smooth >= values[0] + REACHED * rise))
     if at >= len(steps) - last:
         return Convergence("still rising", np.nan, plateau)
-    return Convergence("converged", float(steps[at]), plateau)
+    return Convergence("converged", float(steps[at]), plateau, float(steps[at] - steps[at - 1]) if at else 0.0)
 
 
 def convergences(board: Board, curves: pd.DataFrame) -> pd.DataFrame:
@@ -96,15 +102,15 @@ def convergences(board: Board, curves: pd.DataFrame) -> pd.DataFrame:
         curves: as `checked_curves` returns them.
 
     Returns:
-        key, state, steps, plateau beside backbone, task, method, trainable_parameters and seed.
+        key, state, steps, plateau, within beside backbone, task, method, trainable_parameters and seed.
     """
     done = complete(board.runs).set_index("key")
     rows = []
     for key, (step, value, half) in by_run(curves).items():
         if key in done.index:
             c = convergence(step, value, half)
-            rows.append((key, c.state, c.steps, c.plateau))
-    found = pd.DataFrame(rows, columns=["key", "state", "convergence_steps", "plateau"])
+            rows.append((key, c.state, c.steps, c.plateau, c.within))
+    found = pd.DataFrame(rows, columns=["key", "state", "convergence_steps", "plateau", "within"])
     beside = ["backbone", "task", "method", "trainable_parameters", "seed"]
     return found.join(done[beside], on="key")
 
@@ -117,8 +123,10 @@ def races(board: Board, converged: pd.DataFrame) -> list[Race]:
     """
     found = []
     by = ["backbone", "task", "trainable_parameters", "seed"]
-    sides = {m: converged[converged["method"] == m].set_index(by)["convergence_steps"] for m in (ADJACENT, DISCRETE)}
-    both = pd.concat(sides, axis=1, join="inner").reset_index()
+    sides = {m: converged[converged["method"] == m].set_index(by) for m in (ADJACENT, DISCRETE)}
+    steps = {m: t["convergence_steps"] for m, t in sides.items()}
+    rounding = {f"{m} rounding": t["within"] / t["convergence_steps"] for m, t in sides.items()}
+    both = pd.concat(steps | rounding, axis=1, join="inner").reset_index()
     for scale in board.scales:
         mine = both[both["backbone"] == scale.name]
         counts = sorted(set(mine["trainable_parameters"]))
@@ -133,7 +141,11 @@ def races(board: Board, converged: pd.DataFrame) -> list[Race]:
 def _race(scale: Scale, n: int | None, reached: pd.DataFrame, left_out: int) -> Race:
     log2 = np.log2(reached[ADJACENT] / reached[DISCRETE])
     by_seed = log2.groupby(reached["seed"]).mean().to_numpy()
-    mean, sd, low, high = (float(x) for x in t_interval(by_seed))
+    mean, sd, low, _ = (float(x) for x in t_interval(by_seed))
+    rounding = reached[[f"{ADJACENT} rounding", f"{DISCRETE} rounding"]].to_numpy(dtype=float)
+    error = math.sqrt(float((rounding**2).sum()) / 12) / math.log(2) / len(reached)  # of a mean of uniform errors
+    half = math.hypot(mean - low, NORMAL * error)
+    low, high = mean - half, mean + half
     tasks = reached["task"].nunique()
     ratio = Estimate(mean, len(by_seed), sd, low, high, 0, np.nan, np.nan, "steps have no items", tasks, left_out)
     sides = (float(reached[ADJACENT].mean()), float(reached[DISCRETE].mean()))

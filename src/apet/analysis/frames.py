@@ -63,11 +63,20 @@ TRANSFER: Columns = {
     "target": ("text", "task measured; equal to the source = the target's own"),
     "backbone": ("text", "name of the backbone"),
     "method": ("text", "display name"),
+    "trainable_parameters": ("number", "N, exact"),
     "seed": ("number", "of the run"),
     "value": ("number", "measure in [0, 1]"),
     "low": ("number", "lower end of its item-level 95 % interval"),
     "high": ("number", "upper end of its item-level 95 % interval"),
     "n": ("number", "items"),
+}
+
+PLANNED: Columns = {
+    "backbone": ("text", "name of the backbone"),
+    "task": ("text", "name of the task"),
+    "method": ("text", "display name"),
+    "trainable_parameters": ("number", "N, exact"),
+    "seed": ("number", "of the run"),
 }
 
 FULL = "fine-tuning"
@@ -130,6 +139,15 @@ def checked_items(frame: pd.DataFrame) -> pd.DataFrame:
     return items.sort_values(["key", "item"]).reset_index(drop=True)
 
 
+def checked_planned(frame: pd.DataFrame) -> pd.DataFrame:
+    """What was to run, each once.
+
+    Raises:
+        ApetError: a column is missing, or a number is none.
+    """
+    return _typed(frame, PLANNED, "planned").drop_duplicates(ignore_index=True)
+
+
 def checked_transfer(frame: pd.DataFrame) -> pd.DataFrame:
     """Measures of every source on every target.
 
@@ -137,7 +155,7 @@ def checked_transfer(frame: pd.DataFrame) -> pd.DataFrame:
         ApetError: a column is missing, a pair comes twice for a seed, or a value lies outside [0, 1].
     """
     transfer = _typed(frame, TRANSFER, "transfer")
-    _unique(transfer, ["backbone", "method", "source", "target", "seed"], "transfer")
+    _unique(transfer, ["backbone", "method", "trainable_parameters", "source", "target", "seed"], "transfer")
     _within_unit(transfer, "value", "transfer")
     return transfer
 

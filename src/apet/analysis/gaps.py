@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from apet.analysis.blocks import Block, average, difference, one_task, per_seed
+from apet.analysis.blocks import Block, average, cut, difference, per_seed
 from apet.analysis.board import Board, Scale
 from apet.analysis.frames import FULL
-from apet.analysis.intervals import Estimate, Floats
+from apet.analysis.intervals import Estimate
 
 
 @dataclass(frozen=True)
@@ -21,10 +19,10 @@ class Gap:
         method: display name.
         n: trained parameters.
         own_size: whether the method chose N itself; else the largest N tried.
-        task: None = the mean over the tasks.
+        task: None = the mean over the family's tasks, given only for a method that was to run on all of them.
         level: the measure.
         gap: full fine-tuning − method; None for full fine-tuning itself, or where that was not run.
-        by_seed: the gap of each seed, (seeds,).
+        by_seed: seed -> its gap.
     """
 
     scale: Scale
@@ -34,7 +32,7 @@ class Gap:
     task: str | None
     level: Estimate
     gap: Estimate | None
-    by_seed: Floats
+    by_seed: dict[int, float]
 
 
 def gaps(board: Board, allow_holes: bool = False, by_task: bool = True) -> list[Gap]:
@@ -50,7 +48,8 @@ def gaps(board: Board, allow_holes: bool = False, by_task: bool = True) -> list[
             mine = _block(board, scale, method)
             if mine is None:
                 continue
-            for task in (None, *mine.tasks) if by_task else (None,):
+            mean = (None,) if set(board.tasks(scale.family)) <= set(mine.tasks) else ()
+            for task in (*mean, *mine.tasks) if by_task else mean:
                 gap = _gap(board, scale, method, task, mine, full, allow_holes)
                 if gap is not None:
                     found.append(gap)
@@ -66,16 +65,16 @@ def _gap(
     board: Board, scale: Scale, method: str, task: str | None, mine: Block, full: Block | None, allow_holes: bool
 ) -> Gap | None:
     if task is not None:
-        mine = one_task(mine, task)
-        full = None if full is None else one_task(full, task)
+        mine = cut(mine, [task])
+        full = None if full is None or task not in full.tasks else cut(full, [task])
     level = average(mine, board.scores, allow_holes)
     if level is None:
         return None
     behind: Estimate | None = None
-    by_seed: Floats = np.empty(0)
+    by_seed: dict[int, float] = {}
     if full is not None and method != FULL:
         behind = difference(full, mine, board.scores, allow_holes)
-        by_seed = per_seed(full, mine, allow_holes)
+        by_seed = per_seed(full, mine)
     n = board.own_sizes[scale.name, method]
     own = (scale.name, method) in board.chose_own_size
     return Gap(scale, method, n, own, task, level, behind, by_seed)

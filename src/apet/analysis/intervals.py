@@ -104,15 +104,16 @@ def bootstrap(scores: Floats) -> tuple[Floats, Floats]:
     if n > MANY:
         half = float(stats.norm.ppf(0.5 + LEVEL / 2)) * scores.std(axis=-1) / math.sqrt(n)
         return scores.mean(axis=-1) - half, scores.mean(axis=-1) + half
-    means = scores @ (_resamples(n).T / n)
+    means = scores @ _resamples(n)
     low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)
     return low, high
 
 
 @lru_cache(maxsize=8)
 def _resamples(n: int) -> Floats:
-    """How often each item is drawn, (draws, items)."""
-    return np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS).astype(np.float64)
+    """Which share of a draw each item is, (items, draws)."""
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS)
+    return np.ascontiguousarray(drawn.T / n)
 
 
 def apart(value: Floats | float, below_sq: Floats | float, above_sq: Floats | float) -> tuple[float, float]:

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from apet.analysis.blocks import Block, average, difference
+from apet.analysis.blocks import Block, average, cut, difference
 from apet.analysis.board import Board, Scale
 from apet.analysis.frames import CELL, FULL, complete, failed
 from apet.analysis.intervals import Estimate
@@ -88,22 +88,31 @@ def _level(
 ) -> Level:
     level = average(b, board.scores)
     assert level is not None
-    behind = None if full is None or method == FULL else _behind(board, full, b)
+    level = replace(level, holes=len(_wanted(board, scale, method, n, b) - _there(b)))
+    behind = None
+    if full is not None and method != FULL:
+        wanted = _wanted(board, scale, method, n, b) & _wanted(board, scale, FULL, board.own_sizes[scale.name, FULL], b)
+        behind = _behind(board, full, b, wanted)
     return Level(scale, task, method, n, ratio, chance, level, behind, tuple(b.keys.ravel().tolist()))
 
 
-def _behind(board: Board, full: Block, b: Block) -> Estimate | None:
-    """Paired by seed, over those that both have."""
+def _there(b: Block) -> set[tuple[str, int]]:
+    return {(t, s) for t in b.tasks for s in b.seeds}
+
+
+def _wanted(board: Board, scale: Scale, method: str, n: int, b: Block) -> set[tuple[str, int]]:
+    """What was to run of a cell on the block's tasks."""
+    return {(t, s) for t, s in board.plan.get((scale.name, method, n), ()) if t in b.tasks}
+
+
+def _behind(board: Board, full: Block, b: Block, wanted: set[tuple[str, int]]) -> Estimate | None:
+    """Paired by seed, over those that both have; a seed that full fine-tuning lacks is a hole unless a plan says no."""
     common = [s for s in b.seeds if s in full.seeds]
     if not common:
         return None
-    gap = difference(_seeds(full, common), _seeds(b, common), board.scores)
-    return None if gap is None else replace(gap, holes=len(b.seeds) - len(common))
-
-
-def _seeds(b: Block, seeds: list[int]) -> Block:
-    i = [b.seeds.index(s) for s in seeds]
-    return Block(b.name, b.tasks, tuple(seeds), b.value[:, i], b.low[:, i], b.high[:, i], b.items[:, i], b.keys[:, i])
+    gap = difference(full, b, board.scores)
+    holes = len(b.seeds) - len(common) if board.planned is None else len(wanted - (_there(b) & _there(full)))
+    return None if gap is None else replace(gap, holes=holes)
 
 
 def _joined(blocks: list[Block]) -> Block | None:
@@ -111,9 +120,9 @@ def _joined(blocks: list[Block]) -> Block | None:
     common = [s for s in blocks[0].seeds if all(s in b.seeds for b in blocks)]
     if not common:
         return None
-    cut = [_seeds(b, common) for b in blocks]
+    same = [cut(b, seeds=common) for b in blocks]
     value, low, high, items, keys = (
-        np.concatenate([getattr(b, f) for b in cut]) for f in ("value", "low", "high", "items", "keys")
+        np.concatenate([getattr(b, f) for b in same]) for f in ("value", "low", "high", "items", "keys")
     )
     return Block(blocks[0].name, tuple(b.tasks[0] for b in blocks), tuple(common), value, low, high, items, keys)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apet.analysis.blocks import Block, average, difference, one_task
+from apet.analysis.blocks import Block, aligned, average, cut, difference
 from apet.analysis.board import Board, Scale
 from apet.analysis.frames import ADJACENT, DISCRETE, FULL
 from apet.analysis.intervals import Estimate
@@ -20,8 +20,8 @@ class Structure:
         scale: the backbone.
         method: whose count it is.
         n: the count.
-        task: None = the mean over the tasks.
-        levels: method, apet-adjacent, apet-discrete -> measure, those that were run.
+        task: None = the mean over the tasks that all sides have.
+        levels: method, apet-adjacent, apet-discrete -> measure, those that were run; over the same tasks and seeds.
         differences: one of ``PAIRS`` -> first − second, those that were run.
     """
 
@@ -48,23 +48,24 @@ def structures(board: Board, allow_holes: bool = False, by_task: bool = True) ->
             blocks = {m: b for m in (method, ADJACENT, DISCRETE) if (b := board.block(scale, m, n)) is not None}
             if len(blocks) < 2:
                 continue
-            tasks = board.tasks(scale.family)
+            blocks = dict(zip(blocks, aligned(list(blocks.values()), allow_holes), strict=True))
+            tasks = next(iter(blocks.values())).tasks
             for task in (None, *tasks) if by_task else (None,):
-                s = _structure(board, scale, method, n, task, blocks, allow_holes)
+                s = _structure(board, scale, method, n, task, blocks)
                 if len(s.levels) > 1:
                     found.append(s)
     return found
 
 
 def _structure(
-    board: Board, scale: Scale, method: str, n: int, task: str | None, blocks: dict[str, Block], allow_holes: bool
+    board: Board, scale: Scale, method: str, n: int, task: str | None, blocks: dict[str, Block]
 ) -> Structure:
-    mine = {m: b if task is None else one_task(b, task) for m, b in blocks.items()}
-    levels = {m: e for m, b in mine.items() if (e := average(b, board.scores, allow_holes)) is not None}
+    mine = {m: b if task is None else cut(b, [task]) for m, b in blocks.items()}
+    levels = {m: e for m, b in mine.items() if (e := average(b, board.scores, allow_holes=True)) is not None}
     differences = {}
     for pair, (a, b) in zip(PAIRS, ((method, ADJACENT), (method, DISCRETE), (ADJACENT, DISCRETE)), strict=True):
         if a in mine and b in mine:
-            d = difference(mine[a], mine[b], board.scores, allow_holes)
+            d = difference(mine[a], mine[b], board.scores, allow_holes=True)
             if d is not None:
                 differences[pair] = d
     return Structure(scale, method, n, task, levels, differences)

@@ -7,9 +7,10 @@ from functools import cached_property
 
 import pandas as pd
 
+from apet.analysis.blocks import Items
 from apet.analysis.board import Board
 from apet.analysis.convergence import Race, by_run, convergences, races
-from apet.analysis.frames import FULL, checked_curves, failed
+from apet.analysis.frames import FULL, checked_curves, complete, failed
 from apet.analysis.gaps import Gap, gaps
 from apet.analysis.intervals import Floats
 from apet.analysis.levels import Level, levels
@@ -17,6 +18,7 @@ from apet.analysis.structure import Structure, structures
 from apet.analysis.thresholds import MARGIN, Threshold, thresholds
 from apet.analysis.transfer import Relative, relatives
 from apet.analysis.trends import Trend, adjacent_faster, gap_shrinks, high_falls, low_same, transfer_within
+from apet.errors import ApetError
 
 
 @dataclass(frozen=True)
@@ -60,22 +62,25 @@ def analyse(
     runs: pd.DataFrame,
     curves: pd.DataFrame,
     *,
-    items: pd.DataFrame | None = None,
+    items: Items | None = None,
     transfer: pd.DataFrame | None = None,
+    planned: pd.DataFrame | None = None,
     allow_holes: bool = False,
     margin: float = MARGIN,
 ) -> Analysis:
     """All experiments that the runs hold.
 
     Args:
-        runs, curves, items, transfer: see `apet.analysis.frames`.
+        runs, curves, items, transfer, planned: see `apet.analysis.frames`.
         allow_holes: go on where planned runs are missing, and mark every number that misses some.
         margin: of the high threshold.
 
     Raises:
         ApetError: a table does not fit its schema, or there are holes and they are not allowed.
     """
-    board = Board.of(runs, items)
+    board = Board.of(runs, items, planned)
+    if not allow_holes:
+        _refuse_missing(board)
     curves = checked_curves(curves, board.runs)
     all_gaps = gaps(board, allow_holes)
     all_structures = structures(board, allow_holes)
@@ -83,7 +88,7 @@ def analyse(
     all_races = races(board, converged)
     all_levels = levels(board, allow_holes)
     all_thresholds = thresholds(all_levels, margin)
-    all_relatives = [] if transfer is None or transfer.empty else relatives(transfer, allow_holes)
+    all_relatives = [] if transfer is None or transfer.empty else relatives(transfer, board, allow_holes)
     trends = [
         *gap_shrinks(all_gaps),
         *high_falls(all_thresholds),
@@ -117,3 +122,23 @@ def analyse(
         margin,
         missing,
     )
+
+
+def _refuse_missing(board: Board) -> None:
+    """Every run that was planned must be there.
+
+    Raises:
+        ApetError: one is not; the first is named.
+    """
+    if board.planned is None:
+        return
+    by = ["backbone", "task", "method", "trainable_parameters", "seed"]
+    there = set(complete(board.runs)[by].itertuples(index=False, name=None))
+    missing = [p for p in board.planned[by].itertuples(index=False, name=None) if p not in there]
+    if missing:
+        backbone, task, method, n, seed = missing[0]
+        at = "" if n != n else f" at {int(n):,} parameters"
+        raise ApetError(
+            f"{len(missing)} of {len(board.planned)} planned runs are missing, first {method}{at} on {backbone},"
+            f" {task}, seed {int(seed)}; finish the study, or allow holes"
+        )

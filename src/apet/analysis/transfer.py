@@ -9,7 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from apet.analysis.frames import checked_transfer
+from apet.analysis.board import Board
+from apet.analysis.frames import checked_transfer, complete
 from apet.analysis.intervals import Estimate, t_interval
 from apet.errors import ApetError
 
@@ -37,13 +38,18 @@ class Relative:
     by_seed: dict[int, float]
 
 
-def relatives(transfer: pd.DataFrame, allow_holes: bool = False) -> list[Relative]:
+def relatives(transfer: pd.DataFrame, board: Board, allow_holes: bool = False) -> list[Relative]:
     """Every source on every target; a target whose own measure is 0 has no relative one.
+
+    Args:
+        transfer: see `apet.analysis.frames`; a target's own measure, where it is not there, is that of its run.
+        board: the runs. Of a method with several counts, its own size is taken, or else the largest.
+        allow_holes: leave out what is missing.
 
     Raises:
         ApetError: a pair or a target's own measure is missing and holes are not allowed.
     """
-    frame = checked_transfer(transfer)
+    frame = _with_own(_at_own_size(checked_transfer(transfer), board), board)
     found = []
     for (backbone, method), mine in frame.groupby(["backbone", "method"], sort=False):
         tasks = sorted(set(mine["source"]) | set(mine["target"]))
@@ -65,6 +71,23 @@ def relatives(transfer: pd.DataFrame, allow_holes: bool = False) -> list[Relativ
                 if pairs:
                     found.append(_relative(str(backbone), str(method), source, target, pairs, len(seeds) - len(pairs)))
     return found
+
+
+def _at_own_size(frame: pd.DataFrame, board: Board) -> pd.DataFrame:
+    n = [board.own_sizes.get(at) for at in zip(frame["backbone"], frame["method"], strict=True)]
+    return frame[frame["trainable_parameters"] == pd.Series(n, index=frame.index, dtype=float)]
+
+
+def _with_own(frame: pd.DataFrame, board: Board) -> pd.DataFrame:
+    """With the measure of every source's own run on its own task, and of every target's."""
+    by = ["backbone", "method", "trainable_parameters", "seed"]
+    meant = frame[by].drop_duplicates().merge(complete(board.runs), on=by)
+    tasks = {
+        (b, m): set(g["source"]) | set(g["target"]) for (b, m), g in frame.groupby(["backbone", "method"], sort=False)
+    }
+    meant = meant[[r.task in tasks[r.backbone, r.method] for r in meant.itertuples()]]
+    own = meant.assign(source=meant["task"], target=meant["task"])[list(frame.columns)]
+    return pd.concat([frame, own], ignore_index=True).drop_duplicates([*by, "source", "target"], ignore_index=True)
 
 
 def _relative(

@@ -8,7 +8,7 @@ runs* otherwise.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -89,36 +89,51 @@ def slope(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
 
 def gap_shrinks(found: Sequence[Gap]) -> list[Trend]:
     """Does the gap to full fine-tuning shrink with scale? For all methods together, then for each."""
-    mine = [g for g in found if g.task is None and len(g.by_seed)]
+    means = {(g.scale, g.method) for g in found if g.task is None and g.by_seed}
     trends = []
-    for family in dict.fromkeys(g.scale.family for g in mine):
-        here = [g for g in mine if g.scale.family == family]
-        scales = list(dict.fromkeys(g.scale for g in here))
-        methods = [
-            m for m in dict.fromkeys(g.method for g in here) if {g.scale for g in here if g.method == m} == set(scales)
+    for family in dict.fromkeys(s.family for s, _ in means):
+        scales = sorted({s for s, _ in means if s.family == family}, key=lambda s: (s.parameters, s.name))
+        methods = [m for m in dict.fromkeys(g.method for g in found) if {s for s, x in means if x == m} >= set(scales)]
+        by_task = {(g.scale, g.method, g.task): g.by_seed for g in found if g.task is not None and g.by_seed}
+        tasks = [
+            t
+            for t in dict.fromkeys(g.task for g in found if g.task is not None)
+            if all((s, m, t) in by_task for s in scales for m in methods)
         ]
-        if len(scales) < 2 or not methods:
+        if len(scales) < 2 or not methods or not tasks:
             continue
-        together = [
-            (s, np.mean(_rows([g for g in here if g.scale == s and g.method in methods]), axis=0)) for s in scales
-        ]
         if len(methods) > 1:
-            trends.append(_gap_trend(family, f"mean of {len(methods)} methods", together))
+            trends.append(_gap_trend(family, methods, f"mean of {len(methods)} methods", scales, tasks, by_task))
         for m in methods:
-            trends.append(_gap_trend(family, m, [(g.scale, g.by_seed) for g in here if g.method == m]))
+            trends.append(_gap_trend(family, [m], m, scales, tasks, by_task))
     return trends
 
 
-def _rows(found: list[Gap]) -> Floats:
-    """Gaps by method and seed, over as many seeds as all have."""
-    n = min(len(g.by_seed) for g in found)
-    return np.array([g.by_seed[:n] for g in found])
+def _gap_trend(
+    family: str,
+    methods: Sequence[str],
+    what: str,
+    scales: Sequence[Scale],
+    tasks: Sequence[str],
+    by_task: Mapping[tuple[Scale, str, str], Mapping[int, float]],
+) -> Trend:
+    """Over the tasks that every scale has; a scale's gap is the mean over the seeds that all of them have there.
 
-
-def _gap_trend(family: str, what: str, points: Sequence[tuple[Scale, Floats]]) -> Trend:
+    Backbones scatter about any line by more than their seeds do. So the line is fitted to one mean a scale, and its
+    interval takes in both; with two scales there is no scatter to see, and the seeds alone make the interval.
+    """
+    points: list[tuple[Scale, Floats]] = []
+    for s in scales:
+        cells = [by_task[s, m, t] for m in methods for t in tasks]
+        seeds = sorted(set.intersection(*(set(c) for c in cells)))
+        points.append((s, np.array([np.mean([c[seed] for c in cells]) for seed in seeds])))
+    over_means = len(scales) > 2
+    if over_means:
+        points = [(s, np.array([y.mean()])) for s, y in points if len(y)]
     x = np.concatenate([np.full(len(y), math.log10(s.parameters)) for s, y in points])
     y = np.concatenate([y for _, y in points])
     b, low, high = (float(v) for v in slope(x, y))
+    what_was_fitted = f"{len(y)} means of a scale" if over_means else f"{len(y)} seeds of {len(points)} scales"
     return Trend(
         claim="the gap to full fine-tuning shrinks with scale",
         where=family,
@@ -128,7 +143,7 @@ def _gap_trend(family: str, what: str, points: Sequence[tuple[Scale, Floats]]) -
         low=100 * low,
         high=100 * high,
         verdict="not decidable with these runs" if math.isnan(low) else below_zero(low, high, GAP_LEAST),
-        basis=f"least squares over {len(points)} scales, {len(y)} points (scale × seed), t-interval",
+        basis=f"least squares over {what_was_fitted}, {len(tasks)} task{'s' * (len(tasks) != 1)}, t-interval",
     )
 
 
@@ -156,7 +171,7 @@ def high_falls(found: Sequence[Threshold]) -> list[Trend]:
                     low=low,
                     high=top,
                     verdict=below_zero(low, top, FALL_LEAST),
-                    basis=f"least squares, {len(scales)} scales, geometric mean over {len(tasks)} tasks; {LEFT_OPEN}",
+                    basis=f"least squares, {len(scales)} scales, {_over(tasks)}; {LEFT_OPEN}",
                 )
             )
     return trends
@@ -204,7 +219,7 @@ def low_same(found: Sequence[Threshold]) -> list[Trend]:
                 low=10**least,
                 high=10**most,
                 verdict=verdict,
-                basis=f"geometric mean over {len(tasks)} tasks; {LEFT_OPEN}",
+                basis=f"{_over(tasks)}; {LEFT_OPEN}",
             )
         )
     return trends
@@ -228,7 +243,7 @@ def adjacent_faster(found: Sequence[Race]) -> list[Trend]:
                 low=2**e.low,
                 high=2**e.high,
                 verdict=_of(e, FASTER_LEAST),
-                basis=f"{r.pairs} pairs of curves, {e.seeds} seeds, t-interval of the logarithm{left}",
+                basis=f"{_plural(r.pairs, 'pair')} of curves, {_plural(e.seeds, 'seed')}, t-interval of the log{left}",
             )
         )
     return trends
@@ -252,10 +267,18 @@ def transfer_within(found: Sequence[Relative], board: Board) -> list[Trend]:
                 low=-100 * e.high,
                 high=-100 * e.low,
                 verdict=_of(replace(e, value=-e.value, low=-e.high, high=-e.low), TRANSFER_LEAST),
-                basis=f"{e.seeds} seeds, t-interval",
+                basis=f"{_plural(e.seeds, 'seed')}, t-interval",
             )
         )
     return trends
+
+
+def _over(tasks: Collection[object]) -> str:
+    return f"geometric mean over {_plural(len(tasks), 'task')}"
+
+
+def _plural(n: int, word: str) -> str:
+    return f"{n} {word}{'s' * (n != 1)}"
 
 
 def _of(e: Estimate, least: float) -> Verdict:

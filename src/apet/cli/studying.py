@@ -380,7 +380,9 @@ def report(
             runs,
             curves,
             about | {"outdated": len(gone)},
+            items=study.items(),
             transfer=transfers,
+            planned=study.planned(),
             allow_holes=not strict,
             partial=bool(about["running"]),
         )

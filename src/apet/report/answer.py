@@ -126,8 +126,10 @@ def _gaps(a: Analysis) -> list[Finding]:
         if not any(words for v, words in groups.items() if v != "not decidable"):  # one seed: nothing to tell apart
             parts = [listed(groups["not decidable"])]
         seeds = {e.seeds for _, e in mine}
-        over = "one seed, no interval" if seeds == {1} else f"95 % over {between(seeds, 'seed')}"
-        text = f"On {scale.name}, points below full fine-tuning ({over}): {'; '.join(parts)}."
+        many = f"over {between(seeds - {1}, 'seed')}" if seeds != {1} else ""
+        single = "over the items of one seed" if 1 in seeds else ""
+        over = ", else ".join(x for x in (many, single) if x)
+        text = f"On {scale.name}, full fine-tuning − method in points (95 % {over}): {'; '.join(parts)}."
         found.append(Finding("E1", text))
     return found
 
@@ -141,7 +143,8 @@ _SIDES = {
 
 
 def _gap(g: Gap, e: Estimate) -> str:
-    ends = "" if math.isnan(e.low) else f" ({span(e.low, e.high)})"
+    low, high = (e.item_low, e.item_high) if math.isnan(e.low) else (e.low, e.high)
+    ends = "" if math.isnan(low) else f" ({span(low, high)})"
     mark = "\u00a0†" if e.holes else ""
     return f"{named(g.method)} {points(e.value)}{ends}{mark}"
 

@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from apet.analysis.board import Scale
 from apet.analysis.convergence import LAST, REACHED
-from apet.analysis.frames import complete
+from apet.analysis.frames import ADJACENT, DISCRETE, FULL, complete
 from apet.analysis.study import Analysis
 from apet.report.wording import listed, significant
 
-INTERVALS = "Bars: 95 % t-interval over seeds; item-level intervals stand in the tables and beside each point."
+INTERVALS = "Whiskers: 95 % t-interval over seeds, thin ones over the items of a single seed; both stand in the tables."
 HOLES = "† some planned runs are missing; the mean is over what all sides have."
 
+Cells = Collection[tuple[str, str, int]]
+"""(backbone, method, N)."""
 
-def ran(a: Analysis, families: Iterable[str] | None = None) -> str:
-    """Backbones, tasks, measures, seeds, steps and items of the complete runs."""
+
+def ran(a: Analysis, cells: Cells | None = None) -> str:
+    """Backbones, tasks, measures, seeds, steps and items of the complete runs; of these cells alone, or of all."""
     done = complete(a.board.runs)
-    if families is not None:
-        done = done[done["family"].isin(list(families))]
+    if cells is not None:
+        wanted = set(cells)
+        at = zip(done["backbone"], done["method"], done["trainable_parameters"], strict=True)
+        done = done[[(b, m, int(n)) in wanted for b, m, n in at]]
     if done.empty:
         return "No run is complete."
     seeds = done.groupby(["backbone", "task", "method", "trainable_parameters"])["seed"].nunique()
@@ -55,15 +60,29 @@ def gap(a: Analysis) -> str:
     size = "" if own else " A method that never chose its own size is shown at the largest count tried."
     return (
         "Full fine-tuning and the methods at their own sizes over the scale of the backbone; gap = full fine-tuning −"
-        f" method, paired by seed, averaged over tasks.{size} {INTERVALS} {ran(a)}"
+        f" method, paired by seed, averaged over tasks.{size}{_unequal_steps(a)} {INTERVALS} {HOLES}"
+        f" {ran(a, {(g.scale.name, g.method, g.n) for g in a.gaps})}"
     )
+
+
+def _unequal_steps(a: Analysis) -> str:
+    """Where full fine-tuning was trained for another number of steps than a method it is held against."""
+    done = complete(a.board.runs)
+    parts = []
+    for scale in a.board.scales:
+        mine = done[done["backbone"] == scale.name]
+        full, others = (set(mine.loc[side, "steps"]) for side in (mine["method"] == FULL, mine["method"] != FULL))
+        if full and others and full != others:
+            parts.append(f"{between(full, 'step')} on {scale.name}, the methods {between(others, 'step')}")
+    return f" Unequal training: full fine-tuning took {listed(parts)}." if parts else ""
 
 
 def structure(a: Analysis) -> str:
     """Of E2."""
+    cells = {(s.scale.name, m, s.n) for s in a.structures for m in s.levels}
     return (
-        "At each method's exact count: the method, APET-adjacent and APET-discrete, averaged over tasks."
-        f" {INTERVALS} {ran(a)}"
+        "At each method's exact count: the method, APET-adjacent and APET-discrete, averaged over the tasks and seeds"
+        f" that all three have. {INTERVALS} {HOLES} {ran(a, cells)}"
     )
 
 
@@ -71,7 +90,8 @@ def convergence(a: Analysis) -> str:
     """Of E3."""
     return (
         "Validation measure over steps, averaged over tasks, then over seeds; bands: 95 % t-interval over seeds;"
-        f" vertical lines: mean steps to convergence. {RULE} {ran(a)}"
+        f" vertical lines: mean steps to convergence of the pairs that both converged. {RULE} The interval of a ratio"
+        f" takes in the seeds and the distance between evaluations. {ran(a, _raced(a))}"
     )
 
 
@@ -81,11 +101,16 @@ RULE = (
 )
 
 
-def levels(a: Analysis) -> str:
-    """Of E4."""
+def _raced(a: Analysis) -> Cells:
+    return {(r.scale.name, m, r.n) for r in a.races if r.n is not None for m in (ADJACENT, DISCRETE)}
+
+
+def levels(a: Analysis, scale: Scale | None = None) -> str:
+    """Of E4, of one backbone or of all."""
+    cells = {(x.scale.name, x.method, x.n) for x in a.levels if scale in (None, x.scale)}
     return (
         "Validation measure over the number of trained parameters. Dashed: full fine-tuning; dotted: chance. Bars on"
-        f" the frame: ranges of the low (below) and high (above) thresholds. {INTERVALS} {ran(a)}"
+        f" the frame: ranges of the low (below) and high (above) thresholds. {INTERVALS} {HOLES} {ran(a, cells)}"
     )
 
 
@@ -97,13 +122,17 @@ def thresholds(a: Analysis) -> str:
         f" {significant(100 * a.margin)} point{'' if a.margin == 0.01 else 's'} (upper end of the 95 % interval, paired"
         " by seed)."
         " Each is a range: above the largest N that fails, at most the smallest N that passes without a failure above"
-        f" it; open where the counts tried do not settle it; with one seed the item-level interval decides. {ran(a)}"
+        " it; open where the counts tried do not settle it; a count with one seed is decided by its items."
+        f" {ran(a, {(t.scale.name, t.method, n) for t in a.thresholds for n in t.tried})}"
     )
 
 
 def tasks(a: Analysis) -> str:
     """Of E6."""
-    return f"Validation measure in percent, mean over seeds ± half the 95 % t-interval. {HOLES} {ran(a)}"
+    return (
+        "Validation measure in percent, mean over seeds ± half the 95 % t-interval, or its ends where it reaches 0 or"
+        f" 100; of one seed the measure alone. {HOLES} {ran(a)}"
+    )
 
 
 def transfer(a: Analysis) -> str:
@@ -112,7 +141,8 @@ def transfer(a: Analysis) -> str:
     items = between((r.relative.items for r in a.relatives), "item")
     return (
         "Relative transfer: zero-shot measure of the module trained on the source (row) over the measure of the one"
-        f" trained on the target itself (column), in percent; tasks grouped by category. {seeds}, {items} a target."
+        f" trained on the target itself (column), in percent; tasks grouped by category. {seeds}, {items} a target;"
+        " intervals over seeds and over items stand in the table."
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
+from apet.analysis.blocks import Items
 from apet.analysis.frames import complete
 from apet.analysis.study import Analysis, analyse
 from apet.report import captions, page, tables
@@ -35,8 +36,9 @@ def write_report(
     curves: pd.DataFrame,
     provenance: Mapping[str, Any],
     *,
-    items: pd.DataFrame | None = None,
+    items: Items | None = None,
     transfer: pd.DataFrame | None = None,
+    planned: pd.DataFrame | None = None,
     allow_holes: bool = True,
     partial: bool = False,
 ) -> Report:
@@ -44,9 +46,9 @@ def write_report(
 
     Args:
         folder: where to.
-        runs, curves, items, transfer: tables as `apet.analysis.frames` describes them.
+        runs, curves, items, transfer, planned: tables as `apet.analysis.frames` describes them; items also by run key.
         provenance: shown as it comes; known keys: ``name`` of the study, ``settings`` (its YAML text), ``version``,
-            ``planned``, ``complete``, ``failed`` (counts), ``running`` (bool), ``started``, ``finished``, ``hosts``,
+            ``planned``, ``complete``, ``failed`` (counts), ``running`` (bool), ``hosts``,
             ``outdated`` (runs of earlier settings, which are not among ``runs``), ``data`` (what was done to them;
             synthetic ones are marked at the top of the page).
         allow_holes: go on where planned runs are missing, and mark what misses some.
@@ -55,7 +57,7 @@ def write_report(
     Raises:
         ApetError: a table does not fit its schema, holes that are not allowed, or a folder that cannot be written.
     """
-    a = analyse(runs, curves, items=items, transfer=transfer, allow_holes=allow_holes)
+    a = analyse(runs, curves, items=items, transfer=transfer, planned=planned, allow_holes=allow_holes)
     partial = partial or bool(provenance.get("running"))
     made = tables.every_table(a)
     with new_report(folder) as part:

@@ -79,8 +79,9 @@ def claims(a: Analysis) -> Table:
         Column("the paper says"),
     )
     caption = (
-        "Supported: the whole 95 % interval agrees with the claim. Not supported: it leaves no room for an effect worth"
-        f" naming. Else not decidable with these runs. {captions.ran(a)}"
+        "Supported: the whole interval (95 %, or for thresholds what the ranges leave open) agrees with the claim. Not"
+        " supported: it leaves no room for an effect worth naming. Else not decidable with these runs."
+        f" {captions.ran(a)}"
     )
     return Table("claims", "The claims about scale, against our runs", caption, columns, rows)
 
@@ -126,7 +127,8 @@ def structure(a: Analysis) -> Table:
         differences = [s.differences.get(p) for p in ("method-adjacent", "method-discrete", "adjacent-discrete")]
         levels = [s.levels.get(m) for m in (s.method, "apet-adjacent", "apet-discrete")]
         verdicts = [x for d in differences for x in (d, None if d is None else d.verdict)]
-        rows.append([s.scale.name, named(s.method), s.n, s.task or MEAN, *levels, *verdicts])
+        over = s.task or f"mean over {captions.plural(next(iter(s.levels.values())).tasks, 'task')}"
+        rows.append([s.scale.name, named(s.method), s.n, over, *levels, *verdicts])
     columns = [Column("backbone"), Column("method"), Column("N", count), Column("task")]
     columns += [measured(f"{m} %", brief) for m in ("method", "APET-adjacent", "APET-discrete")]
     for p in ("method − adjacent", "method − discrete", "adjacent − discrete"):

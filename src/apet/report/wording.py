@@ -64,9 +64,15 @@ def both(e: Estimate) -> str:
 
 
 def brief(e: Estimate) -> str:
-    """``81.2 ± 1.3``: the mean and half the seeds' interval, in percent; a dagger where planned runs are missing."""
-    half = "" if math.isnan(e.half) else f" ± {points(e.half)}"
-    return f"{points(e.value)}{half}{' †' if e.holes else ''}"
+    """``81.2 ± 1.3``: the mean and half the seeds' interval, in percent; a dagger where planned runs are missing.
+
+    An interval that a measure's own ends cut short is written out: ``59.5 (0.0 to 100.0)``.
+    """
+    spread = ""
+    if not math.isnan(e.half):
+        cut = e.high - e.low < 2 * e.half - 1e-9
+        spread = f" ({span(e.low, e.high)})" if cut else f" ± {points(e.half)}"
+    return f"{points(e.value)}{spread}{' †' if e.holes else ''}"
 
 
 def full(e: Estimate) -> str:
@@ -85,9 +91,9 @@ def bracket(b: Bracket, tried: tuple[int, ...]) -> str:
 
 def threshold_notes(t: Threshold) -> str:
     """What a reader must know beside the range."""
-    notes = [] if t.basis == "seeds" else ["one seed: decided by the items"]
+    notes = [] if t.basis == "seeds" else ["counts with one seed decided by the items"]
     if t.bracket.undecided:
-        notes.append(f"{t.bracket.undecided} counts undecided")
+        notes.append(f"{t.bracket.undecided} count{'s' * (t.bracket.undecided > 1)} undecided")
     if not t.bracket.monotone:
         notes.append("not monotone")
     return "; ".join(notes)

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import math
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from apet.errors import ApetError, UnknownName
-from apet.studies.definition import GIVEN, OWN, Definition, cells
+from apet.studies.definition import GIVEN, OWN, Cell, Definition, cells
 from apet.studies.store import Store
+from apet.training import record
 from apet.training.settings import RunSettings
 
 RUN_COLUMNS = (
@@ -57,15 +61,52 @@ class Study:
         return pd.DataFrame(self._curves, columns=list(CURVE_COLUMNS))
 
     def transfers(self) -> pd.DataFrame:
-        """One row a zero-shot measure: key of the run, source, target, backbone, method, seed, value, low, high, n."""
+        """One row a zero-shot measure: key of the run, source, target, its axes and count, value, low, high, n."""
+        sizes = {key: result["trainable_parameters"] for key, result in self.results().items()}
         rows = []
         for key, target, value, low, high, n in self._transfers:
             cell = self._axes_of[key]
-            rows.append(
-                (key, cell["task"], target, cell["backbone"], cell["method"], int(cell["seed"]), value, low, high, n)
-            )
-        columns = ["key", "source", "target", "backbone", "method", "seed", "value", "low", "high", "n"]
+            axes = cell["backbone"], cell["method"], sizes[key], int(cell["seed"])
+            rows.append((key, cell["task"], target, *axes, value, low, high, n))
+        columns = ["key", "source", "target", "backbone", "method", "trainable_parameters", "seed"]
+        columns += ["value", "low", "high", "n"]
         return pd.DataFrame(rows, columns=columns)
+
+    def items(self) -> dict[str, NDArray[np.float64]]:
+        """Score of every validation item by key of the run, (items,) each, in [0, 1]; from the runs' predictions.
+
+        Items come in the order of the data, which all runs of a task share.
+        """
+        found = {}
+        for key, state, *_ in self._rows:
+            path = self.run_folder(key) / record.PREDICTIONS
+            if state == "complete" and path.is_file():
+                found[key] = record.read_scores(path)
+        return found
+
+    def planned(self) -> pd.DataFrame | None:
+        """One row a run of the study as it was last run: backbone, task, method, trainable_parameters, seed.
+
+        The count of a budget that has not run yet is NaN. None where runs came without a study, as from a search.
+        """
+        if self._definition is None:
+            return None
+        sizes = {
+            (cell["backbone"], cell["method"], cell["budget"]): result["trainable_parameters"]
+            for _, _, cell, result, _ in self._rows
+            if result is not None
+        }
+        rows = [
+            (s.backbone, s.learnt, c.label, sizes.get((s.backbone, c.label, c.budget), math.nan), s.seed)
+            for c in self._definition
+            for s in (c.settings,)
+        ]
+        return pd.DataFrame(rows, columns=["backbone", "task", "method", "trainable_parameters", "seed"])
+
+    @cached_property
+    def _definition(self) -> list[Cell] | None:
+        text = self.notes.get("definition")
+        return list(cells(Definition.stored(text))) if text else None
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Everything that finished runs recorded, by key: settings, seeds, versions, host, digests."""
@@ -78,27 +119,31 @@ class Study:
     @cached_property
     def outdated(self) -> frozenset[str]:
         """Keys of finished runs whose cell the study, as it was last run, sets otherwise (another learning rate, …)."""
-        text = self.notes.get("definition")
-        if not text:
+        if self._definition is None:
             return frozenset()
         fields = set(RunSettings.model_fields) - GIVEN
         now = {
             (c.settings.backbone, c.settings.learnt, c.label, c.budget, str(c.settings.seed)): c.settings.model_dump(
                 mode="json", include=fields
             )
-            for c in cells(Definition.stored(text))
+            for c in self._definition
         }
         found = set()  # a setting that an older record does not know had no other value then
         for key, result in self.results().items():
             cell = self._axes_of[key]
             wanted = now.get((cell["backbone"], cell["task"], cell["method"], cell["budget"], cell["seed"]))
-            if wanted is not None and any(result["settings"].get(f, v) != v for f, v in wanted.items()):
+            if wanted is not None and any(_other(result["settings"].get(f, v), v) for f, v in wanted.items()):
                 found.add(key)
         return frozenset(found)
 
     def run_folder(self, key: str) -> Path:
         """Where a run's files are."""
         return self.folder / "runs" / key
+
+
+def _other(had: Any, wanted: Any) -> bool:
+    """Whether a run had another setting than the study asks for; what is left open (``auto``) any run has."""
+    return bool(had != wanted) and wanted != "auto"
 
 
 def _flat(
@@ -139,8 +184,8 @@ def _flat(
 
 def provenance(study: Study) -> dict[str, Any]:
     """Where a study's numbers come from, and whether all of them are there."""
-    states = [state for _, state, _, _, _ in study._rows]
-    results = study.results().values()
+    states = [state for key, state, _, _, _ in study._rows if key not in study.outdated]
+    results = [r for key, r in study.results().items() if key not in study.outdated]
     planned = int(study.notes.get("planned", len(states)))
     started = sorted(r["times"]["started"] for r in results)
     return {
@@ -151,8 +196,8 @@ def provenance(study: Study) -> dict[str, Any]:
         "complete": states.count("complete"),
         "failed": states.count("failed"),
         "running": states.count("complete") + states.count("failed") < planned,
-        "started": started[0] if started else "",
-        "finished": started[-1] if started else "",
+        "first run began": started[0] if started else "",
+        "last run began": started[-1] if started else "",
         "hosts": ", ".join(sorted({r["host"]["system"] for r in results})),
         "data": "; ".join(sorted({f"{r['task']['name']}: {n}" for r in results for n in r["data"]["notes"]})),
     }

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
 import torch
 import yaml
+from numpy.typing import NDArray
 
 from apet.errors import ApetError, CannotWrite
 from apet.tasks.measures import item_scores
@@ -152,6 +154,14 @@ def write_predictions(path: Path, task: Task, split: Split, answers: Sequence[st
         for e, answer, item in zip(split.examples, answers, scores, strict=True):
             accepted = e.answers[0] if len(e.answers) == 1 else json.dumps(e.answers, ensure_ascii=False)
             out.writerow([e.where, "" if answer is None else answer, accepted, round(float(item), 6)])
+
+
+def read_scores(path: Path) -> NDArray[np.float64]:
+    """The last column of a run's predictions, the score of each item, (items,)."""
+    with path.open(encoding="utf-8", newline="") as f:
+        rows = csv.reader(f)
+        next(rows)
+        return np.array([float(row[-1]) for row in rows])
 
 
 def dump_yaml(path: Path, values: dict[str, Any]) -> None:
