@@ -160,7 +160,7 @@ def test_a_partial_study_with_failures_is_marked_everywhere(tmp_path, runs):
     assert "diverged: loss is not finite at step 7" in (report.folder / "tables/failed.csv").read_text("utf-8")
     a = analyse(torn, NO_CURVES, allow_holes=True)
     title = gaps.draw(a, True)["e1_gaps"].texts[0].get_text()
-    assert title.endswith("(partial: the study is still running)")
+    assert title.endswith("(partial: the study is not finished)")
     assert any("†" in f.text for f in findings(a))
 
 

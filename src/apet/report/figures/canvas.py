@@ -40,7 +40,7 @@ DASHES = (0, (2.0, 1.5))
 """Of the intervals that one seed has."""
 ONE_SEED = "one seed: interval over the items"
 TORN = "hollow: planned runs are missing (†)"
-PARTIAL = "(partial: the study is still running)"
+PARTIAL = "(partial: the study is not finished)"
 
 
 def sheet(rows: int, columns: int, width: float = 3.2, height: float = 2.6, **more: Any) -> tuple[Figure, Any]:
