@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import planted
 from apet.analysis.board import Board
 from apet.analysis.convergence import convergence, convergences, races
 from apet.analysis.frames import CURVES, checked_curves
@@ -32,12 +33,12 @@ def test_backbones_come_by_scale_methods_in_the_papers_order_and_tasks_by_catego
 
 def test_planted_gaps_come_out(board):
     found = {(g.scale.name, g.method): g for g in gaps(board) if g.task is None}
-    for backbone, planted in GAPS.items():
+    for backbone, gap in GAPS.items():
         for method, n in OWN.items():
             g = found[backbone, method]
             assert g.n == n
             assert g.own_size
-            assert g.gap.value == pytest.approx(planted)
+            assert g.gap.value == pytest.approx(gap)
             assert (g.gap.seeds, g.gap.tasks, g.gap.holes) == (3, 3, 0)
             assert g.gap.verdict == "higher"
     assert found["mid", "fine-tuning"].gap is None
@@ -159,6 +160,18 @@ def test_threshold_ranges_hold_the_planted_threshold_under_noise():
     assert len(hits["low"]) == len(hits["high"]) == 200
     assert np.mean(hits["low"]) >= 0.93
     assert np.mean(hits["high"]) >= 0.93
+
+
+def test_intervals_of_planted_gaps_and_structures_cover_them_under_noise(monkeypatch):
+    """A thousand tasks of one made study: each has its own draw of the noise."""
+    monkeypatch.setattr(planted, "OWN", {"lora": OWN["lora"]})
+    frame = study(3, sd=0.01, tasks=[f"task {i}" for i in range(1_000)], backbones=["mid"], grid=())
+    board = Board.of(frame)
+    behind = [g.gap for g in gaps(board) if g.method == "lora" and g.task is not None]
+    beside = [s.differences["method-adjacent"] for s in structures(board) if s.method == "lora" and s.task is not None]
+    assert len(behind) == len(beside) == 1_000
+    for found, truth in ((behind, GAPS["mid"]), (beside, -GAPS["mid"])):
+        assert 0.93 <= np.mean([e.low <= truth <= e.high for e in found]) <= 0.97
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
         name = "e4_levels_" + re.sub(r"[^\w.-]+", "-", scale.name)
         legend = canvas.lines([m for m in a.board.methods if m != FULL])
         marks = canvas.marks(x.level for t in tasks for x in found[scale.name, t] if x.method != FULL)
-        figures[name] = canvas.finish(figure, title, captions.levels(a), legend, partial, marks=marks)
+        figures[name] = canvas.finish(figure, title, captions.levels(a, scale), legend, partial, marks=marks)
     return figures
 
 
