@@ -17,9 +17,11 @@ Cells = Collection[tuple[str, str, int]]
 """(backbone, method, N)."""
 
 
-def ran(a: Analysis, cells: Cells | None = None) -> str:
-    """Backbones, tasks, measures, seeds, steps and items of the complete runs; of these cells alone, or of all."""
+def ran(a: Analysis, cells: Cells | None = None, tasks: Collection[str | None] | None = None) -> str:
+    """Backbones, tasks, measures, seeds, steps and items of the complete runs; of these cells and tasks, or of all."""
     done = complete(a.board.runs)
+    if tasks is not None:
+        done = done[done["task"].isin([t for t in tasks if t is not None])]
     if cells is not None:
         wanted = set(cells)
         at = zip(done["backbone"], done["method"], done["trainable_parameters"], strict=True)
@@ -82,7 +84,7 @@ def structure(a: Analysis) -> str:
     cells = {(s.scale.name, m, s.n) for s in a.structures for m in s.levels}
     return (
         "At each method's exact count: the method, APET-adjacent and APET-discrete, averaged over the tasks and seeds"
-        f" that all three have. {INTERVALS} {HOLES} {ran(a, cells)}"
+        f" that all three have. {INTERVALS} {HOLES} {ran(a, cells, {s.task for s in a.structures})}"
     )
 
 
@@ -116,6 +118,7 @@ def levels(a: Analysis, scale: Scale | None = None) -> str:
 
 def thresholds(a: Analysis) -> str:
     """Of E5."""
+    cells = {(t.scale.name, t.method, n) for t in a.thresholds for n in t.tried}
     return (
         "Low threshold: the smallest N where the lower end of the seeds' 95 % interval lies above chance. High"
         " threshold: the smallest N where full fine-tuning − method is shown to be at most"
@@ -123,7 +126,7 @@ def thresholds(a: Analysis) -> str:
         " by seed)."
         " Each is a range: above the largest N that fails, at most the smallest N that passes without a failure above"
         " it; open where the counts tried do not settle it; a count with one seed is decided by its items."
-        f" {ran(a, {(t.scale.name, t.method, n) for t in a.thresholds for n in t.tried})}"
+        f" {ran(a, cells, {t.task for t in a.thresholds})}"
     )
 
 
