@@ -11,10 +11,11 @@ from apet.analysis.board import Board
 from apet.analysis.convergence import convergence, convergences, races
 from apet.analysis.frames import CURVES, checked_curves
 from apet.analysis.gaps import gaps
+from apet.analysis.intervals import Estimate
 from apet.analysis.levels import levels
 from apet.analysis.structure import structures
 from apet.analysis.study import analyse
-from apet.analysis.thresholds import bracket, thresholds
+from apet.analysis.thresholds import above_chance, bracket, thresholds
 from apet.analysis.transfer import relatives, within_against_across
 from apet.errors import ApetError
 from planted import FULL_LEVEL, GAPS, OWN, SIZES, TASKS, curves, failing, row, study, transfer
@@ -191,6 +192,18 @@ def test_a_bracket_takes_in_whatever_the_counts_leave_open(states, expected):
     words = {"f": "fails", "p": "passes", "u": "undecided"}
     b = bracket([10, 20, 30, 40], [words[s] for s in states])
     assert (b.above, b.reached, b.undecided, b.monotone) == expected
+
+
+@pytest.mark.parametrize(
+    ("seeds", "items", "state"),
+    [
+        ((0.6, 0.8), (0.65, 0.75), "passes"),
+        ((0.2, 1.0), (0.65, 0.75), "undecided"),
+        ((0.3, 0.7), (0.45, 0.55), "fails"),
+    ],
+)
+def test_few_seeds_leave_open_what_the_items_show_above_chance(seeds, items, state):
+    assert above_chance(Estimate(sum(seeds) / 2, 2, 0.1, *seeds, 100, *items, "items"), 0.5) == state
 
 
 def test_one_seed_decides_by_its_items_and_says_so():

@@ -1,6 +1,7 @@
 """E5: the low threshold, above chance, and the high threshold, as good as full fine-tuning, as ranges of N.
 
-- *Low*: an N passes where the lower end of the seeds' 95 % interval lies above chance, and fails otherwise.
+- *Low*: an N passes where the lower end of the seeds' 95 % interval lies above chance, is undecided where only that of
+  the items does (few seeds, or one that learnt nothing), and fails otherwise.
 - *High*: an N passes where full fine-tuning − method is shown to be at most one point (its upper end is ≤ 0.01), fails
   where it is shown to be more (its lower end is > 0.01), and is undecided in between.
 
@@ -94,7 +95,7 @@ def bracket(counts: Sequence[int], states: Sequence[State]) -> Bracket:
 def above_chance(level: Estimate, chance: float) -> State:
     """The rule of the low threshold at one count."""
     low = level.low if level.seeds > 1 else level.item_low
-    return "passes" if low > chance else "fails"
+    return "passes" if low > chance else "undecided" if level.item_low > chance else "fails"
 
 
 def reaches_full(behind: Estimate | None, margin: float = MARGIN) -> State:
