@@ -122,10 +122,9 @@ def thresholds(a: Analysis) -> str:
     return (
         "Low threshold: the smallest N where the lower end of the seeds' 95 % interval lies above chance; undecided"
         " where only the items' does. High threshold: the smallest N where full fine-tuning − method is shown to be at"
-        f" most {significant(100 * a.margin)} point{'' if a.margin == 0.01 else 's'} (upper end of the 95 % interval, paired"
-        " by seed)."
-        " Each is a range: above the largest N that fails, at most the smallest N that passes without a failure above"
-        " it; open where the counts tried do not settle it; a count with one seed is decided by its items."
+        f" most {significant(100 * a.margin)} point{'' if a.margin == 0.01 else 's'} (upper end of the 95 % interval,"
+        " paired by seed). Each is a range: above the largest N that fails, at most the smallest N that passes without"
+        " a failure above it; open where the counts tried do not settle it; one seed is decided by its items."
         f" {ran(a, cells, {t.task for t in a.thresholds})}"
     )
 
