@@ -127,6 +127,23 @@ def test_what_a_study_leaves_open_makes_no_run_outdated(place):
     )
 
 
+def test_a_damaged_file_of_scores_is_named_and_not_taken_for_none(place):
+    shutil.copytree(place / "open", place / "torn")
+    torn = next((place / "torn/runs").glob("*/predictions.csv"))
+    torn.write_text("where,answer\n1,2\n")
+    done = call(place, "report", "torn", "--output", "from-torn")
+    assert done.code == 2
+    assert f"{torn.relative_to(place)}' is damaged ('score'); remove it" in done.err
+    torn.unlink()
+    assert call(place, "report", "torn", "--output", "from-torn").code == 0
+
+
+def test_a_report_of_nothing_says_what_it_takes(place):
+    assert (
+        "neither a study nor a finished run at 'nowhere'; give a folder of apet" in call(place, "report", "nowhere").err
+    )
+
+
 def test_a_strict_report_refuses_what_was_planned_and_is_not_there(place):
     done = call(place, "report", "open", "--strict", "--output", "strict")
     assert done.code == 2

@@ -368,7 +368,12 @@ def report(
     from apet.report.study import write_report
     from apet.studies.results import Study, provenance
     from apet.studies.store import FILE
+    from apet.training.record import RESULT
 
+    if not (folder / FILE).is_file() and not (folder / RESULT).is_file():
+        raise ApetError(
+            f"neither a study nor a finished run at {str(folder)!r}; give a folder of apet study run, compare or tune"
+        )
     if (folder / FILE).is_file():
         study = Study(folder)
         about, gone = provenance(study), study.outdated

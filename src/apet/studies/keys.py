@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from apet.backbones.hub import cached_dataset
 from apet.backbones.names import find
+from apet.cache import cache_folder, keep
 from apet.microworld import rows
 from apet.microworld.digests import digest
-from apet.tasks.encoding import cache_folder
 from apet.tasks.sources import source_files
 from apet.tasks.task import Task
 from apet.training.run import NUMERIC_VERSION
@@ -89,7 +87,7 @@ def file_print(file: Path) -> str:
     if len(found) == 64:
         return found
     made = _content(file, at.st_size)
-    _keep(made, kept)
+    keep(kept, lambda part: part.write_text(made, "ascii"))
     return made
 
 
@@ -99,18 +97,6 @@ def _content(file: Path, size: int) -> str:
         while block := f.read(2**20):
             h.update(block)
     return h.hexdigest()
-
-
-def _keep(text: str, path: Path) -> None:
-    """Into the cache, whole; a cache that cannot be written is done without."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(text, "ascii")
-        os.replace(part, path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
 
 
 def task_print(task: Task, data: str | None) -> str | None:

@@ -132,7 +132,7 @@ class Study:
         for key, result in self.results().items():
             cell = self._axes_of[key]
             wanted = now.get((cell["backbone"], cell["task"], cell["method"], cell["budget"], cell["seed"]))
-            if wanted is not None and any(_other(result["settings"].get(f, v), v) for f, v in wanted.items()):
+            if wanted is not None and any(_other(f, result["settings"].get(f, v), v) for f, v in wanted.items()):
                 found.add(key)
         return frozenset(found)
 
@@ -141,9 +141,9 @@ class Study:
         return self.folder / "runs" / key
 
 
-def _other(had: Any, wanted: Any) -> bool:
-    """Whether a run had another setting than the study asks for; what is left open (``auto``) any run has."""
-    return bool(had != wanted) and wanted != "auto"
+def _other(field: str, had: Any, wanted: Any) -> bool:
+    """Whether a run had another setting than the study asks for. A dtype left open is down as what it came to."""
+    return bool(had != wanted) and (field, wanted) != ("dtype", "auto")
 
 
 def _flat(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
+from apet.cache import cache_folder, keep
 from apet.errors import ApetError
 from apet.tasks.examples import Example, digest
 
@@ -116,7 +117,7 @@ def encode_all(
         out.append(encode(example))
         tick(n)
     encoded = EncodedSet.of(out)
-    _keep(encoded, path)
+    keep(path, partial(_save, encoded))
     return encoded
 
 
@@ -124,21 +125,11 @@ _VERSION = 2
 """Raised when the same recipe begins to give other tokens."""
 
 
-def _keep(encoded: EncodedSet, path: Path) -> None:
-    """Into the cache, whole; a cache that cannot be written is done without."""
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+def _save(encoded: EncodedSet, path: Path) -> None:
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        save_file(encoded.arrays, part)
-        os.replace(part, path)
-    except (OSError, SafetensorError):
-        part.unlink(missing_ok=True)
-
-
-def cache_folder() -> Path:
-    """``APET_CACHE``, or ``apet`` in the user's cache folder."""
-    own = os.environ.get("APET_CACHE")
-    return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "apet"
+        save_file(encoded.arrays, path)
+    except SafetensorError as e:  # how a full disk comes out of it
+        raise OSError(str(e)) from e
 
 
 def shortened(parts: Sequence[tuple[list[int], bool]], room: int) -> tuple[list[list[int]], int]:

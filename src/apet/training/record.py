@@ -157,11 +157,16 @@ def write_predictions(path: Path, task: Task, split: Split, answers: Sequence[st
 
 
 def read_scores(path: Path) -> NDArray[np.float64]:
-    """The last column of a run's predictions, the score of each item, (items,)."""
-    with path.open(encoding="utf-8", newline="") as f:
-        rows = csv.reader(f)
-        next(rows)
-        return np.array([float(row[-1]) for row in rows])
+    """The last column of a run's predictions, the score of each item, (items,).
+
+    Raises:
+        ApetError: it cannot be read, or holds something that is no score.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="") as f:
+            return np.array([float(row["score"]) for row in csv.DictReader(f)])
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as e:
+        raise ApetError(f"{str(path)!r} is damaged ({e}); remove it to go on without the scores of its items") from e
 
 
 def dump_yaml(path: Path, values: dict[str, Any]) -> None:
