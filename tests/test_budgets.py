@@ -52,13 +52,13 @@ def assert_well_formed(theta, family: str) -> None:
             assert at[-1] < w.support.size
         weights = {w.name: w.support for w in i.weights}
         if i.form == "pair":
-            assert_every_line(weights["W3"], 1)
-            assert_every_line(weights["W4"], 0)
+            assert_every_line(weights["lora_A"], 1)
+            assert_every_line(weights["lora_B"], 0)
         if i.form == "tokens":
-            assert_every_line(weights["W2"], 0)
-        if "W5" in weights:
-            assert_every_line(weights["W5"], 1)
-            assert_every_line(weights["W6"], 0)
+            assert_every_line(weights["prompt_embeddings"], 0)
+        if "down_proj.weight" in weights:
+            assert_every_line(weights["down_proj.weight"], 1)
+            assert_every_line(weights["up_proj.weight"], 0)
 
 
 def assert_every_line(support, axis: int) -> None:
@@ -95,7 +95,7 @@ def test_a_given_size_is_kept_and_none_of_its_lines_is_empty(method, size, each,
     theta = apet.plan(backbone(family), method, n, mask_seed=data.draw(st.integers(0, 99)), **chosen)
     assert theta.n == n
     assert_well_formed(theta, family)
-    sizes = {"lora": ("W4", 0), "adapter": ("W6", 0), "prompt": ("W2", 0)}
+    sizes = {"lora": ("lora_B", 0), "adapter": ("up_proj.weight", 0), "prompt": ("prompt_embeddings", 0)}
     name, axis = sizes[method]
     assert {w.shape[axis] for i in theta.insertions for w in i.weights if w.name == name} == {units}
 
@@ -104,7 +104,7 @@ def test_a_given_size_is_kept_and_none_of_its_lines_is_empty(method, size, each,
 @pytest.mark.parametrize("how", ["adjacent", "discrete"])
 def test_entries_that_no_gradient_reaches_are_never_drawn(family, how):
     """Half of every table: the padding token's row or the first places would be among them."""
-    roles = [r for r in ("embed.tokens", "embed.positions", "attn.distance") if backbone(family).has_role(r)]
+    roles = [r for r in ("embed.tokens", "embed.positions", "attn.relative_bias") if backbone(family).has_role(r)]
     chosen = {"operations": ["add"], "roles": roles, "distribution": how, "sharing": "proportional"}
     n = sum(p.size for p in backbone(family).positions if p.role in roles) // 2
     for seed in range(5):
@@ -156,7 +156,7 @@ def test_apet_meets_its_budget_with_any_operations_roles_and_sharing(data):
 
 @pytest.mark.parametrize("how", ["adjacent", "discrete"])
 def test_equal_shares_differ_by_one_at_most_and_proportional_ones_follow_sizes(how):
-    chosen = {"operations": ["add"], "roles": ["ff.in", "ff.out"], "distribution": how}
+    chosen = {"operations": ["add"], "roles": ["mlp.up", "mlp.down"], "distribution": how}
     equal = apet.plan(backbone("bert"), "apet", 61, sharing="equal", **chosen)
     counts = [i.n for i in equal.insertions]
     assert len(counts) == 8  # weight and bias, two roles, two blocks

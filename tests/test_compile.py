@@ -65,7 +65,7 @@ def test_what_leaves_weights_alone_compiles_to_one_graph(method):
 
 @pytest.mark.parametrize("how", ["adjacent", "discrete"])
 def test_edited_weights_train_under_a_compiled_model(how):
-    chosen = {"operations": ["add"], "roles": ["ff", "attn.q"], "distribution": how}
+    chosen = {"operations": ["add"], "roles": ["mlp", "attn.q"], "distribution": how}
     assert_trains_like_eager(lambda m: torch.compile(m, backend="aot_eager"), "bert", "apet", **chosen)
 
 
@@ -77,7 +77,7 @@ def test_edited_weights_train_where_blocks_are_compiled_one_by_one():
             block.compile(backend="aot_eager")
         return model
 
-    assert_trains_like_eager(by_block, "bert", "apet", operations=["add"], roles=["ff"])
+    assert_trains_like_eager(by_block, "bert", "apet", operations=["add"], roles=["mlp"])
 
 
 @pytest.mark.slow
@@ -91,5 +91,5 @@ def test_every_kind_of_carrier_under_the_default_compiler_front_end(family, meth
 
 @pytest.mark.slow
 def test_the_default_backend_gives_the_same_too():
-    chosen = {"operations": ["add", "concatenate"], "roles": ["ff"], "distribution": "discrete"}
+    chosen = {"operations": ["add", "concatenate"], "roles": ["mlp"], "distribution": "discrete"}
     assert_trains_like_eager(torch.compile, "bert", "apet", **chosen)

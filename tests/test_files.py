@@ -44,7 +44,7 @@ def refused(model, folder, match: str) -> None:
 @pytest.mark.parametrize("budget", [1, 2, 64, 2000])
 def test_supports_that_follow_from_seeds_cost_nothing(budget, how, tmp_path):
     """peft wrote 2.4 MB for 64 values; here 4 bytes a value and a header."""
-    saved(tmp_path, budget=budget, distribution=how, sharing="proportional", roles=["encoder.*.ff.*", "attn"])
+    saved(tmp_path, budget=budget, distribution=how, sharing="proportional", roles=["encoder.*.mlp.*", "attn"])
     assert [f.name for f in tmp_path.iterdir()] == [FILE]
     assert (tmp_path / FILE).stat().st_size <= 4 * budget + 4096
 
@@ -71,29 +71,35 @@ def test_the_header_says_how_it_was_planned_and_no_pickle_is_needed(tmp_path):
 def by_hand() -> Theta:
     """Every form of insertion and every kind of support."""
     entries = (
-        Insertion("parameter", "encoder.0.ff.in.weight", (TrainableWeight("W1", listed((24, 16), [3, 0, 77, 383])),)),
-        Insertion("parameter", "encoder.1.ff.in.weight", (TrainableWeight("W1", full((24, 16))),)),
-        Insertion("output", "encoder.1.ff.norm.output", (TrainableWeight("W1", draw((16,), 5, "adjacent", 1, "a")),)),
+        Insertion(
+            "parameter", "encoder.0.mlp.up.weight", (TrainableWeight("delta", listed((24, 16), [3, 0, 77, 383])),)
+        ),
+        Insertion("parameter", "encoder.1.mlp.up.weight", (TrainableWeight("delta", full((24, 16))),)),
+        Insertion(
+            "output", "encoder.1.mlp.norm.output", (TrainableWeight("delta", draw((16,), 5, "adjacent", 1, "a")),)
+        ),
         Insertion(
             "pair",
             "encoder.0.attn.q",
             (
-                TrainableWeight("W3", listed((16, 2), [0, 1, 9]), Init("uniform", fan_in=True)),
-                TrainableWeight("W4", draw((2, 16), 7, "discrete", 2, "b", cover="rows")),
+                TrainableWeight("lora_A", listed((16, 2), [0, 1, 9]), Init("uniform", fan_in=True)),
+                TrainableWeight("lora_B", draw((2, 16), 7, "discrete", 2, "b", cover="rows")),
             ),
             scale=2.0,
         ),
         Insertion(
             "bottleneck",
-            "encoder.1.attn.o",
+            "encoder.1.attn.out",
             (
-                TrainableWeight("W5", full((16, 1)), Init("uniform", bound=0.5)),
-                TrainableWeight("W6", listed((1, 16), [15])),
-                TrainableWeight("b6", draw((16,), 3, "discrete", 4, "c")),
+                TrainableWeight("down_proj.weight", full((16, 1)), Init("uniform", bound=0.5)),
+                TrainableWeight("up_proj.weight", listed((1, 16), [15])),
+                TrainableWeight("up_proj.bias", draw((16,), 3, "discrete", 4, "c")),
             ),
         ),
         Insertion(
-            "tokens", "encoder.embed.tokens", (TrainableWeight("W2", listed((2, 16), [1, 31]), Init("vocabulary")),)
+            "tokens",
+            "encoder.embed.tokens",
+            (TrainableWeight("prompt_embeddings", listed((2, 16), [1, 31]), Init("vocabulary")),),
         ),
     )
     return Theta(entries, "BertForSequenceClassification", 1, init_seed=3, name="mine")

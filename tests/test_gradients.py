@@ -46,7 +46,7 @@ STYLES = {
 def everywhere(model, style: str) -> Theta:
     """One trainable weight at every parameter that exists, tied ones once."""
     places = [p for p in apet.positions(model) if p.parameter != "output"]
-    made = [Insertion("parameter", p.name, (TrainableWeight("W1", STYLES[style](p)),)) for p in places]
+    made = [Insertion("parameter", p.name, (TrainableWeight("delta", STYLES[style](p)),)) for p in places]
     return Theta(tuple(made), type(model).__name__, 1)
 
 
@@ -130,7 +130,7 @@ def test_entries_declared_unused_are_exactly_those_that_no_text_can_train(family
     gradients = {name: v.grad for name, v in handle.values()}
     for p in apet.positions(model):
         if p.kind == "embedding" and p.parameter == "weight":
-            reached = (gradients[f"{p.name}/W1"].view(p.shape) != 0).any(1)
+            reached = (gradients[f"{p.name}/delta"].view(p.shape) != 0).any(1)
             dead = torch.zeros_like(reached)
             dead[p.unused[0] // p.shape[1] : p.unused[1] // p.shape[1]] = True
             beyond = len(reached) if p.role != "embed.positions" else length + p.unused[1] // p.shape[1] - 1

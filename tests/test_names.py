@@ -30,11 +30,11 @@ from tiny import BUILDERS, build
     ("pattern", "names"),
     [
         ("attn.q", ["encoder.0.attn.q", "encoder.1.attn.q"]),
-        ("ff", [f"encoder.{i}.ff.{x}" for i in (0, 1) for x in ("in", "out", "norm")]),
+        ("mlp", [f"encoder.{i}.mlp.{x}" for i in (0, 1) for x in ("up", "down", "norm")]),
         ("encoder.1.attn.q", ["encoder.1.attn.q"]),
-        ("encoder.1.ff", [f"encoder.1.ff.{x}" for x in ("in", "out", "norm")]),
-        ("*.norm", ["encoder.embed.norm", *(f"encoder.{i}.{x}.norm" for i in (0, 1) for x in ("attn", "ff"))]),
-        ("encoder.?.ff.in", ["encoder.0.ff.in", "encoder.1.ff.in"]),
+        ("encoder.1.mlp", [f"encoder.1.mlp.{x}" for x in ("up", "down", "norm")]),
+        ("*.norm", ["encoder.embed.norm", *(f"encoder.{i}.{x}.norm" for i in (0, 1) for x in ("attn", "mlp"))]),
+        ("encoder.?.mlp.up", ["encoder.0.mlp.up", "encoder.1.mlp.up"]),
         ("attn.[qv]", [f"encoder.{i}.attn.{x}" for i in (0, 1) for x in "qv"]),
         ("pooler", ["encoder.pooler"]),
     ],
@@ -45,17 +45,17 @@ def test_roles_prefixes_names_and_wildcards(pattern, names):
 
 
 def test_overlapping_patterns_choose_a_layer_once_in_model_order():
-    chosen = apet.describe(build("bert")).select(["ff", "encoder.1.*", "attn.q", "ff.in"])
+    chosen = apet.describe(build("bert")).select(["mlp", "encoder.1.*", "attn.q", "mlp.up"])
     names = [x.name for x in chosen]
     assert len(names) == len(set(names))
-    assert names.index("encoder.0.attn.q") < names.index("encoder.0.ff.in") < names.index("encoder.1.attn.q")
+    assert names.index("encoder.0.attn.q") < names.index("encoder.0.mlp.up") < names.index("encoder.1.attn.q")
 
 
 @pytest.mark.parametrize(
     ("pattern", "nearest"),
     [
         ("attn.w", "attn.q"),
-        ("ff.inn", "ff.in"),
+        ("mlp.upp", "mlp.up"),
         ("encoder.7.attn.q", "encoder.0.attn.q"),
         ("atn", "attn"),
         ("at", ""),
@@ -119,7 +119,7 @@ def test_an_unknown_setting_lists_the_nearest_and_every_method_knows_its_distrib
         ("lora", {"alpha": -1}, "alpha=-1 does not fit"),
         ("lora", {"roles": []}, r"roles=\[\] does not fit"),
         ("lora", {"roles": "attn"}, "roles='attn' does not fit"),
-        ("lora", {"roles": ["ff.norm"]}, "needs a linear layer; 'encoder.0.ff.norm' is a norm"),
+        ("lora", {"roles": ["mlp.norm"]}, "needs a linear layer; 'encoder.0.mlp.norm' is a norm"),
         ("adapter", {"bottleneck": -2}, "bottleneck=-2 does not fit"),
         ("prompt", {"prompt_length": 0}, "prompt_length=0 does not fit"),
         ("apet", {"operations": ["subtract"]}, "operations='subtract' does not fit"),

@@ -50,7 +50,7 @@ def test_lora_computes_and_learns_what_pefts_does(family):
 
     def factors(site):
         x, pair = layer_of[site], adapted[layer_of[site].module]
-        down, up = values[f"{site}/W3"].view(x.d_in, 8), values[f"{site}/W4"].view(8, x.d_out)
+        down, up = values[f"{site}/lora_A"].view(x.d_in, 8), values[f"{site}/lora_B"].view(8, x.d_out)
         return (down, pair.lora_A["default"].weight), (up, pair.lora_B["default"].weight)
 
     with torch.no_grad():
@@ -63,7 +63,7 @@ def test_lora_computes_and_learns_what_pefts_does(family):
     mine.loss.backward()
     peers.loss.backward()
     for site in sites:
-        for name, (_, weight) in zip(("W3", "W4"), factors(site), strict=True):
+        for name, (_, weight) in zip(("lora_A", "lora_B"), factors(site), strict=True):
             close(values[f"{site}/{name}"].grad.view(weight.shape[::-1]), weight.grad.t())
     assert theirs.get_nb_trainable_parameters()[0] == handle.theta.n
 
@@ -162,14 +162,19 @@ def test_fine_tuning_is_plain_adamw_on_every_parameter(family):
 def test_an_adapter_is_the_formula_of_equation_17(family):
     """Against a plain nn.Module put around the layer by hand."""
     ours, plain = build(family), build(family)
-    layer = apet.describe(ours).select(["*.1.ff.out"])[-1]
+    layer = apet.describe(ours).select(["*.1.mlp.down"])[-1]
     handle = apet.attach(ours, apet.plan(ours, "adapter", bottleneck=3, roles=[layer.name]))
     shake(handle, 0.3)
     v = {name.rpartition("/")[2]: t.detach().clone().requires_grad_() for name, t in handle.values()}
     d = layer.d_out
 
     def adapter(module, args, h):
-        return h + nn.functional.gelu(h @ v["W5"].view(d, 3) + v["b5"]) @ v["W6"].view(3, d) + v["b6"]
+        return (
+            h
+            + nn.functional.gelu(h @ v["down_proj.weight"].view(d, 3) + v["down_proj.bias"])
+            @ v["up_proj.weight"].view(3, d)
+            + v["up_proj.bias"]
+        )
 
     plain.get_submodule(layer.module).register_forward_hook(adapter)
     inputs = batch(ours)

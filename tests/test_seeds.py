@@ -70,8 +70,8 @@ def test_each_seed_has_its_own_effect():
 def test_different_budgets_and_seeds_never_draw_from_one_stream(how):
     """The paper's release seeded with seed * budget: (4096, seed 2) and (8192, seed 1) drew the same entries."""
     model = build("bert")
-    a = apet.plan(model, "apet", 100, mask_seed=2, distribution=how, operations=["add"], roles=["ff.in"])
-    b = apet.plan(model, "apet", 200, mask_seed=1, distribution=how, operations=["add"], roles=["ff.in"])
+    a = apet.plan(model, "apet", 100, mask_seed=2, distribution=how, operations=["add"], roles=["mlp.up"])
+    b = apet.plan(model, "apet", 200, mask_seed=1, distribution=how, operations=["add"], roles=["mlp.up"])
     for x, y in zip(a.insertions, b.insertions, strict=True):
         small, large = (i.weights[0].support for i in (x, y))
         if large.count < large.size:
@@ -82,7 +82,7 @@ def test_different_budgets_and_seeds_never_draw_from_one_stream(how):
 @given(seeds=st.lists(st.integers(0, 2**40), min_size=2, max_size=2, unique=True), count=st.integers(20, 60))
 def test_streams_of_two_seeds_or_two_places_are_unrelated(seeds, count):
     one, other = (Stream(s, "place").below(2**62, count) for s in seeds)
-    elsewhere = Stream(seeds[0], "place", "W3").below(2**62, count)
+    elsewhere = Stream(seeds[0], "place", "lora_A").below(2**62, count)
     assert not np.intersect1d(one, other).size
     assert not np.intersect1d(one, elsewhere).size
     # An address is a path, not its concatenation:

@@ -12,8 +12,8 @@ from tiny import batch, build, outputs, same_bits, shake, snapshot
 
 OVERLAPPING = {
     "apet": {"operations": ["add"], "distribution": "discrete", "sharing": "proportional"},
-    "lora": {"roles": ["ff.in"]},
-    "bitfit": {"roles": ["ff.out"]},
+    "lora": {"roles": ["mlp.up"]},
+    "bitfit": {"roles": ["mlp.down"]},
 }
 
 

@@ -139,7 +139,7 @@ class CalledByKeyword(nn.Linear):
 
 @pytest.mark.parametrize("method", ["lora", "apet", "adapter", "bitfit"])
 def test_layers_called_by_keyword_train_as_well(method):
-    model, handle = attached("bert", method, roles=["attn", "ff"] if method == "bitfit" else ["attn.q"])
+    model, handle = attached("bert", method, roles=["attn", "mlp"] if method == "bitfit" else ["attn.q"])
     expected = gradients(model, handle, batch(model))
     for block in model.bert.encoder.layer:
         block.attention.self.query.__class__ = CalledByKeyword

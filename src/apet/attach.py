@@ -81,7 +81,7 @@ class Handle:
         self._live("read")
         for carrier in self._module.carriers.values():
             if isinstance(carrier, ParameterCarrier):
-                yield f"{carrier.insertion.at}/W1", carrier.values
+                yield f"{carrier.insertion.at}/delta", carrier.values
             elif isinstance(carrier, Carrier):
                 for name, v in carrier.values():
                     yield f"{carrier.insertion.at}/{name}", v
@@ -291,7 +291,7 @@ def _fill(model: nn.Module, box: Container, module: Attached, values: dict[str, 
         key = re.sub(r"\W", "_", f"{insertion.form}_{insertion.at}")
         if insertion.form == "parameter":
             p = where[insertion.at]
-            carrier = _edit(model, box, module, insertion, start["W1"], p.name, f"{p.module}.{p.parameter}")
+            carrier = _edit(model, box, module, insertion, start["delta"], p.name, f"{p.module}.{p.parameter}")
             module.carriers[key] = carrier
             hooks = carrier.hooks(model)
         else:
@@ -304,7 +304,7 @@ def _fill(model: nn.Module, box: Container, module: Attached, values: dict[str, 
     if module.head_use == "trained":
         for name in backbone.head:
             tensor = model.get_parameter(name)
-            insertion = Insertion("parameter", name, (TrainableWeight("W1", full(tuple(tensor.shape))),))
+            insertion = Insertion("parameter", name, (TrainableWeight("delta", full(tuple(tensor.shape))),))
             start_head = tensor.detach().float().reshape(-1).clone()
             carrier = _edit(model, box, module, insertion, start_head, f"head {name}", name, replaces=True)
             module.head[re.sub(r"\W", "_", name)] = carrier
@@ -375,17 +375,17 @@ def _fits(theta: Theta, backbone: Backbone, head: HeadUse) -> None:
             raise ApetError(f"{UnknownName('position', i.at, known)} ({made_for})")
         expected: dict[str, tuple[int | None, ...]]
         if i.form in ("parameter", "output"):
-            expected = {"W1": positions[i.at].shape}
+            expected = {"delta": positions[i.at].shape}
         else:
             x = layers[i.at]
             expected = {
-                "W2": (None, backbone.width),
-                "W3": (x.d_in, None),
-                "W4": (None, x.d_out),
-                "W5": (x.d_out, None),
-                "b5": (None,),
-                "W6": (None, x.d_out),
-                "b6": (x.d_out,),
+                "prompt_embeddings": (None, backbone.width),
+                "lora_A": (x.d_in, None),
+                "lora_B": (None, x.d_out),
+                "down_proj.weight": (x.d_out, None),
+                "down_proj.bias": (None,),
+                "up_proj.weight": (None, x.d_out),
+                "up_proj.bias": (x.d_out,),
             }
         for w in i.weights:
             want = expected[w.name]

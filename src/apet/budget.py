@@ -61,7 +61,7 @@ def plan(
         budget: ``4096``, ``"0.3%"``, ``"=lora"``; None = the method's own full size.
         mask_seed: decides which entries are unmasked.
         init_seed: decides their initial values.
-        **settings: of the method, such as ``distribution="discrete"``, ``rank=4``, ``roles=["ff"]``.
+        **settings: of the method, such as ``distribution="discrete"``, ``rank=4``, ``roles=["mlp"]``.
 
     Returns:
         θ with exactly the budget's scalars.

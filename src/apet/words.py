@@ -11,7 +11,7 @@ from apet.errors import ApetError
 
 
 def parse_pairs(pairs: Iterable[str]) -> dict[str, Any]:
-    """``rank=4``, ``roles=[attn.q, ff]``, ``learning_rate=3e-4``: values are YAML, numbers as people write them.
+    """``rank=4``, ``roles=[attn.q, mlp]``, ``learning_rate=3e-4``: values are YAML, numbers as people write them.
 
     Raises:
         ApetError: a word without ``=``, a key twice, or a value that cannot be read.

@@ -121,7 +121,7 @@ class Backbone:
         """Layers whose role or name matches a pattern, each once, in model order.
 
         A pattern is a role (``attn.q``), the beginning of one up to a dot (``attn``), a layer's name
-        (``encoder.0.attn.q``) or either with wildcards (``encoder.*.ff.*``).
+        (``encoder.0.attn.q``) or either with wildcards (``encoder.*.mlp.*``).
 
         Raises:
             UnknownName: a pattern matches nothing.
@@ -301,7 +301,7 @@ def _unused(stack: str, role: str, module: nn.Module) -> tuple[int, int]:
     if role == "embed.positions":
         first_used: int = getattr(module, "offset", 0) if padding is None else padding + 1
         return 0, first_used * d
-    if role == "attn.distance" and stack == "encoder":  # the upper half of the buckets looks ahead, from one step on
+    if role == "attn.relative_bias" and stack == "encoder":  # the upper half of the buckets looks ahead
         return rows // 2 * d, (rows // 2 + 1) * d
     return (0, 0) if padding is None else (padding * d, (padding + 1) * d)
 

@@ -86,7 +86,7 @@ def inspect(
 def positions(
     backbone: Named = BACKBONE,
     pattern: Annotated[
-        list[str] | None, typer.Argument(help="Roles or names, such as attn.q or 'encoder.*.ff.*'.")
+        list[str] | None, typer.Argument(help="Roles or names, such as attn.q or 'encoder.*.mlp.*'.")
     ] = None,
     json: Json = False,
 ) -> None:

@@ -20,8 +20,8 @@ class Adapter(Method):
     bottleneck: int | None = Field(default=None, ge=1)
     """Default: 24, or with a budget the smallest that holds it."""
     roles: tuple[str, ...] | None = Field(default=None, min_length=1)
-    """Layers after which one sits. Default: attn.o and ff.out."""
+    """Layers after which one sits. Default: attn.out and mlp.down."""
 
     def slots(self, backbone: Backbone) -> list[Slot]:
         """An adapter at each chosen layer."""
-        return [bottleneck_slot(x, self.bottleneck) for x in backbone.select(self.roles or ("attn.o", "ff.out"))]
+        return [bottleneck_slot(x, self.bottleneck) for x in backbone.select(self.roles or ("attn.out", "mlp.down"))]

@@ -48,7 +48,7 @@ class Apet(Method):
     def _at(self, layer: Layer, blind: bool) -> list[Slot]:
         """The slots of one layer. ``blind``: a constant added to its output changes nothing, so it would be dead."""
         slots = []
-        hidden = layer.role != "attn.distance"  # its output are attention scores, no hidden state
+        hidden = layer.role != "attn.relative_bias"  # its output are attention scores, no hidden state
         if "add" in self.operations:
             for p in layer.positions:
                 own_bias = p.parameter == "output" and layer.position("bias") is not None

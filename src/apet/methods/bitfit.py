@@ -10,13 +10,13 @@ from apet.backbones.positions import Backbone
 from apet.methods.method import Method
 from apet.methods.slot import Slot, bias_slot
 
-_ATTENTION = ("attn.q", "attn.k", "attn.v", "attn.qkv", "attn.o")
-_ENCODER = (*_ATTENTION, "attn.norm", "ff.out", "ff.norm")
-_DECODER = (*_ATTENTION, "attn.norm", "ff.gate", "ff.in", "ff.out", "ff.norm", "norm")
+_ATTENTION = ("attn.q", "attn.k", "attn.v", "attn.qkv", "attn.out")
+_ENCODER = (*_ATTENTION, "attn.norm", "mlp.down", "mlp.norm")
+_DECODER = (*_ATTENTION, "attn.norm", "mlp.gate", "mlp.up", "mlp.down", "mlp.norm", "norm")
 ROLES = {
     "encoder": _ENCODER,
     "decoder": _DECODER,
-    "encoder-decoder": (*_DECODER, "cross.norm", "lm_head"),
+    "encoder-decoder": (*_DECODER, "cross_attn.norm", "lm_head"),
 }
 """Where the counts behind the paper's table 2 have their biases, by the backbone's kind."""
 

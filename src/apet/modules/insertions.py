@@ -19,12 +19,12 @@ def parameter(
 ) -> Insertion:
     """``count`` entries added to an existing parameter; the ``unused`` ones, ``[first, last)``, are left alone."""
     support = draw(shape, count, distribution, mask_seed, at, gap=unused)
-    return Insertion("parameter", at, (TrainableWeight("W1", support),))
+    return Insertion("parameter", at, (TrainableWeight("delta", support),))
 
 
 def output(at: str, d_out: int, count: int, distribution: Distribution, mask_seed: int) -> Insertion:
     """``count`` entries of a vector added to a layer's output (eq. 14)."""
-    return Insertion("output", at, (TrainableWeight("W1", draw((d_out,), count, distribution, mask_seed, at)),))
+    return Insertion("output", at, (TrainableWeight("delta", draw((d_out,), count, distribution, mask_seed, at)),))
 
 
 def fewest_tokens(count: int, width: int) -> int:
@@ -37,8 +37,8 @@ def tokens(
 ) -> Insertion:
     """Soft prompt tokens (eq. 15), as few as hold ``count`` entries unless ``length`` is given; none is empty."""
     shape = (length or fewest_tokens(count, width), width)
-    support = draw(shape, count, distribution, mask_seed, at, "W2", cover="rows")
-    return Insertion("tokens", at, (TrainableWeight("W2", support, Init("vocabulary")),))
+    support = draw(shape, count, distribution, mask_seed, at, "prompt_embeddings", cover="rows")
+    return Insertion("tokens", at, (TrainableWeight("prompt_embeddings", support, Init("vocabulary")),))
 
 
 def fewest_units(count: int, d_in: int, d_out: int) -> int:
@@ -64,9 +64,9 @@ def pair(
     r = rank or fewest_units(count, d_in, d_out)
     split = share(count, [r, r], [d_in * r, d_out * r], [d_in, d_out], mask_seed)
     assert split is not None
-    down = draw((d_in, r), split[0], distribution, mask_seed, at, "W3", cover="columns")
-    up = draw((r, d_out), split[1], distribution, mask_seed, at, "W4", cover="rows")
-    weights = (TrainableWeight("W3", down, Init("uniform", fan_in=True)), TrainableWeight("W4", up))
+    down = draw((d_in, r), split[0], distribution, mask_seed, at, "lora_A", cover="columns")
+    up = draw((r, d_out), split[1], distribution, mask_seed, at, "lora_B", cover="rows")
+    weights = (TrainableWeight("lora_A", down, Init("uniform", fan_in=True)), TrainableWeight("lora_B", up))
     return Insertion("pair", at, weights, scale)
 
 
@@ -85,18 +85,32 @@ def bottleneck(
     m = fewest_neurons(count, d) if width is None else width
     if m == 0:
         return Insertion(
-            "bottleneck", at, (TrainableWeight("b6", draw((d,), count, distribution, mask_seed, at, "b6")),)
+            "bottleneck",
+            at,
+            (TrainableWeight("up_proj.bias", draw((d,), count, distribution, mask_seed, at, "up_proj.bias")),),
         )
     split = share(count - 2 * m, [1, 1, 1, 1], [(d - 1) * m, m, m * (d - 1), d], [d, 1, d, d / m], mask_seed)
     if split is None:  # nothing left after one entry of each factor for every unit
         split = [0, 0, 0, 0]
     into, inner, out, outer = split[0] + m, split[1], split[2] + m, split[3]
-    weights = [TrainableWeight("W5", draw((d, m), into, distribution, mask_seed, at, "W5", cover="columns"), _KAIMING)]
+    weights = [
+        TrainableWeight(
+            "down_proj.weight",
+            draw((d, m), into, distribution, mask_seed, at, "down_proj.weight", cover="columns"),
+            _KAIMING,
+        )
+    ]
     if inner:
-        weights.append(TrainableWeight("b5", draw((m,), inner, distribution, mask_seed, at, "b5")))
-    weights.append(TrainableWeight("W6", draw((m, d), out, distribution, mask_seed, at, "W6", cover="rows")))
+        weights.append(
+            TrainableWeight("down_proj.bias", draw((m,), inner, distribution, mask_seed, at, "down_proj.bias"))
+        )
+    weights.append(
+        TrainableWeight(
+            "up_proj.weight", draw((m, d), out, distribution, mask_seed, at, "up_proj.weight", cover="rows")
+        )
+    )
     if outer:
-        weights.append(TrainableWeight("b6", draw((d,), outer, distribution, mask_seed, at, "b6")))
+        weights.append(TrainableWeight("up_proj.bias", draw((d,), outer, distribution, mask_seed, at, "up_proj.bias")))
     return Insertion("bottleneck", at, tuple(weights))
 
 

@@ -28,7 +28,7 @@ def share(
         One count for each place, 0 for those left out, adding up to ``total``; None if no split exists (decided
         exactly for minima that are all equal, or 1 and 2, as those of every method here are).
     """
-    order = Stream(mask_seed, "share").order(range(len(minima)))
+    order = Stream(mask_seed, "allocation").order(range(len(minima)))
     chosen = _reached(total, minima, order)
     if sum(caps[i] for i in chosen) < total:
         chosen = _reached(total, minima, sorted(order, key=lambda i: -caps[i]))

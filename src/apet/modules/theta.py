@@ -25,7 +25,7 @@ FORMS: dict[Form, Operation] = {
 }
 """How an operation of the paper (eq. 14–17) is carried, and which operation it is."""
 
-PLAN_VERSION = 1
+PLAN_VERSION = 2
 """Raised when the same recipe begins to give other supports or other initial values."""
 
 
@@ -47,7 +47,8 @@ class TrainableWeight:
     """``W̃ = W ⊙ m`` (paper section 5.1): only the entries of the support exist.
 
     Attributes:
-        name: ``W1`` … ``W6`` after equations 14–17; ``b5``, ``b6`` are the adapter's biases.
+        name: ``delta`` (eq. 14: W₁), ``prompt_embeddings`` (eq. 15: W₂), ``lora_A``, ``lora_B`` (eq. 16: W₃, W₄),
+            ``down_proj.weight``, ``up_proj.weight`` and their biases (eq. 17: W₅, W₆).
         support: the unmasked entries.
         init: their initial values.
     """

@@ -140,7 +140,7 @@ class OutputCarrier(Carrier):
 
     def after(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
         """``f(h_in) + W̃₁``, (…, d_out)."""
-        return output + self.dense("W1", output.dtype)
+        return output + self.dense("delta", output.dtype)
 
     def merged(self, model: nn.Module, backbone: Backbone) -> Merged:
         """As the bias the layer has, or could have."""
@@ -150,7 +150,9 @@ class OutputCarrier(Carrier):
             raise NotMergeable(
                 f"output at {self.insertion.at!r} cannot be merged: a {type(module).__name__} gets no bias to hold it"
             )
-        return Merged(f"{position.site}.bias", static_edit(self.insertion.weights[0].support, getattr(self, "W1")))
+        return Merged(
+            f"{position.site}.bias", static_edit(self.insertion.weights[0].support, self.get_parameter("delta"))
+        )
 
 
 def static_edit(support: Support, values: Tensor) -> Edit:

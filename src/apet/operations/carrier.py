@@ -49,21 +49,30 @@ class Carrier(OwnPrecision, ABC):
         super().__init__()
         self.insertion = insertion
         for w in insertion.weights:
-            self.register_parameter(w.name, nn.Parameter(values[w.name].to(device, torch.float32)))
+            holder, name = self._holder(w.name)
+            holder.register_parameter(name, nn.Parameter(values[w.name].to(device, torch.float32)))
             whole = w.support.slice is not None
             indices = None if whole else torch.from_numpy(w.support.indices).to(device)
-            self.register_buffer(f"{w.name}_indices", indices, persistent=False)
+            holder.register_buffer(f"{name}_indices", indices, persistent=False)
 
     def values(self) -> Iterator[tuple[str, Tensor]]:
         """The trainable weights' entries, each (k,), in the order of the insertion."""
         for w in self.insertion.weights:
-            yield w.name, getattr(self, w.name)
+            yield w.name, self.get_parameter(w.name)
+
+    def _holder(self, name: str) -> tuple[nn.Module, str]:
+        """The module that holds a weight, such as ``down_proj`` for ``down_proj.bias``, and the name it has there."""
+        path, _, leaf = name.rpartition(".")
+        if path and path not in self._modules:
+            self.add_module(path, OwnPrecision())
+        return (self.get_submodule(path) if path else self), leaf
 
     def dense(self, name: str, dtype: torch.dtype) -> Tensor:
         """``W ⊙ m`` in its own shape; masked entries are zero and get no gradient."""
         support = next(w.support for w in self.insertion.weights if w.name == name)
-        values: Tensor = getattr(self, name)
-        indices: Tensor | None = getattr(self, f"{name}_indices")
+        values: Tensor = self.get_parameter(name)
+        holder, leaf = self._holder(name)
+        indices: Tensor | None = getattr(holder, f"{leaf}_indices")
         if support.kind == "full":
             flat = values
         elif indices is None:

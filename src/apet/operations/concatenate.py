@@ -27,7 +27,7 @@ class PairCarrier(Carrier):
     def after(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
         """``f(h_in) + s · h_in W̃₃ W̃₄``, (…, d_out)."""
         x = first_input(args, kwargs).to(output.device)
-        return output + (x @ self.dense("W3", x.dtype)) @ self.dense("W4", x.dtype) * self.insertion.scale
+        return output + (x @ self.dense("lora_A", x.dtype)) @ self.dense("lora_B", x.dtype) * self.insertion.scale
 
     def merged(self, model: nn.Module, backbone: Backbone) -> Merged:
         """As ``s · W̃₃ W̃₄`` added to the layer's weight."""
@@ -39,7 +39,7 @@ class PairCarrier(Carrier):
                 " which would change too"
             )
         with torch.no_grad():
-            delta = self.dense("W3", torch.float32) @ self.dense("W4", torch.float32) * self.insertion.scale
+            delta = self.dense("lora_A", torch.float32) @ self.dense("lora_B", torch.float32) * self.insertion.scale
         if not isinstance(model.get_submodule(layer.module), Conv1D):
             delta = delta.t()
         return Merged(position.name, static_edit(full(tuple(delta.shape)), delta.reshape(-1)))
@@ -106,7 +106,7 @@ class TokensCarrier(Carrier):
                 named["position_ids"] = positions + n
         else:
             self.entered_at = at
-            prompt = self.dense("W2", tokens.dtype).expand(batch, -1, -1)
+            prompt = self.dense("prompt_embeddings", tokens.dtype).expand(batch, -1, -1)
             tokens = _inserted(tokens, prompt, at)
             if positions is not None:
                 named["position_ids"] = self._stretched(positions.expand(batch, seq), at, n)

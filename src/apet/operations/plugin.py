@@ -21,13 +21,13 @@ class BottleneckCarrier(Carrier):
     def after(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
         """Add what the bottleneck makes of the layer's output, (…, d_out)."""
         dtype = output.dtype
-        if self.has("W5"):
-            inner = output @ self.dense("W5", dtype)
-            if self.has("b5"):
-                inner = inner + self.dense("b5", dtype)
-            delta = nn.functional.gelu(inner) @ self.dense("W6", dtype)
-            if self.has("b6"):
-                delta = delta + self.dense("b6", dtype)
+        if self.has("down_proj.weight"):
+            inner = output @ self.dense("down_proj.weight", dtype)
+            if self.has("down_proj.bias"):
+                inner = inner + self.dense("down_proj.bias", dtype)
+            delta = nn.functional.gelu(inner) @ self.dense("up_proj.weight", dtype)
+            if self.has("up_proj.bias"):
+                delta = delta + self.dense("up_proj.bias", dtype)
         else:
-            delta = self.dense("b6", dtype)
+            delta = self.dense("up_proj.bias", dtype)
         return output + delta

@@ -29,7 +29,7 @@ from apet.training.rates import Rate, papers, search
 from apet.training.settings import RunSettings
 from apet.training.workshop import Workshop
 
-NUMERIC_VERSION = 1
+NUMERIC_VERSION = 2
 """Raised when the same settings begin to give other numbers: stored runs of an older version are run again."""
 
 
