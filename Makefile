@@ -12,8 +12,8 @@ demo: env
 	$(BIN)/apet report runs/demo
 
 real: env
-	$(BIN)/apet compare --backbone all-minilm-l6-v2 --task tweets --steps 90 \
-		evaluate_every=30 validation_examples=300 --output runs/real
+	$(BIN)/apet compare --backbone all-minilm-l6-v2 --task tweets --max-steps 90 \
+		eval_steps=30 max_eval_samples=300 --output runs/real
 
 env: $(READY)
 

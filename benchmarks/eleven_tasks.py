@@ -12,11 +12,11 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from apet.training.record import RESULT, read_run
+from apet.training.config import RunConfig, validate_config
+from apet.training.progress import Progress
+from apet.training.resources import Resources
 from apet.training.run import tune
-from apet.training.settings import RunSettings, made
-from apet.training.watch import Watch
-from apet.training.workshop import Workshop
+from apet.training.run_dir import RESULT, read_run
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))
@@ -28,19 +28,19 @@ LONG = ("imdb", "mnli", "qnli", "rte", "qqp")
 FOUR = ("sst2", "mnli", "nq-open", "samsum")
 
 PARTS: dict[str, tuple[tuple[str, ...], dict[str, object]]] = {
-    "tiny-t5": (ELEVEN, {"method": "lora", "steps": 20, "validation_examples": 50}),
-    "tiny-llama": (FOUR, {"method": "lora", "steps": 20, "validation_examples": 50}),
-    "minilm": (SHORT, {"method": "fine-tuning", "steps": 300, "learning_rate": 1e-4, "evaluate_every": 100}),
-    "minilm-150": (LONG, {"method": "fine-tuning", "steps": 150, "learning_rate": 1e-4, "evaluate_every": 75}),
+    "tiny-t5": (ELEVEN, {"method": "lora", "max_steps": 20, "max_eval_samples": 50}),
+    "tiny-llama": (FOUR, {"method": "lora", "max_steps": 20, "max_eval_samples": 50}),
+    "minilm": (SHORT, {"method": "fine-tuning", "max_steps": 300, "learning_rate": 1e-4, "eval_steps": 100}),
+    "minilm-150": (LONG, {"method": "fine-tuning", "max_steps": 150, "learning_rate": 1e-4, "eval_steps": 75}),
     "smollm2": (
         FOUR,
         {
             "method": "lora",
-            "steps": 8,
+            "max_steps": 8,
             "batch_size": 4,
             "learning_rate": 1e-3,
-            "validation_examples": 16,
-            "evaluate_every": 8,
+            "max_eval_samples": 16,
+            "eval_steps": 8,
         },
     ),
 }
@@ -62,17 +62,17 @@ def backbone(part: str) -> str:
 def run(data: Path, part: str) -> None:
     """Every task of a part that is not there yet."""
     tasks, settings = PARTS[part]
-    shop = Workshop(Watch())
+    shop = Resources(Progress())
     for task in tasks:
-        s = RunSettings(
+        s = RunConfig(
             backbone=backbone(part),
             task=task,
             data=str(data / task.replace("-", "_")),
             **settings,  # type: ignore[arg-type]
         )
         folder = RUNS / f"{part}-{task}"
-        if not (folder / RESULT).is_file() or made(read_run(folder)[2]["settings"]) != s:
-            shop.watch.say(f"{part} {task}")
+        if not (folder / RESULT).is_file() or validate_config(read_run(folder)[2]["settings"]) != s:
+            shop.watch.log(f"{part} {task}")
             tune(s, folder, shop)
 
 

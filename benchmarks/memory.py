@@ -72,9 +72,9 @@ def measure(way: str) -> dict[str, float]:
         model.requires_grad_(False)
         for i in theta.insertions:
             if i.form == "parameter":
-                weight = model.get_parameter(where[i.at]).requires_grad_()
+                weight = model.get_parameter(where[i.position]).requires_grad_()
                 mask = torch.zeros(weight.numel(), dtype=torch.bool)
-                mask[torch.from_numpy(i.weights[0].support.indices)] = True
+                mask[torch.from_numpy(i.weights[0].mask.indices)] = True
                 masks.append((weight, mask.view_as(weight)))
         trained = [weight for weight, _ in masks]
     elif way == "full":
@@ -99,7 +99,7 @@ def measure(way: str) -> dict[str, float]:
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     states = [t for s in (optimizer.state.values() if optimizer else ()) for t in s.values() if torch.is_tensor(t)]
     return {
-        "trained": theta.n if way in ("apet", "masked") else sum(p.numel() for p in trained),
+        "trained": theta.num_trainable if way in ("apet", "masked") else sum(p.numel() for p in trained),
         "gradients": sum(g.numel() * g.element_size() for g in gradients),
         "optimizer": sum(t.numel() * t.element_size() for t in states),
         "peak": peak.highest - before,

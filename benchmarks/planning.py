@@ -10,13 +10,13 @@ from __future__ import annotations
 import resource
 import time
 
-from apet.studies.definition import Definition, load_study
 from apet.studies.planning import Planner
+from apet.studies.study_config import StudyConfig, load_study
 
 
-def large() -> Definition:
+def large() -> StudyConfig:
     """2 backbones x 2 tasks x 5 methods x 50 budgets x 100 seeds."""
-    return Definition(
+    return StudyConfig(
         name="large",
         backbones=("microworld-t5-mini", "microworld-t5-small"),
         tasks=("microworld-sst2", "microworld-mnli"),

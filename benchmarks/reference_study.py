@@ -13,13 +13,13 @@ import sys
 import tempfile
 from pathlib import Path
 
-from apet.studies.definition import parse
-from apet.studies.driver import Driver
-from apet.studies.local import Local
+from apet.studies.executors.local import LocalExecutor
 from apet.studies.planning import Planner
 from apet.studies.results import Study
-from apet.studies.store import opened
-from apet.training.watch import Watch
+from apet.studies.scheduler import Scheduler
+from apet.studies.store import open_store
+from apet.studies.study_config import parse_study
+from apet.training.progress import Progress
 
 EXPECTED = Path(__file__).parents[1] / "docs" / "results" / "reference-study.csv"
 COLUMNS = ["backbone", "task", "method", "num_trainable", "seed", "step", "loss", "score", "ci_low", "ci_high"]
@@ -29,28 +29,28 @@ backbones: [microworld-t5-mini, microworld-bert-small]
 tasks: [microworld-mnli]
 methods: [fine-tuning, prompt, bitfit, lora, adapter, apet-adjacent, apet-discrete]
 seeds: [0]
-defaults: {steps: 60, batch_size: 16, evaluate_every: 20, dtype: float32, learning_rate: 0.004, device: cpu}
-rules:
-  - {where: {backbone: "*-bert-*", method: [fine-tuning, prompt]}, skip: true}
-  - {where: {method: lora}, budgets: ["1000"]}
-  - {where: {method: adapter, backbone: "*-bert-*"}, budgets: ["173"]}
+run_defaults: {max_steps: 60, batch_size: 16, eval_steps: 20, dtype: float32, learning_rate: 0.004, device: cpu}
+overrides:
+  - {match: {backbone: "*-bert-*", method: [fine-tuning, prompt]}, exclude: true}
+  - {match: {method: lora}, budgets: ["1000"]}
+  - {match: {method: adapter, backbone: "*-bert-*"}, budgets: ["173"]}
 """
 
 
 def measured() -> list[list[str]]:
     """One row a measurement, every float to its last bit."""
     with tempfile.TemporaryDirectory() as folder:
-        plans = Planner().study(parse(STUDY, "reference study", {}))
-        with opened(Path(folder)) as store:
-            engine = Local(2)
+        plans = Planner().study(parse_study(STUDY, "reference study", {}))
+        with open_store(Path(folder)) as store:
+            engine = LocalExecutor(2)
             try:
-                Driver(store, engine, Watch()).run(plans)
+                Scheduler(store, engine, Progress()).run(plans)
             finally:
                 engine.stop()
         study = Study(Path(folder))
-        points = study.curves().merge(study.runs(), on="key", suffixes=("", "_best"))
+        points = study.curves().merge(study.runs(), on="run_id", suffixes=("", "_best"))
     return sorted(
-        [p.backbone, p.task, p.method, str(int(p.trainable_parameters)), str(p.seed), str(p.step)]
+        [p.backbone, p.task, p.method, str(int(p.num_trainable)), str(p.seed), str(p.step)]
         + [repr(float(x)) for x in (p.loss, p.value, p.low, p.high)]
         for p in points.itertuples()
     )

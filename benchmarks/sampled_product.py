@@ -19,8 +19,8 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from apet.kernels.gradient import sampled_lookup, sampled_product
-from apet.modules.support import draw
+from apet.kernels.sparse_gradients import sampled_lookup, sampled_product
+from apet.masks.mask import draw_mask
 
 SIZES = [(1024, 384, 384), (1024, 1536, 384), (2048, 768, 768), (2048, 3072, 768), (1024, 1024, 4096)]
 LOOKUPS = [(1024, 30522, 384), (2048, 8000, 768)]
@@ -38,7 +38,7 @@ def seconds(run: Run) -> float:
 def chosen_entries(rows: int, columns: int, density: float) -> torch.Tensor:
     """Flat indices of a discrete support."""
     count = max(1, int(density * rows * columns))
-    return torch.from_numpy(draw((rows, columns), count, "discrete", 0, "here").indices)
+    return torch.from_numpy(draw_mask((rows, columns), count, "discrete", 0, "here").indices)
 
 
 def product(tokens: int, rows: int, columns: int, density: float, dtype: torch.dtype) -> tuple[Run, Run]:

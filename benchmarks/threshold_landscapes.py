@@ -15,22 +15,25 @@ from functools import partial
 import numpy as np
 
 from apet.analysis.thresholds import bracket
-from apet.studies.thresholds import Rules, Search, Threshold, Value
+from apet.studies.thresholds import Search, SeedScore, Threshold, ThresholdRules
 
 CHANCE, FULL, MIDDLE, WIDTH, DRAWS = 0.5, 0.9, 8.0, 1.5, 60
 
 
-def one(points: int, noise: float, rules: Rules, seed: int) -> tuple[float, bool, bool]:
+def one(points: int, noise: float, rules: ThresholdRules, seed: int) -> tuple[float, bool, bool]:
     """Share of the grid's runs, and whether the low and the high threshold lie within one step of the grid's range."""
     draws, known = np.random.default_rng(seed), dict[tuple[int | None, int], float]()
     counts = [2**i for i in range(points)]
 
-    def measure(n: int | None, seeds: Sequence[int], stop_at: float | None) -> list[Value | None]:
+    def measure(n: int | None, seeds: Sequence[int], target_score: float | None) -> list[SeedScore | None]:
         share = 1.0 if n is None else 1 / (1 + np.exp(-(np.log2(n) - MIDDLE) / WIDTH))
         values = [
             known.setdefault((n, s), CHANCE + (FULL - CHANCE) * share + noise * draws.standard_normal()) for s in seeds
         ]
-        return [Value(stop_at, True) if stop_at is not None and v >= stop_at else Value(v) for v in values]
+        return [
+            SeedScore(target_score, True) if target_score is not None and v >= target_score else SeedScore(v)
+            for v in values
+        ]
 
     search, grid = Search(counts, CHANCE, measure, rules), Search(counts, CHANCE, measure, rules)
     low, high = search.go()
@@ -43,9 +46,9 @@ def _near(found: Threshold, grid: Search) -> bool:
     states = [grid.passes(found.kind, n) for n in grid.grid]
     whole = bracket(grid.grid, ["passes" if s else "fails" for s in states])
     place = partial(np.searchsorted, grid.grid)
-    first = int(place(whole.above, side="right"))
-    at = len(grid.grid) if found.at is None else int(place(found.at))
-    return first - 1 <= at <= int(place(whole.reached)) + 1
+    first = int(place(whole.lower, side="right"))
+    at = len(grid.grid) if found.upper is None else int(place(found.upper))
+    return first - 1 <= at <= int(place(whole.upper)) + 1
 
 
 def main(forecast: float) -> None:
@@ -56,10 +59,10 @@ def main(forecast: float) -> None:
     for points in (14, 17):
         for noise in (0.01, 0.02, 0.03):
             for margin in (0.01, 0.02):
-                rules = Rules(margin=margin, forecast=forecast)
+                rules = ThresholdRules(margin=margin, forecast=forecast)
                 share, low, high = np.mean([one(points, noise, rules, seed) for seed in range(DRAWS)], axis=0)
                 print(f"| {points} | {noise} | {margin} | {share:.2f} | {low:.2f} | {high:.2f} |", flush=True)
 
 
 if __name__ == "__main__":
-    main(float(sys.argv[1]) if len(sys.argv) > 1 else Rules().forecast)
+    main(float(sys.argv[1]) if len(sys.argv) > 1 else ThresholdRules().forecast)

@@ -17,28 +17,28 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from apet.analysis.thresholds import Bracket, bracket
-from apet.studies.driver import Driver
-from apet.studies.local import Local
-from apet.studies.searching import Searcher
-from apet.studies.store import opened
-from apet.studies.thresholds import Rules, Search, Threshold
-from apet.training.settings import RunSettings
-from apet.training.watch import Watch
+from apet.studies.executors.local import LocalExecutor
+from apet.studies.scheduler import Scheduler
+from apet.studies.store import open_store
+from apet.studies.threshold_search import ThresholdSearcher
+from apet.studies.thresholds import Search, Threshold, ThresholdRules
+from apet.training.config import RunConfig
+from apet.training.progress import Progress
 
 PAGE = Path(__file__).parents[1] / "docs/results/thresholds.md"
 BACKBONES = ("microworld-t5-mini", "microworld-t5-small")
 TASKS = ("microworld-sst2", "microworld-mnli")
 METHODS: dict[str, dict[str, object]] = {"lora": {}, "apet": {"distribution": "discrete"}}
-RULES = Rules()
+RULES = ThresholdRules()
 SETTINGS = {
-    "steps": 60,
+    "max_steps": 60,
     "batch_size": 16,
     "learning_rate": 0.01,
     "dtype": "float32",
-    "evaluate_every": 60,
-    "validation_examples": 200,
-    "keep_theta": False,
-    "threads": 1,
+    "eval_steps": 60,
+    "max_eval_samples": 200,
+    "save_delta": False,
+    "num_threads": 1,
 }
 REFERENCE_RATE = 0.002
 
@@ -46,7 +46,7 @@ REFERENCE_RATE = 0.002
 def by_grid(search: Search) -> tuple[Bracket, Bracket]:
     """Where the thresholds lie by every N with all its seeds."""
     found = []
-    for kind in ("low", "high"):
+    for kind in ("ci_low", "ci_high"):
         passes = [search.passes(kind, n) for n in search.grid]
         found.append(bracket(search.grid, ["passes" if p else "fails" for p in passes]))
     return found[0], found[1]
@@ -58,15 +58,15 @@ def apart(one: Threshold, two: Bracket, points: list[int]) -> int:
     def place(n: float | None) -> int:
         return len(points) if n is None or math.isinf(n) else points.index(int(n))
 
-    first = 0 if two.above == 0 else points.index(int(two.above)) + 1
-    return max(0, first - place(one.at), place(one.at) - place(two.reached))
+    first = 0 if two.lower == 0 else points.index(int(two.lower)) + 1
+    return max(0, first - place(one.upper), place(one.upper) - place(two.upper))
 
 
-def main(folder: Path, machine: Local) -> None:
+def main(folder: Path, machine: LocalExecutor) -> None:
     """Both ways for all eight, then the table."""
     lines, cost = [], [0, 0]
     for backbone, task, method in itertools.product(BACKBONES, TASKS, METHODS):
-        base = RunSettings(backbone=backbone, task=task, method=method, method_settings=METHODS[method], **SETTINGS)
+        base = RunConfig(backbone=backbone, task=task, method=method, method_settings=METHODS[method], **SETTINGS)
         with _searcher(folder / "search", base, machine) as searcher:
             search, points = searcher.search()
             answers = search.go()
@@ -86,8 +86,8 @@ def main(folder: Path, machine: Local) -> None:
         "# Threshold search against a full grid\n\n"
         "On the synthetic ladder; made by `python benchmarks/threshold_search.py`. "
         f"{SETTINGS['steps']} steps of {SETTINGS['batch_size']}, learning rate {SETTINGS['learning_rate']}"
-        f" ({REFERENCE_RATE} of full fine-tuning), {SETTINGS['validation_examples']} validation items. Rules:"
-        f" {RULES.spelt()}.\n\nThe grid judges every N by all {RULES.most_seeds} seeds. Where an N fails above one that"
+        f" ({REFERENCE_RATE} of full fine-tuning), {SETTINGS['max_eval_samples']} validation items. Rules:"
+        f" {RULES.spelt()}.\n\nThe grid judges every N by all {RULES.max_seeds} seeds. Where an N fails above one that"
         " passes, its range takes in both. *Steps apart* (low, high): how many N of the grid lie between the search's"
         " answer and the grid's range.\n\n"
         f"{head}\n{'|---' * 9}|\n" + "\n".join(lines) + f"\n\nTogether {cost[0]} runs of {cost[1]},"
@@ -96,25 +96,25 @@ def main(folder: Path, machine: Local) -> None:
 
 
 @contextmanager
-def _searcher(folder: Path, base: RunSettings, machine: Local) -> Iterator[Searcher]:
-    with opened(folder) as store:
-        yield Searcher(base, store, Driver(store, machine, Watch()), RULES, REFERENCE_RATE)
+def _searcher(folder: Path, base: RunConfig, machine: LocalExecutor) -> Iterator[ThresholdSearcher]:
+    with open_store(folder) as store:
+        yield ThresholdSearcher(base, store, Scheduler(store, machine, Progress()), RULES, REFERENCE_RATE)
 
 
 def _range(t: Threshold) -> str:
-    if t.at is None:
-        return f"above {t.above:,}"
-    return f"at most {t.at:,}" if t.above is None else f"{t.above:,} – {t.at:,}"
+    if t.upper is None:
+        return f"above {t.lower:,}"
+    return f"at most {t.upper:,}" if t.lower is None else f"{t.lower:,} – {t.upper:,}"
 
 
 def _bracket(b: Bracket) -> str:
-    if math.isinf(b.reached):
-        return f"above {b.above:,.0f}"
-    return f"{b.above:,.0f} – {b.reached:,.0f}" if b.above else f"at most {b.reached:,.0f}"
+    if math.isinf(b.upper):
+        return f"above {b.lower:,.0f}"
+    return f"{b.lower:,.0f} – {b.upper:,.0f}" if b.lower else f"at most {b.upper:,.0f}"
 
 
 if __name__ == "__main__":
-    workers = Local(2)
+    workers = LocalExecutor(2)
     try:
         main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("runs/thresholds"), workers)
     finally:

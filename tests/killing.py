@@ -28,8 +28,8 @@ def study_of_60(place: Path) -> Path:
         "methods": ["prompt", "bitfit", "lora", "apet-adjacent", "apet-discrete"],
         "budgets": ["96"],
         "seeds": list(range(6)),
-        "defaults": {"steps": 20, "batch_size": 8, "dtype": "float32", "evaluate_every": 2, "device": "cpu"}
-        | {"train_examples": 64, "validation_examples": 16, "learning_rate": 0.01},
+        "defaults": {"max_steps": 20, "batch_size": 8, "dtype": "float32", "eval_steps": 2, "device": "cpu"}
+        | {"max_train_samples": 64, "max_eval_samples": 16, "learning_rate": 0.01},
     }
     (place / "sixty.yaml").write_text(yaml.safe_dump(raw))
     return place / "sixty.yaml"
@@ -135,13 +135,13 @@ TIMES = ["training_seconds", "steps_per_second", "peak_memory_bytes"]
 def same_numbers(a: Path, b: Path) -> None:
     """Both studies hold the same runs, bit for bit but for times; every folder is whole."""
     one, two = Study(a), Study(b)
-    left, right = (s.runs().drop(columns=TIMES).sort_values("key", ignore_index=True) for s in (one, two))
+    left, right = (s.runs().drop(columns=TIMES).sort_values("run_id", ignore_index=True) for s in (one, two))
     pd.testing.assert_frame_equal(left, right, check_exact=True)
     assert (left.state == "complete").all()
-    curves = [s.curves().drop(columns="seconds").sort_values(["key", "step"], ignore_index=True) for s in (one, two)]
+    curves = [s.curves().drop(columns="seconds").sort_values(["run_id", "step"], ignore_index=True) for s in (one, two)]
     pd.testing.assert_frame_equal(*curves, check_exact=True)
     for key in left.key:
-        files = [(s.run_folder(key) / "theta.safetensors").read_bytes() for s in (one, two)]
+        files = [(s.run_folder(key) / "delta.safetensors").read_bytes() for s in (one, two)]
         assert files[0] == files[1]
         assert (two.run_folder(key) / "predictions.csv").read_text().count("\n") == 17
 

@@ -20,7 +20,7 @@ GAPS = {"tiny": 0.06, "mid": 0.04, "large": 0.02}
 
 def row(**given: object) -> dict[str, object]:
     """One complete run; what is not given is plain."""
-    value = float(given.get("value", 0.8))
+    value = float(given.get("score", 0.8))
     base = dict.fromkeys(RUNS) | {
         "state": "complete",
         "backbone": "mid",
@@ -28,37 +28,37 @@ def row(**given: object) -> dict[str, object]:
         "backbone_parameters": SIZES.get(str(given.get("backbone", "mid")), 1_000_000),
         "task": "films",
         "category": TASKS.get(str(given.get("task", "films")), "other"),
-        "measure": "accuracy",
+        "metric": "accuracy",
         "method": "lora",
-        "trainable_parameters": 4_096,
-        "ratio_percent": 0.4,
+        "num_trainable": 4_096,
+        "trainable_percent": 0.4,
         "seed": 0,
-        "value": value,
-        "low": max(0.0, value - 0.01),
-        "high": min(1.0, value + 0.01),
-        "n": 1_000,
-        "untrained": CHANCE,
-        "chance": CHANCE,
+        "score": value,
+        "ci_low": max(0.0, value - 0.01),
+        "ci_high": min(1.0, value + 0.01),
+        "num_examples": 1_000,
+        "score_untrained": CHANCE,
+        "untrained_baseline": CHANCE,
         "best_step": 100,
-        "steps": 200,
+        "max_steps": 200,
         "learning_rate": 3e-4,
         "training_seconds": 10.0,
         "steps_per_second": 20.0,
         "peak_memory_bytes": 1e9,
-        "data_digest": "d",
-        "backbone_digest": "b",
+        "data_fingerprint": "d",
+        "backbone_fingerprint": "b",
         "head_parameters": 0,
         "objective": "classification-head",
     }
     made = base | given
-    made.setdefault("key", None)
-    if made["key"] is None:
-        made["key"] = "-".join(str(made[k]) for k in ("backbone", "task", "method", "trainable_parameters", "seed"))
+    made.setdefault("run_id", None)
+    if made["run_id"] is None:
+        made["run_id"] = "-".join(str(made[k]) for k in ("backbone", "task", "method", "num_trainable", "seed"))
     return made
 
 
 def level(method: str, backbone: str, n: int) -> float:
-    """The planted measure: chance up to 64, then the gap of the scale below full; adjacent has none from 4,096 on."""
+    """The planted metric: chance up to 64, then the gap of the scale below full; adjacent has none from 4,096 on."""
     if method == "fine-tuning":
         return FULL_LEVEL
     if n <= 64:
@@ -93,8 +93,8 @@ def study(
                             backbone=backbone,
                             task=task,
                             method=method,
-                            trainable_parameters=n,
-                            ratio_percent=100 * n / SIZES[backbone],
+                            num_trainable=n,
+                            trainable_percent=100 * n / SIZES[backbone],
                             budget=budget,
                             seed=seed,
                             value=value,
@@ -109,7 +109,7 @@ def failing(frame: pd.DataFrame, at: int, reason: str = "diverged: loss is not f
     numbers = [c for c, (kind, _) in RUNS.items() if kind == "number" and c not in ("seed", "backbone_parameters")]
     frame.loc[frame.index[at], numbers] = np.nan
     frame.loc[frame.index[at], "state"] = "failed"
-    frame.loc[frame.index[at], "reason"] = reason
+    frame.loc[frame.index[at], "error"] = reason
     return frame
 
 
@@ -122,12 +122,12 @@ def curves(runs: pd.DataFrame, half_life: Callable[[str], float], points: int = 
         parts.append(
             pd.DataFrame(
                 {
-                    "key": r.key,
+                    "run_id": r.key,
                     "step": steps,
                     "loss": np.where(steps > 0, 1 - value, np.nan),
-                    "value": value,
-                    "low": np.clip(value - 0.01, 0, 1),
-                    "high": np.clip(value + 0.01, 0, 1),
+                    "score": value,
+                    "ci_low": np.clip(value - 0.01, 0, 1),
+                    "ci_high": np.clip(value + 0.01, 0, 1),
                     "seconds": steps / 20,
                 }
             )
@@ -148,12 +148,12 @@ def transfer(own: float = 0.8, within: float = 0.6, across: float = 0.4, seeds: 
                         "target": target,
                         "backbone": "mid",
                         "method": "apet-adjacent",
-                        "trainable_parameters": GRID[-1],
+                        "num_trainable": GRID[-1],
                         "seed": seed,
-                        "value": value,
-                        "low": value - 0.02,
-                        "high": value + 0.02,
-                        "n": 500,
+                        "score": value,
+                        "ci_low": value - 0.02,
+                        "ci_high": value + 0.02,
+                        "num_examples": 500,
                     }
                 )
     return pd.DataFrame(rows)

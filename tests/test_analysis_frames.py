@@ -13,11 +13,11 @@ from planted import curves, failing, row, study, transfer
 
 
 def test_analysis_imports_no_torch():
-    code = "import sys, apet.analysis.board, apet.analysis.trends; sys.exit('torch' in sys.modules)"
+    code = "import sys, apet.analysis.study_data, apet.analysis.trends; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("column", ["key", "value", "chance", "head_parameters"])
+@pytest.mark.parametrize("column", ["run_id", "score", "untrained_baseline", "head_parameters"])
 def test_a_missing_column_is_named_with_its_meaning(column):
     with pytest.raises(ApetError, match=f"runs: missing column {column} \\(.+\\)"):
         checked_runs(study(1).drop(columns=column))
@@ -27,13 +27,13 @@ def test_a_missing_column_is_named_with_its_meaning(column):
     ("change", "message"),
     [
         (
-            {"value": 81.0, "low": 80.0, "high": 82.0},
+            {"score": 81.0, "ci_low": 80.0, "ci_high": 82.0},
             "value 81 of a lies outside \\[0, 1\\]; give fractions, not percent",
         ),
-        ({"value": np.nan}, "complete run 'a' has no value; mark it as failed"),
+        ({"score": np.nan}, "complete run 'a' has no value; mark it as failed"),
         ({"state": "running"}, "state 'running' is unknown; expected complete or failed"),
-        ({"low": 0.9}, "interval of run 'a' does not hold its value"),
-        ({"n": "many"}, "column n \\(validation items\\) holds something that is no number"),
+        ({"ci_low": 0.9}, "interval of run 'a' does not hold its value"),
+        ({"num_examples": "many"}, "column n \\(validation items\\) holds something that is no number"),
     ],
 )
 def test_a_wrong_row_is_refused_in_one_line(change, message):
@@ -48,20 +48,20 @@ def test_a_key_twice_and_two_settings_in_one_cell_are_refused():
     with pytest.raises(ApetError, match="'a' and 'b' share backbone, task, method, N and seed"):
         checked_runs(pd.DataFrame([row(key="a"), row(key="b", value=0.7)]))
     with pytest.raises(ApetError, match=r"mid / films / lora / 4096.* differ in steps"):
-        checked_runs(pd.DataFrame([row(key="a"), row(key="b", seed=1, steps=999)]))
+        checked_runs(pd.DataFrame([row(key="a"), row(key="b", seed=1, max_steps=999)]))
 
 
 def test_the_same_count_asked_for_in_two_ways_is_one_run_and_the_own_size_stays():
     runs = checked_runs(pd.DataFrame([row(key="a", budget="4096"), row(key="b", budget=None)]))
-    assert list(runs["key"]) == ["b"]
+    assert list(runs["run_id"]) == ["b"]
 
 
 def test_failed_runs_keep_their_reason_and_never_get_a_number():
     runs = checked_runs(failing(study(1), 4))
     assert len(failed(runs)) == 1
     assert len(complete(runs)) == len(runs) - 1
-    assert failed(runs)["value"].isna().all()
-    assert failed(runs)["reason"].iloc[0].startswith("diverged")
+    assert failed(runs)["score"].isna().all()
+    assert failed(runs)["error"].iloc[0].startswith("diverged")
 
 
 def test_the_other_tables_are_checked_as_well():
@@ -71,9 +71,9 @@ def test_the_other_tables_are_checked_as_well():
     with pytest.raises(ApetError, match=r"curves: key .*, step 0 comes twice"):
         checked_curves(pd.concat([made, made]), runs)
     with pytest.raises(ApetError, match="items: missing column score"):
-        checked_items(pd.DataFrame({"key": ["a"], "item": [0]}))
+        checked_items(pd.DataFrame({"run_id": ["a"], "item": [0]}))
     with pytest.raises(ApetError, match="transfer: value 2 of films to shops lies outside"):
-        checked_transfer(transfer().assign(value=lambda t: np.where(t.index == 3, 2.0, t["value"])))
+        checked_transfer(transfer().assign(value=lambda t: np.where(t.index == 3, 2.0, t["score"])))
 
 
 def test_every_column_has_a_meaning():

@@ -7,8 +7,8 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from apet.analysis.blocks import PAIRED, UNPAIRED, Block, average, block, difference
 from apet.analysis.intervals import Estimate, bootstrap, t_interval
+from apet.analysis.score_matrix import PAIRED, UNPAIRED, ScoreMatrix, average, difference, score_matrix
 from apet.analysis.transfer import ratio_interval
 from apet.analysis.trends import slope
 from apet.errors import ApetError
@@ -58,15 +58,15 @@ def cell(name, values, n=200):
     v = np.array([values])
     low, high = wilson(v, n)
     keys = np.array([[f"{name}{s}" for s in range(v.size)]], dtype=object)
-    return Block(name, ("films",), tuple(range(v.size)), v, low, high, np.full(v.shape, n), keys)
+    return ScoreMatrix(name, ("films",), tuple(range(v.size)), v, low, high, np.full(v.shape, n), keys)
 
 
 def test_the_unpaired_interval_of_a_difference_covers_the_truth():
     rng = np.random.default_rng(3)
     a, b = rng.binomial(200, 0.9, DRAWS) / 200, rng.binomial(200, 0.7, DRAWS) / 200
     found = [difference(cell("a", [x]), cell("b", [y]), {}) for x, y in zip(a, b, strict=True)]
-    assert {e.basis for e in found} == {UNPAIRED}
-    assert 0.93 <= covered(*np.array([(e.item_low, e.item_high) for e in found]).T, 0.2) <= 0.97
+    assert {e.ci_method for e in found} == {UNPAIRED}
+    assert 0.93 <= covered(*np.array([(e.item_ci_low, e.item_ci_high) for e in found]).T, 0.2) <= 0.97
 
 
 def test_the_paired_bootstrap_of_a_difference_covers_the_truth_and_is_narrower_where_items_agree():
@@ -79,10 +79,10 @@ def test_the_paired_bootstrap_of_a_difference_covers_the_truth_and_is_narrower_w
         b = np.where(flips, rng.random(200) < 0.8, b)
         one, two = cell("a", [a.mean()]), cell("b", [b.mean()])
         paired = difference(one, two, {"a0": a, "b0": b})
-        assert paired.basis == PAIRED
-        hits.append(paired.item_low <= 0.05 <= paired.item_high)
+        assert paired.ci_method == PAIRED
+        hits.append(paired.item_ci_low <= 0.05 <= paired.item_ci_high)
         unpaired = difference(one, two, {})
-        widths.append((paired.item_high - paired.item_low) / (unpaired.item_high - unpaired.item_low))
+        widths.append((paired.item_ci_high - paired.item_ci_low) / (unpaired.item_ci_high - unpaired.item_ci_low))
     assert 0.93 <= np.mean(hits) <= 0.97
     assert np.mean(widths) < 0.7
 
@@ -94,7 +94,7 @@ def test_the_difference_over_seeds_is_paired_by_seed_and_covers_the_truth():
     found = [
         difference(cell("a", np.clip(x, 0, 1)), cell("b", np.clip(y, 0, 1)), {}) for x, y in zip(a, b, strict=True)
     ]
-    low, high = np.array([(e.low, e.high) for e in found]).T
+    low, high = np.array([(e.ci_low, e.ci_high) for e in found]).T
     assert 0.93 <= covered(low, high, 0.05) <= 0.97
     assert np.median(high - low) < 0.05
 
@@ -143,36 +143,36 @@ def test_a_difference_within_either_noise_is_not_distinguished(seeds, items, ver
 
 def test_one_seed_has_a_value_and_no_spread():
     e = average(cell("a", [0.8]), {})
-    assert (e.value, e.seeds) == (0.8, 1)
+    assert (e.score, e.num_seeds) == (0.8, 1)
     assert math.isnan(e.sd)
-    assert math.isnan(e.low)
-    assert e.item_low < 0.8 < e.item_high
+    assert math.isnan(e.ci_low)
+    assert e.item_ci_low < 0.8 < e.item_ci_high
 
 
 def test_holes_are_refused_with_the_first_one_named_and_marked_when_allowed():
     runs = pd.DataFrame([row(key=f"{t}{s}", task=t, seed=s, value=0.7 + 0.01 * s) for t in "ab" for s in range(3)])
-    whole = block(runs, "lora", ["a", "b"], range(3))
-    torn = block(runs[runs["key"] != "b2"], "lora", ["a", "b"], range(3))
-    assert average(whole, {}).holes == 0
+    whole = score_matrix(runs, "lora", ["a", "b"], range(3))
+    torn = score_matrix(runs[runs["run_id"] != "b2"], "lora", ["a", "b"], range(3))
+    assert average(whole, {}).num_missing == 0
     with pytest.raises(ApetError, match=r"1 of 6 runs are missing, first lora on b with seed 2; .* or allow holes"):
         average(torn, {})
     e = average(torn, {}, allow_holes=True)
-    assert (e.value, e.seeds, e.tasks, e.holes) == (pytest.approx(0.705), 2, 2, 2)
+    assert (e.score, e.num_seeds, e.num_tasks, e.num_missing) == (pytest.approx(0.705), 2, 2, 2)
 
 
 def test_a_task_without_any_run_is_left_out_whole_rather_than_every_seed():
     runs = pd.DataFrame([row(key=f"a{s}", task="a", seed=s) for s in range(3)])
-    e = average(block(runs, "lora", ["a", "b"], range(3)), {}, allow_holes=True)
-    assert (e.tasks, e.seeds, e.holes) == (1, 3, 3)
-    nothing = block(runs.head(0), "lora", ["a"], range(3))
+    e = average(score_matrix(runs, "lora", ["a", "b"], range(3)), {}, allow_holes=True)
+    assert (e.num_tasks, e.num_seeds, e.num_missing) == (1, 3, 3)
+    nothing = score_matrix(runs.head(0), "lora", ["a"], range(3))
     assert average(nothing, {}, allow_holes=True) is None
 
 
 def test_the_interval_of_a_measure_ends_at_0_and_1():
     e = average(cell("a", [0.90, 0.99]), {})
-    assert e.high == 1.0
-    assert e.low < 0.8
-    assert e.half > 0.4
+    assert e.ci_high == 1.0
+    assert e.ci_low < 0.8
+    assert e.half_width > 0.4
 
 
 def test_the_item_interval_of_a_mean_over_tasks_covers_the_truth():
@@ -182,6 +182,6 @@ def test_the_item_interval_of_a_mean_over_tasks_covers_the_truth():
     for v in rng.binomial(200, truth, (DRAWS, 3)) / 200:
         low, high = wilson(v[:, None], 200)
         keys = np.full((3, 1), "k", dtype=object)
-        e = average(Block("a", ("x", "y", "z"), (0,), v[:, None], low, high, np.full((3, 1), 200.0), keys), {})
-        hits.append(e.item_low <= truth.mean() <= e.item_high)
+        e = average(ScoreMatrix("a", ("x", "y", "z"), (0,), v[:, None], low, high, np.full((3, 1), 200.0), keys), {})
+        hits.append(e.item_ci_low <= truth.mean() <= e.item_ci_high)
     assert 0.93 <= np.mean(hits) <= 0.97

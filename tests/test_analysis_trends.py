@@ -6,14 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from apet.analysis.board import Board, Scale
-from apet.analysis.convergence import convergences, races
+from apet.analysis.budget_curves import budget_points
+from apet.analysis.convergence import convergence_comparisons, convergences
 from apet.analysis.frames import checked_curves
 from apet.analysis.gaps import Gap, gaps
 from apet.analysis.intervals import Estimate
-from apet.analysis.levels import levels
+from apet.analysis.study_data import Scale, StudyData
 from apet.analysis.thresholds import Bracket, Threshold, thresholds
-from apet.analysis.transfer import relatives
+from apet.analysis.transfer import transfer_scores
 from apet.analysis.trends import (
     FASTER_LEAST,
     adjacent_faster,
@@ -44,13 +44,13 @@ def planted_gap(by_backbone):
     ],
 )
 def test_does_the_gap_shrink(by_backbone, sd, verdict):
-    board = Board.of(study(3, sd=sd, planted=planted_gap(by_backbone)))
+    board = StudyData.of(study(3, sd=sd, planted=planted_gap(by_backbone)))
     together = gap_shrinks(gaps(board))[0]
     assert (together.where, together.what) == ("bert", "mean of 6 methods")
     assert together.verdict == verdict
     if verdict == YES:
-        assert together.low < -2 < together.high
-        assert together.value == pytest.approx(-2, abs=0.3)
+        assert together.ci_low < -2 < together.ci_high
+        assert together.estimate == pytest.approx(-2, abs=0.3)
 
 
 def gaps_of(by_seed, task="films", method="lora"):
@@ -77,7 +77,7 @@ def test_the_interval_of_a_trend_covers_the_truth_also_where_backbones_scatter_a
         line = 0.06 - 0.01 * np.arange(4)[:, None]
         y = line + scatter * rng.standard_normal((4, 1)) + 0.005 * rng.standard_normal((4, 3))
         (trend,) = gap_shrinks(gaps_of(y))
-        hits.append(trend.low <= -1 <= trend.high)
+        hits.append(trend.ci_low <= -1 <= trend.ci_high)
         _, low, high = slope(np.repeat(np.arange(4.0), 3), y.ravel())
         pooled.append(low <= -0.01 <= high)
     assert 0.93 <= np.mean(hits) <= 0.97
@@ -90,8 +90,8 @@ def test_a_trend_runs_over_the_tasks_that_every_backbone_has():
     easy, hard = np.full((3, 2), 0.01), np.full((3, 2), 0.05)
     found = gaps_of(hard, "hard") + [g for g in gaps_of(easy, "easy") if g.scale.name != "s2"]
     (trend,) = gap_shrinks(found)
-    assert (trend.value, trend.verdict) == (pytest.approx(0), NO)
-    assert "1 task," in trend.basis
+    assert (trend.estimate, trend.verdict) == (pytest.approx(0), NO)
+    assert "1 task," in trend.ci_method
 
 
 def test_seeds_are_paired_by_their_number_not_by_their_place():
@@ -99,15 +99,15 @@ def test_seeds_are_paired_by_their_number_not_by_their_place():
     torn = [replace(g, by_seed={1: g.by_seed[1]}) for g in b]
     together = gap_shrinks([*a, *torn])[0]
     assert together.what == "mean of 2 methods"
-    assert together.value == pytest.approx(0)
+    assert together.estimate == pytest.approx(0)
 
 
 def test_one_scale_says_nothing_about_scale():
-    assert gap_shrinks(gaps(Board.of(study(3, backbones=["mid"])))) == []
+    assert gap_shrinks(gaps(StudyData.of(study(3, backbones=["mid"])))) == []
 
 
 def test_two_scales_of_one_seed_have_no_freedom_left():
-    assert {t.verdict for t in gap_shrinks(gaps(Board.of(study(1, backbones=["tiny", "mid"]))))} == {OPEN}
+    assert {t.verdict for t in gap_shrinks(gaps(StudyData.of(study(1, backbones=["tiny", "mid"]))))} == {OPEN}
 
 
 def planted_high(by_backbone):
@@ -128,7 +128,7 @@ def planted_high(by_backbone):
     ],
 )
 def test_does_the_high_threshold_fall(by_backbone, verdict):
-    found = high_falls(thresholds(levels(Board.of(study(3, planted=planted_high(by_backbone))))))
+    found = high_falls(thresholds(budget_points(StudyData.of(study(3, planted=planted_high(by_backbone))))))
     assert {t.what: t.verdict for t in found}["apet-adjacent"] == verdict
 
 
@@ -169,33 +169,33 @@ def low_at(method, above, reached):
 def test_are_the_low_thresholds_the_same(ranges, verdict, factor):
     found = low_same([low_at(m, *r) for m, r in zip(("lora", "prompt"), ranges, strict=True)])
     assert [t.verdict for t in found] == [verdict]
-    assert (found[0].low, found[0].high) == pytest.approx(factor)
+    assert (found[0].ci_low, found[0].ci_high) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize(("adjacent", "discrete", "verdict"), [(10.0, 20.0, YES), (20.0, 10.0, NO), (15.0, 15.0, NO)])
 def test_does_adjacent_converge_faster(adjacent, discrete, verdict):
-    board = Board.of(study(3))
+    board = StudyData.of(study(3))
     half = {"apet-adjacent": adjacent, "apet-discrete": discrete}
     made = checked_curves(curves(board.runs, lambda m: half.get(m, 15.0)), board.runs)
-    found = adjacent_faster(races(board, convergences(board, made)))
+    found = adjacent_faster(convergence_comparisons(board, convergences(board, made)))
     assert [t.where for t in found] == list(SIZES)
     assert {t.verdict for t in found} == {verdict}
 
 
 def test_equal_steps_of_few_evaluations_are_no_proof_of_equal_speed():
     """Every curve converges at the same evaluation; with evaluations that far apart, one may still be faster."""
-    board = Board.of(study(3, tasks=["films"], grid=()))
+    board = StudyData.of(study(3, tasks=["films"], grid=()))
     made = checked_curves(curves(board.runs, lambda m: 15.0, points=9, every=25), board.runs)
-    for trend in adjacent_faster(races(board, convergences(board, made))):
-        assert trend.value == 1
-        assert trend.low < 2**-FASTER_LEAST < 2**FASTER_LEAST < trend.high
+    for trend in adjacent_faster(convergence_comparisons(board, convergences(board, made))):
+        assert trend.estimate == 1
+        assert trend.ci_low < 2**-FASTER_LEAST < 2**FASTER_LEAST < trend.ci_high
         assert trend.verdict == OPEN
 
 
 @pytest.mark.parametrize(("within", "across", "verdict"), [(0.6, 0.4, YES), (0.4, 0.6, NO), (0.5, 0.5, NO)])
 def test_does_transfer_work_within_a_category(within, across, verdict):
-    board = Board.of(study(1))
-    found = transfer_within(relatives(transfer(within=within, across=across), board), board)
+    board = StudyData.of(study(1))
+    found = transfer_within(transfer_scores(transfer(within=within, across=across), board), board)
     assert [t.verdict for t in found] == [verdict]
 
 

@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import apet
-from apet import ApetError, UnreachableBudget
-from apet.modules.sharing import share
+from apet import ApetError, UnreachableBudgetError
+from apet.masks.allocation import allocate_budget
 from tiny import BUILDERS, build
 
-METHODS = [m for m in apet.methods() if m != "fine-tuning"]
+METHODS = [m for m in apet.list_methods() if m != "fine-tuning"]
 FAMILIES = list(BUILDERS)
 
 
@@ -27,7 +27,7 @@ def backbone(family: str):
 
 @cache
 def largest(family: str, method: str) -> int:
-    with pytest.raises(UnreachableBudget) as refused:
+    with pytest.raises(UnreachableBudgetError) as refused:
         apet.plan(backbone(family), method, 10**15)
     (most,) = refused.value.nearest
     return most
@@ -76,7 +76,7 @@ def test_any_number_is_met_exactly(method, data):
     n = data.draw(small | st.integers(smallest(method), most) | st.integers(most - 3, most))
     how = data.draw(st.sampled_from(["adjacent", "discrete"]))
     theta = apet.plan(backbone(family), method, n, distribution=how, mask_seed=data.draw(st.integers(0, 99)))
-    assert theta.n == n == sum(i.n for i in theta.insertions)
+    assert theta.num_trainable == n == sum(i.num_trainable for i in theta.insertions)
     assert_well_formed(theta, family)
 
 
@@ -93,7 +93,7 @@ def test_a_given_size_is_kept_and_none_of_its_lines_is_empty(method, size, each,
     how = data.draw(st.sampled_from(["adjacent", "discrete"]))
     chosen = {size: units, "distribution": how}
     theta = apet.plan(backbone(family), method, n, mask_seed=data.draw(st.integers(0, 99)), **chosen)
-    assert theta.n == n
+    assert theta.num_trainable == n
     assert_well_formed(theta, family)
     sizes = {"lora": ("lora_B", 0), "adapter": ("up_proj.weight", 0), "prompt": ("prompt_embeddings", 0)}
     name, axis = sizes[method]
@@ -117,7 +117,7 @@ def test_entries_that_no_gradient_reaches_are_never_drawn(family, how):
 def test_any_number_is_met_exactly_on_published_shapes(method, data):
     name = data.draw(st.sampled_from(["bert-small", "t5-v1.1-small", "gpt2"]))
     n = data.draw(st.integers(smallest(method), largest(name, method)))
-    assert apet.plan(backbone(name), method, n, distribution="discrete").n == n
+    assert apet.plan(backbone(name), method, n, distribution="discrete").num_trainable == n
 
 
 subsets = st.sampled_from([s for k in (1, 2, 3) for s in itertools.combinations(["add", "concatenate", "plugin"], k)])
@@ -139,18 +139,18 @@ def test_apet_meets_its_budget_with_any_operations_roles_and_sharing(data):
     n = data.draw(st.integers(2, 4000))
     try:
         theta = apet.plan(backbone(family), "apet", n, **chosen)
-    except UnreachableBudget as refused:
+    except UnreachableBudgetError as refused:
         (most,) = refused.nearest
         assert most < n
         theta = apet.plan(backbone(family), "apet", most, **chosen)
         n = most
-    assert theta.n == n
+    assert theta.num_trainable == n
     assert_well_formed(theta, family)
     allowed = {*chosen["operations"], *(["concatenate"] if chosen["prompt"] else [])}
     assert {i.operation for i in theta.insertions} <= allowed
     if chosen["roles"] and not chosen["prompt"]:
         site = {p.name: p.role for p in backbone(family).positions} | {x.name: x.role for x in layers}
-        hit = {site[i.at] for i in theta.insertions}  # a role, or one that begins with it (lm_head.transform)
+        hit = {site[i.position] for i in theta.insertions}  # a role, or one that begins with it (lm_head.transform)
         assert all(any(f"{role}.".startswith(f"{r}.") for r in chosen["roles"]) for role in hit)
 
 
@@ -158,14 +158,14 @@ def test_apet_meets_its_budget_with_any_operations_roles_and_sharing(data):
 def test_equal_shares_differ_by_one_at_most_and_proportional_ones_follow_sizes(how):
     chosen = {"operations": ["add"], "roles": ["mlp.up", "mlp.down"], "distribution": how}
     equal = apet.plan(backbone("bert"), "apet", 61, sharing="equal", **chosen)
-    counts = [i.n for i in equal.insertions]
+    counts = [i.num_trainable for i in equal.insertions]
     assert len(counts) == 8  # weight and bias, two roles, two blocks
     assert max(counts) - min(counts) <= 1
     shares = apet.plan(backbone("bert"), "apet", 600, sharing="proportional", **chosen)
     sizes = {p.name: p.size for p in backbone("bert").positions}
-    total = sum(sizes[i.at] for i in shares.insertions)
+    total = sum(sizes[i.position] for i in shares.insertions)
     for i in shares.insertions:
-        assert abs(i.n - 600 * sizes[i.at] / total) <= 1
+        assert abs(i.num_trainable - 600 * sizes[i.position] / total) <= 1
 
 
 SIZED = [
@@ -181,22 +181,22 @@ SIZED = [
 def test_unreachable_budgets_name_the_nearest_that_can_be_met(method, chosen, least, family):
     """Below the first and beyond the last reachable count; the named ones are met, nothing nearer is."""
     for n in range(1, least):
-        with pytest.raises(UnreachableBudget, match=f"budget={n} .*at least.*nearest reachable: {least}$"):
+        with pytest.raises(UnreachableBudgetError, match=f"budget={n} .*at least.*nearest reachable: {least}$"):
             apet.plan(backbone(family), method, n, **chosen)
-    assert apet.plan(backbone(family), method, least, **chosen).n == least
-    with pytest.raises(UnreachableBudget, match="at most") as refused:
+    assert apet.plan(backbone(family), method, least, **chosen).num_trainable == least
+    with pytest.raises(UnreachableBudgetError, match="at most") as refused:
         apet.plan(backbone(family), method, 10**9, **chosen)
     (most,) = refused.value.nearest
-    assert apet.plan(backbone(family), method, most, **chosen).n == most
-    with pytest.raises(UnreachableBudget):
+    assert apet.plan(backbone(family), method, most, **chosen).num_trainable == most
+    with pytest.raises(UnreachableBudgetError):
         apet.plan(backbone(family), method, most + 1, **chosen)
 
 
 def test_full_fine_tuning_is_full():
     everything = sum(p.size for p in backbone("bert").positions if p.parameter != "output")
-    assert apet.plan(backbone("bert"), "fine-tuning", everything).n == everything
+    assert apet.plan(backbone("bert"), "fine-tuning", everything).num_trainable == everything
     for part in (1, 16, everything - 1, everything + 1):
-        with pytest.raises(UnreachableBudget, match=f"nearest reachable: {everything}$"):
+        with pytest.raises(UnreachableBudgetError, match=f"nearest reachable: {everything}$"):
             apet.plan(backbone("bert"), "fine-tuning", part)
 
 
@@ -212,7 +212,7 @@ def test_a_share_exists_exactly_when_some_places_can_hold_it(places, minimum, to
     caps = [m + extra for m, (_, extra, _) in zip(minima, places, strict=True)]
     some = [c for k in range(1, len(caps) + 1) for c in itertools.combinations(range(len(caps)), k)]
     possible = any(sum(minima[i] for i in c) <= total <= sum(caps[i] for i in c) for c in some)
-    counts = share(total, minima, caps, [w for _, _, w in places], seed)
+    counts = allocate_budget(total, minima, caps, [w for _, _, w in places], seed)
     assert (counts is not None) == possible
     if counts is not None:
         assert sum(counts) == total
@@ -222,22 +222,23 @@ def test_a_share_exists_exactly_when_some_places_can_hold_it(places, minimum, to
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_by_its_own_size_is_the_budget_of_another(method):
     """`=lora` is what apet.plan(model, "lora") counts; so is `=apet`, whose own default is LoRA's count."""
-    own = apet.plan(backbone("bert-base"), method).n
-    assert apet.plan(backbone("bert-base"), "apet", f"={method}").n == own
-    assert apet.plan(backbone("bert-base"), "apet", f"={method}-discrete").n == own
+    own = apet.plan(backbone("bert-base"), method).num_trainable
+    assert apet.plan(backbone("bert-base"), "apet", f"={method}").num_trainable == own
+    assert apet.plan(backbone("bert-base"), "apet", f"={method}-discrete").num_trainable == own
 
 
 @pytest.mark.parametrize(
-    ("budget", "n"), [(4096, 4096), ("4096", 4096), ("4_096", 4096), (" 4,096 ", 4096), ("=lora", 294912), ("1", 1)]
+    ("budget", "num_examples"),
+    [(4096, 4096), ("4096", 4096), ("4_096", 4096), (" 4,096 ", 4096), ("=lora", 294912), ("1", 1)],
 )
 def test_budgets_as_people_write_them(budget, n):
-    assert apet.plan(backbone("bert-base"), "apet", budget).n == n
+    assert apet.plan(backbone("bert-base"), "apet", budget).num_trainable == n
 
 
 def test_a_share_of_the_backbone_is_rounded_to_the_nearest_count():
-    whole = backbone("bert-base").n_parameters
-    assert apet.plan(backbone("bert-base"), "apet", "0.3%").n == round(0.003 * whole)
-    assert apet.plan(backbone("bert-base"), "apet", " 0.0001 % ").n == round(1e-6 * whole)
+    whole = backbone("bert-base").num_parameters
+    assert apet.plan(backbone("bert-base"), "apet", "0.3%").num_trainable == round(0.003 * whole)
+    assert apet.plan(backbone("bert-base"), "apet", " 0.0001 % ").num_trainable == round(1e-6 * whole)
 
 
 NO_BUDGETS = [
@@ -272,10 +273,10 @@ def test_what_is_no_budget_gets_one_clear_line(budget):
 
 @pytest.mark.parametrize("budget", ["=nosuch", "=", "=lorra", "=lora-dicrete"])
 def test_the_count_of_an_unknown_method_lists_the_nearest(budget):
-    with pytest.raises(apet.UnknownName, match=r"unknown method .*(nearest|known): .*lora"):
+    with pytest.raises(apet.UnknownNameError, match=r"unknown method .*(nearest|known): .*lora"):
         apet.plan(backbone("bert-base"), "apet", budget)
 
 
 def test_more_than_the_backbone_holds_is_refused():
-    with pytest.raises(UnreachableBudget, match="at most"):
+    with pytest.raises(UnreachableBudgetError, match="at most"):
         apet.plan(backbone("bert-base"), "bitfit", "90%")

@@ -26,7 +26,7 @@ def place(tmp_path_factory):
     save_backbone("t5", here / "t5")
     write_csv(here / "train.csv", reviews(48))
     os.environ["APET_CACHE"] = str(here / "cache")
-    done = call(here, *TUNE, "--method", "lora", "--steps", "3", "--output", "run")
+    done = call(here, *TUNE, "--method", "lora", "--max-steps", "3", "--output", "run")
     assert done.code == 0, done.err
     return here
 
@@ -61,7 +61,7 @@ def call(place: Path, *words: str, stdin: str = "") -> Done:
 
 
 def test_tune_ends_with_what_was_trained_and_where_it_lies(place):
-    done = call(place, *TUNE, "--method", "apet", "--budget", "64", "--steps", "2", "--output", "new")
+    done = call(place, *TUNE, "--method", "apet", "--budget", "64", "--max-steps", "2", "--output", "new")
     assert done.code == 0
     assert "apet: 64 trained" in done.out
     assert "validation items" in done.out
@@ -70,25 +70,27 @@ def test_tune_ends_with_what_was_trained_and_where_it_lies(place):
 
 
 def test_without_a_terminal_progress_is_plain_and_stdout_is_clean_json(place):
-    done = call(place, *TUNE, "--steps", "2", "--json", "--output", "json-run", "budget=33")
+    done = call(place, *TUNE, "--max-steps", "2", "--json", "--output", "json-run", "budget=33")
     result = json.loads(done.out)
-    assert result["trainable_parameters"] == 33
+    assert result["num_trainable"] == 33
     assert "\x1b" not in done.err
     assert result == json.loads((place / "json-run/result.json").read_text())
 
 
 def test_settings_come_from_a_file_and_words_go_over_it(place):
     settings = {"backbone": "bert", "data": "train.csv", "text": ["text"], "label": "stars", "method": "lora"}
-    settings |= {"steps": 9, "method_settings": {"rank": 2}, "dtype": "float32"}
+    settings |= {"max_steps": 9, "method_settings": {"rank": 2}, "dtype": "float32"}
     (place / "run.yaml").write_text(yaml.safe_dump(settings))
-    done = call(place, "tune", "--config", "run.yaml", "steps=2", "rank=3", "learning_rate=1e-3", "--output", "by-file")
+    done = call(
+        place, "tune", "--config", "run.yaml", "max_steps=2", "rank=3", "learning_rate=1e-3", "--output", "by-file"
+    )
     assert done.code == 0, done.err
-    saved = yaml.safe_load((place / "by-file/settings.yaml").read_text())
+    saved = yaml.safe_load((place / "by-file/config.yaml").read_text())
     assert (saved["steps"], saved["method_settings"], saved["learning_rate"]) == (2, {"rank": 3}, 0.001)
-    again = call(place, "tune", "--config", "by-file/settings.yaml", "--output", "again")
+    again = call(place, "tune", "--config", "by-file/config.yaml", "--output", "again")
     assert again.code == 0, again.err
     assert (place / "again/curve.csv").read_text().split("\n")[0] == "step,loss,value,low,high,seconds"
-    values = [[r["value"] for r in csv.DictReader((place / d / "curve.csv").open())] for d in ("again", "by-file")]
+    values = [[r["score"] for r in csv.DictReader((place / d / "curve.csv").open())] for d in ("again", "by-file")]
     assert values[0] == values[1]
 
 
@@ -109,7 +111,7 @@ def test_predict_answers_words_lines_and_json(place):
     assert answers[0]["text"] == "a warm film"
 
 
-COMPARE = ("compare", *TUNE[1:], "--steps", "2")
+COMPARE = ("compare", *TUNE[1:], "--max-steps", "2")
 
 
 @pytest.fixture(scope="module")
@@ -159,10 +161,10 @@ def test_the_same_comparison_runs_what_is_missing_and_a_wider_one_what_is_new(si
     after = stamps(place / "wider")
     assert before == {key: after[key] for key in before}
     assert len(after) == 6 + 1 + 3
-    runs = apet.Study(place / "wider").runs().set_index("key")
+    runs = apet.Study(place / "wider").runs().set_index("run_id")
     mine = runs[(runs.method == "lora") & (runs.state == "complete")]
     assert rows[1]["values"] == mine.value.tolist()
-    assert rows[1]["trainable_parameters"] == mine.trainable_parameters.iloc[0]
+    assert rows[1]["num_trainable"] == mine.num_trainable.iloc[0]
 
 
 @pytest.mark.parametrize("what", ["settings", "data"])
@@ -182,21 +184,21 @@ def test_a_folder_of_runs_with_other_settings_or_data_is_refused_as_it_is(what, 
 def test_the_budget_of_a_comparison_is_every_methods_but_fine_tunings(place):
     words = ("--methods", "fine-tuning,lora,apet-adjacent", "--budget", "96", "--json", "--output", "equal")
     rows = json.loads(call(place, *COMPARE, *words).out)
-    counts = {r["method"]: r["trainable_parameters"] for r in rows}
+    counts = {r["method"]: r["num_trainable"] for r in rows}
     assert counts == {"fine-tuning": counts["fine-tuning"], "lora": 96, "apet-adjacent": 96}
     assert counts["fine-tuning"] > 30_000
     assert rows[0]["interval_over"] == "items"
 
 
 def test_a_run_that_diverges_is_recorded_with_its_reason_and_stops_nobody(place, monkeypatch):
-    from apet.studies import engine
-    from apet.training.fitting import Diverged
+    from apet.studies.executors import base as engine
+    from apet.training.loop import DivergedError
 
     tune = engine.tune
 
     def stumbling(s, *more):
         if s.method == "bitfit" and s.seed == 0:
-            raise Diverged("the loss was nan by step 2")
+            raise DivergedError("the loss was nan by step 2")
         return tune(s, *more)
 
     monkeypatch.setattr(engine, "tune", stumbling)
@@ -206,7 +208,7 @@ def test_a_run_that_diverges_is_recorded_with_its_reason_and_stops_nobody(place,
     assert "failed: bitfit, seed 0: the loss was nan by step 2" in done.out
     runs = apet.Study(place / "stumbles").runs()
     failed = runs[runs.state == "failed"]
-    assert failed[["method", "seed", "reason"]].values.tolist() == [["bitfit", 0, "the loss was nan by step 2"]]
+    assert failed[["method", "seed", "error"]].values.tolist() == [["bitfit", 0, "the loss was nan by step 2"]]
     monkeypatch.undo()
     rows = json.loads(call(place, *words, "--json").out)  # the same command tries it again
     assert [(len(r["values"]), r["failed"]) for r in rows] == [(2, {}), (2, {})]
@@ -220,7 +222,7 @@ def test_where_every_run_diverges_one_line_says_why(place):
 
 
 def test_a_comparison_that_is_stopped_goes_on_where_it_was(place, monkeypatch):
-    from apet.studies import engine
+    from apet.studies.executors import base as engine
 
     tune, calls = engine.tune, []
 
@@ -249,12 +251,12 @@ def test_inspect_says_what_where_and_how_much_before_any_weight(place):
         "family",
         "backbone_parameters",
         "method",
-        "trainable_parameters",
-        "ratio_percent",
+        "num_trainable",
+        "trainable_percent",
         "positions",
     }
     assert needed <= set(done)
-    assert done["trainable_parameters"] == 114688 == sum(p["trainable"] for p in done["positions"])
+    assert done["num_trainable"] == 114688 == sum(p["trainable"] for p in done["positions"])
     assert set(done["positions"][0]) >= {"name", "operation", "role", "shape", "trainable"}
     shown = call(place, "inspect", "t5-v1.1-small", "--method", "lora").out
     assert "229,376 trainable = 0.298 %" in shown
@@ -262,11 +264,11 @@ def test_inspect_says_what_where_and_how_much_before_any_weight(place):
 
 @pytest.mark.parametrize("command", ["methods", "tasks", "backbones"])
 def test_lists_are_tables_for_people_and_json_for_programs(command, place):
-    from apet.api import methods
-    from apet.backbones.names import SHAPES
-    from apet.tasks.task import tasks
+    from apet.api import list_methods
+    from apet.backbones.registry import SHAPES
+    from apet.tasks.task import registered_tasks
 
-    names = {"methods": methods(), "tasks": tasks(), "backbones": SHAPES}[command]
+    names = {"methods": list_methods(), "tasks": registered_tasks(), "backbones": SHAPES}[command]
     done = call(place, command)
     assert all(name in done.out for name in names)
     assert json.loads(call(place, command, "--json").out)
@@ -318,8 +320,8 @@ def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
             "nearest reachable: 64512",
         ),
         "budget no number": (["inspect", "bert-base", "--budget", "lots"], "budget='lots' is no number"),
-        "steps no number": ([*tune, "--output", "x", "--steps", "ten"], "Input should be a valid integer"),
-        "steps 0": ([*tune, "--output", "x", "--steps", "0"], "steps=0 does not fit; Optimizer steps"),
+        "steps no number": ([*tune, "--output", "x", "--max-steps", "ten"], "Input should be a valid integer"),
+        "steps 0": ([*tune, "--output", "x", "--max-steps", "0"], "max_steps=0 does not fit; Optimizer steps"),
         "no output": (tune, "Give --output FOLDER"),
         "no backbone": (["tune", "--task", "sst2", "--output", "x"], "backbone is missing"),
         "weights missing": (
@@ -350,7 +352,7 @@ def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
         ),
         "seeds": (["compare", *tune[1:], "--seeds", "a", "--output", "x"], "seeds='a' are no whole numbers"),
         "no key=value": ([*tune, "--output", "x", "rank"], "'rank' is no key=value"),
-        "twice": ([*tune, "--output", "x", "--steps", "3", "steps=4"], "steps came twice"),
+        "twice": ([*tune, "--output", "x", "--max-steps", "3", "max_steps=4"], "steps came twice"),
     }
 
 
@@ -368,8 +370,8 @@ NAMES = [
 def test_a_mistake_is_one_clear_line_exit_code_2_and_nothing_left_behind(name, place):
     if not (place / "moved").exists():  # a run whose backbone has been replaced by a T5
         shutil.copytree(place / "run", place / "moved")
-        settings = yaml.safe_load((place / "moved/settings.yaml").read_text())
-        (place / "moved/settings.yaml").write_text(
+        settings = yaml.safe_load((place / "moved/config.yaml").read_text())
+        (place / "moved/config.yaml").write_text(
             yaml.safe_dump({**settings, "backbone": "t5", "objective": "text-to-text"})
         )
     assert list(bad_inputs(place)) == NAMES

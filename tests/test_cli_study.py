@@ -10,8 +10,8 @@ import pytest
 import yaml
 
 import apet
-from apet.studies import engine
-from apet.training.workshop import Workshop
+from apet.studies.executors import base as engine
+from apet.training.resources import Resources
 from small import reviews, save_backbone, write_jsonl
 from test_cli import call
 from test_studies import TASK
@@ -26,7 +26,7 @@ def place(tmp_path_factory):
         (here / f"{name}.yaml").write_text(TASK.format(name=name))
     save_backbone("t5", here / "t5")
     raw = {"name": "two", "backbones": ["t5"], "tasks": ["one.yaml", "two.yaml"], "methods": ["fine-tuning", "bitfit"]}
-    raw |= {"seeds": [0, 1], "defaults": {"steps": 2, "batch_size": 8, "dtype": "float32"}}
+    raw |= {"seeds": [0, 1], "defaults": {"max_steps": 2, "batch_size": 8, "dtype": "float32"}}
     (here / "grid.yaml").write_text(yaml.safe_dump(raw))
     done = call(here, "study", "run", "grid.yaml", "--output", "out", "--workers", "1", "--quiet")
     assert done.code == 0, done.err
@@ -99,7 +99,7 @@ def test_stored_zero_shot_measures_become_relative_transfer(place):
 
 def test_a_study_that_was_changed_is_reported_as_it_is_now(place):
     raw = yaml.safe_load((place / "grid.yaml").read_text())
-    raw["rules"] = [{"where": {"task": "two.yaml"}, "set": {"steps": 3}}]
+    raw["rules"] = [{"where": {"task": "two.yaml"}, "set": {"max_steps": 3}}]
     (place / "ruled.yaml").write_text(yaml.safe_dump(raw))
     words = ["study", "run", "ruled.yaml", "--output", "changed", "--workers", "1", "--quiet", "tasks=[one.yaml]"]
     for rate in (0.01, 0.001):
@@ -156,7 +156,7 @@ def test_a_study_knows_its_plan_and_every_items_score(place):
     study = apet.Study(place / "open")
     runs, planned, items = study.runs(), study.planned(), study.items()
     assert len(planned) == 8
-    there = runs.merge(planned, on=["backbone", "task", "method", "trainable_parameters", "seed"])
+    there = runs.merge(planned, on=["backbone", "task", "method", "num_trainable", "seed"])
     assert len(there) == len(runs) == len(items) == 2
     for r in runs.itertuples():
         assert len(items[r.key]) == r.n
@@ -174,7 +174,7 @@ def test_a_part_of_a_study_is_reported_as_a_part(place):
 def test_thresholds_on_the_store(place):
     words = ["thresholds", "--backbone", "t5", "--task", "one.yaml", "--method", "bitfit", "--output", "search"]
     words += [
-        "steps=2",
+        "max_steps=2",
         "batch_size=8",
         "dtype=float32",
         "--spacing",
@@ -188,7 +188,7 @@ def test_thresholds_on_the_store(place):
     done = call(place, *words, "--json")
     assert done.code == 0, done.err
     first = json.loads(done.out)
-    assert first["chance"] == 0
+    assert first["untrained_baseline"] == 0
     assert first["runs"] < first["runs_of_a_full_grid"]
     assert "lower 95 % bound" in first["rules"]
     other = json.loads(call(place, *words, "--json", "--reference-seeds", "2", "--forecast", "80").out)
@@ -205,9 +205,19 @@ SEARCH = ["thresholds", "--backbone", "t5", "--task", "one.yaml", "--output", "n
 
 def test_what_failed_in_an_earlier_search_is_tried_again(place, monkeypatch):
     """The machine may have been at fault: full of other work, for one."""
-    words = [*SEARCH[:-1], "again", "--method", "bitfit", "steps=2", "batch_size=8", "dtype=float32", "--spacing", "64"]
+    words = [
+        *SEARCH[:-1],
+        "again",
+        "--method",
+        "bitfit",
+        "max_steps=2",
+        "batch_size=8",
+        "dtype=float32",
+        "--spacing",
+        "64",
+    ]
     words += ["--most-seeds", "1", "--json"]
-    monkeypatch.setattr("apet.studies.local.Local", lambda size, cards: engine.InProcess(Workshop()))
+    monkeypatch.setattr("apet.studies.executors.local.Local", lambda size, cards: engine.InProcessExecutor(Resources()))
     with monkeypatch.context() as m:
         m.setattr(engine, "perform", lambda job, shop: ("failed", "out of memory"))
         done = call(place, *words)
@@ -218,9 +228,9 @@ def test_what_failed_in_an_earlier_search_is_tried_again(place, monkeypatch):
 
 def test_a_transfer_on_a_few_items_is_taken_again_on_all(place):
     few = json.loads(call(place, "transfer", "out", "--limit", "5", "--json", "--quiet").out)
-    assert {r["n"] for r in few} == {5}
+    assert {r["num_examples"] for r in few} == {5}
     every = json.loads(call(place, "transfer", "out", "--json", "--quiet").out)
-    assert {r["n"] for r in every} == {16}
+    assert {r["num_examples"] for r in every} == {16}
 
 
 def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(place, tmp_path):

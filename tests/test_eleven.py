@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from apet.tasks.task import tasks
+from apet.tasks.task import registered_tasks
+from apet.training.config import RunConfig
 from apet.training.run import tune
-from apet.training.settings import RunSettings
 from small import SHARED, save_backbone
 
 ELEVEN = ("sst2", "imdb", "rotten-tomatoes", "mnli", "qnli", "rte", "mrpc", "qqp", "nq-open", "samsum", "multi-news")
@@ -36,23 +36,23 @@ def folder(task: str) -> str:
 @pytest.mark.parametrize(("kind", "task"), CASES)
 def test_each_task_trains_and_evaluates_on_its_real_subset(kind, task, backbones, tmp_path, monkeypatch):
     monkeypatch.setenv("APET_CACHE", str(tmp_path / "cache"))
-    s = RunSettings(
+    s = RunConfig(
         backbone=backbones[kind],
         task=task,
         data=folder(task),
         method="lora",
-        steps=2,
+        max_steps=2,
         batch_size=4,
-        train_examples=24,
-        validation_examples=8,
+        max_train_samples=24,
+        max_eval_samples=8,
         dtype="float32",
     )
     r = tune(s, tmp_path / "run").result
-    t = tasks()[task]
-    assert r["validation"]["measure"] == t.measure
-    assert r["validation"]["n"] == 8
-    assert 0 <= r["validation"]["low"] <= r["validation"]["high"] <= 1
-    assert r["chance"] == (0 if kind in ("t5", "llama") else r["majority"])
+    t = registered_tasks()[task]
+    assert r["validation"]["metric"] == t.metric
+    assert r["validation"]["num_examples"] == 8
+    assert 0 <= r["validation"]["ci_low"] <= r["validation"]["ci_high"] <= 1
+    assert r["untrained_baseline"] == (0 if kind in ("t5", "llama") else r["majority_baseline"])
     assert r["data"]["examples"] == {"train": 24, "validation": 8}
 
 
@@ -60,7 +60,7 @@ def test_each_task_trains_and_evaluates_on_its_real_subset(kind, task, backbones
 def test_label_words_are_one_token_for_the_tokenizer_of_a_real_encoder(task):
     """One mask and one decoder step hold one token; the words were chosen so."""
     from apet.backbones.loading import load_tokenizer
-    from apet.tasks.reader import Reader
+    from apet.tasks.tokenization import TextTokenizer
 
-    reader = Reader(load_tokenizer("all-minilm-l6-v2"))
-    assert all(len(reader.word(w)) == 1 for w in tasks()[task].words)
+    reader = TextTokenizer(load_tokenizer("all-minilm-l6-v2"))
+    assert all(len(reader.word(w)) == 1 for w in registered_tasks()[task].label_words)

@@ -14,23 +14,23 @@ import yaml
 from transformers import AutoConfig
 
 import apet
-from apet import ApetError, UnknownName
-from apet.backbones.loading import at_hand, load_config, load_model, load_tokenizer
-from apet.backbones.names import SHAPES, find, packaged
+from apet import ApetError, UnknownNameError
+from apet.backbones.loading import has_local_weights, load_config, load_model, load_tokenizer
+from apet.backbones.registry import SHAPES, locate_backbone, packaged_backbones
 from apet.cli import defaults
 from apet.microworld import TASKS, rows
 from apet.microworld.scales import SCALES, WEIGHTS, config
 from apet.microworld.tokenizer import build
-from apet.studies import keys
-from apet.studies.definition import cells, load_study
-from apet.studies.keys import backbone_print, task_print
+from apet.studies import run_id as keys
 from apet.studies.planning import Planner
-from apet.tasks.objectives import objective_for
+from apet.studies.run_id import backbone_fingerprint, task_fingerprint
+from apet.studies.study_config import cells, load_study
+from apet.tasks.objectives import make_objective
 from apet.tasks.sources import load_data
-from apet.tasks.task import parse, tasks
+from apet.tasks.task import parse_task, registered_tasks
 from test_cli import call
 
-ELEVEN = {name: t for name, t in tasks().items() if t.source.microworld}
+ELEVEN = {name: t for name, t in registered_tasks().items() if t.source.microworld}
 EIGHT = [name for name, t in ELEVEN.items() if t.is_classification]
 SHIPPED = [name for name in SCALES if (WEIGHTS / name / "pretraining.json").is_file()]
 every_shipped = pytest.mark.parametrize("name", SHIPPED)
@@ -58,13 +58,13 @@ def data(name):
 
 @every_shipped
 def test_a_scale_resolves_by_its_name_to_an_ordinary_folder(name):
-    place = find(name)
-    assert place.where == WEIGHTS / name
-    assert at_hand(name)
-    assert load_config(name).to_dict() == AutoConfig.from_pretrained(place.where).to_dict()
+    place = locate_backbone(name)
+    assert place.source == WEIGHTS / name
+    assert has_local_weights(name)
+    assert load_config(name).to_dict() == AutoConfig.from_pretrained(place.source).to_dict()
     assert load_tokenizer(name).vocab_size == load_config(name).vocab_size
-    assert apet.plan(name, "apet", 100).n == 100
-    assert packaged()[name].about.startswith("synthetic: ")
+    assert apet.plan(name, "apet", 100).num_trainable == 100
+    assert packaged_backbones()[name].description.startswith("synthetic: ")
 
 
 @every_shipped
@@ -72,18 +72,18 @@ def test_a_scale_loads_for_every_use_of_its_family(name):
     uses = ("masked-label-word", "classification-head") if "bert" in name else ("text-to-text",)
     for use in uses:
         model = load_model(name, use, 3, torch.float32)
-        head = apet.describe(model).n_head
+        head = apet.describe(model).num_head_parameters
         assert head == (3 * model.config.hidden_size + 3 if use == "classification-head" else 0)
 
 
 @every_shipped
 def test_another_folder_of_the_same_files_is_the_same_backbone(name, tmp_path):
     shutil.copytree(WEIGHTS / name, tmp_path / "moved")
-    assert backbone_print(name) == backbone_print(str(tmp_path / "moved"))
+    assert backbone_fingerprint(name) == backbone_fingerprint(str(tmp_path / "moved"))
 
 
 def test_every_name_is_a_scale_and_hides_no_other():
-    world = {name for name, p in packaged().items() if p.module == "apet.microworld"}
+    world = {name for name, p in packaged_backbones().items() if p.module == "apet.microworld"}
     assert world == set(SHIPPED) <= set(SCALES)
     assert not set(SCALES) & set(SHAPES)
 
@@ -99,20 +99,20 @@ def test_a_misspelt_name_lists_the_nearest(small):
 def test_each_task_of_the_paper_has_its_mirror():
     assert {t.source.microworld for t in ELEVEN.values()} == set(TASKS)
     for name, mirror in ELEVEN.items():
-        real = tasks()[name.removeprefix("microworld-")]
-        assert (mirror.category, mirror.measure) == (real.category, real.measure)
-        assert (mirror.columns, mirror.answer) == (real.columns, real.answer)
+        real = registered_tasks()[name.removeprefix("microworld-")]
+        assert (mirror.category, mirror.metric) == (real.category, real.metric)
+        assert (mirror.columns, mirror.target) == (real.columns, real.target)
         assert list(mirror.labels) == list(real.labels)
-        assert list(mirror.unified.values()) == list(real.unified.values())
+        assert list(mirror.transfer_labels.values()) == list(real.transfer_labels.values())
         assert set(mirror.splits) == set(real.splits)
-        assert mirror.about.startswith("synthetic: ")
+        assert mirror.description.startswith("synthetic: ")
 
 
 def encodings(name):
-    yield objective_for("text-to-text", ELEVEN[name], build("t5"), ELEVEN[name].max_input)
+    yield make_objective("text-to-text", ELEVEN[name], build("t5"), ELEVEN[name].max_input_length)
     if name in EIGHT:
         for use in ("masked-label-word", "classification-head"):
-            yield objective_for(use, ELEVEN[name], build("bert"), ELEVEN[name].max_input)
+            yield make_objective(use, ELEVEN[name], build("bert"), ELEVEN[name].max_input_length)
 
 
 @every_task
@@ -122,9 +122,9 @@ def test_nothing_is_cut_and_every_word_is_known(name):
         for split, examples in data(name).splits.items():
             for example in examples:
                 e = objective.encode(example)
-                assert e.cut == 0, (objective.use, split, example)
-                assert unknown not in e.ids, (objective.use, split, example)
-                if objective.use == "text-to-text":
+                assert e.num_cut == 0, (objective.name, split, example)
+                assert unknown not in e.ids, (objective.name, split, example)
+                if objective.name == "text-to-text":
                     assert unknown not in e.target
 
 
@@ -133,11 +133,11 @@ def test_label_words_are_one_token_for_both_families(name):
     t5, masked, _ = encodings(name)
     assert t5.words.one_step
     words = [masked.reader.tokenizer.convert_ids_to_tokens(i) for i in masked.word_ids]
-    assert tuple(words) == ELEVEN[name].words
+    assert tuple(words) == ELEVEN[name].label_words
     example = data(name).splits["validation"][0]
     e = masked.encode(example)
     assert e.ids[e.blank] == masked.reader.tokenizer.mask_token_id
-    assert masked.task.words[e.target[0]] == example.answers[0]
+    assert masked.task.label_words[e.target[0]] == example.references[0]
 
 
 def test_rows_are_those_of_the_world_with_their_place():
@@ -146,13 +146,13 @@ def test_rows_are_those_of_the_world_with_their_place():
     for split, examples in found.items():
         made = rows("rte", split)
         assert [e.texts["sentence1"] for e in examples] == [r["sentence1"] for r in made]
-        assert [e.answers for e in examples] == [(("yes", "no")[r["label"]],) for r in made]
-    assert found["train"][2].where == "microworld/rte/train:row 3"
+        assert [e.references for e in examples] == [(("yes", "no")[r["label"]],) for r in made]
+    assert found["train"][2].location == "microworld/rte/train:row 3"
 
 
 def world_task(**source):
     raw = yaml.safe_load(ELEVEN["microworld-rte"].model_dump_json(exclude_defaults=True))
-    return parse(yaml.safe_dump(raw | {"source": source}), "own.yaml")
+    return parse_task(yaml.safe_dump(raw | {"source": source}), "own.yaml")
 
 
 @pytest.mark.parametrize(
@@ -170,8 +170,8 @@ def test_a_source_that_does_not_fit_is_named(source, message):
 
 
 def test_an_unknown_task_of_the_world_lists_the_nearest():
-    for act in (load_data, lambda task: task_print(task, None)):
-        with pytest.raises(UnknownName, match="unknown microworld task 'rt'; nearest: rte"):
+    for act in (load_data, lambda task: task_fingerprint(task, None)):
+        with pytest.raises(UnknownNameError, match="unknown microworld task 'rt'; nearest: rte"):
             act(world_task(microworld="rt"))
 
 
@@ -180,10 +180,10 @@ def test_an_unknown_task_of_the_world_lists_the_nearest():
 
 def test_a_tasks_print_follows_its_rows_and_its_definition(monkeypatch):
     task = ELEVEN["microworld-rte"]
-    base = task_print(task, None)
-    assert base == task_print(task.model_copy(update={"about": "other"}), None)
-    assert base != task_print(world_task(microworld="rte", seed=1), None)
-    assert base != task_print(task.model_copy(update={"max_input": 95}), None)
+    base = task_fingerprint(task, None)
+    assert base == task_fingerprint(task.model_copy(update={"about": "other"}), None)
+    assert base != task_fingerprint(world_task(microworld="rte", seed=1), None)
+    assert base != task_fingerprint(task.model_copy(update={"max_input_length": 95}), None)
 
     def reworded(name, split, seed=0):
         made = rows(name, split, seed)
@@ -191,12 +191,12 @@ def test_a_tasks_print_follows_its_rows_and_its_definition(monkeypatch):
 
     keys._made.cache_clear()
     monkeypatch.setattr(keys, "rows", reworded)
-    assert base != task_print(task, None)
+    assert base != task_fingerprint(task, None)
     keys._made.cache_clear()
 
 
 def test_prints_of_tasks_differ():
-    assert len({task_print(t, None) for t in ELEVEN.values()}) == 11
+    assert len({task_fingerprint(t, None) for t in ELEVEN.values()}) == 11
 
 
 # Commands -------------------------------------------------------------------------------------------------------
@@ -216,7 +216,7 @@ def test_prints_of_tasks_differ():
 )
 def test_the_embedded_world_is_what_is_meant_where_nothing_is_said_and_nowhere_else(given, backbone, task):
     """Its backbones know no word of other texts, so other texts need a backbone's name."""
-    out = defaults.completed({**given, "clip": None})
+    out = defaults.completed({**given, "max_grad_norm": None})
     assert (out.get("backbone"), out.get("task")) == (backbone, task)
     assert out["clip"] is None
 
@@ -231,13 +231,13 @@ def test_defaults_are_said_in_the_help(tmp_path):
 
 
 def test_tune_inspect_and_positions_need_no_name(small, tmp_path):
-    words = ("--steps", "2", "train_examples=40", "validation_examples=20", "dtype=float32", "--quiet", "--json")
+    words = ("--max-steps", "2", "max_train_samples=40", "max_eval_samples=20", "dtype=float32", "--quiet", "--json")
     done = call(tmp_path, "tune", *words, "--output", "first")
     assert done.code == 0, done.err
     result = json.loads(done.out)
     assert (result["backbone"]["name"], result["task"]["name"]) == (small, defaults.TASK)
     assert result["data"]["truncated"] == {"train": 0, "validation": 0}
-    assert json.loads(call(tmp_path, "evaluate", "first", "--json").out)["value"] == result["validation"]["value"]
+    assert json.loads(call(tmp_path, "evaluate", "first", "--json").out)["score"] == result["validation"]["score"]
     assert json.loads(call(tmp_path, "inspect", "--json").out)["backbone"] == small
     ranked = json.loads(call(tmp_path, "inspect", "rank=4", "--method", "lora", "--json").out)
     assert (ranked["backbone"], ranked["settings"]) == (small, {"rank": 4})
@@ -259,7 +259,7 @@ def test_show_gives_rows_of_a_task_or_documents(tmp_path):
 
 
 def test_pretrain_leaves_a_folder_that_every_command_takes(tmp_path):
-    words = ("microworld", "pretrain", "--scale", "microworld-t5-mini", "--steps", "2", "--documents", "64")
+    words = ("microworld", "pretrain", "--scale", "microworld-t5-mini", "--max-steps", "2", "--documents", "64")
     done = call(tmp_path, *words, "--output", "mine", "--json")
     assert done.code == 0, done.err
     assert json.loads(done.out) == json.loads((tmp_path / "mine/pretraining.json").read_text())
@@ -277,7 +277,7 @@ def test_pretrain_leaves_a_folder_that_every_command_takes(tmp_path):
         (["pretrain", "--output", "x"], "--scale"),
         (["pretrain", "--scale", "microworld-t5-mini"], "Give --output FOLDER"),
         (["pretrain", "--scale", "microworld-t5-min", "--output", "x"], "nearest: microworld-t5-mini"),
-        (["pretrain", "--scale", "microworld-t5-mini", "--output", "x", "--steps", "0"], "give at least 1 step"),
+        (["pretrain", "--scale", "microworld-t5-mini", "--output", "x", "--max-steps", "0"], "give at least 1 step"),
         (["pretrain", "--scale", "microworld-t5-mini", "--output", "x", "--documents", "3"], "32 documents"),
         (["pretrain", "--scale", "microworld-t5-mini", "--output", "kept"], "output folder 'kept' is not empty"),
     ],
@@ -297,7 +297,7 @@ def test_a_mistake_is_one_clear_line_and_nothing_is_left_behind(words, message, 
 
 def test_the_mirror_has_the_papers_axes():
     mirror, paper = load_study("microworld"), load_study("paper")
-    assert set(mirror.backbones) == {name for name in SCALES if name in packaged()}
+    assert set(mirror.backbones) == {name for name in SCALES if name in packaged_backbones()}
     assert [t.removeprefix("microworld-") for t in mirror.tasks] == list(paper.tasks)
     assert (mirror.methods, mirror.seeds) == (paper.methods, paper.seeds)
 
@@ -318,17 +318,17 @@ def test_embedded_studies_are_planned_whole_and_all_of_it_is_at_hand(suite, size
     study = load_study(suite)
     assert len(list(cells(study))) == size
     planned = Planner().study(study)  # some counts of the row are a method's own size
-    assert 0.95 * size < len({p.key for p in planned}) == len(planned) <= size
+    assert 0.95 * size < len({p.run_id for p in planned}) == len(planned) <= size
     assert not [p.missing for p in planned if p.missing]
-    rates = {(p.cell.label, p.settings.backbone.rpartition("-")[2]): p.settings.learning_rate for p in planned}
+    rates = {(p.cell.label, p.config.backbone.rpartition("-")[2]): p.config.learning_rate for p in planned}
     assert "paper" not in rates.values()
     assert rates["lora", "mini"] > rates["lora", "base"]
 
 
 def test_a_study_ends_with_a_table_of_its_methods(small, tmp_path):
     words = ["study", "run", "quick", "--output", "out", "--workers", "1", "--quiet", f"backbones=[{small}]"]
-    words += ["tasks=[microworld-rte]", "methods=[bitfit, apet-discrete]", "steps=1", "train_examples=32"]
-    done = call(tmp_path, *words, "validation_examples=20", "rules=[{where: {method: 'apet-*'}, budgets: ['=bitfit']}]")
+    words += ["tasks=[microworld-rte]", "methods=[bitfit, apet-discrete]", "max_steps=1", "max_train_samples=32"]
+    done = call(tmp_path, *words, "max_eval_samples=20", "rules=[{match: {method: 'apet-*'}, budgets: ['=bitfit']}]")
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     header = next(i for i, line in enumerate(lines) if line.startswith("backbone"))

@@ -12,11 +12,11 @@ from safetensors.torch import load_file, save_file
 
 import apet
 from apet import ApetError
-from apet.modules.support import draw, full, listed
-from apet.modules.theta import PLAN_VERSION, Init, Insertion, Theta, TrainableWeight
+from apet.delta import PLAN_VERSION, DeltaSpec, Init, Insertion, TrainableWeight
+from apet.masks.mask import dense_mask, draw_mask, listed_mask
 from tiny import BUILDERS, batch, build, outputs, shake
 
-FILE = "theta.safetensors"
+FILE = "delta.safetensors"
 
 
 def saved(folder, method="apet", budget=300, family="bert", head="frozen", **chosen):
@@ -61,29 +61,29 @@ def test_the_header_says_how_it_was_planned_and_no_pickle_is_needed(tmp_path):
         "mask_seed": 5,
         "init_seed": 6,
     }
-    assert header["n"] == 64
+    assert header["num_examples"] == 64
     assert header["plan_version"] == PLAN_VERSION
 
 
 # Round trips ----------------------------------------------------------------------------------------------------
 
 
-def by_hand() -> Theta:
+def by_hand() -> DeltaSpec:
     """Every form of insertion and every kind of support."""
     entries = (
         Insertion(
-            "parameter", "encoder.0.mlp.up.weight", (TrainableWeight("delta", listed((24, 16), [3, 0, 77, 383])),)
+            "parameter", "encoder.0.mlp.up.weight", (TrainableWeight("delta", listed_mask((24, 16), [3, 0, 77, 383])),)
         ),
-        Insertion("parameter", "encoder.1.mlp.up.weight", (TrainableWeight("delta", full((24, 16))),)),
+        Insertion("parameter", "encoder.1.mlp.up.weight", (TrainableWeight("delta", dense_mask((24, 16))),)),
         Insertion(
-            "output", "encoder.1.mlp.norm.output", (TrainableWeight("delta", draw((16,), 5, "adjacent", 1, "a")),)
+            "output", "encoder.1.mlp.norm.output", (TrainableWeight("delta", draw_mask((16,), 5, "adjacent", 1, "a")),)
         ),
         Insertion(
             "pair",
             "encoder.0.attn.q",
             (
-                TrainableWeight("lora_A", listed((16, 2), [0, 1, 9]), Init("uniform", fan_in=True)),
-                TrainableWeight("lora_B", draw((2, 16), 7, "discrete", 2, "b", cover="rows")),
+                TrainableWeight("lora_A", listed_mask((16, 2), [0, 1, 9]), Init("uniform", fan_in=True)),
+                TrainableWeight("lora_B", draw_mask((2, 16), 7, "discrete", 2, "b", cover="rows")),
             ),
             scale=2.0,
         ),
@@ -91,18 +91,18 @@ def by_hand() -> Theta:
             "bottleneck",
             "encoder.1.attn.out",
             (
-                TrainableWeight("down_proj.weight", full((16, 1)), Init("uniform", bound=0.5)),
-                TrainableWeight("up_proj.weight", listed((1, 16), [15])),
-                TrainableWeight("up_proj.bias", draw((16,), 3, "discrete", 4, "c")),
+                TrainableWeight("down_proj.weight", dense_mask((16, 1)), Init("uniform", bound=0.5)),
+                TrainableWeight("up_proj.weight", listed_mask((1, 16), [15])),
+                TrainableWeight("up_proj.bias", draw_mask((16,), 3, "discrete", 4, "c")),
             ),
         ),
         Insertion(
             "tokens",
             "encoder.embed.tokens",
-            (TrainableWeight("prompt_embeddings", listed((2, 16), [1, 31]), Init("vocabulary")),),
+            (TrainableWeight("prompt_embeddings", listed_mask((2, 16), [1, 31]), Init("vocabulary")),),
         ),
     )
-    return Theta(entries, "BertForSequenceClassification", 1, init_seed=3, name="mine")
+    return DeltaSpec(entries, "BertForSequenceClassification", 1, init_seed=3, name="mine")
 
 
 def test_a_theta_built_by_hand_comes_back_with_its_listed_entries(tmp_path):
@@ -111,15 +111,15 @@ def test_a_theta_built_by_hand_comes_back_with_its_listed_entries(tmp_path):
     shake(handle)
     trained = outputs(model, batch(model))
     path = handle.save(tmp_path)
-    n_listed = sum(w.support.count for i in by_hand().insertions for w in i.weights if w.support.kind == "listed")
-    assert path.stat().st_size <= 4 * by_hand().n + 4 * n_listed + 4096
+    n_listed = sum(w.mask.num_trainable for i in by_hand().insertions for w in i.weights if w.mask.kind == "listed")
+    assert path.stat().st_size <= 4 * by_hand().num_trainable + 4 * n_listed + 4096
     fresh = build("bert")
     again = apet.load(fresh, tmp_path)
     assert torch.equal(outputs(fresh, batch(fresh)), trained)
-    assert again.theta.digest == by_hand().digest
-    assert again.theta.method == "mine"
-    assert [i.spec() for i in again.theta.insertions] == [i.spec() for i in by_hand().insertions]
-    listed_there = again.theta.insertions[0].weights[0].support
+    assert again.spec.fingerprint == by_hand().fingerprint
+    assert again.spec.method == "mine"
+    assert [i.definition() for i in again.spec.insertions] == [i.definition() for i in by_hand().insertions]
+    listed_there = again.spec.insertions[0].weights[0].mask
     assert listed_there.indices.tolist() == [0, 3, 77, 383]
 
 
@@ -276,7 +276,7 @@ def test_a_folder_that_cannot_be_written_is_refused_and_nothing_is_left(place, t
     assert [f.name for f in tmp_path.rglob("*")] == ["taken"]
 
 
-@pytest.mark.parametrize("fails", ["theta.safetensors", "head.safetensors"])
+@pytest.mark.parametrize("fails", ["delta.safetensors", "head.safetensors"])
 def test_a_write_that_fails_midway_leaves_the_earlier_files_as_they_were(fails, tmp_path, monkeypatch):
     trained = saved(tmp_path, head="trained")
     before = {f.name: f.read_bytes() for f in tmp_path.iterdir()}

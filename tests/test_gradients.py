@@ -13,14 +13,21 @@ from hypothesis import strategies as st
 from torch.nn import functional as F
 
 import apet
-from apet.kernels.gradient import LOOKED_UP_BELOW, SAMPLED_BELOW, of_lookup, of_product, of_scale, sampled_product
-from apet.modules.support import Support, draw, full, listed
-from apet.modules.theta import Insertion, Theta, TrainableWeight
+from apet.delta import DeltaSpec, Insertion, TrainableWeight
+from apet.kernels.sparse_gradients import (
+    SAMPLED_LOOKUP_MAX_DENSITY,
+    SAMPLED_PRODUCT_MAX_DENSITY,
+    embedding_weight_grad,
+    linear_weight_grad,
+    norm_scale_grad,
+    sampled_product,
+)
+from apet.masks.mask import Mask, dense_mask, draw_mask, listed_mask
 from tiny import BUILDERS, VOCAB, build, shake
 
 
 def along(shape, start, count, lines):
-    return Support(shape, count, "run", start, lines)
+    return Mask(shape, count, "run", start, lines)
 
 
 def usable(p) -> int:
@@ -32,22 +39,26 @@ def some(p, share: float) -> int:
 
 
 STYLES = {
-    "one-entry": lambda p: draw(p.shape, 1, "discrete", 1, p.name, gap=p.unused),
+    "one-entry": lambda p: draw_mask(p.shape, 1, "discrete", 1, p.name, gap=p.unused),
     "run-along-rows": lambda p: along(p.shape, usable(p) // 3, some(p, 0.4), "rows"),
     "run-along-columns": lambda p: along(p.shape, usable(p) // 3, some(p, 0.4), "columns"),
-    "adjacent": lambda p: draw(p.shape, some(p, 0.6), "adjacent", 2, p.name, gap=p.unused),
-    "discrete-sampled": lambda p: draw(p.shape, some(p, LOOKED_UP_BELOW / 2), "discrete", 3, p.name, gap=p.unused),
-    "discrete-dense": lambda p: draw(p.shape, some(p, SAMPLED_BELOW[4] * 2), "discrete", 4, p.name, gap=p.unused),
-    "last-entries": lambda p: listed(p.shape, np.arange(p.size)[-3:]),
-    "full": lambda p: full(p.shape),
+    "adjacent": lambda p: draw_mask(p.shape, some(p, 0.6), "adjacent", 2, p.name, gap=p.unused),
+    "discrete-sampled": lambda p: draw_mask(
+        p.shape, some(p, SAMPLED_LOOKUP_MAX_DENSITY / 2), "discrete", 3, p.name, gap=p.unused
+    ),
+    "discrete-dense": lambda p: draw_mask(
+        p.shape, some(p, SAMPLED_PRODUCT_MAX_DENSITY[4] * 2), "discrete", 4, p.name, gap=p.unused
+    ),
+    "last-entries": lambda p: listed_mask(p.shape, np.arange(p.size)[-3:]),
+    "full": lambda p: dense_mask(p.shape),
 }
 
 
-def everywhere(model, style: str) -> Theta:
+def everywhere(model, style: str) -> DeltaSpec:
     """One trainable weight at every parameter that exists, tied ones once."""
     places = [p for p in apet.positions(model) if p.parameter != "output"]
     made = [Insertion("parameter", p.name, (TrainableWeight("delta", STYLES[style](p)),)) for p in places]
-    return Theta(tuple(made), type(model).__name__, 1)
+    return DeltaSpec(tuple(made), type(model).__name__, 1)
 
 
 def text(model, rows: int = 2, seq: int = 37) -> dict[str, torch.Tensor]:
@@ -149,13 +160,13 @@ def masked_products(draw_):
     kind = draw_(st.sampled_from(["full", "rows", "columns", "scattered", "listed"]))
     count = draw_(st.integers(1, size))
     if kind == "full":
-        support = full((rows, columns))
+        support = dense_mask((rows, columns))
     elif kind in ("rows", "columns"):
         support = along((rows, columns), draw_(st.integers(0, size - count)), count, kind)
     elif kind == "scattered":
-        support = draw((rows, columns), count, "discrete", draw_(st.integers(0, 99)), "here")
+        support = draw_mask((rows, columns), count, "discrete", draw_(st.integers(0, 99)), "here")
     else:
-        support = listed((rows, columns), sorted(draw_(st.sets(st.integers(0, size - 1), min_size=1))))
+        support = listed_mask((rows, columns), sorted(draw_(st.sets(st.integers(0, size - 1), min_size=1))))
     g = torch.Generator().manual_seed(draw_(st.integers(0, 2**31)))
     return torch.randn(tokens, rows, generator=g), torch.randn(tokens, columns, generator=g), support
 
@@ -170,8 +181,8 @@ def test_of_product_is_the_dense_product_at_the_mask(case, threshold):
     """On both sides of the density switch."""
     left, right, support = case
     dense = (left.double().t() @ right.double()).float().reshape(-1)
-    with patch.dict(SAMPLED_BELOW, {4: threshold}):
-        got = of_product(left, right, support, indices_of(support))
+    with patch.dict(SAMPLED_PRODUCT_MAX_DENSITY, {4: threshold}):
+        got = linear_weight_grad(left, right, support, indices_of(support))
     torch.testing.assert_close(got, dense[torch.from_numpy(support.indices)], rtol=1e-5, atol=1e-5)
 
 
@@ -198,17 +209,17 @@ def test_of_lookup_is_the_gradient_of_an_embedding_at_the_mask(data, threshold):
     how = data.draw(st.sampled_from(["adjacent", "discrete", "columns", "full"]))
     count = data.draw(st.integers(1, n))
     if how == "full":
-        support = full((rows, d))
+        support = dense_mask((rows, d))
     elif how == "columns":
         support = along((rows, d), data.draw(st.integers(0, rows * d - count)), count, "columns")
     else:
-        support = draw((rows, d), count, how, data.draw(st.integers(0, 99)), "here", gap=gap)
+        support = draw_mask((rows, d), count, how, data.draw(st.integers(0, 99)), "here", gap=gap)
     g = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
     ids, grad = torch.randint(0, rows, (tokens,), generator=g), torch.randn(tokens, d, generator=g)
     weight = torch.zeros(rows, d, requires_grad=True)
     F.embedding(ids, weight, padding).backward(grad)
-    with patch("apet.kernels.gradient.LOOKED_UP_BELOW", threshold):
-        got = of_lookup(ids, grad, support, indices_of(support), padding)
+    with patch("apet.kernels.sparse_gradients.LOOKED_UP_BELOW", threshold):
+        got = embedding_weight_grad(ids, grad, support, indices_of(support), padding)
     torch.testing.assert_close(got, weight.grad.reshape(-1)[torch.from_numpy(support.indices)], rtol=1e-5, atol=1e-5)
 
 
@@ -219,7 +230,7 @@ def test_of_scale_is_the_gradient_of_a_norms_scale(tokens, d, centred, seed):
     x, grad = (torch.randn(tokens, d, generator=g) for _ in range(2))
     scale = torch.ones(d, requires_grad=True)
     (F.layer_norm(x, (d,), scale, eps=1e-6) if centred else F.rms_norm(x, (d,), scale, eps=1e-6)).backward(grad)
-    torch.testing.assert_close(of_scale(x, grad, 1e-6, centred), scale.grad, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(norm_scale_grad(x, grad, 1e-6, centred), scale.grad, rtol=1e-4, atol=1e-5)
 
 
 @settings(max_examples=300, deadline=None)
@@ -235,9 +246,9 @@ def test_supports_are_sorted_distinct_inside_and_outside_the_gap(rows, columns, 
     last = data.draw(st.integers(first, rows * columns - 1))
     n = rows * columns - (last - first)
     count = data.draw(st.integers(1, n))
-    support = draw((rows, columns), count, how, seed, "place", gap=(first, last))
+    support = draw_mask((rows, columns), count, how, seed, "place", gap=(first, last))
     at = support.indices
-    assert len(at) == count == support.count
+    assert len(at) == count == support.num_trainable
     assert (np.diff(at) > 0).all()
     assert at[0] >= 0
     assert at[-1] < rows * columns
@@ -261,7 +272,7 @@ def test_a_covering_support_meets_every_line(shape, how, lines, seed, data):
     """Else a soft token or a rank would be empty, and the entries it meets dead."""
     n_lines = shape[0] if lines == "rows" else shape[1]
     count = data.draw(st.integers(n_lines, math.prod(shape)))
-    at = draw(shape, count, how, seed, "place", cover=lines).indices
+    at = draw_mask(shape, count, how, seed, "place", cover=lines).indices
     met = at // shape[1] if lines == "rows" else at % shape[1]
     assert len(at) == count
     assert len(set(met.tolist())) == n_lines
@@ -271,5 +282,5 @@ def test_a_scattered_support_favours_no_entry():
     """Each of 6 × 4 entries, over 400 seeds, within five standard deviations of its fair share."""
     hits = np.zeros(24)
     for seed in range(400):
-        hits[draw((6, 4), 7, "discrete", seed, "place").indices] += 1
+        hits[draw_mask((6, 4), 7, "discrete", seed, "place").indices] += 1
     assert np.abs(hits - 400 * 7 / 24).max() < 5 * math.sqrt(400 * 7 / 24 * 17 / 24)

@@ -8,13 +8,13 @@ import pytest
 import torch
 
 import apet
-from apet import NotMergeable
-from apet.backbones.positions import describe
+from apet import NotMergeableError
+from apet.backbones.describe import describe
 from tiny import BUILDERS, batch, build, outputs, same_bits, shake, snapshot
 
 VARIANTS = [
     (name, how)
-    for name, method in apet.methods().items()
+    for name, method in apet.list_methods().items()
     for how in (("adjacent", "discrete") if name != "fine-tuning" else ("adjacent",))
 ]
 CASES = [
@@ -44,7 +44,7 @@ def test_n_in_n_out(method, how, family, dtype, tmp_path):
     wanted = some_budget(method) or sum(p.size for p in apet.positions(model) if p.parameter != "output")
     handle = apet.attach(model, theta)
     trainable = [p for p in model.parameters() if p.requires_grad]
-    assert theta.n == wanted == sum(p.numel() for p in trainable)
+    assert theta.num_trainable == wanted == sum(p.numel() for p in trainable)
     assert all(p.dtype == torch.float32 for p in trainable)
 
     model(**batch(model)).loss.backward()
@@ -89,7 +89,7 @@ def test_every_scalar_is_alive(method, how, family):
 @both_dtypes
 def test_identity_at_the_start(method, how, family, dtype):
     model = build(family, dtype)
-    if not apet.methods()[method].identity:
+    if not apet.list_methods()[method].identity_at_start:
         pytest.skip("this method does not start from the identity, and says so")
     inputs = batch(model)
     before = outputs(model, inputs)
@@ -126,7 +126,7 @@ def test_saved_and_loaded_after_training_is_the_same_function(method, how, famil
     fresh = build(family)
     loaded = apet.load(fresh, tmp_path)
     assert torch.equal(outputs(fresh, inputs), trained)
-    assert loaded.theta.digest == handle.theta.digest
+    assert loaded.spec.fingerprint == handle.spec.fingerprint
 
 
 def mergeable(handle) -> bool:
@@ -154,7 +154,7 @@ def test_merged_computes_what_attached_computed(method, how, family, dtype):
     shake(handle)
     attached = outputs(model, inputs)
     if not mergeable(handle):
-        with pytest.raises(NotMergeable, match="cannot be merged"):
+        with pytest.raises(NotMergeableError, match="cannot be merged"):
             handle.merge()
         assert torch.equal(outputs(model, inputs), attached), "a refused merge must change nothing"
         handle.detach()
@@ -196,10 +196,10 @@ def test_several_thetas_come_and_go_in_any_order(family, pairing):
 @every_case
 def test_the_same_seed_gives_the_same_theta(method, how, family):
     a, b = (planned(build(family), method, how, mask_seed=3) for _ in range(2))
-    assert a.digest == b.digest
-    assert [i.spec() for i in a.insertions] == [i.spec() for i in b.insertions]
+    assert a.fingerprint == b.fingerprint
+    assert [i.definition() for i in a.insertions] == [i.definition() for i in b.insertions]
     if method in ("apet",):
-        assert planned(build(family), method, how, mask_seed=4).digest != a.digest
+        assert planned(build(family), method, how, mask_seed=4).fingerprint != a.fingerprint
 
 
 @pytest.mark.parametrize("family", BUILDERS)
@@ -210,27 +210,27 @@ def test_equal_shaped_layers_do_not_share_a_mask(family, how):
     by_shape: dict[tuple, list[frozenset[int]]] = {}
     for i in theta.insertions:
         for w in i.weights:
-            if w.support.kind != "full" and len(w.shape) == 2 and w.support.count > 8:
-                by_shape.setdefault(w.shape, []).append(frozenset(w.support.indices.tolist()))
+            if w.mask.kind != "full" and len(w.shape) == 2 and w.mask.num_trainable > 8:
+                by_shape.setdefault(w.shape, []).append(frozenset(w.mask.indices.tolist()))
     twins = [masks for masks in by_shape.values() if len(masks) >= 2]
     assert twins
     assert sum(len(set(masks)) for masks in twins) >= 0.8 * sum(map(len, twins))  # a few short runs coincide by chance
 
 
 @pytest.mark.parametrize("family", BUILDERS)
-@pytest.mark.parametrize("method", apet.methods())
+@pytest.mark.parametrize("method", apet.list_methods())
 def test_theta_is_data(family, method):
     """Planned from a bare configuration on the meta device: same entries as on the real model."""
-    from apet.backbones.loading import bare, use_of
+    from apet.backbones.loading import default_objective, meta_model
 
     model = build(family)
     config = model.config
-    use = "masked-label-word" if family == "bert-mlm" else use_of(config)
-    on_meta = bare(config, use)
+    use = "masked-label-word" if family == "bert-mlm" else default_objective(config)
+    on_meta = meta_model(config, use)
     assert next(on_meta.parameters()).is_meta
     if family == "t5-gated":
         on_meta.lm_head.weight = torch.nn.Parameter(torch.empty_like(on_meta.lm_head.weight))
-    assert planned(on_meta, method, "discrete").digest == planned(model, method, "discrete").digest
+    assert planned(on_meta, method, "discrete").fingerprint == planned(model, method, "discrete").fingerprint
 
 
 @pytest.mark.parametrize("family", BUILDERS)
@@ -238,7 +238,9 @@ def test_positions_cover_every_parameter_once(family):
     model = build(family)
     backbone = describe(model)
     covered = sum(p.size for p in backbone.positions if p.parameter != "output")
-    assert covered + backbone.n_head == backbone.n_parameters == sum(p.numel() for p in model.parameters())
+    assert (
+        covered + backbone.num_head_parameters == backbone.num_parameters == sum(p.numel() for p in model.parameters())
+    )
     names = [p.name for p in backbone.positions]
     assert len(names) == len(set(names))
 

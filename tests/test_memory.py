@@ -43,11 +43,11 @@ def test_gradients_and_optimizer_state_are_12_bytes_an_entry(wide, how, share):
         optimizer.step()
         gradients = [p.grad for p in wide.parameters() if p.grad is not None]
         states = [t for s in optimizer.state.values() for t in s.values()]
-        assert bytes_of(gradients) == 4 * theta.n
-        assert bytes_of(states) == 8 * theta.n + 4 * len(theta.insertions)
+        assert bytes_of(gradients) == 4 * theta.num_trainable
+        assert bytes_of(states) == 8 * theta.num_trainable + 4 * len(theta.insertions)
         # And what stays for the way back: the value, the entry as it was, its index. No copy of any weight.
         own = [*handle.parameters(), *wide.apet.buffers()]
-        assert bytes_of(own) <= (4 + 4 + 8) * theta.n
+        assert bytes_of(own) <= (4 + 4 + 8) * theta.num_trainable
 
 
 @cache

@@ -13,7 +13,7 @@ from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
-from apet import UnknownName
+from apet import UnknownNameError
 from apet.microworld import TASKS, corpus, digests, rows
 from apet.microworld.dice import Dice
 from apet.microworld.grammar import Event, clause, denied, pair
@@ -245,9 +245,9 @@ def test_one_event_in_many_words():
 
 
 def test_unknown_names_list_the_nearest():
-    with pytest.raises(UnknownName, match="mnli"):
+    with pytest.raises(UnknownNameError, match="mnli"):
         rows("mnl", "train")
-    with pytest.raises(UnknownName, match="validation"):
+    with pytest.raises(UnknownNameError, match="validation"):
         rows("mnli", "valid")
 
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-from apet import ApetError, UnknownName
+from apet import ApetError, UnknownNameError
 from apet.microworld import corpus, rows
 from apet.microworld.dice import Dice
 from apet.microworld.digests import digest
@@ -163,7 +163,7 @@ def test_pretraining_refuses_what_it_cannot_do(tmp_path):
         pretrain("microworld-t5-mini", tmp_path)
     with pytest.raises(ApetError, match="steps=0"):
         pretrain("microworld-t5-mini", tmp_path / "new", steps=0)
-    with pytest.raises(UnknownName, match="microworld-t5-mini"):
+    with pytest.raises(UnknownNameError, match="microworld-t5-mini"):
         pretrain("microworld-t5-tiny", tmp_path / "new")
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
 

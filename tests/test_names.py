@@ -19,7 +19,7 @@ from transformers import (
 )
 
 import apet
-from apet import ApetError, UnknownName
+from apet import ApetError, UnknownNameError
 from apet.backbones.family import families, family_of
 from tiny import BUILDERS, build
 
@@ -68,7 +68,7 @@ def test_a_role_that_matches_nothing_is_an_error_with_the_nearest(method, patter
     """Also beside one that matches: nothing is dropped without a word."""
     for roles in ([pattern], ["attn.q", pattern]):
         with pytest.raises(
-            UnknownName, match=f"unknown role of BertForSequenceClassification '{pattern}'".replace("*", r"\*")
+            UnknownNameError, match=f"unknown role of BertForSequenceClassification '{pattern}'".replace("*", r"\*")
         ) as e:
             apet.plan(build("bert"), method, roles=roles)
         assert nearest in str(e.value).partition(";")[2]
@@ -87,7 +87,7 @@ def test_a_role_that_matches_nothing_is_an_error_with_the_nearest(method, patter
     ],
 )
 def test_an_unknown_method_lists_the_nearest(name, nearest):
-    with pytest.raises(UnknownName, match=f"unknown method '{name}'; .*{nearest}"):
+    with pytest.raises(UnknownNameError, match=f"unknown method '{name}'; .*{nearest}"):
         apet.plan(build("bert"), name)
 
 
@@ -98,12 +98,12 @@ def test_a_method_that_is_no_name_is_refused(name):
 
 
 def test_the_order_of_methods_is_the_papers():
-    assert list(apet.methods()) == ["fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet"]
+    assert list(apet.list_methods()) == ["fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet"]
 
 
-@pytest.mark.parametrize("method", apet.methods())
+@pytest.mark.parametrize("method", apet.list_methods())
 def test_an_unknown_setting_lists_the_nearest_and_every_method_knows_its_distribution(method):
-    with pytest.raises(UnknownName, match=f"unknown setting of {method} 'distributon'; nearest: distribution"):
+    with pytest.raises(UnknownNameError, match=f"unknown setting of {method} 'distributon'; nearest: distribution"):
         apet.plan(build("bert"), method, distributon="discrete")
     assert apet.plan(build("bert"), f"{method}-discrete").recipe.settings == {"distribution": "discrete"}
     with pytest.raises(ApetError, match=f"{method}: distribution='scattered' does not fit: input should be"):
@@ -139,10 +139,10 @@ def test_settings_that_do_not_fit_get_one_clear_line(method, chosen, says):
 
 
 def test_settings_beside_a_finished_method_are_refused():
-    from apet.methods import make
+    from apet.methods import make_method
 
     with pytest.raises(ApetError, match="settings rank came beside a finished lora method"):
-        apet.plan(build("bert"), make("lora"), rank=4)
+        apet.plan(build("bert"), make_method("lora"), rank=4)
 
 
 # Backbones ------------------------------------------------------------------------------------------------------
@@ -171,7 +171,7 @@ def test_folders_that_hold_no_backbone_are_refused(tmp_path):
 def test_a_local_folder_serves_as_a_name(tmp_path):
     model = build("bert")
     model.save_pretrained(tmp_path)
-    assert apet.plan(str(tmp_path), "lora", 90).digest == apet.plan(model, "lora", 90).digest
+    assert apet.plan(str(tmp_path), "lora", 90).fingerprint == apet.plan(model, "lora", 90).fingerprint
 
 
 @pytest.mark.parametrize("thing", [None, 3, nn.Linear(2, 2), ViTConfig()], ids=["none", "number", "linear", "vision"])
@@ -184,7 +184,7 @@ def test_what_is_no_backbone_is_refused(thing):
 def test_planning_leaves_the_callers_configuration_alone():
     config = BertConfig(num_labels=5, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24)
     before = config.to_dict()
-    assert apet.describe(config).n_head == 5 * 16 + 5
+    assert apet.describe(config).num_head_parameters == 5 * 16 + 5
     assert config.to_dict() == before
 
 
@@ -298,7 +298,8 @@ def test_every_model_type_that_a_family_names_is_read_whole_and_tuned(model_type
     backbone = apet.describe(model)
     assert backbone.family is family
     assert (
-        sum(p.size for p in backbone.positions if p.parameter != "output") + backbone.n_head == model.num_parameters()
+        sum(p.size for p in backbone.positions if p.parameter != "output") + backbone.num_head_parameters
+        == model.num_parameters()
     )
     layers = {x.index for x in backbone.layers if x.stack != "lm_head"}
     assert layers == {None, 0, 1}

@@ -27,10 +27,10 @@ def test_counts_and_ratios_are_the_papers(row):
     """The one setting: bert-small's printed prompt ratio is that of 50 tokens."""
     short = row["backbone"] == "bert-small" and row["method"] == "prompt"
     theta = apet.plan(described(row["backbone"]), row["method"], **({"prompt_length": 50} if short else {}))
-    assert theta.n == int(row["trainable_parameters"])
-    assert theta.backbone_parameters == int(row["backbone_parameters"])
+    assert theta.num_trainable == int(row["num_trainable"])
+    assert theta.num_backbone_parameters == int(row["backbone_parameters"])
     printed = row["paper_ratio_percent"]
-    assert f"{theta.ratio_percent:.{len(printed.partition('.')[2])}f}" == printed
+    assert f"{theta.trainable_percent:.{len(printed.partition('.')[2])}f}" == printed
 
 
 def test_there_are_24_rows():

@@ -256,8 +256,8 @@ def test_a_prompt_that_pushes_the_text_off_the_table_of_places_says_so(family, p
 
 
 def test_the_default_prompt_leaves_half_of_a_short_table_to_the_text():
-    assert apet.plan(build("bert"), "prompt").n == 32 * 16
-    assert apet.plan(build("llama"), "prompt").n == 100 * 16
+    assert apet.plan(build("bert"), "prompt").num_trainable == 32 * 16
+    assert apet.plan(build("llama"), "prompt").num_trainable == 100 * 16
 
 
 def test_an_expanded_mask_is_refused():

@@ -65,7 +65,7 @@ def test_lora_computes_and_learns_what_pefts_does(family):
     for site in sites:
         for name, (_, weight) in zip(("lora_A", "lora_B"), factors(site), strict=True):
             close(values[f"{site}/{name}"].grad.view(weight.shape[::-1]), weight.grad.t())
-    assert theirs.get_nb_trainable_parameters()[0] == handle.theta.n
+    assert theirs.get_nb_trainable_parameters()[0] == handle.spec.num_trainable
 
 
 PROMPTED = {
@@ -138,7 +138,7 @@ def test_bitfit_on_bert_is_training_its_own_biases():
     handle = apet.attach(ours, apet.plan(ours, "bitfit"))
     own = [p.requires_grad_(bool(OWN_BIASES.fullmatch(n))) for n, p in plain.named_parameters()]
     own = [p for p in own if p.requires_grad]
-    assert sum(p.numel() for p in own) == handle.theta.n
+    assert sum(p.numel() for p in own) == handle.spec.num_trainable
     assert train(ours, handle.parameters()) == pytest.approx(train(plain, own), rel=1e-5)
     handle.refresh()
     for name, p in plain.named_parameters():

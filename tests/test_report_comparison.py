@@ -18,22 +18,37 @@ class Planted:
     """Tables as a study gives them: sorted by name, not as they were asked for."""
 
     def runs(self) -> pd.DataFrame:
-        same = {"backbone": "bert", "task": "sst2", "measure": "accuracy", "n": 50, "chance": 0.5, "steps": 9}
+        same = {
+            "backbone": "bert",
+            "task": "sst2",
+            "metric": "accuracy",
+            "num_examples": 50,
+            "untrained_baseline": 0.5,
+            "max_steps": 9,
+        }
         same |= {"batch_size": 32, "best_step": 6, "steps_per_second": 2.0, "head_parameters": 66, "state": "complete"}
         rows = [
-            {**same, "key": f"{m}-{seed}", "method": m, "seed": seed, "value": v, "low": v - 0.1, "high": v + 0.05}
-            | {"trainable_parameters": COUNTS[m], "ratio_percent": COUNTS[m] / 400, "reason": None}
+            {
+                **same,
+                "run_id": f"{m}-{seed}",
+                "method": m,
+                "seed": seed,
+                "score": v,
+                "ci_low": v - 0.1,
+                "ci_high": v + 0.05,
+            }
+            | {"num_trainable": COUNTS[m], "trainable_percent": COUNTS[m] / 400, "error": None}
             for m, values in VALUES.items()
             for seed, v in enumerate(values)
         ]
-        failed = {"state": "failed", "backbone": "bert", "task": "sst2", "key": "bitfit-0", "method": "bitfit"}
-        rows.append({**failed, "seed": 0, "reason": "the loss was nan"})
-        rows.append({**failed, "key": "lora-1", "method": "lora", "seed": 1, "reason": "out of memory"})
+        failed = {"state": "failed", "backbone": "bert", "task": "sst2", "run_id": "bitfit-0", "method": "bitfit"}
+        rows.append({**failed, "seed": 0, "error": "the loss was nan"})
+        rows.append({**failed, "run_id": "lora-1", "method": "lora", "seed": 1, "error": "out of memory"})
         return pd.DataFrame(rows).sort_values(["method", "seed"], ignore_index=True)
 
     def curves(self) -> pd.DataFrame:
         rows = [(f"{m}-{s}", x, v * x / 9) for m, vs in VALUES.items() for s, v in enumerate(vs) for x in (0, 3, 6, 9)]
-        return pd.DataFrame(rows, columns=["key", "step", "value"])
+        return pd.DataFrame(rows, columns=["run_id", "step", "score"])
 
 
 @pytest.fixture
@@ -45,9 +60,11 @@ def shown():
 def test_over_seeds_the_interval_is_students_and_of_one_seed_it_is_over_its_items(shown):
     full, lora, bitfit = comparison.as_data(shown)
     half = 4.302653 * 0.1 / math.sqrt(3)  # t(0.975, 2) of three values whose standard deviation is 0.1
-    assert (full["mean"], full["low"], full["high"]) == pytest.approx((0.8, 0.8 - half, 1.0))  # no measure is above 1
+    assert (full["mean"], full["ci_low"], full["ci_high"]) == pytest.approx(
+        (0.8, 0.8 - half, 1.0)
+    )  # no measure is above 1
     assert (full["interval_over"], full["values"]) == ("seeds", [0.9, 0.8, 0.7])
-    assert (lora["mean"], lora["low"], lora["high"]) == pytest.approx((0.6, 0.5, 0.65))
+    assert (lora["mean"], lora["ci_low"], lora["ci_high"]) == pytest.approx((0.6, 0.5, 0.65))
     assert (lora["interval_over"], lora["failed"]) == ("items", {1: "out of memory"})
     assert bitfit == {"method": "bitfit", "failed": {0: "the loss was nan"}}
     json.dumps(comparison.as_data(shown), allow_nan=False)

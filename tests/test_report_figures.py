@@ -9,12 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from apet.analysis.study import Analysis, analyse
+from apet.analysis.study import Analysis, analyze
 from apet.analysis.thresholds import Bracket
 from apet.report.figures import canvas, convergence, gaps, levels, plot, structure, thresholds
 from planted import SIZES, curves, failing, study, transfer
 
-NO_CURVES = pd.DataFrame(columns=["key", "step", "loss", "value", "low", "high", "seconds"])
+NO_CURVES = pd.DataFrame(columns=["run_id", "step", "loss", "score", "ci_low", "ci_high", "seconds"])
 LONG = {"tiny": "a-backbone-with-a-rather-long-name-tiny", "mid": "another backbone with a long name mid"}
 
 
@@ -24,7 +24,7 @@ def small(**more) -> pd.DataFrame:
 
 def analysed(runs: pd.DataFrame, **more) -> Analysis:
     half = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
-    return analyse(runs, curves(runs, lambda m: half.get(m, 15.0)), allow_holes=True, **more)
+    return analyze(runs, curves(runs, lambda m: half.get(m, 15.0)), allow_holes=True, **more)
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_a_word_wider_than_the_figure_is_set_smaller():
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "ticks"),
+    ("ci_low", "ci_high", "ticks"),
     [
         (28, 955, [50, 100, 200, 500]),
         (60, 1700, [100, 200, 500, 1000]),
@@ -106,7 +106,7 @@ def test_a_logarithmic_axis_has_two_labelled_ticks_or_more(low, high, ticks):
     figure, axes = canvas.sheet(1, 1)
     axis = axes[0][0]
     axis.set_xlim(low, high)
-    canvas.log_counts(axis, "n")
+    canvas.log_counts(axis, "num_examples")
     axis.set_xlim(low, high)
     figure.canvas.draw()
     seen = [
@@ -165,15 +165,15 @@ def test_both_distributions_are_averaged_over_the_same_tasks_and_seeds():
         return 0.8 if method == "apet-adjacent" else 0.7
 
     runs = small(backbones=["mid"], seeds=3, sd=0, planted=easy)
-    runs.loc[runs["task"] == "claims", "value"] -= 0.15  # claims are hard
-    runs[["low", "high"]] = np.stack([runs["value"] - 0.01, runs["value"] + 0.01], axis=1)
+    runs.loc[runs["task"] == "claims", "score"] -= 0.15  # claims are hard
+    runs[["ci_low", "ci_high"]] = np.stack([runs["score"] - 0.01, runs["score"] + 0.01], axis=1)
     n = 4_096
-    gone = (runs["trainable_parameters"] == n) & (
+    gone = (runs["num_trainable"] == n) & (
         ((runs["method"] == "apet-discrete") & (runs["task"] == "claims") & (runs["seed"] == 2))
         | ((runs["method"] == "apet-adjacent") & (runs["task"] == "films") & (runs["seed"] == 1))
     )
     a = analysed(runs[~gone])
-    m = convergence.means(a, a.board.scales[0], n)
+    m = convergence.means(a, a.data.scales[0], n)
     assert (m.tasks, m.seeds) == (2, 1)  # of seeds 0, 1 and 2, the first alone has both tasks in both distributions
     ends = {k: mean[-1] for k, (mean, _, _) in m.sides.items()}
     assert ends["apet-adjacent"] - ends["apet-discrete"] == pytest.approx(
@@ -184,7 +184,7 @@ def test_both_distributions_are_averaged_over_the_same_tasks_and_seeds():
 def test_where_no_seed_has_every_task_tasks_go_and_the_bands_stay_within_what_can_be():
     assert convergence._whole({("a", 0), ("a", 1), ("b", 2), ("c", 0), ("c", 1)}) == (["a", "c"], [0, 1])
     a = analysed(small(backbones=["mid"], sd=0.2))
-    _, low, high = convergence.means(a, a.board.scales[0], 4_096).sides["apet-adjacent"]
+    _, low, high = convergence.means(a, a.data.scales[0], 4_096).sides["apet-adjacent"]
     assert low.min() >= 0
     assert high.max() <= 1
 

@@ -12,25 +12,31 @@ from apet.report.run import write_run_report
 
 
 def score(value, n=4):
-    return {"measure": "accuracy", "value": value, "low": max(0, value - 0.1), "high": min(1, value + 0.1), "n": n}
+    return {
+        "metric": "accuracy",
+        "score": value,
+        "ci_low": max(0, value - 0.1),
+        "ci_high": min(1, value + 0.1),
+        "num_examples": n,
+    }
 
 
 RESULT = {
     "backbone": {"name": "little", "family": "bert", "parameters": 20_000, "digest": "d", "dtype": "float32"},
     "task": {"name": "films", "category": "sentiment", "objective": "classification-head"},
     "method": {"method": "apet", "settings": {"distribution": "adjacent"}},
-    "trainable_parameters": 64,
-    "ratio_percent": 0.32,
+    "num_trainable": 64,
+    "trainable_percent": 0.32,
     "head": {"use": "trained", "parameters": 66, "names": ["classifier.weight"]},
     "validation": score(0.75),
-    "untrained": score(0.5),
+    "score_untrained": score(0.5),
     "last": score(0.75),
     "test": None,
-    "chance": 0.5,
+    "untrained_baseline": 0.5,
     "selection": "the highest validation measure, the earliest of equals",
     "best_step": 20,
-    "steps": 30,
-    "learning_rate": {"value": 3e-4, "rule": "paper"},
+    "max_steps": 30,
+    "learning_rate": {"score": 3e-4, "rule": "paper"},
     "seeds": {"mask_seed": 0, "init_seed": 0, "data_seed": 0},
     "data": {"digest": "x", "examples": {"train": 8, "validation": 4}, "notes": []},
     "times": {"training_seconds": 1.5, "steps_per_second": 20.0, "started": "2026-11-01T00:00:00+00:00"},
@@ -57,7 +63,7 @@ def run(tmp_path):
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "result.json").write_text(json.dumps(RESULT))
-    (folder / "settings.yaml").write_text("method: apet\n")
+    (folder / "config.yaml").write_text("method: apet\n")
     (folder / "curve.csv").write_text(CURVE)
     (folder / "predictions.csv").write_text(PREDICTIONS)
     return folder
@@ -128,7 +134,7 @@ def test_a_result_that_lacks_a_field_is_refused_by_its_name(run, field, expected
 
 
 def test_a_field_that_holds_something_else_is_refused_with_what_it_holds(run):
-    (run / "result.json").write_text(json.dumps(RESULT | {"test": score(0.5) | {"n": "many"}}))
+    (run / "result.json").write_text(json.dumps(RESULT | {"test": score(0.5) | {"num_examples": "many"}}))
     with pytest.raises(ApetError, match=r"result.json: test.n is 'many'; expected a whole number"):
         write_run_report(run)
     (run / "result.json").write_text(json.dumps(RESULT))
@@ -146,7 +152,7 @@ def test_two_hundred_made_up_answers_share_a_column(run):
         table = list(csv.DictReader(f))
     assert len(table[0]) == 14  # accepted, twelve answers, anything else
     assert table[1]["answered: good"] == "1"
-    assert [sum(int(v) for k, v in row.items() if k != "accepted") for row in table] == [100, 102]
+    assert [sum(int(v) for k, v in row.items() if k != "references") for row in table] == [100, 102]
     assert [row["answered: anything else"] for row in table] == ["94", "96"]
     assert "190 other answers" in (run / "report/tables/confusion.md").read_text("utf-8")
 

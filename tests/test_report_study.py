@@ -10,20 +10,20 @@ import pytest
 
 import planted
 from apet.analysis.intervals import Estimate
-from apet.analysis.study import analyse
+from apet.analysis.study import analyze
 from apet.errors import ApetError
 from apet.report import tables
-from apet.report.answer import findings, headline
 from apet.report.figures import canvas, gaps
-from apet.report.paper import table2
+from apet.report.formatting import brief, significant
+from apet.report.headline import findings, headline
+from apet.report.reference_results import table2
 from apet.report.study import write_report
 from apet.report.table import Column, Table, comma_separated, data, latex, markdown
-from apet.report.wording import brief, significant
 from planted import curves, failing, study, transfer
 
 HALF = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
 PROVENANCE = {"name": "planted", "settings": "seeds: 3\n", "version": "0.1.0", "planned": 999, "hosts": ["a", "b"]}
-NO_CURVES = pd.DataFrame(columns=["key", "step", "loss", "value", "low", "high", "seconds"])
+NO_CURVES = pd.DataFrame(columns=["run_id", "step", "loss", "score", "ci_low", "ci_high", "seconds"])
 
 
 def small(**more):
@@ -111,15 +111,15 @@ def test_what_is_missing_is_said_and_not_drawn(tmp_path):
 
 def test_unequal_training_is_said_beside_the_gaps():
     frame = small()
-    assert "Unequal training" not in tables.gaps(analyse(frame, NO_CURVES)).caption
+    assert "Unequal training" not in tables.gaps(analyze(frame, NO_CURVES)).caption
     frame.loc[(frame["method"] == "fine-tuning") & (frame["backbone"] == "mid"), "steps"] = 100
-    caption = tables.gaps(analyse(frame, NO_CURVES)).caption
+    caption = tables.gaps(analyze(frame, NO_CURVES)).caption
     assert "Unequal training: full fine-tuning took 100 steps on mid, the methods 200 steps." in caption
 
 
 def test_an_interval_that_a_measure_cannot_have_is_written_out():
     assert brief(Estimate(0.595, 2, 0.17, 0.0, 1.0, 100, 0.5, 0.7, "items")) == "59.5 (0.0 to 100.0)"
-    assert brief(Estimate(0.8, 3, 0.01, 0.775, 0.825, 100, 0.7, 0.9, "items", holes=1)) == "80.0 ± 2.5 †"
+    assert brief(Estimate(0.8, 3, 0.01, 0.775, 0.825, 100, 0.7, 0.9, "items", num_missing=1)) == "80.0 ± 2.5 †"
 
 
 def test_only_made_up_data_are_called_synthetic(tmp_path):
@@ -142,7 +142,7 @@ def test_without_a_complete_run_the_report_says_so(tmp_path):
 def test_a_study_that_has_not_begun_and_a_failure_that_knows_nothing_are_reported_too(tmp_path):
     assert write_report(tmp_path / "a", small().head(0), NO_CURVES, {}).answer == "No run is complete yet."
     unknown = failing(small(seeds=1).head(2), 0)
-    unknown.loc[unknown.index[0], ["backbone", "family", "category", "measure", "backbone_parameters"]] = None
+    unknown.loc[unknown.index[0], ["backbone", "family", "category", "metric", "backbone_parameters"]] = None
     report = write_report(tmp_path / "b", unknown, NO_CURVES, {})
     assert report.answer == "The runs that are complete do not compare anything yet."
     assert "diverged" in report.page.read_text("utf-8")
@@ -158,7 +158,7 @@ def test_a_partial_study_with_failures_is_marked_everywhere(tmp_path, runs):
     assert f"Partial: the study is not finished, {len(torn) - 1:,} of 999 runs are complete." in page
     assert "Numbers of E1 that miss planned runs are marked †" in page
     assert "diverged: loss is not finite at step 7" in (report.folder / "tables/failed.csv").read_text("utf-8")
-    a = analyse(torn, NO_CURVES, allow_holes=True)
+    a = analyze(torn, NO_CURVES, allow_holes=True)
     title = gaps.draw(a, True)["e1_gaps"].texts[0].get_text()
     assert title.endswith("(partial: the study is not finished)")
     assert any("†" in f.text for f in findings(a))
@@ -201,7 +201,7 @@ def test_names_cannot_break_the_page_the_tables_or_the_files(tmp_path):
     odd = small(seeds=1, backbones=["mid"], grid=[64])
     odd["task"] = odd["task"].replace("films", evil)
     odd["backbone"] = odd["backbone"] + "/../a|b&c_d"
-    odd["key"] = [f"{i}" for i in range(len(odd))]
+    odd["run_id"] = [f"{i}" for i in range(len(odd))]
     report = write_report(tmp_path / "r", odd, NO_CURVES, {"name": evil, "settings": evil})
     page = report.page.read_text("utf-8")
     assert evil not in page
@@ -212,7 +212,7 @@ def test_names_cannot_break_the_page_the_tables_or_the_files(tmp_path):
 
 def test_every_figure_has_a_title_axes_with_units_and_a_caption(runs):
     made = curves(runs, lambda m: HALF.get(m, 15.0))
-    a = analyse(runs, made, transfer=transfer(seeds=2))
+    a = analyze(runs, made, transfer=transfer(seeds=2))
     from apet.report.study import _drawn
 
     with canvas.style():
@@ -232,7 +232,7 @@ T = Table(
     "t",
     "A title",
     "A caption.",
-    (Column("name"), Column("value", lambda v: f"{v:.1f}")),
+    (Column("name"), Column("score", lambda v: f"{v:.1f}")),
     [["a_b", 1.25], ["c", float("nan")], ["d", None], ["é & 5 %", np.inf]],
 )
 
@@ -249,14 +249,14 @@ def test_a_table_in_three_forms_where_the_unknown_is_a_dash_and_never_a_zero():
 
 def test_the_headline_without_thresholds_is_about_gaps(runs):
     few = runs[runs["method"].isin(["fine-tuning", "lora"])]
-    a = analyse(few, NO_CURVES)
+    a = analyze(few, NO_CURVES)
     assert headline(a).startswith(
         "On mid, full fine-tuning − method in points (95 % over 2 seeds): behind are LoRA 4.0"
     )
 
 
 def test_one_seed_is_never_called_a_difference():
-    a = analyse(small(seeds=1), NO_CURVES)
+    a = analyze(small(seeds=1), NO_CURVES)
     text = "".join(f.text for f in findings(a))
     assert "(95 % over the items of one seed): " in text
     assert {row[-1] for row in tables.gaps(a).rows} == {None, "not decidable"}
@@ -274,7 +274,7 @@ def test_ten_thousand_runs_take_less_than_thirty_seconds_and_a_page_below_15_mb(
     made = curves(many, lambda m: HALF.get(m, 15.0))
     rng = np.random.default_rng(0)
     items = {
-        key: (rng.random(500) < value).astype(float) for key, value in zip(many["key"], many["value"], strict=True)
+        key: (rng.random(500) < value).astype(float) for key, value in zip(many["run_id"], many["score"], strict=True)
     }
     assert len(many) > 10_000
     began = time.process_time()  # not the clock on the wall: tests run beside each other

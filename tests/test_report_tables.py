@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from apet.report import paper
-from apet.report.colours import look
+from apet.report import reference_results as paper
 from apet.report.page import SHAPES
+from apet.report.style import look
 from apet.report.table import Column, Table, latex, markdown
 
 

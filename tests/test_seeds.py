@@ -17,15 +17,15 @@ from hypothesis import strategies as st
 
 import apet
 from apet import ApetError
-from apet.modules.seeds import Stream
-from apet.modules.support import draw
+from apet.masks.mask import draw_mask
+from apet.seeding import SeededGenerator
 from tiny import build
 
 
 def fingerprints() -> list[str]:
     """Of entries and initial values, over every method."""
     said = []
-    for family, method in itertools.product(["t5-gated", "bert", "gpt2", "llama"], apet.methods()):
+    for family, method in itertools.product(["t5-gated", "bert", "gpt2", "llama"], apet.list_methods()):
         model = build(family)
         budget = None if method == "fine-tuning" else 173
         theta = apet.plan(model, method, budget, distribution="discrete", mask_seed=7, init_seed=11)
@@ -33,8 +33,8 @@ def fingerprints() -> list[str]:
         for name, v in apet.attach(model, theta).values():
             h.update(name.encode() + v.detach().numpy().tobytes())
         for w in (w for i in theta.insertions for w in i.weights):
-            h.update(w.support.indices.tobytes())
-        said.append(f"{family} {method} {theta.digest} {h.hexdigest()}")
+            h.update(w.mask.indices.tobytes())
+        said.append(f"{family} {method} {theta.fingerprint} {h.hexdigest()}")
     return said
 
 
@@ -56,7 +56,7 @@ def test_each_seed_has_its_own_effect():
     model = build("bert")
     seeds = list(itertools.product((0, 1), repeat=2))
     made = {(m, i): apet.plan(model, "lora-discrete", 300, mask_seed=m, init_seed=i) for m, i in seeds}
-    assert made[0, 0].digest == made[0, 1].digest != made[1, 0].digest
+    assert made[0, 0].fingerprint == made[0, 1].fingerprint != made[1, 0].fingerprint
     values = {}
     for key, theta in made.items():
         with apet.attach(model, theta) as handle:
@@ -73,28 +73,28 @@ def test_different_budgets_and_seeds_never_draw_from_one_stream(how):
     a = apet.plan(model, "apet", 100, mask_seed=2, distribution=how, operations=["add"], roles=["mlp.up"])
     b = apet.plan(model, "apet", 200, mask_seed=1, distribution=how, operations=["add"], roles=["mlp.up"])
     for x, y in zip(a.insertions, b.insertions, strict=True):
-        small, large = (i.weights[0].support for i in (x, y))
-        if large.count < large.size:
+        small, large = (i.weights[0].mask for i in (x, y))
+        if large.num_trainable < large.size:
             assert not set(small.indices) <= set(large.indices)
 
 
 @settings(max_examples=100, deadline=None)
 @given(seeds=st.lists(st.integers(0, 2**40), min_size=2, max_size=2, unique=True), count=st.integers(20, 60))
 def test_streams_of_two_seeds_or_two_places_are_unrelated(seeds, count):
-    one, other = (Stream(s, "place").below(2**62, count) for s in seeds)
-    elsewhere = Stream(seeds[0], "place", "lora_A").below(2**62, count)
+    one, other = (SeededGenerator(s, "place").integers(2**62, count) for s in seeds)
+    elsewhere = SeededGenerator(seeds[0], "place", "lora_A").integers(2**62, count)
     assert not np.intersect1d(one, other).size
     assert not np.intersect1d(one, elsewhere).size
     # An address is a path, not its concatenation:
-    assert Stream(1, "ab", "c").below(2**62, 1) != Stream(1, "a", "bc").below(2**62, 1)
-    assert Stream(1, "1").below(2**62, 1) != Stream(11).below(2**62, 1)
+    assert SeededGenerator(1, "ab", "c").integers(2**62, 1) != SeededGenerator(1, "a", "bc").integers(2**62, 1)
+    assert SeededGenerator(1, "1").integers(2**62, 1) != SeededGenerator(11).integers(2**62, 1)
 
 
 @pytest.mark.parametrize("how", ["adjacent", "discrete"])
 def test_recorded_entries_stay_what_they_are(how):
     """Saved files name seeds, not entries: were these to change, PLAN_VERSION would have to be raised."""
     expected = {"adjacent": [4, 10, 16, 21, 22], "discrete": [1, 4, 11, 15, 23]}
-    assert draw((4, 6), 5, how, 0, "encoder.0.attn.q.weight").indices.tolist() == expected[how]
+    assert draw_mask((4, 6), 5, how, 0, "encoder.0.attn.q.weight").indices.tolist() == expected[how]
 
 
 @pytest.mark.parametrize("seed", [1.0, "1", None, [1]])
@@ -107,6 +107,6 @@ def test_a_seed_is_an_integer(name, seed):
 def test_numpy_integers_are_seeds_that_can_be_saved(tmp_path):
     model = build("bert")
     theta = apet.plan(model, "lora", 100, mask_seed=np.int64(3), init_seed=np.int32(4))
-    assert theta.digest == apet.plan(model, "lora", 100, mask_seed=3, init_seed=4).digest
+    assert theta.fingerprint == apet.plan(model, "lora", 100, mask_seed=3, init_seed=4).fingerprint
     apet.attach(model, theta).save(tmp_path)
-    assert apet.load(build("bert"), tmp_path).theta.recipe == theta.recipe
+    assert apet.load(build("bert"), tmp_path).spec.recipe == theta.recipe

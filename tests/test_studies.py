@@ -19,18 +19,18 @@ import torch
 import yaml
 
 from apet import ApetError
-from apet.backbones.loading import at_hand, load_model
-from apet.studies import keys
-from apet.studies.definition import Definition, cells, label_of, load_study, parse, suites
-from apet.studies.driver import Driver
-from apet.studies.engine import Event, InProcess, Job, perform
-from apet.studies.local import Local, card_of, named_cards, shared_out, uninterrupted
-from apet.studies.on_ray import OnRay
-from apet.studies.planning import Cost, Planner, axes_of, estimate, missing_reasons, only
+from apet.backbones.loading import has_local_weights, load_model
+from apet.studies import run_id as keys
+from apet.studies.executors.base import Event, InProcessExecutor, Job, execute_job
+from apet.studies.executors.local import LocalExecutor, default_workers, gpu_names, gpu_of, ignoring_interrupts
+from apet.studies.executors.ray import RayExecutor
+from apet.studies.planning import Cost, Planner, axes_of, estimate, missing_reasons, select_runs
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
-from apet.studies.store import FILE, Store, only_driver, opened
-from apet.training.watch import Watch
-from apet.training.workshop import Workshop
+from apet.studies.scheduler import Scheduler
+from apet.studies.store import FILE, Store, open_store, study_lock
+from apet.studies.study_config import StudyConfig, cells, load_study, method_label, parse_study, suites
+from apet.training.progress import Progress
+from apet.training.resources import Resources
 from small import reviews, save_backbone, write_csv, write_jsonl
 
 TASK = """
@@ -39,7 +39,7 @@ category: sentiment
 source: {{files: {{train: {name}.jsonl, validation: {name}-held.jsonl}}}}
 columns: [text]
 answer: stars
-template: "{{text}} Sentiment: {{answer}}"
+template: "{{text}} Sentiment: {{target}}"
 labels: {{negative: negative, positive: positive}}
 unified: {{negative: 0, positive: 1}}
 """
@@ -62,10 +62,10 @@ def place(tmp_path_factory):
         "methods": ["fine-tuning", "bitfit", "apet-discrete"],
         "budgets": ["own"],
         "seeds": [0, 1],
-        "defaults": {"steps": 2, "batch_size": 8, "dtype": "float32"},
+        "defaults": {"max_steps": 2, "batch_size": 8, "dtype": "float32"},
         "rules": [
             {"where": {"method": "apet-*"}, "budgets": ["64", "=bitfit"]},
-            {"where": {"method": "fine-tuning"}, "set": {"keep_theta": False, "learning_rate": 1e-4}},
+            {"where": {"method": "fine-tuning"}, "set": {"save_delta": False, "learning_rate": 1e-4}},
             {"where": {"backbone": "*bert", "task": "*two.yaml"}, "skip": True},
         ],
     }
@@ -87,15 +87,15 @@ def test_a_grid_is_every_combination_with_its_rules(place):
     assert len(found) == 3 * (1 + 1 + 2) * 2  # three pairs of backbone and task; APET at two budgets; two seeds
     assert {c.label for c in found} == {"fine-tuning", "bitfit", "apet-discrete"}
     assert {c.budget for c in found if c.label == "apet-discrete"} == {"64", "=bitfit"}
-    rates = {c.label: c.settings.learning_rate for c in found}
+    rates = {c.label: c.config.learning_rate for c in found}
     assert rates == {"fine-tuning": 1e-4, "bitfit": "paper", "apet-discrete": "paper"}
-    assert all(c.settings.threads == 1 for c in found)
+    assert all(c.config.num_threads == 1 for c in found)
 
 
 def test_words_go_over_the_study_or_its_runs(place):
-    study = load_study(str(place / "study.yaml"), {"seeds": [7], "steps": 9})
-    assert {c.settings.seed for c in cells(study)} == {7}
-    assert {c.settings.steps for c in cells(study)} == {9}
+    study = load_study(str(place / "study.yaml"), {"seeds": [7], "max_steps": 9})
+    assert {c.config.seed for c in cells(study)} == {7}
+    assert {c.config.max_steps for c in cells(study)} == {9}
     with pytest.raises(ApetError, match="unknown setting of a study or of its runs 'stepz'; nearest: steps"):
         load_study(str(place / "study.yaml"), {"stepz": 9})
 
@@ -113,7 +113,7 @@ def test_words_go_over_the_study_or_its_runs(place):
         ),
         ({"rules": [{"where": {"method": "lora"}, "sett": {}}]}, r"s\.yaml:\d+: unknown key 'sett'; nearest: set"),
         ({"backbones": []}, r"s\.yaml:\d+: backbones: .*at least 1"),
-        ({"defaults": {"steps": "abc"}}, r"s\.yaml:5: steps='abc' does not fit; Optimizer steps\."),
+        ({"defaults": {"max_steps": "abc"}}, r"s\.yaml:5: max_steps='abc' does not fit; Optimizer steps\."),
         ({"methods": ["lorra"]}, r"s\.yaml:4: unknown method 'lorra'; nearest: lora"),
         ({"methods": ["lora", {"method": "lora", "rank": "abc"}]}, r"s\.yaml:\d: .*rank"),
         ({"defaults": {"seed": 3}}, r"s\.yaml:5: seed is decided by the study's axes"),
@@ -132,32 +132,38 @@ def test_words_go_over_the_study_or_its_runs(place):
     ],
 )
 def test_a_wrong_key_is_shown_with_its_line(change, message):
-    raw = {"name": "s", "backbones": ["bert-base"], "tasks": ["sst2"], "methods": ["lora"], "defaults": {"steps": 3}}
+    raw = {
+        "name": "s",
+        "backbones": ["bert-base"],
+        "tasks": ["sst2"],
+        "methods": ["lora"],
+        "defaults": {"max_steps": 3},
+    }
     with pytest.raises(ApetError, match=message):
-        parse(yaml.safe_dump({**raw, **change}, sort_keys=False, default_flow_style=None), "s.yaml", {})
+        parse_study(yaml.safe_dump({**raw, **change}, sort_keys=False, default_flow_style=None), "s.yaml", {})
 
 
 def test_words_that_yaml_takes_for_something_else_are_shown_with_their_line():
     with pytest.raises(ApetError, match=r"s\.yaml:2: '2024-13-45' is no value \(month must be in 1..12\)"):
-        parse("about: x\nname: 2024-13-45\n", "s.yaml", {})
+        parse_study("about: x\nname: 2024-13-45\n", "s.yaml", {})
     with pytest.raises(ApetError, match=r"s\.yaml:2: key no reads as bool in YAML; write it in quotes"):
-        parse("name: x\nno: 3\n", "s.yaml", {})
+        parse_study("name: x\nno: 3\n", "s.yaml", {})
     with pytest.raises(ApetError, match=r"^steps='abc' does not fit; Optimizer steps\.$"):
-        load_study("quick", {"steps": "abc"})
+        load_study("quick", {"max_steps": "abc"})
 
 
 def test_a_rule_with_seeds_may_ask_for_the_budget():
     raw = {"name": "s", "backbones": ["bert-base"], "tasks": ["sst2"], "methods": ["lora"], "budgets": ["64", "own"]}
-    study = parse(yaml.safe_dump({**raw, "rules": [{"where": {"budget": "64"}, "seeds": [7]}]}), "s.yaml", {})
-    assert [(c.budget, c.settings.seed) for c in cells(study)] == [("64", 7), ("own", 0), ("own", 1), ("own", 2)]
+    study = parse_study(yaml.safe_dump({**raw, "rules": [{"where": {"budget": "64"}, "seeds": [7]}]}), "s.yaml", {})
+    assert [(c.budget, c.config.seed) for c in cells(study)] == [("64", 7), ("own", 0), ("own", 1), ("own", 2)]
 
 
 def test_methods_may_have_settings_and_are_called_by_them():
-    assert label_of("lora", {}) == "lora"
-    assert label_of("apet", {"distribution": "discrete"}) == "apet-discrete"
-    assert label_of("lora", {"rank": 4}) == "lora(rank=4)"
-    study = Definition(name="x", backbones=["bert-base"], tasks=["sst2"], methods=[{"method": "lora", "rank": 4}])
-    assert next(iter(cells(study))).settings.method_settings == {"rank": 4}
+    assert method_label("lora", {}) == "lora"
+    assert method_label("apet", {"distribution": "discrete"}) == "apet-discrete"
+    assert method_label("lora", {"rank": 4}) == "lora(rank=4)"
+    study = StudyConfig(name="x", backbones=["bert-base"], tasks=["sst2"], methods=[{"method": "lora", "rank": 4}])
+    assert next(iter(cells(study))).config.method_settings == {"rank": 4}
 
 
 def test_a_data_file_is_a_task_where_text_and_label_say_how_it_is_read(place, tmp_path):
@@ -166,37 +172,41 @@ def test_a_data_file_is_a_task_where_text_and_label_say_how_it_is_read(place, tm
     grid = {"name": "x", "backbones": [str(place / "bert")], "tasks": [mine, str(place / "one.yaml")]}
     grid |= {"methods": ["bitfit"], "seeds": [0]}
     columns = {"where": {"task": "*.csv"}, "set": {"text": ["text"], "label": "stars"}}
-    runs = Planner().study(parse(yaml.safe_dump({**grid, "rules": [columns]}), "x.yaml", {}))
+    runs = Planner().study(parse_study(yaml.safe_dump({**grid, "rules": [columns]}), "x.yaml", {}))
     assert [axes_of(p)["task"] for p in runs] == grid["tasks"]
-    assert [(p.settings.task, p.settings.data, p.missing) for p in runs] == [
+    assert [(p.config.task, p.config.data, p.missing) for p in runs] == [
         (None, mine, None),
         (grid["tasks"][1], None, None),
     ]
     write_csv(tmp_path / "mine.csv", reviews(32, 4))
-    again = Planner().study(parse(yaml.safe_dump({**grid, "rules": [columns]}), "x.yaml", {}))
-    assert [a.key == b.key for a, b in zip(runs, again, strict=True)] == [False, True]
-    wrong = parse(yaml.safe_dump({**grid, "rules": [{**columns, "set": {"text": ["text"], "label": "star"}}]}), "x", {})
+    again = Planner().study(parse_study(yaml.safe_dump({**grid, "rules": [columns]}), "x.yaml", {}))
+    assert [a.run_id == b.run_id for a, b in zip(runs, again, strict=True)] == [False, True]
+    wrong = parse_study(
+        yaml.safe_dump({**grid, "rules": [{**columns, "set": {"text": ["text"], "label": "star"}}]}), "x", {}
+    )
     with pytest.raises(ApetError, match=r"bert, .*mine\.csv, bitfit, budget own: mine\.csv:2: unknown column 'star'"):
         Planner().study(wrong)
     with pytest.raises(ApetError, match="data files are read; give these under tasks, without data='there'"):
-        list(cells(parse(yaml.safe_dump({**grid, "rules": [columns], "data": "there"}), "x.yaml", {})))
+        list(cells(parse_study(yaml.safe_dump({**grid, "rules": [columns], "data": "there"}), "x.yaml", {})))
 
 
 def test_a_definition_reads_as_the_study_that_it_was(place):
     study = load_study(str(place / "study.yaml"))
-    assert parse(study.as_yaml(), "again.yaml", {}) == study
+    assert parse_study(study.as_yaml(), "again.yaml", {}) == study
 
 
 @pytest.mark.parametrize("name", suites())
 def test_studies_that_ship_are_planned_exactly_without_data_or_weights(name):
     runs = Planner().study(load_study(name))
     assert len(runs) > 10
-    assert len({p.key for p in runs}) == len(runs)
+    assert len({p.run_id for p in runs}) == len(runs)
 
 
 def test_the_papers_grid_holds_the_counts_of_its_table():
-    runs = only(Planner().study(load_study("paper", {"seeds": [0]})), ["backbone=t5-v1.1-xxl", "task=sst2"], None)
-    counts = {(p.cell.label, p.cell.budget): p.parameters for p in runs}
+    runs = select_runs(
+        Planner().study(load_study("paper", {"seeds": [0]})), ["backbone=t5-v1.1-xxl", "task=sst2"], None
+    )
+    counts = {(p.cell.label, p.cell.budget): p.num_trainable for p in runs}
     assert counts["lora", "own"] == 6291456 == counts["apet-discrete", "=lora"]
     assert counts["adapter", "own"] == 19269888
     assert counts["bitfit", "own"] == 2497920
@@ -206,26 +216,32 @@ def test_cells_that_mean_the_same_run_are_one(place):
     plain = plan_of(place)
     twice = plan_of(place, methods=["bitfit", "bitfit"], rules=[])
     assert len(twice) == 2 * 2 * 2
-    n = next(p for p in plain if p.cell.label == "bitfit").parameters
+    n = next(p for p in plain if p.cell.label == "bitfit").num_trainable
     spelt = plan_of(place, methods=["bitfit"], budgets=["own", "=bitfit"], rules=[], backbones=[str(place / "t5")])
     assert len(spelt) == 2 * 2
-    assert {p.parameters for p in spelt} == {n}
+    assert {p.num_trainable for p in spelt} == {n}
 
 
 def test_a_key_follows_everything_that_determines_a_run_and_nothing_else(place, tmp_path):
-    base = {p.key for p in plan_of(place)}
-    assert {p.key for p in plan_of(place)} == base
-    assert {p.key for p in plan_of(place, keep_theta=True)} == base
-    for change in ({"steps": 3}, {"data_seed": 9}, {"learning_rate": 1e-3}, {"threads": 2}, {"dtype": "bfloat16"}):
-        changed = {p.key for p in plan_of(place, **change, rules=[], methods=["bitfit"])}
+    base = {p.run_id for p in plan_of(place)}
+    assert {p.run_id for p in plan_of(place)} == base
+    assert {p.run_id for p in plan_of(place, save_delta=True)} == base
+    for change in (
+        {"max_steps": 3},
+        {"data_seed": 9},
+        {"learning_rate": 1e-3},
+        {"num_threads": 2},
+        {"dtype": "bfloat16"},
+    ):
+        changed = {p.run_id for p in plan_of(place, **change, rules=[], methods=["bitfit"])}
         assert not changed & base, change
     text = (place / "one.jsonl").read_text()
     try:
         (place / "one.jsonl").write_text(text.replace("scene 3", "scene 4444"))
         other = plan_of(place)
-        moved = [p for p in other if p.key not in base]
+        moved = [p for p in other if p.run_id not in base]
         assert moved
-        assert {p.settings.task for p in moved} == {str(place / "one.yaml")}
+        assert {p.config.task for p in moved} == {str(place / "one.yaml")}
     finally:
         (place / "one.jsonl").write_text(text)
 
@@ -242,7 +258,7 @@ def test_a_folder_without_weights_has_none(place, tmp_path):
     """A configuration alone, or weights that did not come down whole."""
     shutil.copytree(place / "t5", tmp_path / "t5")
     (tmp_path / "t5" / "model.safetensors").unlink()
-    assert not at_hand(str(tmp_path / "t5"))
+    assert not has_local_weights(str(tmp_path / "t5"))
     runs = plan_of(place, backbones=[str(tmp_path / "t5")], rules=[])
     assert all("are not at hand; give a local folder that holds them" in str(p.missing) for p in runs)
     with pytest.raises(ApetError, match="holds no weights; give a folder made by save_pretrained"):
@@ -255,7 +271,7 @@ def test_one_entry_more_or_less_is_another_backbone(place, tmp_path, monkeypatch
     folder = tmp_path / "t5"
     shutil.copytree(place / "t5", folder)
     weights = folder / "model.safetensors"
-    print_of, read, content = keys.backbone_print.__wrapped__, [], keys._content
+    print_of, read, content = keys.backbone_fingerprint.__wrapped__, [], keys._content
     monkeypatch.setattr(keys, "_content", lambda file, size: read.append(file.name) or content(file, size))
     first = print_of(str(folder))
     assert "model.safetensors" in read
@@ -279,7 +295,7 @@ def test_one_entry_more_or_less_is_another_backbone(place, tmp_path, monkeypatch
 def test_files_of_one_folder_are_told_apart(tmp_path):
     for name in ("one", "two"):
         (tmp_path / f"{name}.gguf").write_text(name)
-    one, two = (keys.backbone_print(str(tmp_path / f"{name}.gguf")) for name in ("one", "two"))
+    one, two = (keys.backbone_fingerprint(str(tmp_path / f"{name}.gguf")) for name in ("one", "two"))
     assert one != two
 
 
@@ -288,7 +304,7 @@ def test_a_cache_of_digests_that_cannot_be_written_is_done_without(tmp_path, mon
     (tmp_path / "cache").write_text("a file")
     monkeypatch.setattr(keys, "LARGE", 1000)
     monkeypatch.setenv("APET_CACHE", str(tmp_path / "cache"))
-    assert keys.file_print(tmp_path / "large") == keys.file_print(tmp_path / "large")
+    assert keys.file_fingerprint(tmp_path / "large") == keys.file_fingerprint(tmp_path / "large")
 
 
 def test_impossible_cells_are_named_when_planning(place):
@@ -300,21 +316,21 @@ def test_impossible_cells_are_named_when_planning(place):
 
 def test_only_and_limit(place):
     runs = plan_of(place)
-    assert {axes_of(p)["method"] for p in only(runs, ["method=apet-*"], None)} == {"apet-discrete"}
-    assert len(only(runs, ["seed=0", "method=[bitfit, fine-tuning]"], 4)) == 4
+    assert {axes_of(p)["method"] for p in select_runs(runs, ["method=apet-*"], None)} == {"apet-discrete"}
+    assert len(select_runs(runs, ["seed=0", "method=[bitfit, fine-tuning]"], 4)) == 4
     with pytest.raises(ApetError, match="unknown axis 'methd'; nearest: method"):
-        only(runs, ["methd=x"], None)
+        select_runs(runs, ["methd=x"], None)
     with pytest.raises(ApetError, match="no run matches method=nothing; the study has 24 runs"):
-        only(runs, ["method=nothing"], None)
+        select_runs(runs, ["method=nothing"], None)
 
 
 def test_what_was_timed_before_gives_the_estimate(place):
     runs, planner = plan_of(place), Planner()
-    costs = {(p.settings.backbone, str(p.settings.task), p.cell.label): Cost(0.5, 7e9) for p in runs}
+    costs = {(p.config.backbone, str(p.config.task), p.cell.label): Cost(0.5, 7e9) for p in runs}
     cost = estimate(runs, costs, planner)
     assert cost.measured == 1
     assert cost.peak_bytes == 7e9
-    few = only(runs, ["method=bitfit"], None)
+    few = select_runs(runs, ["method=bitfit"], None)
     others = {key: Cost(0.5, 1e9 + n) for n, key in enumerate(costs) if key[2] != "bitfit"}
     assert estimate(few, others, planner).peak_bytes > 1e9, "other methods on the same backbone and task"
     assert cost.seconds == pytest.approx(24 * 2 * 0.5 * 1.2)
@@ -325,11 +341,11 @@ def test_what_was_timed_before_gives_the_estimate(place):
 
 
 def run_here(place, folder, **kw):
-    with opened(folder) as store:
-        return Driver(store, InProcess(Workshop()), Watch(quiet=True)).run(plan_of(place), **kw)
+    with open_store(folder) as store:
+        return Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan_of(place), **kw)
 
 
-class Heard(Watch):
+class Heard(Progress):
     """Remembers what was said."""
 
     def __init__(self):
@@ -362,11 +378,11 @@ def test_runs_and_curves_are_tables(finished):
     assert tuple(curves.columns) == CURVE_COLUMNS
     assert len(runs) == 24
     assert (runs.state == "complete").all()
-    assert runs.trainable_parameters[runs.budget == "64"].eq(64).all()
-    assert set(curves.groupby("key").size()) == {3}
+    assert runs.num_trainable[runs.budget == "64"].eq(64).all()
+    assert set(curves.groupby("run_id").size()) == {3}
     one = runs.iloc[0]
     stored = json.loads((study.run_folder(one.key) / "result.json").read_text())
-    assert stored["validation"]["value"] == one.value
+    assert stored["validation"]["score"] == one.value
     for key in ("versions", "host", "seeds", "times", "peak_memory_bytes"):
         assert study.results()[one.key][key]
 
@@ -391,7 +407,7 @@ def test_finished_rows_never_change(finished):
 def test_fine_tuning_kept_no_values_as_its_rule_says(finished):
     runs = Study(finished).runs()
     for _, r in runs.iterrows():
-        there = (finished / "runs" / r.key / "theta.safetensors").exists()
+        there = (finished / "runs" / r.key / "delta.safetensors").exists()
         assert there == (r.method != "fine-tuning")
 
 
@@ -402,7 +418,7 @@ class Stumbling:
 
     def __init__(self, lose: dict[int, int], fail: set[int]) -> None:
         self.lose, self.fail, self.count, self.ready = lose, fail, 0, []
-        self.shop = Workshop()
+        self.shop = Resources()
 
     def start(self, worker, job):
         self.count += 1
@@ -411,7 +427,7 @@ class Stumbling:
         elif self.count in self.fail:
             self.ready.append(Event(worker, "failed", "out of memory"))
         else:
-            kind, text = perform(job, self.shop)
+            kind, text = execute_job(job, self.shop)
             self.ready.append(Event(worker, kind, text))
 
     def events(self, timeout):
@@ -424,24 +440,24 @@ class Stumbling:
 
 def test_a_lost_worker_is_replaced_and_a_failed_run_is_recorded_and_never_a_number(place, tmp_path):
     store = Store(tmp_path, create=True)
-    plan = only(plan_of(place), ["seed=0", "method=bitfit"], None)
-    summary = Driver(store, Stumbling({1: 1}, {2}), Watch(quiet=True)).run(plan)
+    plan = select_runs(plan_of(place), ["seed=0", "method=bitfit"], None)
+    summary = Scheduler(store, Stumbling({1: 1}, {2}), Progress(quiet=True)).run(plan)
     assert (summary.done, list(summary.failed.values())) == (2, ["out of memory"])
     runs = Study(tmp_path).runs()
     failed = runs[runs.state == "failed"]
     assert failed.reason.tolist() == ["out of memory"]
     assert failed.value.isna().all()
-    again = Driver(store, Stumbling({}, set()), Watch(quiet=True)).run(plan)
+    again = Scheduler(store, Stumbling({}, set()), Progress(quiet=True)).run(plan)
     assert (again.already, again.done, again.failed) == (2, 0, summary.failed), "the reason is known from the record"
     assert again.before == set(summary.failed)
-    retried = Driver(store, Stumbling({}, set()), Watch(quiet=True)).run(plan, retry=True)
+    retried = Scheduler(store, Stumbling({}, set()), Progress(quiet=True)).run(plan, retry=True)
     assert (retried.already, retried.done, retried.failed) == (2, 1, {})
 
 
 def test_a_run_whose_worker_vanishes_every_time_is_given_up_with_the_reason(place, tmp_path):
     store = Store(tmp_path, create=True)
-    plan = only(plan_of(place), ["seed=0", "method=bitfit"], 1)
-    summary = Driver(store, Stumbling(dict.fromkeys(range(9), 1), set()), Watch(quiet=True)).run(plan)
+    plan = select_runs(plan_of(place), ["seed=0", "method=bitfit"], 1)
+    summary = Scheduler(store, Stumbling(dict.fromkeys(range(9), 1), set()), Progress(quiet=True)).run(plan)
     assert list(summary.failed.values()) == ["its worker ended by signal 9, 3 times"]
 
 
@@ -464,7 +480,7 @@ def test_a_damaged_record_is_one_line_and_is_made_again_from_the_runs(place, fin
 def test_a_newer_record_two_drivers_and_no_study_are_one_line_each(tmp_path, finished):
     store = Store(tmp_path / "s", create=True)
     taken = pytest.raises(ApetError, match="another apet is running the study in")
-    with only_driver(tmp_path / "s"), taken, only_driver(tmp_path / "s"):
+    with study_lock(tmp_path / "s"), taken, study_lock(tmp_path / "s"):
         pass
     store.db.execute("PRAGMA user_version = 99")
     store.close()
@@ -480,20 +496,20 @@ def test_a_newer_record_two_drivers_and_no_study_are_one_line_each(tmp_path, fin
 def test_a_full_disk_is_one_line_and_the_record_stays_whole(place, tmp_path):
     """SQLite told to take no page more: what it says is what a full disk says."""
     store = Store(tmp_path, create=True)
-    plan = only(plan_of(place), ["method=bitfit"], 3)
+    plan = select_runs(plan_of(place), ["method=bitfit"], 3)
     pages = store.db.execute("PRAGMA page_count").fetchone()[0]
     store.db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(ApetError, match="the disk is full; free some space, the same command goes on"):
-        Driver(store, InProcess(Workshop()), Watch(quiet=True)).run(plan)
+        Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan)
     assert Study(tmp_path).runs().empty
     store.db.execute("PRAGMA max_page_count = 1000000")
-    summary = Driver(store, InProcess(Workshop()), Watch(quiet=True)).run(plan)
+    summary = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan)
     assert summary.already + summary.done == 3
 
 
 def test_a_finished_run_is_never_recorded_as_failed(finished):
     key = Study(finished).runs().key[0]
-    with opened(finished) as store:
+    with open_store(finished) as store:
         with pytest.raises(ApetError, match="a finished run is never replaced"):
             store.fail(key, {}, "mine")
         assert store.states()[key] == "complete"
@@ -502,26 +518,26 @@ def test_a_finished_run_is_never_recorded_as_failed(finished):
 def test_a_folder_is_held_before_anything_is_made_in_it(tmp_path):
     """Of two drivers that begin a new study at once, one is told of the other, and not of a damaged record."""
     taken = pytest.raises(ApetError, match="another apet is running the study in")
-    with only_driver(tmp_path), taken, opened(tmp_path):
+    with study_lock(tmp_path), taken, open_store(tmp_path):
         pass
     assert not (tmp_path / FILE).exists()
 
 
 def test_a_record_that_another_process_writes_is_not_called_damaged(tmp_path):
-    with opened(tmp_path) as store:
+    with open_store(tmp_path) as store:
         store.db.execute("PRAGMA busy_timeout = 0")
         other = sqlite3.connect(tmp_path / FILE, isolation_level=None)
         other.execute("BEGIN IMMEDIATE")
         with pytest.raises(ApetError, match=r"another process is writing .* wait for it, or try again"):
-            store.note("name", "value")
+            store.note("name", "score")
         other.close()
-        store.note("name", "value")
+        store.note("name", "score")
 
 
 def test_where_runs_cannot_be_written_the_study_ends_and_no_run_has_failed(place, tmp_path):
-    plan = only(plan_of(place), ["method=bitfit"], 2)
-    with opened(tmp_path) as store:
-        driver = Driver(store, InProcess(Workshop()), Watch(quiet=True))
+    plan = select_runs(plan_of(place), ["method=bitfit"], 2)
+    with open_store(tmp_path) as store:
+        driver = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True))
         (tmp_path / "runs").rmdir()
         (tmp_path / "runs").write_text("a file where a folder is to be")
         with pytest.raises(ApetError, match=r"cannot write to .*; the same command goes on"):
@@ -538,11 +554,11 @@ def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(place, tmp
         with open("/dev/full", "w") as f:
             f.write("x" * 100)
 
-    plan = only(plan_of(place), ["method=bitfit"], 1)
-    with opened(tmp_path) as store:
-        driver = Driver(store, InProcess(Workshop()), Watch(quiet=True))
+    plan = select_runs(plan_of(place), ["method=bitfit"], 1)
+    with open_store(tmp_path) as store:
+        driver = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True))
         with monkeypatch.context() as m:
-            m.setattr("apet.training.record.write_predictions", to_full)
+            m.setattr("apet.training.run_dir.write_predictions", to_full)
             with pytest.raises(ApetError, match=r"No space left on device; free some space .*; the same command goes"):
                 driver.run(plan)
         assert store.states() == {}
@@ -551,48 +567,48 @@ def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(place, tmp
 
 
 def test_what_killed_workers_left_half_written_is_removed_and_in_nobodys_way(place, tmp_path):
-    key = only(plan_of(place), ["method=bitfit"], 1)[0].key
+    key = select_runs(plan_of(place), ["method=bitfit"], 1)[0].run_id
     for name in (f"{key}.{os.getpid()}.part", f"{key}.1-abc.part"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "result.json").write_text("{}")
-    with opened(tmp_path) as store:
+    with open_store(tmp_path) as store:
         assert not list((tmp_path / "runs").iterdir())
-        plan = only(plan_of(place), ["method=bitfit"], 1)
-        assert Driver(store, InProcess(Workshop()), Watch(quiet=True)).run(plan).failed == {}
+        plan = select_runs(plan_of(place), ["method=bitfit"], 1)
+        assert Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan).failed == {}
 
 
 def test_an_orphaned_worker_whose_folder_was_swept_away_never_finishes_half_of_it(place, tmp_path, monkeypatch):
     """A new driver begins while a worker of a killed one is writing: that worker fails, and nobody is hurt."""
-    from apet.training import record
+    from apet.training import run_dir
 
-    real = record.write
+    real = run_dir.write_run
 
     def swept(folder, *rest):
         real(folder, *rest)
         assert folder.is_dir()
-        with opened(tmp_path):
+        with open_store(tmp_path):
             pass
         assert not folder.exists()
 
-    run = only(plan_of(place), ["method=bitfit"], 1)[0]
-    monkeypatch.setattr(record, "write", swept)
-    kind, text = perform(Job(run.key, run.settings, tmp_path / "runs" / run.key), Workshop())
+    run = select_runs(plan_of(place), ["method=bitfit"], 1)[0]
+    monkeypatch.setattr(run_dir, "write_run", swept)
+    kind, text = execute_job(Job(run.run_id, run.config, tmp_path / "runs" / run.run_id), Resources())
     assert (kind, "cannot write" in text) == ("unwritable", True)
     assert not list((tmp_path / "runs").iterdir()), "neither half a folder nor a whole one"
 
 
 @pytest.mark.parametrize("damage", ["", "\0" * 80, "{", "{}", None])
 def test_a_run_that_a_power_cut_damaged_is_set_aside_and_made_again(place, finished, tmp_path, damage):
-    run = only(plan_of(place), ["method=bitfit"], 1)[0]
-    there = tmp_path / "runs" / run.key
-    shutil.copytree(finished / "runs" / run.key, there)
+    run = select_runs(plan_of(place), ["method=bitfit"], 1)[0]
+    there = tmp_path / "runs" / run.run_id
+    shutil.copytree(finished / "runs" / run.run_id, there)
     if damage is None:
-        (there / "theta.safetensors").write_bytes(b"")
+        (there / "delta.safetensors").write_bytes(b"")
     else:
         (there / "result.json").write_text(damage)
     heard = Heard()
-    with opened(tmp_path) as store:
-        summary = Driver(store, InProcess(Workshop()), heard).run([run])
+    with open_store(tmp_path) as store:
+        summary = Scheduler(store, InProcessExecutor(Resources()), heard).run([run])
     assert (summary.already, summary.done, summary.failed) == (0, 1, {})
     assert "is damaged" in heard.lines[0]
     assert "the run is made again" in heard.lines[0]
@@ -601,7 +617,7 @@ def test_a_run_that_a_power_cut_damaged_is_set_aside_and_made_again(place, finis
 
 def test_a_run_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     """Else a power cut leaves a name with nothing in it."""
-    from apet.training.record import new_folder
+    from apet.training.run_dir import new_folder
 
     done, sync, move = [], os.fsync, os.replace
 
@@ -621,9 +637,9 @@ def test_a_run_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 
 
 def test_what_is_to_do_is_said_before_the_first_run_ends(place, tmp_path):
-    heard, plan = Heard(), only(plan_of(place), ["method=bitfit"], 2)
-    with opened(tmp_path) as store:
-        driver = Driver(store, Stumbling({}, {1}), heard)
+    heard, plan = Heard(), select_runs(plan_of(place), ["method=bitfit"], 2)
+    with open_store(tmp_path) as store:
+        driver = Scheduler(store, Stumbling({}, {1}), heard)
         driver.run(plan[:1])
         driver.run(plan, retry=True, opening=True)
         driver.run(plan, opening=True)
@@ -651,7 +667,7 @@ def test_a_study_is_read_where_nothing_can_be_written(finished, nobody):
     os.setresuid(65534, 65534, 0)
     assert len(Study(nobody / "study").runs()) == 24
     assert not stat.S_IMODE((nobody / "study").stat().st_mode) & stat.S_IWOTH
-    with pytest.raises(ApetError, match="cannot write"), opened(nobody / "study"):
+    with pytest.raises(ApetError, match="cannot write"), open_store(nobody / "study"):
         pass
 
 
@@ -659,7 +675,7 @@ def test_reading_a_study_changes_nothing(finished, tmp_path):
     shutil.copytree(finished, tmp_path / "copy")
     store = Store(tmp_path / "copy")
     with pytest.raises(ApetError, match="readonly database; give a folder that can be read and written"):
-        store.note("name", "value")
+        store.note("name", "score")
     store.close()
 
 
@@ -682,7 +698,7 @@ def test_workers_of_a_cluster_are_asked_all_at_once_how_far_they_are():
     def actor(name):
         return SimpleNamespace(standing=SimpleNamespace(remote=lambda: name))
 
-    engine = OnRay.__new__(OnRay)
+    engine = RayExecutor.__new__(RayExecutor)
     engine._ray = SimpleNamespace(wait=wait, get=get, exceptions=SimpleNamespace(RayError=Lost))
     engine._actors = [actor("fine"), actor("busy"), actor("lost"), actor("well")]
     assert engine._progress([0, 1, 2, 3]) == [Event(0, "progress", "fine", 0.5), Event(3, "progress", "well", 0.5)]
@@ -703,21 +719,21 @@ def test_workers_of_a_cluster_are_asked_all_at_once_how_far_they_are():
     ],
 )
 def test_every_gpu_gets_a_worker_and_a_spread_backbone_gets_all_of_them(cards, devices, size, shared):
-    assert shared_out(cards, devices, cores=8, threads=2) == (size, shared or ())
+    assert default_workers(cards, devices, cores=8, num_threads=2) == (size, shared or ())
 
 
 def test_workers_take_turns_on_the_gpus_that_are_theirs():
-    assert named_cards(None, 2) == ["0", "1"]
-    assert named_cards("3, GPU-5a", 2) == ["3", "GPU-5a"]
-    assert named_cards("1,-1,0", 1) == ["1"], "CUDA stops at the first that is none"
-    assert named_cards("", 0) == []
-    assert [card_of(worker, ["3", "5"]) for worker in range(3)] == ["3", "5", "3"]
-    assert card_of(0, ()) is None
+    assert gpu_names(None, 2) == ["0", "1"]
+    assert gpu_names("3, GPU-5a", 2) == ["3", "GPU-5a"]
+    assert gpu_names("1,-1,0", 1) == ["1"], "CUDA stops at the first that is none"
+    assert gpu_names("", 0) == []
+    assert [gpu_of(worker, ["3", "5"]) for worker in range(3)] == ["3", "5", "3"]
+    assert gpu_of(0, ()) is None
 
 
 def test_a_worker_sees_its_own_gpu_alone(monkeypatch):
     """As the run's process has it in its environment when it begins."""
-    from apet.studies import local
+    from apet.studies.executors import local
 
     seen = []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
@@ -727,7 +743,7 @@ def test_a_worker_sees_its_own_gpu_alone(monkeypatch):
     ours.send("a job")
     ours.close()  # a worker ends when nobody listens
     try:
-        local._serve(theirs, "5")
+        local.worker_main(theirs, "5")
     finally:
         signal.signal(signal.SIGINT, before)
     assert seen == ["5"]
@@ -735,13 +751,13 @@ def test_a_worker_sees_its_own_gpu_alone(monkeypatch):
 
 def test_ctrl_c_reaches_no_process_that_is_just_being_started():
     before = signal.getsignal(signal.SIGINT)
-    with uninterrupted():
+    with ignoring_interrupts():
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     assert signal.getsignal(signal.SIGINT) is before
     told = []
 
     def elsewhere():
-        with uninterrupted():
+        with ignoring_interrupts():
             told.append(signal.getsignal(signal.SIGINT))
 
     other = threading.Thread(target=elsewhere)
@@ -751,7 +767,7 @@ def test_ctrl_c_reaches_no_process_that_is_just_being_started():
 
 
 def test_the_server_of_workers_is_started_so(monkeypatch):
-    from apet.studies import local
+    from apet.studies.executors import local
 
     class Started(Exception):
         pass
@@ -762,7 +778,7 @@ def test_the_server_of_workers_is_started_so(monkeypatch):
 
     monkeypatch.setattr(local.forkserver, "ensure_running", ensure_running)
     with pytest.raises(Started):
-        Local(1).start(0, None)
+        LocalExecutor(1).start(0, None)
     assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
 
 
@@ -771,5 +787,5 @@ def test_a_record_that_is_just_being_begun_reads_as_an_empty_one(tmp_path):
     (tmp_path / FILE).touch()
     assert Study(tmp_path).runs().empty
     assert (tmp_path / FILE).stat().st_size == 0
-    with opened(tmp_path) as store:
+    with open_store(tmp_path) as store:
         assert store.states() == {}

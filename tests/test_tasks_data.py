@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from apet import ApetError
 from apet.tasks.examples import hold_out, sample
 from apet.tasks.files import read_rows
-from apet.tasks.own import task_over
+from apet.tasks.from_file import task_from_file
 from apet.tasks.sources import load_data
-from apet.tasks.task import load_task, parse, tasks
+from apet.tasks.task import load_task, parse_task, registered_tasks
 from small import reviews, write_csv, write_jsonl
 
 TASK = """
@@ -22,7 +22,7 @@ category: sentiment
 source: {files: {train: train.jsonl, validation: validation.jsonl}}
 columns: [text]
 answer: stars
-template: "{text} Sentiment: {answer}"
+template: "{text} Sentiment: {target}"
 labels: {negative: negative, positive: positive}
 """
 
@@ -47,9 +47,9 @@ def test_every_format_gives_the_same_rows(tmp_path):
 
 def test_lines_are_those_of_an_editor(tmp_path):
     (tmp_path / "a.csv").write_text('text,stars\n"two\nlines",negative\n\nnext,positive\n')
-    assert [r.where for r in read_rows(tmp_path / "a.csv")] == ["a.csv:2", "a.csv:5"]
+    assert [r.location for r in read_rows(tmp_path / "a.csv")] == ["a.csv:2", "a.csv:5"]
     (tmp_path / "b.jsonl").write_text('{"text": "a\\u2028b"}\n\n{"text": "\x85"}\n', "utf-8")
-    assert [r.where for r in read_rows(tmp_path / "b.jsonl")] == ["b.jsonl:1", "b.jsonl:3"]
+    assert [r.location for r in read_rows(tmp_path / "b.jsonl")] == ["b.jsonl:1", "b.jsonl:3"]
 
 
 @pytest.mark.parametrize(
@@ -120,8 +120,8 @@ def test_a_split_left_empty_is_an_error(tmp_path):
 
 def test_without_validation_some_training_rows_are_held_out_and_stay_so_when_rows_move(tmp_path):
     rows = reviews(60)
-    a = load_data(task_over(str(write_csv(tmp_path / "a.csv", rows)), ["text"], "stars"))
-    b = load_data(task_over(str(write_csv(tmp_path / "b.csv", rows[::-1])), ["text"], "stars"))
+    a = load_data(task_from_file(str(write_csv(tmp_path / "a.csv", rows)), ["text"], "stars"))
+    b = load_data(task_from_file(str(write_csv(tmp_path / "b.csv", rows[::-1])), ["text"], "stars"))
     held = [{e.texts["text"] for e in d.splits["validation"]} for d in (a, b)]
     assert held[0] == held[1]
     assert len(held[0]) == 6
@@ -131,7 +131,7 @@ def test_without_validation_some_training_rows_are_held_out_and_stay_so_when_row
 def test_a_label_unseen_in_training_is_named(tmp_path):
     write_csv(tmp_path / "train.csv", reviews(4))
     write_csv(tmp_path / "validation.csv", [{"text": "new", "stars": "neutral"}])
-    task = task_over(str(tmp_path), ["text"], "stars")
+    task = task_from_file(str(tmp_path), ["text"], "stars")
     with pytest.raises(
         ApetError, match=r"validation\.csv:2: label 'neutral' is unknown; .* has 'negative', 'positive'"
     ):
@@ -141,13 +141,13 @@ def test_a_label_unseen_in_training_is_named(tmp_path):
 def test_a_column_of_free_text_is_no_label(tmp_path):
     path = write_csv(tmp_path / "a.csv", reviews(40))
     with pytest.raises(ApetError, match="column 'text' has 40 different values in 40 rows; labels are few"):
-        task_over(str(path), ["stars"], "text")
+        task_from_file(str(path), ["stars"], "text")
 
 
 def test_one_label_alone_is_nothing_to_learn(tmp_path):
     path = write_csv(tmp_path / "a.csv", reviews(40)[::2])
     with pytest.raises(ApetError, match="one label alone leaves nothing to learn"):
-        task_over(str(path), ["text"], "stars")
+        task_from_file(str(path), ["text"], "stars")
 
 
 def test_offline_without_a_cached_copy_says_how_to_point_at_a_folder(tmp_path, monkeypatch):
@@ -170,16 +170,16 @@ def test_a_sample_is_the_same_whatever_the_order(texts, most):
     assert not {e.key for e in inside} & {e.key for e in outside}
 
 
-@pytest.mark.parametrize("name", tasks())
+@pytest.mark.parametrize("name", registered_tasks())
 def test_every_task_that_ships_is_complete(name):
-    t = tasks()[name]
-    assert t.about
+    t = registered_tasks()[name]
+    assert t.description
     assert t.category != "classification"
-    assert not t.unified or set(t.unified) == set(t.words)
+    assert not t.transfer_labels or set(t.transfer_labels) == set(t.label_words)
     if t.source.microworld:
-        assert t.max_input == 96
+        assert t.max_input_length == 96
     else:
-        assert t.max_input == (128 if t.category == "sentiment" else 256)  # paper appendix A
+        assert t.max_input_length == (128 if t.category == "sentiment" else 256)  # paper appendix A
 
 
 def test_the_eleven_tasks_of_the_paper_are_there():
@@ -196,42 +196,48 @@ def test_the_eleven_tasks_of_the_paper_are_there():
         "samsum",
         "multi-news",
     }
-    assert eleven <= set(tasks())
-    by_category = {c: [t for t in eleven if tasks()[t].category == c] for c in ("sentiment", "inference", "paraphrase")}
+    assert eleven <= set(registered_tasks())
+    by_category = {
+        c: [t for t in eleven if registered_tasks()[t].category == c] for c in ("sentiment", "inference", "paraphrase")
+    }
     assert {c: len(v) for c, v in by_category.items()} == {"sentiment": 3, "inference": 3, "paraphrase": 2}
-    assert {n: tasks()[n].learning_rate for n in eleven if tasks()[n].learning_rate} == {"rte": 5e-5}
-    assert [n for n in eleven if tasks()[n].is_classification and not tasks()[n].unified] == []
+    assert {n: registered_tasks()[n].learning_rate for n in eleven if registered_tasks()[n].learning_rate} == {
+        "rte": 5e-5
+    }
+    assert [
+        n for n in eleven if registered_tasks()[n].is_classification and not registered_tasks()[n].transfer_labels
+    ] == []
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"lables": {}}, "unknown key 'lables'; nearest: labels"),
-        ({"template": "{text}"}, r"must use each column once \(text\) and {answer} last"),
-        ({"template": "{answer} {text}"}, "and {answer} last"),
+        ({"template": "{text}"}, r"must use each column once \(text\) and {target} last"),
+        ({"template": "{target} {text}"}, "and {target} last"),
         ({"template": "{text} {answer"}, "cannot be read"),
-        ({"measure": "f1"}, "accuracy needs labels"),
+        ({"metric": "f1"}, "accuracy needs labels"),
         ({"labels": {"a": "x", "b": "x"}}, "two labels have the same word"),
         ({"unified": {"negative": 2}}, "maps label words to 0 or 1"),
         ({"unified": {"bad": 0}}, r"\['bad'\] do not fit"),
         ({"source": {}}, "give either hub, files or microworld"),
         ({"category": "poetry"}, "category: input should be"),
-        ({"max_input": 2}, "max_input"),
+        ({"max_input_length": 2}, "max_input_length"),
     ],
 )
 def test_a_wrong_key_in_a_task_file_is_named(change, message):
     import yaml
 
     with pytest.raises(ApetError, match="(?i)" + message):
-        parse(yaml.safe_dump({**yaml.safe_load(TASK), **change}), "films.yaml")
+        parse_task(yaml.safe_dump({**yaml.safe_load(TASK), **change}), "films.yaml")
 
 
 def test_answers_may_be_lists_also_in_csv(tmp_path):
-    qa = {"name": "qa", "category": "question-answering", "measure": "f1", "columns": ["question"], "answer": "answer"}
-    qa |= {"template": "{question} {answer}", "source": {"files": {"train": str(tmp_path / "a.csv")}}}
+    qa = {"name": "qa", "category": "question-answering", "metric": "f1", "columns": ["question"], "answer": "answer"}
+    qa |= {"template": "{question} {target}", "source": {"files": {"train": str(tmp_path / "a.csv")}}}
     rows = [{"question": "who", "answer": json.dumps(["Ann", "Ann B."])}, {"question": "where", "answer": "there"}]
     write_csv(tmp_path / "a.csv", rows + [{"question": f"q{i}", "answer": "x"} for i in range(9)])
-    data = load_data(parse(json.dumps(qa), "qa"))
-    answers = {e.texts["question"]: e.answers for rows in data.splits.values() for e in rows}
+    data = load_data(parse_task(json.dumps(qa), "qa"))
+    answers = {e.texts["question"]: e.references for rows in data.splits.values() for e in rows}
     assert answers["who"] == ("Ann", "Ann B.")
     assert answers["where"] == ("there",)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from apet.tasks.measures import item_scores, score
+from apet.tasks.metrics import compute_metric, item_scores
 from small import SHARED
 
 WORDS = ["the", "a", "Paris", "paris,", "in", "1998", "Andrew", "Johnson", "an", "U.S.", "running", "runs", "-"]
@@ -74,15 +74,15 @@ def test_rouge_l_is_the_f_measure_of_the_longest_common_subsequence(items):
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=40))
 def test_accuracy_is_the_share_of_equal_answers(items):
-    s = score("accuracy", [p for p, _ in items], [(a,) for _, a in items])
-    assert s.value == pytest.approx(np.mean([p == a for p, a in items]))
-    assert 0 <= s.low <= s.value <= s.high <= 1
-    assert s.n == len(items)
+    s = compute_metric("accuracy", [p for p, _ in items], [(a,) for _, a in items])
+    assert s.score == pytest.approx(np.mean([p == a for p, a in items]))
+    assert 0 <= s.ci_low <= s.score <= s.ci_high <= 1
+    assert s.num_examples == len(items)
 
 
 def test_no_label_word_is_wrong_and_never_an_answer():
-    s = score("accuracy", [None, "yes"], [("yes",), ("yes",)])
-    assert s.value == 0.5
+    s = compute_metric("accuracy", [None, "yes"], [("yes",), ("yes",)])
+    assert s.score == 0.5
 
 
 @pytest.mark.parametrize("truth", [0.5, 0.9])
@@ -91,18 +91,20 @@ def test_the_interval_of_accuracy_covers_the_truth_in_about_95_of_100_draws(trut
     hits = 0
     for _ in range(400):
         right = rng.random(200) < truth
-        s = score("accuracy", ["x" if r else "y" for r in right], [("x",)] * 200)
-        hits += s.low <= truth <= s.high
+        s = compute_metric("accuracy", ["x" if r else "y" for r in right], [("x",)] * 200)
+        hits += s.ci_low <= truth <= s.ci_high
     assert 0.92 <= hits / 400 <= 0.98
 
 
 def test_the_bootstrap_interval_of_f1_has_the_width_of_the_standard_error():
     rng = np.random.default_rng(2)
     predicted = ["one two" if r else "three" for r in rng.random(300) < 0.4]
-    s = score("f1", predicted, [("one two",)] * 300)
-    se = np.sqrt(s.value * (1 - s.value) / 300)
-    assert s.high - s.low == pytest.approx(2 * 1.96 * se, rel=0.1)
-    assert score("f1", predicted, [("one two",)] * 300) == s, "an interval is part of the result: no chance in it"
+    s = compute_metric("f1", predicted, [("one two",)] * 300)
+    se = np.sqrt(s.score * (1 - s.score) / 300)
+    assert s.ci_high - s.ci_low == pytest.approx(2 * 1.96 * se, rel=0.1)
+    assert compute_metric("f1", predicted, [("one two",)] * 300) == s, (
+        "an interval is part of the result: no chance in it"
+    )
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.sampled_from("abc")), min_size=1, max_size=40))
@@ -110,7 +112,7 @@ def test_accuracy_is_scikit_learns(items):
     from sklearn.metrics import accuracy_score
 
     predicted, true = [p for p, _ in items], [a for _, a in items]
-    got = score("accuracy", predicted, [(a,) for a in true]).value
+    got = compute_metric("accuracy", predicted, [(a,) for a in true]).score
     assert got == pytest.approx(accuracy_score(true, predicted), abs=1e-6)
 
 
@@ -121,21 +123,25 @@ def test_real_predictions_score_as_the_fields_own_tools_say():
     from sklearn.metrics import accuracy_score
 
     from apet.tasks.sources import load_data
-    from apet.tasks.task import tasks
+    from apet.tasks.task import registered_tasks
 
-    held = {n: load_data(tasks()[n], SHARED / f).splits["validation"] for n, f in REAL.items()}
+    held = {n: load_data(registered_tasks()[n], SHARED / f).splits["validation"] for n, f in REAL.items()}
     scorer = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
     lead = [" ".join(e.texts["dialogue"].split("\n")[:2]) for e in held["samsum"]]
-    expected = [scorer.score(e.answers[0], p)["rougeL"].fmeasure for e, p in zip(held["samsum"], lead, strict=True)]
-    np.testing.assert_allclose(item_scores("rouge-l", lead, [e.answers for e in held["samsum"]]), expected, atol=1e-6)
+    expected = [scorer.score(e.references[0], p)["rougeL"].fmeasure for e, p in zip(held["samsum"], lead, strict=True)]
+    np.testing.assert_allclose(
+        item_scores("rouge-l", lead, [e.references for e in held["samsum"]]), expected, atol=1e-6
+    )
     last = [" ".join(e.texts["question"].split()[-2:]) for e in held["nq-open"]]
-    expected = [max(squad_f1(p, a) for a in e.answers) for e, p in zip(held["nq-open"], last, strict=True)]
-    got = item_scores("f1", last, [e.answers for e in held["nq-open"]])
+    expected = [max(squad_f1(p, a) for a in e.references) for e, p in zip(held["nq-open"], last, strict=True)]
+    got = item_scores("f1", last, [e.references for e in held["nq-open"]])
     np.testing.assert_allclose(got, expected, atol=1e-6)
     assert 0 < got.mean() < 1
     word = ["yes"] * len(held["mrpc"])
-    true = [e.answers[0] for e in held["mrpc"]]
-    assert score("accuracy", word, [(t,) for t in true]).value == pytest.approx(accuracy_score(true, word), abs=1e-6)
+    true = [e.references[0] for e in held["mrpc"]]
+    assert compute_metric("accuracy", word, [(t,) for t in true]).score == pytest.approx(
+        accuracy_score(true, word), abs=1e-6
+    )
 
 
 REAL = {"samsum": "samsum", "nq-open": "nq_open", "mrpc": "mrpc"}

@@ -9,12 +9,12 @@ from hypothesis import strategies as st
 
 from apet import ApetError
 from apet.tasks.batches import POOL, evaluation_batches, training_batches
-from apet.tasks.encoding import EncodedSet, encode_all, shortened
+from apet.tasks.encoding import EncodedSet, encode_all, truncate_parts
 from apet.tasks.examples import Example
-from apet.tasks.objectives import objective_for
-from apet.tasks.reader import Reader
-from apet.tasks.task import made, tasks
+from apet.tasks.objectives import make_objective
+from apet.tasks.task import registered_tasks, validate_task
 from apet.tasks.template import Template
+from apet.tasks.tokenization import TextTokenizer
 from small import KINDS, tokenizer
 
 USES = {
@@ -33,30 +33,30 @@ ODD = [
     "</s> <pad> [MASK] [CLS][SEP] <extra_id_0> <s> <unk>",
     "word " * 20_000,
     "\ud83d lone surrogate",
-    "{answer} {text} %s",
+    "{target} {text} %s",
     "\n\t\r\n",
 ]
 
 
-def objective(kind, task="sst2", max_input=None, **change):
-    t = tasks()[task]
-    t = made({**t.model_dump(exclude_defaults=True), **change}, "test")
-    return objective_for(USES[kind], t, tokenizer(kind), max_input or t.max_input)
+def objective(kind, task="sst2", max_input_length=None, **change):
+    t = registered_tasks()[task]
+    t = validate_task({**t.model_dump(exclude_defaults=True), **change}, "test")
+    return make_objective(USES[kind], t, tokenizer(kind), max_input_length or t.max_input_length)
 
 
 def example(text, task="sst2"):
-    return Example({"sentence": text}, (tasks()[task].words[0],), "here:1")
+    return Example({"sentence": text}, (registered_tasks()[task].label_words[0],), "here:1")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("text", ODD, ids=range(len(ODD)))
 def test_odd_text_is_read_and_no_special_token_comes_out_of_it(kind, text):
-    from apet.tasks.examples import clean
+    from apet.tasks.examples import to_text
 
     o = objective(kind)
-    e = o.encode(example(clean(text)))
+    e = o.encode(example(to_text(text)))
     plain = o.encode(example("a fine film"))
-    assert 1 <= len(e.ids) <= o.max_input
+    assert 1 <= len(e.ids) <= o.max_input_length
     special = set(o.reader.tokenizer.all_special_ids)
 
     def marks(ids):
@@ -65,14 +65,14 @@ def test_odd_text_is_read_and_no_special_token_comes_out_of_it(kind, text):
     assert marks(e.ids) == marks(plain.ids), "the text added or removed a special token"
     if kind == "bert-mlm":
         assert e.ids[e.blank] == o.reader.tokenizer.mask_token_id
-    assert (e.cut > 0) == (len(text) > 10_000)
+    assert (e.num_cut > 0) == (len(text) > 10_000)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @given(text=st.text(max_size=400))
 @settings(max_examples=40, deadline=None)
 def test_any_text_keeps_the_template_whole(kind, text):
-    o = objective(kind, max_input=24)
+    o = objective(kind, max_input_length=24)
     e = o.encode(example(text.encode("utf-8", "replace").decode()))
     assert len(e.ids) <= 24
     shown = o.reader.tokenizer.decode(e.ids)
@@ -85,7 +85,7 @@ def test_any_text_keeps_the_template_whole(kind, text):
 )
 def test_the_longest_text_is_cut_first(sizes, room):
     parts = [(list(range(n)), short) for n, short in sizes]
-    kept, cut = shortened(parts, room)
+    kept, cut = truncate_parts(parts, room)
     total = sum(n for n, _ in sizes)
     assert cut == max(0, total - room)
     assert sum(map(len, kept)) == total - cut
@@ -123,7 +123,7 @@ def test_padding_stands_on_the_side_of_the_family(kind, side):
 
 
 def test_byte_level_words_follow_a_space_as_in_any_text():
-    template = Template.parse("First: {a} Second: {b} Same: {answer}.", ["a", "b"])
+    template = Template.parse("First: {a} Second: {b} Same: {target}.", ["a", "b"])
     parts = template.parts({"a": "one", "b": "two"})
     assert parts == [("First:", False), (" one", True), (" Second:", False), (" two", True), (" Same:", False)]
     assert (template.lead, template.tail) == (" ", ".")
@@ -146,7 +146,7 @@ def test_a_mask_holds_one_token_so_a_longer_word_is_refused_with_the_reason():
 @pytest.mark.parametrize("kind", ["bert-head", "bert-mlm"])
 def test_an_encoder_cannot_write(kind):
     with pytest.raises(ApetError, match="asks for free text; an encoder cannot write"):
-        objective_for(USES[kind], tasks()["samsum"], tokenizer(kind), 64)
+        make_objective(USES[kind], registered_tasks()["samsum"], tokenizer(kind), 64)
 
 
 def test_tokens_are_made_once_and_taken_from_the_cache(tmp_path, monkeypatch):
@@ -160,7 +160,7 @@ def test_tokens_are_made_once_and_taken_from_the_cache(tmp_path, monkeypatch):
 
     again = encode_all(never, examples, o.recipe())
     assert all(np.array_equal(first.arrays[k], again.arrays[k]) for k in first.arrays)
-    for other in (objective("t5", max_input=64), objective("t5", template="{sentence} Answer: {answer}")):
+    for other in (objective("t5", max_input_length=64), objective("t5", template="{sentence} Answer: {target}")):
         with pytest.raises(AssertionError, match="tokenised again"):
             encode_all(never, examples, other.recipe())
     file = next(tmp_path.rglob("*.safetensors"))
@@ -176,13 +176,13 @@ def test_flat_arrays_give_every_example_back():
     assert len(flat) == 3
     for i, e in enumerate(encoded):
         assert flat[i].ids.tolist() == e.ids.tolist()
-        assert (flat[i].split, flat[i].blank, flat[i].cut) == (e.split, e.blank, e.cut)
+        assert (flat[i].split, flat[i].blank, flat[i].num_cut) == (e.split, e.blank, e.num_cut)
     assert flat.lengths.tolist() == [len(e.ids) for e in encoded]
 
 
 def test_a_reader_finds_what_stands_around_a_text():
-    assert [tokenizer("llama").decode(Reader(tokenizer("llama")).before)] == ["<s>"]
-    bert = Reader(tokenizer("bert-head"))
+    assert [tokenizer("llama").decode(TextTokenizer(tokenizer("llama")).before)] == ["<s>"]
+    bert = TextTokenizer(tokenizer("bert-head"))
     t = bert.tokenizer
     assert (bert.before, bert.between, bert.after) == ([t.cls_token_id], [t.sep_token_id], [t.sep_token_id])
 

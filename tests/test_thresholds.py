@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from apet import ApetError
-from apet.studies.thresholds import Rules, Search, Value, grid
+from apet.studies.thresholds import Search, SeedScore, ThresholdRules, grid
 
 GRID = grid(1, 2**15, 2.0, lambda n: n)
 
@@ -18,7 +18,7 @@ def landscape(low: float, high: float, noise: float, *, chance=0.5, full=0.9, se
     draws = np.random.default_rng(seed)
     asked: list[tuple[int | None, int]] = []
 
-    def measure(n, seeds, stop_at):
+    def measure(n, seeds, target_score):
         out = []
         for s in seeds:
             asked.append((n, s))
@@ -30,14 +30,14 @@ def landscape(low: float, high: float, noise: float, *, chance=0.5, full=0.9, se
                 chance if n is not None and n < low else full if share >= 1 else chance + share * (full - chance) * 0.9
             )
             value = float(mean + draws.normal() * noise)
-            stopped = stop_at is not None and value >= stop_at
-            out.append(Value(stop_at if stopped else value, stopped))
+            stopped = target_score is not None and value >= target_score
+            out.append(SeedScore(target_score if stopped else value, stopped))
         return out
 
     return measure, asked
 
 
-@pytest.mark.parametrize(("low", "high"), [(10, 1000), (100, 200), (3, 20_000), (700, 5000)])
+@pytest.mark.parametrize(("ci_low", "ci_high"), [(10, 1000), (100, 200), (3, 20_000), (700, 5000)])
 @pytest.mark.parametrize("noise", [0.001, 0.004])
 def test_the_planted_thresholds_are_found_within_the_grids_spacing_in_a_quarter_of_its_runs(low, high, noise):
     measure, asked = landscape(low, high, noise)
@@ -45,9 +45,9 @@ def test_the_planted_thresholds_are_found_within_the_grids_spacing_in_a_quarter_
     found_low, found_high = search.go()
     for found, true in ((found_low, low), (found_high, high)):
         expected = next(i for i, n in enumerate(GRID) if n >= true)
-        assert abs(GRID.index(found.at) - expected) <= 1
-        assert found.above == GRID[GRID.index(found.at) - 1]
-    full = len(GRID) * Rules().most_seeds + Rules().reference_seeds
+        assert abs(GRID.index(found.upper) - expected) <= 1
+        assert found.lower == GRID[GRID.index(found.upper) - 1]
+    full = len(GRID) * ThresholdRules().max_seeds + ThresholdRules().reference_seeds
     assert search.runs == len(asked) <= full / 4
     assert len(set(asked)) == len(asked), "no run is asked for twice"
 
@@ -67,22 +67,22 @@ def test_a_noisy_point_gets_more_seeds_and_a_clear_one_does_not():
 def test_a_method_that_never_gets_there_is_said_to_need_more_than_was_tried():
     measure, _ = landscape(10, 10**9, 0.001)
     low, high = Search(GRID, 0.5, measure).go()
-    assert high.at is None
+    assert high.upper is None
     assert high.spelt() == f"high threshold: above {GRID[-1]:,}"
-    assert low.at is not None
+    assert low.upper is not None
 
 
 def test_a_method_that_always_gets_there_needs_at_most_the_smallest():
     measure, _ = landscape(0.5, 0.9, 0.001)
     low, high = Search(GRID, 0.5, measure).go()
-    assert (low.above, low.at, high.at) == (None, 1, 1)
+    assert (low.lower, low.upper, high.upper) == (None, 1, 1)
     assert low.spelt() == "low threshold: at most 1"
 
 
 def test_failed_runs_are_no_numbers():
     measure, _ = landscape(100, 1000, 0.001, failing=(256,))
     low, _ = Search(GRID, 0.5, measure).go()
-    assert low.at in (128, 256)
+    assert low.upper in (128, 256)
     with pytest.raises(ApetError, match="full fine-tuning failed with every seed"):
         Search(GRID, 0.5, lambda n, seeds, stop: [None for _ in seeds]).go()
 

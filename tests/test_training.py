@@ -14,13 +14,13 @@ from accelerate import DistributedType
 from safetensors.torch import load_file
 
 from apet import ApetError
-from apet.api import methods
-from apet.training import record
-from apet.training.again import Tuned, columns_of
-from apet.training.preparing import prepare
+from apet.api import list_methods
+from apet.training import run_dir
+from apet.training.config import RunConfig, apply_overrides, validate_config
+from apet.training.inference import TunedModel, parse_columns
+from apet.training.resources import SHARDED, Resources, refuse_sharded
 from apet.training.run import tune
-from apet.training.settings import RunSettings, made, overridden
-from apet.training.workshop import PIECES, Workshop, refuse_pieces
+from apet.training.run_plan import resolve
 from small import KINDS, reviews, save_backbone, write_csv, write_jsonl
 
 USES = {"t5": "text-to-text", "bert-head": "classification-head", "bert-mlm": "masked-label-word"}
@@ -46,49 +46,49 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 
 def settings(backbone, data, **more):
-    base = {"backbone": backbone, "data": data, "text": ("text",), "label": "stars", "steps": 4, "batch_size": 8}
-    return RunSettings(**{**base, "dtype": "float32", **more})
+    base = {"backbone": backbone, "data": data, "text": ("text",), "label": "stars", "max_steps": 4, "batch_size": 8}
+    return RunConfig(**{**base, "dtype": "float32", **more})
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("method", methods())
+@pytest.mark.parametrize("method", list_methods())
 def test_every_method_trains_on_every_kind_of_backbone(kind, method, backbones, data, tmp_path):
-    s = settings(backbones[kind], data, method=method, budget=None if method == "fine-tuning" else 150, steps=2)
+    s = settings(backbones[kind], data, method=method, budget=None if method == "fine-tuning" else 150, max_steps=2)
     outcome = tune(s, tmp_path / "run")
     r = outcome.result
     if method != "fine-tuning":
-        assert r["trainable_parameters"] == 150
+        assert r["num_trainable"] == 150
     assert r["task"]["objective"] == USES.get(kind, "next-token")
     assert r["head"]["use"] == ("trained" if kind == "bert-head" else "none")
-    assert 0 <= r["validation"]["low"] <= r["validation"]["value"] <= r["validation"]["high"] <= 1
-    assert r["chance"] == (0.5 if kind.startswith("bert") else 0.0)
-    tuned = Tuned(tmp_path / "run")
-    assert tuned.measure().as_dict() == r["validation"], "loaded again, it measures the same"
+    assert 0 <= r["validation"]["ci_low"] <= r["validation"]["score"] <= r["validation"]["ci_high"] <= 1
+    assert r["untrained_baseline"] == (0.5 if kind.startswith("bert") else 0.0)
+    tuned = TunedModel(tmp_path / "run")
+    assert tuned.evaluate().as_dict() == r["validation"], "loaded again, it measures the same"
     tuned.close()
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_it_learns(kind, backbones, data):
     """One word tells the label; full fine-tuning of a random backbone finds it."""
-    s = settings(backbones[kind], data, method="fine-tuning", steps=120, batch_size=16, learning_rate=3e-3)
+    s = settings(backbones[kind], data, method="fine-tuning", max_steps=120, batch_size=16, learning_rate=3e-3)
     r = tune(s).result
-    assert r["validation"]["value"] >= 0.9
-    assert r["untrained"]["value"] <= 0.75
+    assert r["validation"]["score"] >= 0.9
+    assert r["score_untrained"]["score"] <= 0.75
 
 
 def test_the_same_seeds_give_bit_equal_curves_and_another_data_seed_does_not(backbones, data, tmp_path):
-    s = settings(backbones["t5"], data, method="lora", steps=6, evaluate_every=1)
+    s = settings(backbones["t5"], data, method="lora", max_steps=6, eval_steps=1)
     a, b = tune(s, tmp_path / "a"), tune(s, tmp_path / "b")
     assert [(p.step, p.loss, p.score) for p in a.points] == [(p.step, p.loss, p.score) for p in b.points]
-    assert (tmp_path / "a/theta.safetensors").read_bytes() == (tmp_path / "b/theta.safetensors").read_bytes()
+    assert (tmp_path / "a/delta.safetensors").read_bytes() == (tmp_path / "b/delta.safetensors").read_bytes()
     other = tune(s.model_copy(update={"data_seed": 5}))
     assert [p.loss for p in other.points] != [p.loss for p in a.points]
     assert other.result["seeds"] == {"mask_seed": 0, "init_seed": 0, "data_seed": 5}
 
 
 def test_runs_that_share_a_backbone_do_not_touch_each_other(backbones, data):
-    shop = Workshop()
-    s = settings(backbones["bert-head"], data, method="adapter", steps=3)
+    shop = Resources()
+    s = settings(backbones["bert-head"], data, method="adapter", max_steps=3)
     first = tune(s, shop=shop)
     tune(s.model_copy(update={"method": "fine-tuning", "learning_rate": 1e-2, "init_seed": 4}), shop=shop)
     again = tune(s, shop=shop)
@@ -96,16 +96,16 @@ def test_runs_that_share_a_backbone_do_not_touch_each_other(backbones, data):
 
 
 def test_the_best_values_are_kept_and_the_rule_is_stated(backbones, data, tmp_path):
-    s = settings(backbones["t5"], data, method="fine-tuning", steps=30, learning_rate=0.01, evaluate_every=3)
+    s = settings(backbones["t5"], data, method="fine-tuning", max_steps=30, learning_rate=0.01, eval_steps=3)
     outcome = tune(s, tmp_path / "run")
-    values = [p.score.value for p in outcome.points]
+    values = [p.score.score for p in outcome.points]
     best = values.index(max(values))
     r = json.loads((tmp_path / "run/result.json").read_text())
     assert r["best_step"] == outcome.points[best].step
-    assert r["validation"]["value"] == max(values)
+    assert r["validation"]["score"] == max(values)
     assert r["selection"] == "the highest validation measure, the earliest of equals"
-    tuned = Tuned(tmp_path / "run")
-    assert tuned.measure().value == max(values)
+    tuned = TunedModel(tmp_path / "run")
+    assert tuned.evaluate().score == max(values)
 
 
 def test_a_run_writes_what_a_reader_needs(backbones, data, tmp_path):
@@ -113,14 +113,23 @@ def test_a_run_writes_what_a_reader_needs(backbones, data, tmp_path):
     files = {p.name for p in (tmp_path / "run").iterdir()}
     assert files == {
         "result.json",
-        "settings.yaml",
+        "config.yaml",
         "task.yaml",
         "curve.csv",
         "predictions.csv",
-        "theta.safetensors",
+        "delta.safetensors",
     }
     r = json.loads((tmp_path / "run/result.json").read_text())
-    for key in ("versions", "host", "times", "peak_memory_bytes", "seeds", "data", "learning_rate", "ratio_percent"):
+    for key in (
+        "versions",
+        "host",
+        "times",
+        "peak_memory_bytes",
+        "seeds",
+        "data",
+        "learning_rate",
+        "trainable_percent",
+    ):
         assert r[key]
     assert r["backbone"]["digest"]
     assert r["data"]["digest"]
@@ -130,93 +139,101 @@ def test_a_run_writes_what_a_reader_needs(backbones, data, tmp_path):
     assert [row["step"] for row in rows] == ["0", "1", "2", "3", "4"]
     with (tmp_path / "run/predictions.csv").open() as f:
         items = list(csv.DictReader(f))
-    assert sum(float(i["score"]) for i in items) / 40 == pytest.approx(r["validation"]["value"])
+    assert sum(float(i["score"]) for i in items) / 40 == pytest.approx(r["validation"]["score"])
     assert items[0]["where"] == "validation.csv:2"
 
 
 def test_the_saved_settings_run_the_same_run(backbones, data, tmp_path):
     first = tune(settings(backbones["bert-head"], data, method="bitfit", seed=3), tmp_path / "a")
-    resolved, _, _ = record.read_run(tmp_path / "a")
+    resolved, _, _ = run_dir.read_run(tmp_path / "a")
     again = tune(resolved, tmp_path / "b")
     assert [(p.loss, p.score) for p in again.points] == [(p.loss, p.score) for p in first.points]
 
 
 def test_auto_finds_a_rate_on_training_data_and_says_what_it_cost(backbones, data):
-    r = tune(settings(backbones["t5"], data, method="lora", steps=10, learning_rate="auto")).result["learning_rate"]
+    r = tune(settings(backbones["t5"], data, method="lora", max_steps=10, learning_rate="auto")).result["learning_rate"]
     assert r["rule"] == "auto"
     assert 3 <= len(r["tried"]) <= 7
     assert r["search_steps"] == 2 * len(r["tried"])
-    assert r["value"] in [t["rate"] for t in r["tried"]]
+    assert r["score"] in [t["rate"] for t in r["tried"]]
     assert r["search_seconds"] > 0
 
 
 def _trial_with_best(where, diverges_above=1.0):
     """A made landscape: the measure falls with the distance from the best rate."""
-    from apet.tasks.measures import Score
-    from apet.training.fitting import Diverged, Point
+    from apet.tasks.metrics import MetricScore
+    from apet.training.loop import DivergedError, EvalPoint
 
     def trial(schedule):
         if schedule.rate > diverges_above:
-            raise Diverged("nan")
+            raise DivergedError("nan")
         value = 1 / (1 + abs(math.log(schedule.rate / where)))
-        untrained = Point(0, None, Score("accuracy", 0.0, 0.0, 0.0, 10), 0.0)
-        return [untrained, Point(schedule.steps, 1.0, Score("accuracy", value, value, value, 10), 0.0)]
+        untrained = EvalPoint(0, None, MetricScore("accuracy", 0.0, 0.0, 0.0, 10), 0.0)
+        return [untrained, EvalPoint(schedule.steps, 1.0, MetricScore("accuracy", value, value, value, 10), 0.0)]
 
     return trial
 
 
 def test_where_no_trial_learns_anything_the_papers_rate_stays():
-    from apet.tasks.measures import Score
-    from apet.training.fitting import Point, Schedule
-    from apet.training.rates import search
+    from apet.tasks.metrics import MetricScore
+    from apet.training.loop import EvalPoint, TrainingSchedule
+    from apet.training.lr_search import search_learning_rate
 
     def trial(schedule):
-        return [Point(step, 0.7, Score("accuracy", 0.53, 0.49, 0.57, 500), 0.0) for step in (0, schedule.steps)]
+        return [
+            EvalPoint(step, 0.7, MetricScore("accuracy", 0.53, 0.49, 0.57, 500), 0.0) for step in (0, schedule.steps)
+        ]
 
-    assert search(3e-2, Schedule(300, 32, 3e-2, 0.0, 1.0, 50, 0), trial).value == 3e-2
+    assert search_learning_rate(3e-2, TrainingSchedule(300, 32, 3e-2, 0.0, 1.0, 50, 0), trial).value == 3e-2
 
 
 def test_the_search_takes_the_smallest_rate_that_is_as_good_within_one_standard_error():
     """A rate at the edge of stability won a short trial by half a point and lost the long run."""
-    from apet.tasks.measures import Score
-    from apet.training.fitting import Point, Schedule
-    from apet.training.rates import search
+    from apet.tasks.metrics import MetricScore
+    from apet.training.loop import EvalPoint, TrainingSchedule
+    from apet.training.lr_search import search_learning_rate
 
     values = {9e-4: 0.786, 2.7e-3: 0.794}
 
     def trial(schedule):
         value = next((v for r, v in values.items() if math.isclose(r, schedule.rate, rel_tol=1e-6)), 0.56)
-        start = Point(0, None, Score("accuracy", 0.5, 0.465, 0.535, 500), 0.0)
-        return [start, Point(schedule.steps, 1.0, Score("accuracy", value, value - 0.035, value + 0.035, 500), 0.0)]
+        start = EvalPoint(0, None, MetricScore("accuracy", 0.5, 0.465, 0.535, 500), 0.0)
+        return [
+            start,
+            EvalPoint(schedule.steps, 1.0, MetricScore("accuracy", value, value - 0.035, value + 0.035, 500), 0.0),
+        ]
 
-    found = search(3e-4, Schedule(300, 32, 3e-4, 0.0, 1.0, 50, 0), trial)
+    found = search_learning_rate(3e-4, TrainingSchedule(300, 32, 3e-4, 0.0, 1.0, 50, 0), trial)
     assert found.value == pytest.approx(9e-4)
     assert 2.7e-3 in [pytest.approx(r) for r, _, _ in found.tried]
 
 
 @pytest.mark.parametrize("best", [1e-4, 3e-4, 9e-4, 8.1e-3, 2.43e-2])
 def test_the_search_walks_to_the_best_rate_wherever_it_lies(best):
-    from apet.training.fitting import Schedule
-    from apet.training.rates import search
+    from apet.training.loop import TrainingSchedule
+    from apet.training.lr_search import search_learning_rate
 
-    schedule = Schedule(40, 8, 3e-4, 0.0, 1.0, 4, 0)
-    found = search(3e-4, schedule, _trial_with_best(best))
+    schedule = TrainingSchedule(40, 8, 3e-4, 0.0, 1.0, 4, 0)
+    found = search_learning_rate(3e-4, schedule, _trial_with_best(best))
     assert found.value == pytest.approx(best)
     assert all(steps == 10 for _, steps, _ in found.tried)
     with pytest.raises(ApetError, match=r"no learning rate near 0\.0003 trains this"):
-        search(3e-4, schedule, _trial_with_best(best, diverges_above=1e-9))
+        search_learning_rate(3e-4, schedule, _trial_with_best(best, diverges_above=1e-9))
 
 
 @pytest.mark.parametrize(("task", "rates"), [("sst2", (3e-4, 3e-2)), ("rte", (5e-5, 5e-5))])
 def test_the_papers_rates(task, rates):
     from apet.tasks.task import load_task
-    from apet.training.rates import papers
+    from apet.training.lr_search import paper_learning_rate
 
-    assert (papers(methods()["lora"], load_task(task)), papers(methods()["prompt"], load_task(task))) == rates
+    assert (
+        paper_learning_rate(list_methods()["lora"], load_task(task)),
+        paper_learning_rate(list_methods()["prompt"], load_task(task)),
+    ) == rates
 
 
 def test_a_run_that_diverges_says_so_and_leaves_nothing(backbones, data, tmp_path):
-    s = settings(backbones["t5"], data, method="fine-tuning", learning_rate=1e30, clip=None, steps=8)
+    s = settings(backbones["t5"], data, method="fine-tuning", learning_rate=1e30, max_grad_norm=None, max_steps=8)
     with pytest.raises(ApetError, match=r"the loss was nan by step \d+ at learning rate 1e\+30; give a smaller one"):
         tune(s, tmp_path / "run")
     assert list(tmp_path.iterdir()) == []
@@ -234,44 +251,46 @@ def test_an_output_folder_that_is_taken_is_refused_before_any_work(what, backbon
         out.mkdir()
         (out / ("result.json" if what == "run" else "notes.txt")).write_text("mine")
     with pytest.raises(ApetError, match=r"holds another run|is a file|is not empty|cannot write to"):
-        tune(settings(backbones["t5"], data, steps=1), out)
+        tune(settings(backbones["t5"], data, max_steps=1), out)
     assert not list(tmp_path.rglob("*.part"))
 
 
 def test_limits_take_some_of_each_class(backbones, tmp_path):
     rows = sorted(reviews(200), key=lambda r: r["stars"])
     write_csv(tmp_path / "a.csv", rows)
-    s = settings(backbones["t5"], str(tmp_path / "a.csv"), train_examples=40, validation_examples=10, steps=1)
+    s = settings(backbones["t5"], str(tmp_path / "a.csv"), max_train_samples=40, max_eval_samples=10, max_steps=1)
     r = tune(s).result
     assert r["data"]["examples"] == {"train": 40, "validation": 10}
-    assert r["majority"] < 0.9
+    assert r["majority_baseline"] < 0.9
 
 
 def test_truncation_is_counted(backbones, tmp_path):
     rows = [{**r, "text": r["text"] + " and so on" * (60 if i == 0 else 1)} for i, r in enumerate(reviews(20))]
     write_csv(tmp_path / "train.csv", rows)
     write_csv(tmp_path / "validation.csv", reviews(4, 50))
-    r = tune(settings(backbones["gpt2"], str(tmp_path), max_input=40, steps=1)).result
+    r = tune(settings(backbones["gpt2"], str(tmp_path), max_input_length=40, max_steps=1)).result
     assert r["data"]["truncated"] == {"train": 1, "validation": 0}
 
 
 def test_a_prompt_takes_its_places_from_the_text_where_positions_are_learned(backbones, data):
     s = settings(backbones["bert-head"], data, method="prompt", method_settings={"prompt_length": 100})
-    assert tune(s.model_copy(update={"max_input": 256, "steps": 1})).result["data"]["max_input"] == 200
+    assert (
+        tune(s.model_copy(update={"max_input_length": 256, "max_steps": 1})).result["data"]["max_input_length"] == 200
+    )
     with pytest.raises(ApetError, match="prompt_length=300 leaves no room for text"):
-        prepare(s.model_copy(update={"method_settings": {"prompt_length": 300}}))
+        resolve(s.model_copy(update={"method_settings": {"prompt_length": 300}}))
 
 
 def test_frozen_heads_are_named_and_counted_apart(backbones, data):
-    s = settings(backbones["bert-head"], data, method="lora", head="frozen", steps=2)
+    s = settings(backbones["bert-head"], data, method="lora", head="frozen", max_steps=2)
     r = tune(s).result
     assert r["head"] == {"use": "frozen", "parameters": 66, "names": ["classifier.weight", "classifier.bias"]}
     trained = tune(s.model_copy(update={"head": "trained"})).result
-    assert trained["trainable_parameters"] == r["trainable_parameters"]
+    assert trained["num_trainable"] == r["num_trainable"]
 
 
 def test_gradient_checkpointing_gives_the_same_curve(backbones, data):
-    s = settings(backbones["t5"], data, method="lora", steps=3)
+    s = settings(backbones["t5"], data, method="lora", max_steps=3)
     plain, thrifty = tune(s), tune(s.model_copy(update={"gradient_checkpointing": True}))
     losses = [[p.loss for p in o.points[1:]] for o in (plain, thrifty)]
     assert losses[1] == pytest.approx(losses[0], rel=1e-4)
@@ -280,7 +299,7 @@ def test_gradient_checkpointing_gives_the_same_curve(backbones, data):
 def test_two_processes_give_the_curve_of_one(backbones, data, tmp_path):
     """Each takes half of every batch; only the first writes."""
     words = ["tune", "--backbone", backbones["t5"], "--data", data, "--text", "text", "--label", "stars", "--json"]
-    words += ["--method", "apet", "--budget", "99", "--steps", "4", "device=cpu", "dtype=float32", "batch_size=8"]
+    words += ["--method", "apet", "--budget", "99", "--max-steps", "4", "device=cpu", "dtype=float32", "batch_size=8"]
     launch = [
         sys.executable,
         "-m",
@@ -300,14 +319,14 @@ def test_two_processes_give_the_curve_of_one(backbones, data, tmp_path):
     with (tmp_path / "two/curve.csv").open() as f:
         losses = [float(r["loss"]) for r in csv.DictReader(f) if r["loss"]]
     assert losses == pytest.approx([p.loss for p in one.points[1:]], rel=0.01)  # halves weigh alike, not their tokens
-    values = [load_file(tmp_path / d / "theta.safetensors")["values"] for d in ("two", "one")]
+    values = [load_file(tmp_path / d / "delta.safetensors")["values"] for d in ("two", "one")]
     torch.testing.assert_close(values[0], values[1], rtol=2e-2, atol=2e-5)
 
 
 def test_a_spread_backbone_gives_the_run_of_a_whole_one(backbones, data):
     s = settings(backbones["t5"], data, method="apet", budget=99)
     one, spread = tune(s).result, tune(s.model_copy(update={"device": "spread"})).result
-    for same in ("validation", "last", "trainable_parameters"):
+    for same in ("validation", "last", "num_trainable"):
         assert spread[same] == one[same]
 
 
@@ -317,39 +336,39 @@ def test_a_backbone_larger_than_all_devices_is_one_line(backbones, data, monkeyp
         tune(settings(backbones["t5"], data, method="apet", budget=99, device="spread"))
 
 
-@pytest.mark.parametrize("launched", PIECES)
+@pytest.mark.parametrize("launched", SHARDED)
 def test_backbones_in_pieces_are_refused(launched):
     with pytest.raises(ApetError, match="cuts weights into pieces"):
-        refuse_pieces(launched, "auto")
+        refuse_sharded(launched, "auto")
 
 
 def test_a_spread_backbone_belongs_to_one_process():
-    refuse_pieces(DistributedType.NO, "spread")
+    refuse_sharded(DistributedType.NO, "spread")
     with pytest.raises(ApetError, match="takes all devices for one process"):
-        refuse_pieces(DistributedType.MULTI_CPU, "spread")
+        refuse_sharded(DistributedType.MULTI_CPU, "spread")
 
 
 def test_bf16_backbones_keep_fp32_values(backbones, data, tmp_path):
     r = tune(settings(backbones["t5"], data, method="apet", budget=99, dtype="bfloat16"), tmp_path / "run").result
     assert r["backbone"]["dtype"] == "bfloat16"
-    assert load_file(tmp_path / "run/theta.safetensors")["values"].dtype == torch.float32
+    assert load_file(tmp_path / "run/delta.safetensors")["values"].dtype == torch.float32
 
 
 def test_answers_to_new_texts(backbones, data, tmp_path):
-    s = settings(backbones["bert-mlm"], data, method="fine-tuning", steps=60, batch_size=16, learning_rate=3e-3)
+    s = settings(backbones["bert-mlm"], data, method="fine-tuning", max_steps=60, batch_size=16, learning_rate=3e-3)
     tune(s, tmp_path / "run")
-    tuned = Tuned(tmp_path / "run")
+    tuned = TunedModel(tmp_path / "run")
     texts = [{"text": "a warm film , scene 7"}, {"text": "a slow film , scene 7"}]
-    assert tuned.answers(texts) == ["positive", "negative"]
+    assert tuned.predict(texts) == ["positive", "negative"]
     with pytest.raises(ApetError, match="no text came"):
-        tuned.answers([])
+        tuned.predict([])
     with pytest.raises(ApetError, match="has 2 part"):
-        columns_of(tuned.task.model_copy(update={"columns": ("a", "b", "c")}), "x\ty")
+        parse_columns(tuned.task.model_copy(update={"columns": ("a", "b", "c")}), "x\ty")
 
 
 def test_another_backbone_by_the_same_name_is_refused(backbones, data, tmp_path):
     folder = save_backbone("llama", tmp_path / "b")
-    tune(settings(str(folder), data, method="bitfit", steps=1), tmp_path / "run")
+    tune(settings(str(folder), data, method="bitfit", max_steps=1), tmp_path / "run")
     torch.manual_seed(1)
     from small import model, tokenizer
 
@@ -358,7 +377,7 @@ def test_another_backbone_by_the_same_name_is_refused(backbones, data, tmp_path)
         m.lm_head.weight.add_(1)
     m.save_pretrained(folder)
     with pytest.raises(ApetError, match="was trained on a LlamaForCausalLM with weights"):
-        Tuned(tmp_path / "run")
+        TunedModel(tmp_path / "run")
 
 
 def test_transfer_counts_label_words_by_their_unified_label(backbones, tmp_path):
@@ -372,7 +391,7 @@ category: sentiment
 source: {{files: {{train: {name}-train.jsonl, validation: {name}-validation.jsonl}}}}
 columns: [text]
 answer: label
-template: "{{text}} Answer: {{answer}}"
+template: "{{text}} Answer: {{target}}"
 labels: {{negative: "{words[0]}", positive: "{words[1]}"}}
 unified: {{"{words[0]}": 0, "{words[1]}": 1}}
 """
@@ -380,18 +399,18 @@ unified: {{"{words[0]}": 0, "{words[1]}": 1}}
         return str(tmp_path / f"{name}.yaml")
 
     source, target, inverse = task("one", ("no", "yes")), task("two", ("bad", "good")), task("three", ("x", "y"))
-    s = RunSettings(
-        backbone=backbones["t5"], task=source, method="fine-tuning", steps=60, learning_rate=3e-3, batch_size=16
+    s = RunConfig(
+        backbone=backbones["t5"], task=source, method="fine-tuning", max_steps=60, learning_rate=3e-3, batch_size=16
     )
     tune(s, tmp_path / "run")
-    tuned = Tuned(tmp_path / "run")
+    tuned = TunedModel(tmp_path / "run")
     from apet.tasks.task import load_task
 
-    own = tuned.measure().value
+    own = tuned.evaluate().score
     assert own >= 0.9
-    assert tuned.transfer(load_task(target)).value == own
+    assert tuned.transfer(load_task(target)).score == own
     flipped = load_task(inverse).model_copy(update={"unified": {"x": 1, "y": 0}})
-    assert tuned.transfer(flipped).value == pytest.approx(1 - own)
+    assert tuned.transfer(flipped).score == pytest.approx(1 - own)
     with pytest.raises(ApetError, match="gives no unified label to each word"):
         tuned.transfer(load_task(target).model_copy(update={"unified": {}}))
     with pytest.raises(ApetError, match="transfer needs two tasks of one kind"):
@@ -401,8 +420,8 @@ unified: {{"{words[0]}": 0, "{words[1]}": 1}}
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"steps": 0}, r"steps=0 does not fit; Optimizer steps"),
-        ({"steps": "many"}, r"steps='many' does not fit"),
+        ({"max_steps": 0}, r"max_steps=0 does not fit; Optimizer steps"),
+        ({"max_steps": "many"}, r"max_steps='many' does not fit"),
         ({"stepz": 3}, "unknown setting 'stepz'; nearest: steps"),
         ({"learning_rate": "fast"}, r"learning_rate='fast' does not fit; A number; paper = "),
         ({"dtype": "int8"}, "dtype='int8' does not fit"),
@@ -411,19 +430,21 @@ unified: {{"{words[0]}": 0, "{words[1]}": 1}}
 )
 def test_a_setting_that_does_not_fit_is_named(values, message):
     with pytest.raises(ApetError, match=message):
-        made({"backbone": "x", "task": "sst2", **values})
+        validate_config({"backbone": "x", "task": "sst2", **values})
 
 
 def test_a_missing_backbone_is_named():
     with pytest.raises(ApetError, match="backbone is missing; give backbone="):
-        made({"task": "sst2"})
+        validate_config({"task": "sst2"})
 
 
 def test_words_go_to_the_run_or_to_its_method():
-    out = overridden({"method": "lora", "steps": 3, "method_settings": {"alpha": 2}}, {"rank": 4, "steps": 5})
-    assert out == {"method": "lora", "steps": 5, "method_settings": {"alpha": 2, "rank": 4}}
+    out = apply_overrides(
+        {"method": "lora", "max_steps": 3, "method_settings": {"alpha": 2}}, {"rank": 4, "max_steps": 5}
+    )
+    assert out == {"method": "lora", "max_steps": 5, "method_settings": {"alpha": 2, "rank": 4}}
     with pytest.raises(ApetError, match="unknown setting of a run or of lora 'rnak'; nearest: rank"):
-        overridden({"method": "lora"}, {"rnak": 4})
+        apply_overrides({"method": "lora"}, {"rnak": 4})
 
 
 @pytest.mark.parametrize(
@@ -442,4 +463,4 @@ def test_words_go_to_the_run_or_to_its_method():
 )
 def test_what_cannot_be_planned_is_refused_before_data_and_weights(given, message, backbones):
     with pytest.raises(ApetError, match=message):
-        prepare(RunSettings(backbone=backbones["bert-head"], **given))
+        resolve(RunConfig(backbone=backbones["bert-head"], **given))

@@ -10,15 +10,15 @@ import torch
 from apet import ApetError
 from apet.backbones.loading import load_model, load_tokenizer
 from apet.tasks.examples import Example
-from apet.tasks.objectives import objective_for
-from apet.tasks.own import task_over
-from apet.tasks.reader import Reader
-from apet.tasks.sources import Data, load_data
-from apet.tasks.task import made, tasks
-from apet.training.again import Tuned
-from apet.training.preparing import prepare
+from apet.tasks.from_file import task_from_file
+from apet.tasks.objectives import make_objective
+from apet.tasks.sources import TaskData, load_data
+from apet.tasks.task import registered_tasks, validate_task
+from apet.tasks.tokenization import TextTokenizer
+from apet.training.config import RunConfig, apply_overrides
+from apet.training.inference import TunedModel
 from apet.training.run import tune
-from apet.training.settings import RunSettings, overridden
+from apet.training.run_plan import resolve
 from small import model, reviews, save_backbone, tokenizer, write_csv, write_jsonl
 
 
@@ -38,7 +38,7 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 def settings(place, kind, **more):
     base = {"backbone": str(place / kind), "data": str(place / "train.csv"), "text": ("text",), "label": "stars"}
-    return RunSettings(**{**base, "steps": 2, "batch_size": 8, "dtype": "float32", **more})
+    return RunConfig(**{**base, "max_steps": 2, "batch_size": 8, "dtype": "float32", **more})
 
 
 def test_weights_that_a_checkpoint_lacks_are_never_drawn_at_random(place):
@@ -66,7 +66,7 @@ def test_a_checkpoints_own_generation_settings_do_not_change_greedy_answers(plac
 def test_tokenizers_that_differ_in_one_special_token_do_not_share_tokens():
     a, b = tokenizer("gpt2"), tokenizer("gpt2")
     b.eos_token = "<s>"
-    assert Reader(a).fingerprint != Reader(b).fingerprint
+    assert TextTokenizer(a).fingerprint != TextTokenizer(b).fingerprint
 
 
 def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
@@ -87,7 +87,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
 def test_columns_that_a_template_could_not_read_are_refused(text, label, message, tmp_path):
     rows = [{**r, "answer": "x", "a{b": "y"} for r in reviews(30)]
     with pytest.raises(ApetError, match=message):
-        task_over(str(write_csv(tmp_path / "a.csv", rows)), text, label)
+        task_from_file(str(write_csv(tmp_path / "a.csv", rows)), text, label)
 
 
 @pytest.mark.parametrize(
@@ -96,17 +96,17 @@ def test_columns_that_a_template_could_not_read_are_refused(text, label, message
 )
 def test_an_objective_that_a_backbone_cannot_serve_is_refused(kind, objective, place):
     with pytest.raises(ApetError, match=f"objective={objective} does not fit"):
-        prepare(settings(place, kind, objective=objective))
+        resolve(settings(place, kind, objective=objective))
 
 
 def test_a_run_that_may_stop_at_once_still_has_a_result(place):
-    r = tune(settings(place, "bert-mlm", method="bitfit", stop_at=0.0, steps=6, evaluate_every=2)).result
+    r = tune(settings(place, "bert-mlm", method="bitfit", target_score=0.0, max_steps=6, eval_steps=2)).result
     assert r["stopped_at"] == 2
 
 
 def test_too_few_examples_to_search_a_rate_are_named(place):
     with pytest.raises(ApetError, match="learning_rate=auto needs more than 1 training examples"):
-        tune(settings(place, "t5", method="bitfit", learning_rate="auto", train_examples=1))
+        tune(settings(place, "t5", method="bitfit", learning_rate="auto", max_train_samples=1))
 
 
 def test_a_place_that_cannot_be_written_is_known_before_training(place, tmp_path, monkeypatch):
@@ -129,7 +129,7 @@ def tuned(place, tmp_path_factory):
 
     os.environ["APET_CACHE"] = str(tmp_path_factory.mktemp("cache"))
     tune(settings(place, "bert-mlm", method="bitfit"), place / "run")
-    return Tuned(place / "run")
+    return TunedModel(place / "run")
 
 
 def test_a_single_file_is_evaluated_whole_and_limits_hold_for_every_split(tuned, place):
@@ -149,12 +149,14 @@ def test_any_text_can_be_predicted(tuned):
 @pytest.mark.parametrize("kind", ["t5", "gpt2"])
 def test_an_answer_that_was_cut_is_counted_and_does_not_end(kind):
     use = {"t5": "text-to-text", "gpt2": "next-token"}[kind]
-    task = made({**tasks()["samsum"].model_dump(exclude_defaults=True), "max_output": 3}, "test")
-    o = objective_for(use, task, tokenizer(kind), 64)
+    task = validate_task(
+        {**registered_tasks()["samsum"].model_dump(exclude_defaults=True), "max_target_length": 3}, "test"
+    )
+    o = make_objective(use, task, tokenizer(kind), 64)
     e = o.encode(Example({"dialogue": "hi"}, ("they talk about the first scene and the last",), ""))
     assert len(e.target) == 3
     assert e.target[-1] != o.reader.tokenizer.eos_token_id
-    assert e.cut > 0
+    assert e.num_cut > 0
     whole = o.encode(Example({"dialogue": "hi"}, ("they",), ""))
     assert whole.target[-1] == o.reader.tokenizer.eos_token_id
 
@@ -162,8 +164,8 @@ def test_an_answer_that_was_cut_is_counted_and_does_not_end(kind):
 def test_labels_that_are_floats_in_the_file_are_labels(tmp_path):
     rows = [{"text": r["text"], "grade": float(r["stars"] == "positive")} for r in reviews(30)]
     write_jsonl(tmp_path / "a.jsonl", rows)
-    task = task_over(str(tmp_path / "a.jsonl"), ["text"], "grade")
-    assert task.words == ("0", "1")
+    task = task_from_file(str(tmp_path / "a.jsonl"), ["text"], "grade")
+    assert task.label_words == ("0", "1")
     assert len(load_data(task).splits["train"]) == 27
 
 
@@ -171,24 +173,27 @@ def test_label_words_that_a_tokenizer_cannot_tell_apart_are_refused():
     t = tokenizer("gpt2")
     t.backend_tokenizer.normalizer = __import__("tokenizers").normalizers.Lowercase()
     task = {
-        **tasks()["sst2"].model_dump(exclude_defaults=True),
+        **registered_tasks()["sst2"].model_dump(exclude_defaults=True),
         "labels": {0: "Positive", 1: "positive"},
         "unified": {},
     }
     with pytest.raises(ApetError, match="'Positive' and 'positive' are the same to this backbone's tokenizer"):
-        objective_for("next-token", made(task, "test"), t, 64)
+        make_objective("next-token", validate_task(task, "test"), t, 64)
 
 
 def test_moving_an_example_between_splits_changes_the_datas_fingerprint():
     a, b = Example({"t": "a"}, ("x",), ""), Example({"t": "b"}, ("x",), "")
-    assert Data({"train": [a], "validation": [b]}).digest != Data({"train": [a, b], "validation": []}).digest
+    assert (
+        TaskData({"train": [a], "validation": [b]}).fingerprint
+        != TaskData({"train": [a, b], "validation": []}).fingerprint
+    )
 
 
 def test_method_settings_from_words_and_mappings_add_up():
-    out = overridden({"method": "lora"}, {"method_settings": {"rank": 4}, "alpha": 8})
+    out = apply_overrides({"method": "lora"}, {"method_settings": {"rank": 4}, "alpha": 8})
     assert out["method_settings"] == {"rank": 4, "alpha": 8}
     with pytest.raises(ApetError, match="method_settings=5 is no mapping"):
-        overridden({"method": "lora", "method_settings": 5}, {})
+        apply_overrides({"method": "lora", "method_settings": 5}, {})
 
 
 @pytest.mark.parametrize(
@@ -214,7 +219,8 @@ def test_settings_of_a_run_lead_back_to_its_files_from_any_folder(place, tmp_pat
     tune(s, tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     assert (
-        Tuned(tmp_path / "run").measure().n == json.loads((tmp_path / "run/result.json").read_text())["validation"]["n"]
+        TunedModel(tmp_path / "run").evaluate().num_examples
+        == json.loads((tmp_path / "run/result.json").read_text())["validation"]["num_examples"]
     )
 
 

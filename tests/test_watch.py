@@ -7,27 +7,27 @@ import io
 import pytest
 from rich.console import Console
 
-from apet.training import watch as module
-from apet.training.watch import Watch
+from apet.training import progress as module
+from apet.training.progress import Progress
 
 
-def seen(*, terminal: bool) -> tuple[Watch, io.StringIO]:
+def seen(*, terminal: bool) -> tuple[Progress, io.StringIO]:
     out = io.StringIO()
-    return Watch(console=Console(file=out, force_terminal=terminal, width=120)), out
+    return Progress(console=Console(file=out, force_terminal=terminal, width=120)), out
 
 
 def test_the_steps_of_a_run_are_seen_below_the_runs_of_a_study():
     watch, out = seen(terminal=True)
     with watch.begin("runs", 3):
-        watch.advance(1, "one is done")
+        watch.update(1, "one is done")
         with watch.begin("lora 4,096", 90):
-            watch.advance(45, "loss 0.5")
+            watch.update(45, "loss 0.5")
             watch._bars.refresh()
             frame = out.getvalue()
             assert "one is done" in frame.split("runs")[-1]
             assert "45/90" in frame.split("lora 4,096")[-1]
         out.truncate(0)
-        watch.advance(2, "two are done")
+        watch.update(2, "two are done")
         watch._bars.refresh()
         assert "2/3" in out.getvalue()
         assert "lora" not in out.getvalue()
@@ -40,7 +40,7 @@ def test_bars_end_whatever_ends_the_work():
         raise KeyboardInterrupt
     assert watch._bars is None
     with watch.begin("runs", 3):
-        watch.advance(1)
+        watch.update(1)
 
 
 def test_without_a_terminal_a_line_comes_now_and_then_and_says_how_much_is_left(monkeypatch):
@@ -50,13 +50,13 @@ def test_without_a_terminal_a_line_comes_now_and_then_and_says_how_much_is_left(
     with watch.begin("runs", 4), watch.begin("lora", 90):
         for step in range(1, 91):
             now[0] += 1.0
-            watch.advance(step, f"loss {step}")
+            watch.update(step, f"loss {step}")
     lines = out.getvalue().splitlines()
     assert lines[0] == "lora  10/90  1/s  loss 10  1:20 left"
     assert len(lines) == 8
-    quiet = Watch(quiet=True, console=watch.console)
+    quiet = Progress(quiet=True, console=watch.console)
     with quiet.begin("runs", 4):
         now[0] += 60
-        quiet.advance(2)
-        quiet.say("a word")
+        quiet.update(2)
+        quiet.log("a word")
     assert len(out.getvalue().splitlines()) == 8

@@ -16,7 +16,7 @@ from transformers import Trainer, TrainingArguments
 import apet
 from tiny import BUILDERS, batch, build, outputs, same_bits, shake, snapshot
 
-METHODS = list(apet.methods())
+METHODS = list(apet.list_methods())
 every_method = pytest.mark.parametrize("method", METHODS)
 
 
@@ -250,7 +250,7 @@ def test_trainer_trains_exactly_the_values(family, method, checkpointing, tmp_pa
     model, handle = attached(family, method)
     values = [v.detach().clone() for v in handle.parameters()]
     trainer = trainer_of(model, tmp_path, gradient_checkpointing=checkpointing, save_strategy="no")
-    assert trainer.get_num_trainable_parameters() == handle.theta.n
+    assert trainer.get_num_trainable_parameters() == handle.spec.num_trainable
     trainer.train()
     assert any(not torch.equal(a, b) for a, b in zip(values, handle.parameters(), strict=True))
     inputs = batch(model)
@@ -318,16 +318,16 @@ def test_values_given_at_attachment_are_copied_and_checked():
     model, handle = attached("bert", "apet")
     given = dict(handle.values())
     twin = build("bert")
-    other = apet.attach(twin, handle.theta, values=given)
+    other = apet.attach(twin, handle.spec, values=given)
     assert torch.equal(outputs(twin, batch(twin)), outputs(model, batch(model)))
     shake(other)
     assert not torch.equal(outputs(twin, batch(twin)), outputs(model, batch(model)))
     other.detach()
     name = next(iter(given))
     with pytest.raises(apet.ApetError, match=r"must hold .* scalars; came nothing"):
-        apet.attach(twin, handle.theta, values={k: v for k, v in given.items() if k != name})
+        apet.attach(twin, handle.spec, values={k: v for k, v in given.items() if k != name})
     with pytest.raises(apet.ApetError, match=r"must hold .* scalars; came 1000"):
-        apet.attach(twin, handle.theta, values={**given, name: torch.zeros(1000)})
+        apet.attach(twin, handle.spec, values={**given, name: torch.zeros(1000)})
     assert same_bits(snapshot(twin), snapshot(build("bert")))
 
 
@@ -382,9 +382,9 @@ def test_a_second_trained_head_is_refused_and_a_frozen_one_is_fine():
 
 
 def test_a_model_without_weights_or_head_is_refused():
-    from apet.backbones.loading import bare
+    from apet.backbones.loading import meta_model
 
-    on_meta = bare(build("bert").config)
+    on_meta = meta_model(build("bert").config)
     theta = apet.plan(on_meta, "lora", 50)
     with pytest.raises(apet.ApetError, match="has no weights"):
         apet.attach(on_meta, theta)

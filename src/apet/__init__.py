@@ -14,14 +14,14 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from apet.errors import ApetError, NotMergeable, UnknownName, UnreachableBudget
+from apet.errors import ApetError, NotMergeableError, UnknownNameError, UnreachableBudgetError
 
 if TYPE_CHECKING:
-    from apet.api import describe, methods, positions
-    from apet.attach import Handle, attach, attached, load
+    from apet.api import describe, list_methods, positions
+    from apet.attachment import Handle, attach, attached, load
     from apet.budget import plan
-    from apet.modules.support import Support
-    from apet.modules.theta import Theta
+    from apet.delta import DeltaSpec
+    from apet.masks.mask import Mask
     from apet.studies.results import Study
 
 # torch and transformers take seconds to import: names are fetched when they are first used.
@@ -30,29 +30,29 @@ _HOME = {
     "describe": "apet.api",
     "methods": "apet.api",
     "plan": "apet.budget",
-    "attach": "apet.attach",
-    "attached": "apet.attach",
-    "Handle": "apet.attach",
-    "load": "apet.attach",
-    "Theta": "apet.modules.theta",
-    "Support": "apet.modules.support",
+    "attach": "apet.attachment",
+    "attached": "apet.attachment",
+    "Handle": "apet.attachment",
+    "load": "apet.attachment",
+    "DeltaSpec": "apet.delta",
+    "Support": "apet.masks.mask",
     "Study": "apet.studies.results",
 }
 
 __all__ = [
     "ApetError",
+    "DeltaSpec",
     "Handle",
-    "NotMergeable",
+    "Mask",
+    "NotMergeableError",
     "Study",
-    "Support",
-    "Theta",
-    "UnknownName",
-    "UnreachableBudget",
+    "UnknownNameError",
+    "UnreachableBudgetError",
     "attach",
     "attached",
     "describe",
+    "list_methods",
     "load",
-    "methods",
     "plan",
     "positions",
 ]

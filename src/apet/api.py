@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from apet.backbones.loading import as_backbone
-from apet.backbones.positions import Backbone, Position
-from apet.methods import Method, registered
+from apet.backbones.describe import Backbone, Position
+from apet.backbones.loading import resolve_backbone
+from apet.methods import Method, registered_methods
 
 
 def describe(model_or_config: Any) -> Backbone:
@@ -15,7 +15,7 @@ def describe(model_or_config: Any) -> Backbone:
     Raises:
         ApetError: an architecture that no family describes.
     """
-    return as_backbone(model_or_config)
+    return resolve_backbone(model_or_config)
 
 
 def positions(model_or_config: Any) -> tuple[Position, ...]:
@@ -24,9 +24,9 @@ def positions(model_or_config: Any) -> tuple[Position, ...]:
     Raises:
         ApetError: as `describe`.
     """
-    return as_backbone(model_or_config).positions
+    return resolve_backbone(model_or_config).positions
 
 
-def methods() -> dict[str, type[Method]]:
+def list_methods() -> dict[str, type[Method]]:
     """The registered methods by name."""
-    return registered()
+    return registered_methods()

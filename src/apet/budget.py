@@ -5,18 +5,18 @@ from __future__ import annotations
 import operator
 from typing import Any
 
-from apet.backbones.loading import as_backbone
-from apet.backbones.positions import Backbone
+from apet.backbones.describe import Backbone
+from apet.backbones.loading import resolve_backbone
+from apet.delta import DeltaSpec
 from apet.errors import ApetError
-from apet.methods import Method, make
-from apet.modules.theta import Theta
+from apet.methods import Method, make_method
 
 Budget = int | str | None
 
 _FORMS = "give a positive count (4096), a share of the backbone (0.3%) or another method's count (=lora)"
 
 
-def resolve(budget: Budget, backbone: Backbone) -> int | None:
+def parse_budget(budget: Budget, backbone: Backbone) -> int | None:
     """The exact count that a budget means on a backbone; None stays None (the method's own full size).
 
     ``0.3%`` is of all parameters of the model as given (the paper's denominator), rounded to the nearest count.
@@ -30,16 +30,16 @@ def resolve(budget: Budget, backbone: Backbone) -> int | None:
         raise ApetError(f"budget={budget!r} is a {type(budget).__name__}; {_FORMS}")
     text = str(budget).strip()
     if text.startswith("="):
-        other = make(text[1:].strip())
-        return other.count(backbone, resolve(other.default_budget, backbone))
+        other = make_method(text[1:].strip())
+        return other.count_trainable(backbone, parse_budget(other.default_budget, backbone))
     text = text.replace("_", "").replace(",", "")
     share = text.endswith("%")
     try:
-        n = round(float(text[:-1]) / 100 * backbone.n_parameters) if share else int(text)
+        n = round(float(text[:-1]) / 100 * backbone.num_parameters) if share else int(text)
     except (ValueError, OverflowError):
         raise ApetError(f"budget={budget!r} is no number; {_FORMS}") from None
     if n < 1:
-        what = f"{n} of {backbone.n_parameters:,} parameters" if share else "no module"
+        what = f"{n} of {backbone.num_parameters:,} parameters" if share else "no module"
         raise ApetError(f"budget={budget!r} means {what}; {_FORMS}")
     return n
 
@@ -52,7 +52,7 @@ def plan(
     mask_seed: int = 0,
     init_seed: int = 0,
     **settings: Any,
-) -> Theta:
+) -> DeltaSpec:
     """Plan a trainable module with an exact number of scalars. No weight is read, no model is changed.
 
     Args:
@@ -67,12 +67,12 @@ def plan(
         θ with exactly the budget's scalars.
 
     Raises:
-        UnknownName: a method, setting or role that does not exist, with the nearest ones.
-        UnreachableBudget: the method cannot have that many scalars here; the nearest counts are named.
+        UnknownNameError: a method, setting or role that does not exist, with the nearest ones.
+        UnreachableBudgetError: the method cannot have that many scalars here; the nearest counts are named.
         ApetError: an ill-formed budget, a seed that is no integer, or settings beside a finished `Method`.
     """
     mask_seed, init_seed = (_seed(name, s) for name, s in (("mask_seed", mask_seed), ("init_seed", init_seed)))
-    backbone = model_or_config if isinstance(model_or_config, Backbone) else as_backbone(model_or_config)
+    backbone = model_or_config if isinstance(model_or_config, Backbone) else resolve_backbone(model_or_config)
     if isinstance(method, Method):
         if settings:
             raise ApetError(
@@ -80,8 +80,8 @@ def plan(
             )
         recipe = method
     else:
-        recipe = make(method, **settings)
-    wanted = resolve(recipe.default_budget if budget is None else budget, backbone)
+        recipe = make_method(method, **settings)
+    wanted = parse_budget(recipe.default_budget if budget is None else budget, backbone)
     return recipe.plan(backbone, wanted, mask_seed, init_seed)
 
 

@@ -14,7 +14,7 @@ def cache_folder() -> Path:
     return Path(own) if own else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "apet"
 
 
-def keep(path: Path, write: Callable[[Path], object]) -> None:
+def write_cached(path: Path, write: Callable[[Path], object]) -> None:
     """Have a file of the cache written; a cache that cannot be written is done without."""
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:

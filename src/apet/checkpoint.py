@@ -1,6 +1,6 @@
 """A saved θ: one safetensors file with its values and its recipe. No pickle, no mask, no backbone.
 
-``theta.safetensors`` holds one flat fp32 tensor ``values`` (N,) and a header with the recipe it was planned from,
+``delta.safetensors`` holds one flat fp32 tensor ``values`` (N,) and a header with the recipe it was planned from,
 its digest and that of the backbone: 4 bytes x N + less than 4 KiB, as the supports follow from the seeds. Only a θ
 built by hand carries its insertions and indices. A trained task head lies beside it in ``head.safetensors``.
 """
@@ -19,20 +19,20 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from apet.backbones.positions import Backbone
+from apet.backbones.describe import Backbone
 from apet.budget import plan
-from apet.errors import ApetError, CannotWrite
-from apet.modules.support import Support, listed
-from apet.modules.theta import PLAN_VERSION, Init, Insertion, Theta, TrainableWeight
+from apet.delta import PLAN_VERSION, DeltaSpec, Init, Insertion, TrainableWeight
+from apet.errors import ApetError, CannotWriteError
+from apet.masks.mask import Mask, listed_mask
 
-FILE = "theta.safetensors"
+DELTA_FILE = "delta.safetensors"
 HEAD_FILE = "head.safetensors"
 
 Values = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
-class Saved:
+class SavedDelta:
     """What a folder holds.
 
     Attributes:
@@ -41,12 +41,12 @@ class Saved:
         head: values of the trained task head by parameter name, flat; None where the head was frozen.
     """
 
-    theta: Theta
+    spec: DeltaSpec
     values: Values
     head: Values | None
 
 
-def write(folder: Path, theta: Theta, fingerprint: str, values: Values, head: Values) -> Path:
+def write_delta(folder: Path, theta: DeltaSpec, fingerprint: str, values: Values, head: Values) -> Path:
     """Save a θ with its values; existing files of the same name are replaced whole.
 
     Args:
@@ -57,13 +57,13 @@ def write(folder: Path, theta: Theta, fingerprint: str, values: Values, head: Va
         head: flat values of a trained task head by parameter name; may be empty.
 
     Raises:
-        CannotWrite: the folder cannot be made or written.
+        CannotWriteError: the folder cannot be made or written.
     """
     tensors = {"values": torch.cat([v.detach().cpu().reshape(-1) for v in values.values()])}
     header: dict[str, Any] = {
         "plan_version": PLAN_VERSION,
-        "n": theta.n,
-        "theta": theta.digest,
+        "n": theta.num_trainable,
+        "theta": theta.fingerprint,
         "model_class": theta.backbone,
         "backbone": fingerprint,
     }
@@ -73,7 +73,7 @@ def write(folder: Path, theta: Theta, fingerprint: str, values: Values, head: Va
         header["own"] = {"name": theta.name, "init_seed": theta.init_seed, "insertions": _spelt(theta, tensors)}
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files = {FILE: (tensors, {"apet": json.dumps(header, separators=(",", ":"))})}
+        files = {DELTA_FILE: (tensors, {"apet": json.dumps(header, separators=(",", ":"))})}
         if head:
             flat = {name: v.detach().cpu().reshape(-1) for name, v in head.items()}
             files[HEAD_FILE] = (flat, {"backbone": fingerprint})
@@ -82,11 +82,11 @@ def write(folder: Path, theta: Theta, fingerprint: str, values: Values, head: Va
             (folder / HEAD_FILE).unlink(missing_ok=True)
     except (OSError, SafetensorError, ValueError) as e:  # ValueError: a path with a null byte
         why = getattr(e, "strerror", None) or e
-        raise CannotWrite(f"cannot write θ to {str(folder)!r}: {why}; give a folder that can be written") from e
-    return folder / FILE
+        raise CannotWriteError(f"cannot write θ to {str(folder)!r}: {why}; give a folder that can be written") from e
+    return folder / DELTA_FILE
 
 
-def read(folder: str | Path, backbone: Backbone, fingerprint: str) -> Saved:
+def read_delta(folder: str | Path, backbone: Backbone, fingerprint: str) -> SavedDelta:
     """A saved θ, for the backbone it was trained on.
 
     Args:
@@ -98,7 +98,7 @@ def read(folder: str | Path, backbone: Backbone, fingerprint: str) -> Saved:
         ApetError: no θ there, a damaged file, a newer format, or another backbone; the message says which.
     """
     path = Path(folder)
-    path = path / FILE if path.is_dir() else path
+    path = path / DELTA_FILE if path.is_dir() else path
     header, tensors = _read(path)
     theta = _planned(header, tensors, backbone, path)
     trained_on = header.get("backbone")
@@ -110,8 +110,8 @@ def read(folder: str | Path, backbone: Backbone, fingerprint: str) -> Saved:
     values, start, flat = {}, 0, tensors["values"]
     for i in theta.insertions:
         for w in i.weights:
-            values[f"{i.at}/{w.name}"] = flat[start : start + w.support.count]
-            start += w.support.count
+            values[f"{i.position}/{w.name}"] = flat[start : start + w.mask.num_trainable]
+            start += w.mask.num_trainable
     head_path = path.with_name(HEAD_FILE)
     head = _read(head_path, header=False)[1] if head_path.is_file() else None
     if head is not None and set(head) != set(backbone.head):
@@ -119,19 +119,19 @@ def read(folder: str | Path, backbone: Backbone, fingerprint: str) -> Saved:
             f"the head in {str(head_path)!r} does not fit {backbone.model_class};"
             " load the model with the same head and labels"
         )
-    return Saved(theta, values, head)
+    return SavedDelta(theta, values, head)
 
 
-def _planned(header: dict[str, Any], tensors: dict[str, Tensor], backbone: Backbone, path: Path) -> Theta:
+def _planned(header: dict[str, Any], tensors: dict[str, Tensor], backbone: Backbone, path: Path) -> DeltaSpec:
     """The θ that a header describes, on this backbone."""
     try:
         if header["plan_version"] > PLAN_VERSION:
             raise ApetError(f"{str(path)!r} was written by a newer apet; upgrade with pip install -U apet")
         if "own" in header:
-            theta = Theta(
+            theta = DeltaSpec(
                 _unspelt(header["own"]["insertions"], tensors),
                 backbone.model_class,
-                backbone.n_parameters,
+                backbone.num_parameters,
                 init_seed=header["own"]["init_seed"],
                 name=header["own"]["name"],
             )
@@ -149,7 +149,7 @@ def _planned(header: dict[str, Any], tensors: dict[str, Tensor], backbone: Backb
             except ApetError as e:
                 made_for = f"was planned for {header['model_class']} and does not fit {backbone.model_class}"
                 raise ApetError(f"θ in {str(path)!r} {made_for}: {e}") from e
-        if theta.digest != header["theta"] or theta.n != tensors["values"].numel():
+        if theta.fingerprint != header["theta"] or theta.num_trainable != tensors["values"].numel():
             raise ApetError(
                 f"θ in {str(path)!r} has its entries at other places than this {backbone.model_class} offers (it was"
                 f" planned for {header['model_class']}); load the same architecture, with the same head"
@@ -161,18 +161,16 @@ def _planned(header: dict[str, Any], tensors: dict[str, Tensor], backbone: Backb
     return theta
 
 
-def _spelt(theta: Theta, tensors: dict[str, Tensor]) -> list[Any]:
+def _spelt(theta: DeltaSpec, tensors: dict[str, Tensor]) -> list[Any]:
     """Insertions as plain data, their listed indices as tensors."""
     out = []
     for n, i in enumerate(theta.insertions):
         weights = []
         for w in i.weights:
-            if w.support.kind == "listed":
-                tensors[f"indices.{n}.{w.name}"] = torch.from_numpy(
-                    w.support.indices.astype(_index_type(w.support.size))
-                )
-            weights.append([w.name, w.support.spec(), w.init.kind, w.init.bound, w.init.fan_in])
-        out.append([i.form, i.at, i.scale, weights])
+            if w.mask.kind == "listed":
+                tensors[f"indices.{n}.{w.name}"] = torch.from_numpy(w.mask.indices.astype(_index_type(w.mask.size)))
+            weights.append([w.name, w.mask.definition(), w.init.kind, w.init.bound, w.init.fan_in])
+        out.append([i.form, i.position, i.scale, weights])
     return out
 
 
@@ -186,9 +184,9 @@ def _unspelt(spelt: list[Any], tensors: dict[str, Tensor]) -> tuple[Insertion, .
         made = []
         for name, (shape, count, kind, start, along, seed, cover, gap), init, bound, fan_in in weights:
             if kind == "listed":
-                support = listed(tuple(shape), tensors[f"indices.{n}.{name}"].numpy().astype(np.int64))
+                support = listed_mask(tuple(shape), tensors[f"indices.{n}.{name}"].numpy().astype(np.int64))
             else:
-                support = Support(tuple(shape), count, kind, start, along, tuple(seed), cover, tuple(gap))
+                support = Mask(tuple(shape), count, kind, start, along, tuple(seed), cover, tuple(gap))
             made.append(TrainableWeight(name, support, Init(init, bound, fan_in)))
         insertions.append(Insertion(form, at, tuple(made), scale))
     return tuple(insertions)

@@ -10,16 +10,17 @@ class ApetError(ValueError):
     """Input that cannot be served. The message is one line and names the remedy."""
 
 
-class UnknownName(ApetError):
+class UnknownNameError(ApetError):
     """A name that is not in its registry; the message lists the nearest ones.
 
     Args:
         what: what kind of thing was named, such as ``"method"``.
         name: the name that came.
         known: every name that would have been accepted.
+        remedy: what else the user can do, such as how to add an entry of their own.
     """
 
-    def __init__(self, what: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, what: str, name: str, known: Iterable[str], remedy: str = "") -> None:
         self.known = sorted(set(known))
         near = difflib.get_close_matches(name, self.known, n=4, cutoff=0.5)
         if near:
@@ -29,10 +30,10 @@ class UnknownName(ApetError):
             hint = "known: " + (", ".join(shown) or "none")
             if len(self.known) > len(shown):
                 hint += f", … ({len(self.known)} in all)"
-        super().__init__(f"unknown {what} {name!r}; {hint}")
+        super().__init__(f"unknown {what} {name!r}; {hint}{f'; {remedy}' if remedy else ''}")
 
 
-class UnreachableBudget(ApetError):
+class UnreachableBudgetError(ApetError):
     """A parameter count that a method cannot meet exactly on a backbone.
 
     Args:
@@ -47,9 +48,9 @@ class UnreachableBudget(ApetError):
         super().__init__(f"budget={budget} cannot be met exactly: {why}; nearest reachable: {near}")
 
 
-class CannotWrite(ApetError):
+class CannotWriteError(ApetError):
     """A place that takes no files: a full disk, a missing right. What was to be written is not to blame."""
 
 
-class NotMergeable(ApetError):
+class NotMergeableError(ApetError):
     """A module that no existing parameter of the backbone can hold."""

@@ -19,9 +19,9 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from apet.analysis.board import Board, Scale
 from apet.analysis.frames import ADJACENT, DISCRETE, complete
 from apet.analysis.intervals import Estimate, Floats, t_interval
+from apet.analysis.study_data import Scale, StudyData
 
 NORMAL = 1.959964
 """Half a 95 % interval of many small errors, in standard deviations."""
@@ -51,7 +51,7 @@ class Convergence:
 
 
 @dataclass(frozen=True)
-class Race:
+class ConvergenceComparison:
     """APET-adjacent against APET-discrete at one count on one backbone.
 
     Attributes:
@@ -65,7 +65,7 @@ class Race:
     """
 
     scale: Scale
-    n: int | None
+    num_trainable: int | None
     adjacent: float
     discrete: float
     log2_ratio: Estimate
@@ -95,50 +95,50 @@ def convergence(steps: Floats, values: Floats, noise: float = 0.0) -> Convergenc
     return Convergence("converged", float(steps[at]), plateau, float(steps[at] - steps[at - 1]) if at else 0.0)
 
 
-def convergences(board: Board, curves: pd.DataFrame) -> pd.DataFrame:
+def convergences(board: StudyData, curves: pd.DataFrame) -> pd.DataFrame:
     """The rule on every complete run that has a curve.
 
     Args:
         curves: as `checked_curves` returns them.
 
     Returns:
-        key, state, steps, plateau, within beside backbone, task, method, trainable_parameters and seed.
+        key, state, steps, plateau, within beside backbone, task, method, num_trainable and seed.
     """
-    done = complete(board.runs).set_index("key")
+    done = complete(board.runs).set_index("run_id")
     rows = []
     for key, (step, value, half) in by_run(curves).items():
         if key in done.index:
             c = convergence(step, value, half)
             rows.append((key, c.state, c.steps, c.plateau, c.within))
-    found = pd.DataFrame(rows, columns=["key", "state", "convergence_steps", "plateau", "within"])
-    beside = ["backbone", "task", "method", "trainable_parameters", "seed"]
-    return found.join(done[beside], on="key")
+    found = pd.DataFrame(rows, columns=["run_id", "state", "convergence_steps", "plateau", "within"])
+    beside = ["backbone", "task", "method", "num_trainable", "seed"]
+    return found.join(done[beside], on="run_id")
 
 
-def races(board: Board, converged: pd.DataFrame) -> list[Race]:
+def convergence_comparisons(board: StudyData, converged: pd.DataFrame) -> list[ConvergenceComparison]:
     """Both distributions wherever both were run with the same count, task and seed: all counts together, then each.
 
     Args:
         converged: as `convergences` returns it.
     """
     found = []
-    by = ["backbone", "task", "trainable_parameters", "seed"]
+    by = ["backbone", "task", "num_trainable", "seed"]
     sides = {m: converged[converged["method"] == m].set_index(by) for m in (ADJACENT, DISCRETE)}
     steps = {m: t["convergence_steps"] for m, t in sides.items()}
     rounding = {f"{m} rounding": t["within"] / t["convergence_steps"] for m, t in sides.items()}
     both = pd.concat(steps | rounding, axis=1, join="inner").reset_index()
     for scale in board.scales:
         mine = both[both["backbone"] == scale.name]
-        counts = sorted(set(mine["trainable_parameters"]))
+        counts = sorted(set(mine["num_trainable"]))
         for n in (None, *(int(c) for c in counts)):
-            here = mine if n is None else mine[mine["trainable_parameters"] == n]
+            here = mine if n is None else mine[mine["num_trainable"] == n]
             reached = here[here[[ADJACENT, DISCRETE]].notna().all(axis=1)]
             if len(reached):
                 found.append(_race(scale, n, reached, len(here) - len(reached)))
     return found
 
 
-def _race(scale: Scale, n: int | None, reached: pd.DataFrame, left_out: int) -> Race:
+def _race(scale: Scale, n: int | None, reached: pd.DataFrame, left_out: int) -> ConvergenceComparison:
     log2 = np.log2(reached[ADJACENT] / reached[DISCRETE])
     by_seed = log2.groupby(reached["seed"]).mean().to_numpy()
     mean, sd, low, _ = (float(x) for x in t_interval(by_seed))
@@ -149,13 +149,13 @@ def _race(scale: Scale, n: int | None, reached: pd.DataFrame, left_out: int) -> 
     tasks = reached["task"].nunique()
     ratio = Estimate(mean, len(by_seed), sd, low, high, 0, np.nan, np.nan, "steps have no items", tasks, left_out)
     sides = (float(reached[ADJACENT].mean()), float(reached[DISCRETE].mean()))
-    return Race(scale, n, *sides, ratio, len(reached), left_out)
+    return ConvergenceComparison(scale, n, *sides, ratio, len(reached), left_out)
 
 
 def by_run(curves: pd.DataFrame) -> dict[str, tuple[Floats, Floats, float]]:
     """Each run's steps, values and mean half width of its item-level intervals; cut from the table sorted by run."""
-    keys = curves["key"].to_numpy()
+    keys = curves["run_id"].to_numpy()
     cuts = [0, *(np.flatnonzero(keys[1:] != keys[:-1]) + 1).tolist(), len(keys)] if len(keys) else [0]
-    step, value = curves["step"].to_numpy(dtype=float), curves["value"].to_numpy(dtype=float)
-    half = (curves["high"] - curves["low"]).to_numpy(dtype=float) / 2
+    step, value = curves["step"].to_numpy(dtype=float), curves["score"].to_numpy(dtype=float)
+    half = (curves["ci_high"] - curves["ci_low"]).to_numpy(dtype=float) / 2
     return {str(keys[a]): (step[a:b], value[a:b], float(half[a:b].mean())) for a, b in pairwise(cuts)}

@@ -13,48 +13,48 @@ Kind = Literal["text", "number"]
 Columns = dict[str, tuple[Kind, str]]
 
 RUNS: Columns = {
-    "key": ("text", "names the run; unique"),
+    "run_id": ("text", "names the run; unique"),
     "state": ("text", "complete or failed"),
-    "reason": ("text", "why it failed"),
+    "error": ("text", "why it failed"),
     "backbone": ("text", "name of the backbone"),
     "family": ("text", "family of the backbone"),
     "backbone_parameters": ("number", "its scale"),
     "task": ("text", "name of the task"),
     "category": ("text", "category of the task"),
-    "measure": ("text", "accuracy, f1 or rouge-l"),
+    "metric": ("text", "accuracy, f1 or rouge-l"),
     "method": ("text", "display name, such as lora or apet-adjacent"),
     "budget": ("text", "as asked for; none = the method's own size"),
-    "trainable_parameters": ("number", "N, exact, without a task head"),
-    "ratio_percent": ("number", "N in percent of the backbone"),
+    "num_trainable": ("number", "N, exact, without a task head"),
+    "trainable_percent": ("number", "N in percent of the backbone"),
     "seed": ("number", "of the run"),
-    "value": ("number", "validation measure in [0, 1]"),
-    "low": ("number", "lower end of its item-level 95 % interval"),
-    "high": ("number", "upper end of its item-level 95 % interval"),
-    "n": ("number", "validation items"),
-    "untrained": ("number", "the measure before the first step"),
-    "chance": ("number", "the measure of the majority class; 0 for free text"),
+    "score": ("number", "validation measure in [0, 1]"),
+    "ci_low": ("number", "lower end of its item-level 95 % interval"),
+    "ci_high": ("number", "upper end of its item-level 95 % interval"),
+    "num_examples": ("number", "validation items"),
+    "score_untrained": ("number", "the measure before the first step"),
+    "untrained_baseline": ("number", "the measure of the majority class; 0 for free text"),
     "best_step": ("number", "step whose values were kept"),
-    "steps": ("number", "steps trained"),
+    "max_steps": ("number", "steps trained"),
     "learning_rate": ("number", "as used"),
     "training_seconds": ("number", "without evaluation of the untrained model"),
     "steps_per_second": ("number", "while training"),
     "peak_memory_bytes": ("number", "largest use"),
-    "data_digest": ("text", "of the examples"),
-    "backbone_digest": ("text", "of the frozen weights"),
+    "data_fingerprint": ("text", "of the examples"),
+    "backbone_fingerprint": ("text", "of the frozen weights"),
     "head_parameters": ("number", "of the task head, counted apart"),
     "objective": ("text", "how the task was put"),
 }
 CURVES: Columns = {
-    "key": ("text", "the run"),
+    "run_id": ("text", "the run"),
     "step": ("number", "steps done"),
     "loss": ("number", "mean training loss since the point before; none at step 0"),
-    "value": ("number", "validation measure in [0, 1]"),
-    "low": ("number", "lower end of its item-level 95 % interval"),
-    "high": ("number", "upper end of its item-level 95 % interval"),
+    "score": ("number", "validation measure in [0, 1]"),
+    "ci_low": ("number", "lower end of its item-level 95 % interval"),
+    "ci_high": ("number", "upper end of its item-level 95 % interval"),
     "seconds": ("number", "of training so far"),
 }
 ITEMS: Columns = {
-    "key": ("text", "the run"),
+    "run_id": ("text", "the run"),
     "item": ("number", "validation item; the same number is the same item in every run of the task"),
     "score": ("number", "in [0, 1]"),
 }
@@ -63,28 +63,37 @@ TRANSFER: Columns = {
     "target": ("text", "task measured; equal to the source = the target's own"),
     "backbone": ("text", "name of the backbone"),
     "method": ("text", "display name"),
-    "trainable_parameters": ("number", "N, exact"),
+    "num_trainable": ("number", "N, exact"),
     "seed": ("number", "of the run"),
-    "value": ("number", "measure in [0, 1]"),
-    "low": ("number", "lower end of its item-level 95 % interval"),
-    "high": ("number", "upper end of its item-level 95 % interval"),
-    "n": ("number", "items"),
+    "score": ("number", "measure in [0, 1]"),
+    "ci_low": ("number", "lower end of its item-level 95 % interval"),
+    "ci_high": ("number", "upper end of its item-level 95 % interval"),
+    "num_examples": ("number", "items"),
 }
 
 PLANNED: Columns = {
     "backbone": ("text", "name of the backbone"),
     "task": ("text", "name of the task"),
     "method": ("text", "display name"),
-    "trainable_parameters": ("number", "N, exact"),
+    "num_trainable": ("number", "N, exact"),
     "seed": ("number", "of the run"),
 }
 
 FULL = "fine-tuning"
 ADJACENT, DISCRETE = "apet-adjacent", "apet-discrete"
-CELL = ["backbone", "task", "method", "trainable_parameters"]
+CELL = ["backbone", "task", "method", "num_trainable"]
 
-_NEEDED = ("backbone_parameters", "trainable_parameters", "seed", "value", "low", "high", "n", "chance")
-_ONE_SETTING = ("measure", "objective", "steps", "backbone_digest")
+_NEEDED = (
+    "backbone_parameters",
+    "num_trainable",
+    "seed",
+    "score",
+    "ci_low",
+    "ci_high",
+    "num_examples",
+    "untrained_baseline",
+)
+_ONE_SETTING = ("metric", "objective", "max_steps", "backbone_fingerprint")
 
 
 def checked_runs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -95,23 +104,23 @@ def checked_runs(frame: pd.DataFrame) -> pd.DataFrame:
             differ in more than the seed share a backbone, task, method and N.
     """
     runs = _without_twins(_typed(frame, RUNS, "runs"))
-    _unique(runs, ["key"], "runs")
+    _unique(runs, ["run_id"], "runs")
     states = sorted(set(runs["state"]) - {"complete", "failed"})
     if states:
         raise ApetError(f"runs: state {states[0]!r} is unknown; expected complete or failed")
     done = complete(runs)
     for name in _NEEDED:
-        bad = done.loc[~np.isfinite(done[name]), "key"]
+        bad = done.loc[~np.isfinite(done[name]), "run_id"]
         if len(bad):
             raise ApetError(f"runs: complete run {bad.iloc[0]!r} has no {name}; mark it as failed, or give the number")
-    _within_unit(done, "value", "runs")
-    wrong = done.loc[(done["low"] > done["value"] + 1e-9) | (done["high"] < done["value"] - 1e-9), "key"]
+    _within_unit(done, "score", "runs")
+    wrong = done.loc[(done["ci_low"] > done["score"] + 1e-9) | (done["ci_high"] < done["score"] - 1e-9), "run_id"]
     if len(wrong):
         raise ApetError(
             f"runs: the interval of run {wrong.iloc[0]!r} does not hold its value; give low <= value <= high"
         )
     _one_setting(done)
-    order = ["family", "backbone_parameters", "backbone", "task", "method", "trainable_parameters", "seed"]
+    order = ["family", "backbone_parameters", "backbone", "task", "method", "num_trainable", "seed"]
     return runs.sort_values(order, kind="stable", na_position="last").reset_index(drop=True)
 
 
@@ -122,9 +131,9 @@ def checked_curves(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
         ApetError: a column is missing, a step comes twice, or a value lies outside [0, 1].
     """
     curves = _typed(frame, CURVES, "curves")
-    _unique(curves, ["key", "step"], "curves")
-    _within_unit(curves, "value", "curves")
-    return curves[curves["key"].isin(runs["key"])].sort_values(["key", "step"]).reset_index(drop=True)
+    _unique(curves, ["run_id", "step"], "curves")
+    _within_unit(curves, "score", "curves")
+    return curves[curves["run_id"].isin(runs["run_id"])].sort_values(["run_id", "step"]).reset_index(drop=True)
 
 
 def checked_items(frame: pd.DataFrame) -> pd.DataFrame:
@@ -134,9 +143,9 @@ def checked_items(frame: pd.DataFrame) -> pd.DataFrame:
         ApetError: a column is missing, an item comes twice in a run, or a score lies outside [0, 1].
     """
     items = _typed(frame, ITEMS, "items")
-    _unique(items, ["key", "item"], "items")
+    _unique(items, ["run_id", "item"], "items")
     _within_unit(items, "score", "items")
-    return items.sort_values(["key", "item"]).reset_index(drop=True)
+    return items.sort_values(["run_id", "item"]).reset_index(drop=True)
 
 
 def checked_planned(frame: pd.DataFrame) -> pd.DataFrame:
@@ -155,8 +164,8 @@ def checked_transfer(frame: pd.DataFrame) -> pd.DataFrame:
         ApetError: a column is missing, a pair comes twice for a seed, or a value lies outside [0, 1].
     """
     transfer = _typed(frame, TRANSFER, "transfer")
-    _unique(transfer, ["backbone", "method", "trainable_parameters", "source", "target", "seed"], "transfer")
-    _within_unit(transfer, "value", "transfer")
+    _unique(transfer, ["backbone", "method", "num_trainable", "source", "target", "seed"], "transfer")
+    _within_unit(transfer, "score", "transfer")
     return transfer
 
 
@@ -199,15 +208,26 @@ def _within_unit(frame: pd.DataFrame, name: str, what: str) -> None:
     outside = frame[~frame[name].between(0, 1)]
     if len(outside):
         row = outside.iloc[0]
-        named = row["key"] if "key" in frame else f"{row['source']} to {row['target']}"
+        named = row["run_id"] if "run_id" in frame else f"{row['source']} to {row['target']}"
         raise ApetError(f"{what}: {name} {row[name]:g} of {named} lies outside [0, 1]; give fractions, not percent")
 
 
 def _without_twins(runs: pd.DataFrame) -> pd.DataFrame:
     """A count asked for in two ways (``=lora``, ``65536``) is one run with one number; the method's own size stays."""
-    same = [*CELL, "seed", "value", "low", "high", "steps", "learning_rate", "objective", "measure", "data_digest"]
+    same = [
+        *CELL,
+        "seed",
+        "score",
+        "ci_low",
+        "ci_high",
+        "max_steps",
+        "learning_rate",
+        "objective",
+        "metric",
+        "data_fingerprint",
+    ]
     own_first = runs.sort_values("budget", key=lambda b: b.notna(), kind="stable")
-    twin = own_first.duplicated(same) & (own_first["state"] == "complete") & ~own_first.duplicated("key", keep=False)
+    twin = own_first.duplicated(same) & (own_first["state"] == "complete") & ~own_first.duplicated("run_id", keep=False)
     return own_first[~twin].sort_index()
 
 

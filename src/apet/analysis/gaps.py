@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apet.analysis.blocks import Block, average, cut, difference, per_seed
-from apet.analysis.board import Board, Scale
 from apet.analysis.frames import FULL
 from apet.analysis.intervals import Estimate
+from apet.analysis.score_matrix import ScoreMatrix, average, difference, difference_by_seed, select
+from apet.analysis.study_data import Scale, StudyData
 
 
 @dataclass(frozen=True)
@@ -27,15 +27,15 @@ class Gap:
 
     scale: Scale
     method: str
-    n: int
-    own_size: bool
+    num_trainable: int
+    is_default_size: bool
     task: str | None
-    level: Estimate
+    score: Estimate
     gap: Estimate | None
     by_seed: dict[int, float]
 
 
-def gaps(board: Board, allow_holes: bool = False, by_task: bool = True) -> list[Gap]:
+def gaps(board: StudyData, allow_holes: bool = False, by_task: bool = True) -> list[Gap]:
     """Every method on every backbone: the mean over tasks first, then each task.
 
     Raises:
@@ -56,17 +56,23 @@ def gaps(board: Board, allow_holes: bool = False, by_task: bool = True) -> list[
     return found
 
 
-def _block(board: Board, scale: Scale, method: str) -> Block | None:
+def _block(board: StudyData, scale: Scale, method: str) -> ScoreMatrix | None:
     n = board.own_sizes.get((scale.name, method))
     return None if n is None else board.block(scale, method, n)
 
 
 def _gap(
-    board: Board, scale: Scale, method: str, task: str | None, mine: Block, full: Block | None, allow_holes: bool
+    board: StudyData,
+    scale: Scale,
+    method: str,
+    task: str | None,
+    mine: ScoreMatrix,
+    full: ScoreMatrix | None,
+    allow_holes: bool,
 ) -> Gap | None:
     if task is not None:
-        mine = cut(mine, [task])
-        full = None if full is None or task not in full.tasks else cut(full, [task])
+        mine = select(mine, [task])
+        full = None if full is None or task not in full.tasks else select(full, [task])
     level = average(mine, board.scores, allow_holes)
     if level is None:
         return None
@@ -74,7 +80,7 @@ def _gap(
     by_seed: dict[int, float] = {}
     if full is not None and method != FULL:
         behind = difference(full, mine, board.scores, allow_holes)
-        by_seed = per_seed(full, mine)
+        by_seed = difference_by_seed(full, mine)
     n = board.own_sizes[scale.name, method]
     own = (scale.name, method) in board.chose_own_size
     return Gap(scale, method, n, own, task, level, behind, by_seed)

@@ -14,8 +14,8 @@ from scipy import stats
 Floats = npt.NDArray[np.float64]
 Verdict = Literal["higher", "lower", "not distinguished", "not decidable"]
 
-LEVEL = 0.95
-DRAWS = 2000
+CONFIDENCE = 0.95
+BOOTSTRAP_DRAWS = 2000
 """Of the bootstrap."""
 MANY = 2000
 """Items."""
@@ -37,22 +37,22 @@ class Estimate:
         holes: planned numbers (task × seed) that are missing or had to be left out.
     """
 
-    value: float
-    seeds: int
+    score: float
+    num_seeds: int
     sd: float
-    low: float
-    high: float
-    items: int
-    item_low: float
-    item_high: float
-    basis: str
-    tasks: int = 1
-    holes: int = 0
+    ci_low: float
+    ci_high: float
+    num_examples: int
+    item_ci_low: float
+    item_ci_high: float
+    ci_method: str
+    num_tasks: int = 1
+    num_missing: int = 0
 
     @property
-    def half(self) -> float:
+    def half_width(self) -> float:
         """Half the width of the t-interval over seeds; NaN for fewer than two."""
-        return t_quantile(self.seeds - 1) * self.sd / math.sqrt(self.seeds) if self.seeds > 1 else math.nan
+        return t_quantile(self.num_seeds - 1) * self.sd / math.sqrt(self.num_seeds) if self.num_seeds > 1 else math.nan
 
     @property
     def verdict(self) -> Verdict:
@@ -60,11 +60,11 @@ class Estimate:
 
         Where the item-level interval is unknown, the seeds decide alone.
         """
-        if math.isnan(self.low):
+        if math.isnan(self.ci_low):
             return "not decidable"
         for sign, word in ((1, "higher"), (-1, "lower")):
-            over_seeds = min(sign * self.low, sign * self.high) > 0
-            over_items = math.isnan(self.item_low) or min(sign * self.item_low, sign * self.item_high) > 0
+            over_seeds = min(sign * self.ci_low, sign * self.ci_high) > 0
+            over_items = math.isnan(self.item_ci_low) or min(sign * self.item_ci_low, sign * self.item_ci_high) > 0
             if over_seeds and over_items:
                 return "higher" if word == "higher" else "lower"
         return "not distinguished"
@@ -89,7 +89,7 @@ def t_interval(values: Floats) -> tuple[Floats, Floats, Floats, Floats]:
 @cache
 def t_quantile(degrees: int) -> float:
     """Half the width of a 95 % t-interval in standard errors."""
-    return float(stats.t.ppf(0.5 + LEVEL / 2, degrees))
+    return float(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees))
 
 
 def bootstrap(scores: Floats) -> tuple[Floats, Floats]:
@@ -102,21 +102,21 @@ def bootstrap(scores: Floats) -> tuple[Floats, Floats]:
     """
     n = scores.shape[-1]
     if n > MANY:
-        half = float(stats.norm.ppf(0.5 + LEVEL / 2)) * scores.std(axis=-1) / math.sqrt(n)
+        half = float(stats.norm.ppf(0.5 + CONFIDENCE / 2)) * scores.std(axis=-1) / math.sqrt(n)
         return scores.mean(axis=-1) - half, scores.mean(axis=-1) + half
     means = scores @ _resamples(n)
-    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=-1)
+    low, high = np.quantile(means, [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2], axis=-1)
     return low, high
 
 
 @lru_cache(maxsize=8)
 def _resamples(n: int) -> Floats:
     """Which share of a draw each item is, (items, draws)."""
-    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=DRAWS)
+    drawn = np.random.default_rng(0).multinomial(n, np.full(n, 1 / n), size=BOOTSTRAP_DRAWS)
     return np.ascontiguousarray(drawn.T / n)
 
 
-def apart(value: Floats | float, below_sq: Floats | float, above_sq: Floats | float) -> tuple[float, float]:
+def newcombe_interval(value: Floats | float, below_sq: Floats | float, above_sq: Floats | float) -> tuple[float, float]:
     """An interval around a combination of independent parts from their squared distances to its ends.
 
     Combining the distances, not the variances, keeps the asymmetry of Wilson's intervals (Newcombe 1998, method 10).

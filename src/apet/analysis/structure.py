@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from apet.analysis.blocks import Block, aligned, average, cut, difference
-from apet.analysis.board import Board, Scale
 from apet.analysis.frames import ADJACENT, DISCRETE, FULL
 from apet.analysis.intervals import Estimate
+from apet.analysis.score_matrix import ScoreMatrix, align, average, difference, select
+from apet.analysis.study_data import Scale, StudyData
 
 PAIRS = ("method-adjacent", "method-discrete", "adjacent-discrete")
 
@@ -27,13 +27,13 @@ class Structure:
 
     scale: Scale
     method: str
-    n: int
+    num_trainable: int
     task: str | None
-    levels: dict[str, Estimate]
+    scores: dict[str, Estimate]
     differences: dict[str, Estimate]
 
 
-def structures(board: Board, allow_holes: bool = False, by_task: bool = True) -> list[Structure]:
+def structures(board: StudyData, allow_holes: bool = False, by_task: bool = True) -> list[Structure]:
     """Every method's own count at which APET was run, too.
 
     Raises:
@@ -48,19 +48,19 @@ def structures(board: Board, allow_holes: bool = False, by_task: bool = True) ->
             blocks = {m: b for m in (method, ADJACENT, DISCRETE) if (b := board.block(scale, m, n)) is not None}
             if len(blocks) < 2:
                 continue
-            blocks = dict(zip(blocks, aligned(list(blocks.values()), allow_holes), strict=True))
+            blocks = dict(zip(blocks, align(list(blocks.values()), allow_holes), strict=True))
             tasks = next(iter(blocks.values())).tasks
             for task in (None, *tasks) if by_task else (None,):
                 s = _structure(board, scale, method, n, task, blocks)
-                if len(s.levels) > 1:
+                if len(s.scores) > 1:
                     found.append(s)
     return found
 
 
 def _structure(
-    board: Board, scale: Scale, method: str, n: int, task: str | None, blocks: dict[str, Block]
+    board: StudyData, scale: Scale, method: str, n: int, task: str | None, blocks: dict[str, ScoreMatrix]
 ) -> Structure:
-    mine = {m: b if task is None else cut(b, [task]) for m, b in blocks.items()}
+    mine = {m: b if task is None else select(b, [task]) for m, b in blocks.items()}
     levels = {m: e for m, b in mine.items() if (e := average(b, board.scores, allow_holes=True)) is not None}
     differences = {}
     for pair, (a, b) in zip(PAIRS, ((method, ADJACENT), (method, DISCRETE), (ADJACENT, DISCRETE)), strict=True):

@@ -7,16 +7,16 @@ from functools import cached_property
 
 import pandas as pd
 
-from apet.analysis.blocks import Items
-from apet.analysis.board import Board
-from apet.analysis.convergence import Race, by_run, convergences, races
+from apet.analysis.budget_curves import BudgetPoint, budget_points
+from apet.analysis.convergence import ConvergenceComparison, by_run, convergence_comparisons, convergences
 from apet.analysis.frames import FULL, checked_curves, complete, failed
 from apet.analysis.gaps import Gap, gaps
 from apet.analysis.intervals import Floats
-from apet.analysis.levels import Level, levels
+from apet.analysis.score_matrix import Items
 from apet.analysis.structure import Structure, structures
-from apet.analysis.thresholds import MARGIN, Threshold, thresholds
-from apet.analysis.transfer import Relative, relatives
+from apet.analysis.study_data import StudyData
+from apet.analysis.thresholds import DEFAULT_MARGIN, Threshold, thresholds
+from apet.analysis.transfer import TransferScore, transfer_scores
 from apet.analysis.trends import Trend, adjacent_faster, gap_shrinks, high_falls, low_same, transfer_within
 from apet.errors import ApetError
 
@@ -34,15 +34,15 @@ class Analysis:
         missing: experiment (E1 … E7) -> what is not there.
     """
 
-    board: Board
+    data: StudyData
     curves: pd.DataFrame
     gaps: list[Gap]
     structures: list[Structure]
     converged: pd.DataFrame
-    races: list[Race]
-    levels: list[Level]
+    convergence_comparisons: list[ConvergenceComparison]
+    budget_points: list[BudgetPoint]
     thresholds: list[Threshold]
-    relatives: list[Relative]
+    transfer_scores: list[TransferScore]
     trends: list[Trend]
     margin: float
     missing: dict[str, str]
@@ -55,10 +55,10 @@ class Analysis:
     @property
     def failed(self) -> pd.DataFrame:
         """Runs without a number."""
-        return failed(self.board.runs)
+        return failed(self.data.runs)
 
 
-def analyse(
+def analyze(
     runs: pd.DataFrame,
     curves: pd.DataFrame,
     *,
@@ -66,7 +66,7 @@ def analyse(
     transfer: pd.DataFrame | None = None,
     planned: pd.DataFrame | None = None,
     allow_holes: bool = False,
-    margin: float = MARGIN,
+    margin: float = DEFAULT_MARGIN,
 ) -> Analysis:
     """All experiments that the runs hold.
 
@@ -78,17 +78,17 @@ def analyse(
     Raises:
         ApetError: a table does not fit its schema, or there are holes and they are not allowed.
     """
-    board = Board.of(runs, items, planned)
+    board = StudyData.of(runs, items, planned)
     if not allow_holes:
         _refuse_missing(board)
     curves = checked_curves(curves, board.runs)
     all_gaps = gaps(board, allow_holes)
     all_structures = structures(board, allow_holes)
     converged = convergences(board, curves)
-    all_races = races(board, converged)
-    all_levels = levels(board, allow_holes)
+    all_races = convergence_comparisons(board, converged)
+    all_levels = budget_points(board, allow_holes)
     all_thresholds = thresholds(all_levels, margin)
-    all_relatives = [] if transfer is None or transfer.empty else relatives(transfer, board, allow_holes)
+    all_relatives = [] if transfer is None or transfer.empty else transfer_scores(transfer, board, allow_holes)
     trends = [
         *gap_shrinks(all_gaps),
         *high_falls(all_thresholds),
@@ -124,7 +124,7 @@ def analyse(
     )
 
 
-def _refuse_missing(board: Board) -> None:
+def _refuse_missing(board: StudyData) -> None:
     """Every run that was planned must be there.
 
     Raises:
@@ -132,7 +132,7 @@ def _refuse_missing(board: Board) -> None:
     """
     if board.planned is None:
         return
-    by = ["backbone", "task", "method", "trainable_parameters", "seed"]
+    by = ["backbone", "task", "method", "num_trainable", "seed"]
     there = set(complete(board.runs)[by].itertuples(index=False, name=None))
     missing = [p for p in board.planned[by].itertuples(index=False, name=None) if p not in there]
     if missing:

@@ -20,12 +20,12 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from apet.analysis.board import Scale
+from apet.analysis.budget_curves import BudgetPoint
 from apet.analysis.frames import FULL
 from apet.analysis.intervals import Estimate
-from apet.analysis.levels import Level
+from apet.analysis.study_data import Scale
 
-MARGIN = 0.01
+DEFAULT_MARGIN = 0.01
 """Of the high threshold: one point."""
 
 Kind = Literal["low", "high"]
@@ -43,8 +43,8 @@ class Bracket:
         monotone: whether no N fails above one that passes.
     """
 
-    above: float
-    reached: float
+    lower: float
+    upper: float
     undecided: int
     monotone: bool
 
@@ -73,7 +73,7 @@ class Threshold:
     tried: tuple[int, ...]
     states: tuple[State, ...]
     seeds: int
-    basis: Literal["seeds", "items"]
+    ci_method: Literal["seeds", "items"]
 
 
 def bracket(counts: Sequence[int], states: Sequence[State]) -> Bracket:
@@ -85,8 +85,8 @@ def bracket(counts: Sequence[int], states: Sequence[State]) -> Bracket:
     for_good = next((i for i in passes if i > max(fails, default=-1)), len(states))
     start = below[-1] + 1 if below else 0
     return Bracket(
-        above=float(counts[start - 1]) if below else 0.0,
-        reached=float(counts[for_good]) if for_good < len(states) else math.inf,
+        lower=float(counts[start - 1]) if below else 0.0,
+        upper=float(counts[for_good]) if for_good < len(states) else math.inf,
         undecided=sum(s == "undecided" for s in states[start:for_good]),
         monotone=max(fails, default=-1) < first,
     )
@@ -94,11 +94,11 @@ def bracket(counts: Sequence[int], states: Sequence[State]) -> Bracket:
 
 def above_chance(level: Estimate, chance: float) -> State:
     """The rule of the low threshold at one count."""
-    low = level.low if level.seeds > 1 else level.item_low
-    return "passes" if low > chance else "undecided" if level.item_low > chance else "fails"
+    low = level.ci_low if level.num_seeds > 1 else level.item_ci_low
+    return "passes" if low > chance else "undecided" if level.item_ci_low > chance else "fails"
 
 
-def reaches_full(behind: Estimate | None, margin: float = MARGIN) -> State:
+def reaches_full(behind: Estimate | None, margin: float = DEFAULT_MARGIN) -> State:
     """The rule of the high threshold at one count.
 
     Args:
@@ -107,31 +107,31 @@ def reaches_full(behind: Estimate | None, margin: float = MARGIN) -> State:
     """
     if behind is None:
         return "undecided"
-    low, high = (behind.low, behind.high) if behind.seeds > 1 else (behind.item_low, behind.item_high)
+    low, high = (behind.ci_low, behind.ci_high) if behind.num_seeds > 1 else (behind.item_ci_low, behind.item_ci_high)
     return "passes" if high <= margin else "fails" if low > margin else "undecided"
 
 
-def thresholds(levels: Sequence[Level], margin: float = MARGIN) -> list[Threshold]:
+def thresholds(levels: Sequence[BudgetPoint], margin: float = DEFAULT_MARGIN) -> list[Threshold]:
     """Both thresholds of every backbone, task and method that was run at two counts or more."""
 
-    def curve(x: Level) -> tuple[str, int, str, bool, str, str]:
-        return x.scale.family, x.scale.parameters, x.scale.name, x.task is not None, x.task or "", x.method
+    def curve(x: BudgetPoint) -> tuple[str, int, str, bool, str, str]:
+        return x.scale.family, x.scale.num_parameters, x.scale.name, x.task is not None, x.task or "", x.method
 
     found = []
-    for _, group in groupby(sorted(levels, key=lambda x: (*curve(x), x.n)), key=curve):
+    for _, group in groupby(sorted(levels, key=lambda x: (*curve(x), x.num_trainable)), key=curve):
         points = list(group)
         if points[0].method == FULL or len(points) < 2:
             continue
-        found.append(_threshold("low", points, [above_chance(p.level, p.chance) for p in points]))
-        if any(p.behind is not None for p in points):
-            found.append(_threshold("high", points, [reaches_full(p.behind, margin) for p in points]))
+        found.append(_threshold("low", points, [above_chance(p.score, p.untrained_baseline) for p in points]))
+        if any(p.gap is not None for p in points):
+            found.append(_threshold("high", points, [reaches_full(p.gap, margin) for p in points]))
     return found
 
 
-def _threshold(kind: Kind, points: list[Level], states: list[State]) -> Threshold:
-    counts = tuple(p.n for p in points)
-    numbers = [p.level if kind == "low" else p.behind for p in points]
-    seeds = min(x.seeds for x in numbers if x is not None)
+def _threshold(kind: Kind, points: list[BudgetPoint], states: list[State]) -> Threshold:
+    counts = tuple(p.num_trainable for p in points)
+    numbers = [p.score if kind == "low" else p.gap for p in points]
+    seeds = min(x.num_seeds for x in numbers if x is not None)
     first = points[0]
     basis: Literal["seeds", "items"] = "seeds" if seeds > 1 else "items"
     return Threshold(

@@ -9,14 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from apet.analysis.board import Board
 from apet.analysis.frames import checked_transfer, complete
 from apet.analysis.intervals import Estimate, t_interval
+from apet.analysis.study_data import StudyData
 from apet.errors import ApetError
 
 
 @dataclass(frozen=True)
-class Relative:
+class TransferScore:
     """One source on one target.
 
     Attributes:
@@ -33,12 +33,12 @@ class Relative:
     source: str
     target: str
     zero_shot: float
-    own: float
+    own_score: float
     relative: Estimate
     by_seed: dict[int, float]
 
 
-def relatives(transfer: pd.DataFrame, board: Board, allow_holes: bool = False) -> list[Relative]:
+def transfer_scores(transfer: pd.DataFrame, board: StudyData, allow_holes: bool = False) -> list[TransferScore]:
     """Every source on every target; a target whose own measure is 0 has no relative one.
 
     Args:
@@ -73,14 +73,14 @@ def relatives(transfer: pd.DataFrame, board: Board, allow_holes: bool = False) -
     return found
 
 
-def _at_own_size(frame: pd.DataFrame, board: Board) -> pd.DataFrame:
+def _at_own_size(frame: pd.DataFrame, board: StudyData) -> pd.DataFrame:
     n = [board.own_sizes.get(at) for at in zip(frame["backbone"], frame["method"], strict=True)]
-    return frame[frame["trainable_parameters"] == pd.Series(n, index=frame.index, dtype=float)]
+    return frame[frame["num_trainable"] == pd.Series(n, index=frame.index, dtype=float)]
 
 
-def _with_own(frame: pd.DataFrame, board: Board) -> pd.DataFrame:
+def _with_own(frame: pd.DataFrame, board: StudyData) -> pd.DataFrame:
     """With the measure of every source's own run on its own task, and of every target's."""
-    by = ["backbone", "method", "trainable_parameters", "seed"]
+    by = ["backbone", "method", "num_trainable", "seed"]
     meant = frame[by].drop_duplicates().merge(complete(board.runs), on=by)
     tasks = {
         (b, m): set(g["source"]) | set(g["target"]) for (b, m), g in frame.groupby(["backbone", "method"], sort=False)
@@ -92,23 +92,25 @@ def _with_own(frame: pd.DataFrame, board: Board) -> pd.DataFrame:
 
 def _relative(
     backbone: str, method: str, source: str, target: str, pairs: Mapping[int, tuple[object, object]], holes: int
-) -> Relative:
-    zero = pd.DataFrame([a for a, _ in pairs.values()])[["value", "low", "high", "n"]]
-    own = pd.DataFrame([b for _, b in pairs.values()])[["value", "low", "high", "n"]]
-    ratios = (zero["value"] / own["value"]).to_numpy(dtype=float)
+) -> TransferScore:
+    zero = pd.DataFrame([a for a, _ in pairs.values()])[["score", "ci_low", "ci_high", "num_examples"]]
+    own = pd.DataFrame([b for _, b in pairs.values()])[["score", "ci_low", "ci_high", "num_examples"]]
+    ratios = (zero["score"] / own["score"]).to_numpy(dtype=float)
     mean, sd, low, high = (float(x) for x in t_interval(ratios))
     if source == target:
         item_low = item_high = math.nan
         basis = "1 by definition"
     else:
         z, o = zero.mean(), own.mean()
-        item_low, item_high = ratio_interval((z["value"], z["low"], z["high"]), (o["value"], o["low"], o["high"]))
+        item_low, item_high = ratio_interval(
+            (z["score"], z["ci_low"], z["ci_high"]), (o["score"], o["ci_low"], o["ci_high"])
+        )
         basis = "items, unpaired"
-    n = int(zero["n"].iloc[0])
+    n = int(zero["num_examples"].iloc[0])
     estimate = Estimate(mean, len(ratios), sd, low, high, n, item_low, item_high, basis, 1, holes)
     by_seed = dict(zip(pairs, ratios.tolist(), strict=True))
-    return Relative(
-        backbone, method, source, target, float(zero["value"].mean()), float(own["value"].mean()), estimate, by_seed
+    return TransferScore(
+        backbone, method, source, target, float(zero["score"].mean()), float(own["score"].mean()), estimate, by_seed
     )
 
 
@@ -128,7 +130,7 @@ def ratio_interval(a: tuple[float, float, float], b: tuple[float, float, float])
     return max(0.0, low), high
 
 
-def within_against_across(found: list[Relative], categories: Mapping[str, str]) -> Estimate | None:
+def within_against_across(found: list[TransferScore], categories: Mapping[str, str]) -> Estimate | None:
     """Mean relative transfer within a category − across categories, paired by seed; None where either is missing.
 
     Args:

@@ -14,12 +14,12 @@ from typing import Literal
 
 import numpy as np
 
-from apet.analysis.board import Board, Scale
-from apet.analysis.convergence import Race
+from apet.analysis.convergence import ConvergenceComparison
 from apet.analysis.gaps import Gap
 from apet.analysis.intervals import Estimate, Floats, t_quantile
+from apet.analysis.study_data import Scale, StudyData
 from apet.analysis.thresholds import Threshold
-from apet.analysis.transfer import Relative, within_against_across
+from apet.analysis.transfer import TransferScore, within_against_across
 
 Verdict = Literal["supported", "not supported", "not decidable with these runs"]
 
@@ -54,11 +54,11 @@ class Trend:
     where: str
     what: str
     number: str
-    value: float
-    low: float
-    high: float
+    estimate: float
+    ci_low: float
+    ci_high: float
     verdict: Verdict
-    basis: str
+    ci_method: str
 
 
 def below_zero(low: float, high: float, least: float) -> Verdict:
@@ -92,7 +92,7 @@ def gap_shrinks(found: Sequence[Gap]) -> list[Trend]:
     means = {(g.scale, g.method) for g in found if g.task is None and g.by_seed}
     trends = []
     for family in dict.fromkeys(s.family for s, _ in means):
-        scales = sorted({s for s, _ in means if s.family == family}, key=lambda s: (s.parameters, s.name))
+        scales = sorted({s for s, _ in means if s.family == family}, key=lambda s: (s.num_parameters, s.name))
         methods = [m for m in dict.fromkeys(g.method for g in found) if {s for s, x in means if x == m} >= set(scales)]
         by_task = {(g.scale, g.method, g.task): g.by_seed for g in found if g.task is not None and g.by_seed}
         tasks = [
@@ -130,7 +130,7 @@ def _gap_trend(
     over_means = len(scales) > 2
     if over_means:
         points = [(s, np.array([y.mean()])) for s, y in points if len(y)]
-    x = np.concatenate([np.full(len(y), math.log10(s.parameters)) for s, y in points])
+    x = np.concatenate([np.full(len(y), math.log10(s.num_parameters)) for s, y in points])
     y = np.concatenate([y for _, y in points])
     b, low, high = (float(v) for v in slope(x, y))
     what_was_fitted = f"{len(y)} means of a scale" if over_means else f"{len(y)} seeds of {len(points)} scales"
@@ -139,11 +139,11 @@ def _gap_trend(
         where=family,
         what=what,
         number="points of gap per tenfold scale",
-        value=100 * b,
-        low=100 * low,
-        high=100 * high,
+        estimate=100 * b,
+        ci_low=100 * low,
+        ci_high=100 * high,
         verdict="not decidable with these runs" if math.isnan(low) else below_zero(low, high, GAP_LEAST),
-        basis=f"least squares over {what_was_fitted}, {len(tasks)} task{'s' * (len(tasks) != 1)}, t-interval",
+        ci_method=f"least squares over {what_was_fitted}, {len(tasks)} task{'s' * (len(tasks) != 1)}, t-interval",
     )
 
 
@@ -154,12 +154,12 @@ def high_falls(found: Sequence[Threshold]) -> list[Trend]:
     for family in dict.fromkeys(t.scale.family for t in high):
         for method in dict.fromkeys(t.method for t in high if t.scale.family == family):
             mine = [t for t in high if t.scale.family == family and t.method == method]
-            scales = sorted({t.scale for t in mine}, key=lambda s: s.parameters)
+            scales = sorted({t.scale for t in mine}, key=lambda s: s.num_parameters)
             tasks = set.intersection(*({t.task for t in mine if t.scale == s} for s in scales))
-            if len({s.parameters for s in scales}) < 2 or not tasks:
+            if len({s.num_parameters for s in scales}) < 2 or not tasks:
                 continue
             logs = {s: _mean_log([t for t in mine if t.scale == s and t.task in tasks]) for s in scales}
-            x = np.array([math.log10(s.parameters) for s in scales])
+            x = np.array([math.log10(s.num_parameters) for s in scales])
             low, top = slope_bounds(x, np.array([logs[s][0] for s in scales]), np.array([logs[s][1] for s in scales]))
             trends.append(
                 Trend(
@@ -167,11 +167,11 @@ def high_falls(found: Sequence[Threshold]) -> list[Trend]:
                     where=family,
                     what=method,
                     number="powers of ten per tenfold scale",
-                    value=(low + top) / 2 if math.isfinite(low + top) else math.nan,
-                    low=low,
-                    high=top,
+                    estimate=(low + top) / 2 if math.isfinite(low + top) else math.nan,
+                    ci_low=low,
+                    ci_high=top,
                     verdict=below_zero(low, top, FALL_LEAST),
-                    basis=f"least squares, {len(scales)} scales, {_over(tasks)}; {LEFT_OPEN}",
+                    ci_method=f"least squares, {len(scales)} scales, {_over(tasks)}; {LEFT_OPEN}",
                 )
             )
     return trends
@@ -187,8 +187,8 @@ def slope_bounds(x: Floats, low: Floats, high: Floats) -> tuple[float, float]:
 
 def _mean_log(found: Sequence[Threshold]) -> tuple[float, float]:
     """Ends of the mean log10 threshold: at least one parameter, at most as far as was tried."""
-    lows = [math.log10(max(1.0, t.bracket.above)) for t in found]
-    highs = [math.log10(t.bracket.reached) if math.isfinite(t.bracket.reached) else math.inf for t in found]
+    lows = [math.log10(max(1.0, t.bracket.lower)) for t in found]
+    highs = [math.log10(t.bracket.upper) if math.isfinite(t.bracket.upper) else math.inf for t in found]
     return float(np.mean(lows)), float(np.mean(highs))
 
 
@@ -215,21 +215,21 @@ def low_same(found: Sequence[Threshold]) -> list[Trend]:
                 where=scale.name,
                 what=f"{len(methods)} methods",
                 number="largest factor between two methods",
-                value=math.nan,
-                low=10**least,
-                high=10**most,
+                estimate=math.nan,
+                ci_low=10**least,
+                ci_high=10**most,
                 verdict=verdict,
-                basis=f"{_over(tasks)}; {LEFT_OPEN}",
+                ci_method=f"{_over(tasks)}; {LEFT_OPEN}",
             )
         )
     return trends
 
 
-def adjacent_faster(found: Sequence[Race]) -> list[Trend]:
+def adjacent_faster(found: Sequence[ConvergenceComparison]) -> list[Trend]:
     """Does APET-adjacent converge in fewer steps than APET-discrete? Backbone by backbone."""
     trends = []
     for r in found:
-        if r.n is not None:
+        if r.num_trainable is not None:
             continue
         e = r.log2_ratio
         left = f"; left out without convergence: {r.left_out}" if r.left_out else ""
@@ -239,17 +239,17 @@ def adjacent_faster(found: Sequence[Race]) -> list[Trend]:
                 where=r.scale.name,
                 what="",
                 number="steps of adjacent / steps of discrete",
-                value=2**e.value,
-                low=2**e.low,
-                high=2**e.high,
+                estimate=2**e.score,
+                ci_low=2**e.ci_low,
+                ci_high=2**e.ci_high,
                 verdict=_of(e, FASTER_LEAST),
-                basis=f"{_plural(r.pairs, 'pair')} of curves, {_plural(e.seeds, 'seed')}, t-interval of the log{left}",
+                ci_method=f"{_plural(r.pairs, 'pair')} of curves, {_plural(e.num_seeds, 'seed')}, t-interval of the log{left}",
             )
         )
     return trends
 
 
-def transfer_within(found: Sequence[Relative], board: Board) -> list[Trend]:
+def transfer_within(found: Sequence[TransferScore], board: StudyData) -> list[Trend]:
     """Does transfer work better within a category than across?"""
     trends = []
     for backbone, method in dict.fromkeys((r.backbone, r.method) for r in found):
@@ -263,11 +263,11 @@ def transfer_within(found: Sequence[Relative], board: Board) -> list[Trend]:
                 where=backbone,
                 what=method,
                 number="points of relative transfer, across − within",
-                value=-100 * e.value,
-                low=-100 * e.high,
-                high=-100 * e.low,
-                verdict=_of(replace(e, value=-e.value, low=-e.high, high=-e.low), TRANSFER_LEAST),
-                basis=f"{_plural(e.seeds, 'seed')}, t-interval",
+                estimate=-100 * e.score,
+                ci_low=-100 * e.ci_high,
+                ci_high=-100 * e.ci_low,
+                verdict=_of(replace(e, score=-e.score, ci_low=-e.ci_high, ci_high=-e.ci_low), TRANSFER_LEAST),
+                ci_method=f"{_plural(e.num_seeds, 'seed')}, t-interval",
             )
         )
     return trends
@@ -282,4 +282,4 @@ def _plural(n: int, word: str) -> str:
 
 
 def _of(e: Estimate, least: float) -> Verdict:
-    return "not decidable with these runs" if math.isnan(e.low) else below_zero(e.low, e.high, least)
+    return "not decidable with these runs" if math.isnan(e.ci_low) else below_zero(e.ci_low, e.ci_high, least)

@@ -41,9 +41,9 @@ class Family:
     model_types: tuple[str, ...]
     stacks: dict[str, Roles]
     lm_head: Roles
-    prompt_enter: str = ""
-    prompt_leave: str | None = ""
-    rotary: bool = False
+    prompt_input_module: str = ""
+    prompt_output_module: str | None = ""
+    rotary_embeddings: bool = False
 
 
 def _roles(table: dict[str, str | list[str]] | None) -> Roles:
@@ -64,9 +64,9 @@ def families() -> dict[str, Family]:
             model_types=tuple(raw["model_types"]),
             stacks={stack: _roles(roles) for stack, roles in raw["stacks"].items()},
             lm_head=_roles(raw.get("lm_head")),
-            prompt_enter=raw["prompt"]["enter"],
-            prompt_leave=raw["prompt"]["leave"],
-            rotary=raw.get("rotary", False),
+            prompt_input_module=raw["prompt_insertion"]["input_module"],
+            prompt_output_module=raw["prompt_insertion"]["output_module"],
+            rotary_embeddings=raw.get("rotary_embeddings", False),
         )
     return found
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from apet.backbones.positions import describe
-from apet.modules.seeds import seed_of
+from apet.backbones.describe import describe
+from apet.seeding import derive_seed
 
 STD = 0.02
 """BERT's own initializer_range."""
@@ -20,5 +20,5 @@ def reset_head(model: nn.Module, init_seed: int) -> None:
         if p.dim() < 2:
             p.zero_()
             continue
-        generator = torch.Generator().manual_seed(seed_of(init_seed, "head", name) >> 1)
+        generator = torch.Generator().manual_seed(derive_seed(init_seed, "head", name) >> 1)
         p.copy_(torch.randn(p.shape, generator=generator) * STD)

@@ -11,12 +11,12 @@ from urllib.parse import urlsplit
 
 from huggingface_hub import constants
 
-PATIENCE = 3.0
+TIMEOUT_SECONDS = 3.0
 """Seconds to wait for an answer."""
 
 
 @cache
-def settle_network() -> None:
+def detect_offline() -> None:
     """Where the hub cannot be reached, work from its cache alone: the hub's own offline mode, switched on by itself.
 
     Behind a proxy nothing is tried: only the proxy knows.
@@ -26,7 +26,7 @@ def settle_network() -> None:
     address = urlsplit(constants.ENDPOINT)
     port = address.port or (80 if address.scheme == "http" else 443)
     try:
-        socket.create_connection((address.hostname or "", port), PATIENCE).close()
+        socket.create_connection((address.hostname or "", port), TIMEOUT_SECONDS).close()
     except OSError:
         os.environ["HF_HUB_OFFLINE"] = "1"  # for libraries that are not imported yet
         constants.HF_HUB_OFFLINE = True

@@ -23,15 +23,15 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
+from apet.backbones.describe import Backbone, describe
 from apet.backbones.family import family_of
-from apet.backbones.hub import settle_network
-from apet.backbones.names import SHAPES, Place, find, first_line, packaged
-from apet.backbones.positions import Backbone, describe
-from apet.errors import ApetError, UnknownName
+from apet.backbones.hub import detect_offline
+from apet.backbones.registry import SHAPES, BackboneLocation, first_line, locate_backbone, packaged_backbones
+from apet.errors import ApetError, UnknownNameError
 
-Use = Literal["classification-head", "masked-label-word", "text-to-text", "next-token"]
+ObjectiveName = Literal["classification-head", "masked-label-word", "text-to-text", "next-token"]
 
-_AUTO: dict[Use, Any] = {
+_AUTO: dict[ObjectiveName, Any] = {
     "classification-head": AutoModelForSequenceClassification,
     "masked-label-word": AutoModelForMaskedLM,
     "text-to-text": AutoModelForSeq2SeqLM,
@@ -39,11 +39,11 @@ _AUTO: dict[Use, Any] = {
 }
 
 
-def _reached(name: str) -> Place:
+def _reached(name: str) -> BackboneLocation:
     """As `find`; where the hub will be asked, whether it answers is settled first."""
-    place = find(name)
-    if not isinstance(place.where, Path):
-        settle_network()
+    place = locate_backbone(name)
+    if not isinstance(place.source, Path):
+        detect_offline()
     return place
 
 
@@ -58,11 +58,11 @@ def load_config(name: str) -> PreTrainedConfig:
         return AutoConfig.for_model(shape.model_type, **shape.settings)
     place = _reached(name)
     try:
-        return AutoConfig.from_pretrained(place.where, **place.options)
+        return AutoConfig.from_pretrained(place.source, **place.options)
     except (OSError, ValueError, KeyError, ImportError) as e:
-        if isinstance(place.where, Path):
+        if isinstance(place.source, Path):
             raise ApetError(f"backbone {name!r}: {first_line(e)}") from e
-        hint = str(UnknownName("backbone", name, [*packaged(), *SHAPES]))
+        hint = str(UnknownNameError("backbone", name, [*packaged_backbones(), *SHAPES]))
         raise ApetError(f"{hint}; not on the hub or in its cache either, give a local folder if you are offline") from e
 
 
@@ -74,12 +74,12 @@ def load_tokenizer(name: str) -> Any:
     """
     place = _reached(name)
     files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
-    if isinstance(place.where, Path) and not place.gguf and not any((place.where / f).is_file() for f in files):
+    if isinstance(place.source, Path) and not place.gguf and not any((place.source / f).is_file() for f in files):
         raise ApetError(
             f"backbone folder {name!r} has no tokenizer; save one beside the model: tokenizer.save_pretrained(folder)"
         )
     try:
-        return AutoTokenizer.from_pretrained(place.where, **place.options)
+        return AutoTokenizer.from_pretrained(place.source, **place.options)
     except (OSError, ValueError, KeyError, ImportError) as e:
         raise ApetError(
             f"backbone {name!r} has no tokenizer that loads ({first_line(e)}); save one beside the model:"
@@ -87,7 +87,7 @@ def load_tokenizer(name: str) -> Any:
         ) from e
 
 
-def use_of(config: PreTrainedConfig, *, label_words: bool = False) -> Use:
+def default_objective(config: PreTrainedConfig, *, label_words: bool = False) -> ObjectiveName:
     """How this architecture solves a classification task: T5 writes, decoders continue, encoders fill or classify."""
     family = family_of(config.model_type)
     if family is None:
@@ -104,14 +104,14 @@ def use_of(config: PreTrainedConfig, *, label_words: bool = False) -> Use:
     return "text-to-text" if family.kind == "encoder-decoder" else "next-token"
 
 
-def bare(config: PreTrainedConfig, use: Use | None = None, labels: int | None = None) -> nn.Module:
+def meta_model(config: PreTrainedConfig, use: ObjectiveName | None = None, labels: int | None = None) -> nn.Module:
     """The model of a configuration on the meta device: shapes, no memory.
 
     ``labels`` sizes a classification head; None leaves the configuration's own number.
     A T5 v1.1 is built with its own output projection, as it was trained; recent transformers tie it when they
     build one from a configuration alone.
     """
-    use = use or use_of(config)
+    use = use or default_objective(config)
     quiet = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     try:
@@ -129,7 +129,7 @@ def bare(config: PreTrainedConfig, use: Use | None = None, labels: int | None = 
     return model
 
 
-def as_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
+def resolve_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
     """Describe a model, a configuration or a backbone's name.
 
     Raises:
@@ -140,32 +140,32 @@ def as_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone
     if isinstance(model_or_config, str):
         model_or_config = load_config(model_or_config)
     if isinstance(model_or_config, PreTrainedConfig):
-        return describe(bare(model_or_config))
+        return describe(meta_model(model_or_config))
     raise ApetError(
         f"cannot describe a {type(model_or_config).__name__}; give a transformers model, a configuration or a name"
     )
 
 
-def at_hand(name: str) -> bool:
+def has_local_weights(name: str) -> bool:
     """Whether a backbone's weights are on this machine: in a folder, a package, or the hub's cache."""
-    place = find(name)
+    place = locate_backbone(name)
     files = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-    if isinstance(place.where, Path):
-        return any((place.where / f).is_file() for f in ([place.gguf] if place.gguf else files))
-    return any(isinstance(try_to_load_from_cache(place.where, f), str) for f in files)
+    if isinstance(place.source, Path):
+        return any((place.source / f).is_file() for f in ([place.gguf] if place.gguf else files))
+    return any(isinstance(try_to_load_from_cache(place.source, f), str) for f in files)
 
 
-SPREAD: str | dict[str, str] = "auto"
+DEVICE_MAP: str | dict[str, str] = "auto"
 """Where the parts of a spread backbone go: by accelerate's own count of each device's room."""
 
 
 def load_model(
     name: str,
-    use: Use,
+    use: ObjectiveName,
     labels: int,
     dtype: torch.dtype,
     init: Callable[[nn.Module], None] | None = None,
-    spread: bool = False,
+    over_all_devices: bool = False,
 ) -> nn.Module:
     """A backbone with its weights, in evaluation mode, nothing requiring gradients.
 
@@ -186,17 +186,17 @@ def load_model(
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
     extra: dict[str, object] = {"num_labels": labels} if use == "classification-head" else {}
-    if spread:
-        extra["device_map"] = SPREAD
+    if over_all_devices:
+        extra["device_map"] = DEVICE_MAP
     try:
         settings = {"dtype": dtype, "output_loading_info": True, **place.weight_options, **extra}
-        model, report = _AUTO[use].from_pretrained(place.where, **settings)
+        model, report = _AUTO[use].from_pretrained(place.source, **settings)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
-        if isinstance(place.where, Path) and not at_hand(name):
+        if isinstance(place.source, Path) and not has_local_weights(name):
             raise ApetError(f"backbone folder {name!r} holds no weights; give a folder made by save_pretrained") from e
-        if not at_hand(name):
+        if not has_local_weights(name):
             raise ApetError(
-                f"weights of backbone {name!r} ({place.where}) are neither in the cache nor to be had from the hub;"
+                f"weights of backbone {name!r} ({place.source}) are neither in the cache nor to be had from the hub;"
                 " offline, give a local folder"
             ) from e
         raise ApetError(f"backbone {name!r} does not load for {use}: {first_line(e)}") from e
@@ -220,7 +220,7 @@ def load_model(
 
 
 @torch.no_grad()
-def _settle_gaps(name: str, use: Use, model: nn.Module, missing: set[str]) -> None:
+def _settle_gaps(name: str, use: ObjectiveName, model: nn.Module, missing: set[str]) -> None:
     """Weights that the checkpoint lacks would be random, and other ones each time; only a fresh task head may be.
 
     A checkpoint of masked words alone has no pooler either; there the identity hands the first token on.

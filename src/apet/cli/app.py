@@ -6,7 +6,10 @@ from importlib.metadata import version
 
 import typer
 
-from apet.cli import looking, running, studying, world
+from apet.cli import inspect as looking
+from apet.cli import microworld as world
+from apet.cli import run as running
+from apet.cli import study as studying
 
 app = typer.Typer(
     name="apet",

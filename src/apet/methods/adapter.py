@@ -6,22 +6,22 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from apet.backbones.positions import Backbone
+from apet.backbones.describe import Backbone
 from apet.methods.method import Method
-from apet.methods.slot import Slot, bottleneck_slot
+from apet.methods.target import Target, adapter_target
 
 
 class Adapter(Method):
     """``f(h_in) + σ(f(h_in) W̃₅ + b₅) W̃₆ + b₆`` (Houlsby et al. 2019; paper table 1: bottleneck 24)."""
 
     name: ClassVar[str] = "adapter"
-    about: ClassVar[str] = "bottlenecks after attention and feed-forward (Houlsby et al. 2019)"
+    description: ClassVar[str] = "bottlenecks after attention and feed-forward (Houlsby et al. 2019)"
 
     bottleneck: int | None = Field(default=None, ge=1)
     """Default: 24, or with a budget the smallest that holds it."""
     roles: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Layers after which one sits. Default: attn.out and mlp.down."""
 
-    def slots(self, backbone: Backbone) -> list[Slot]:
+    def targets(self, backbone: Backbone) -> list[Target]:
         """An adapter at each chosen layer."""
-        return [bottleneck_slot(x, self.bottleneck) for x in backbone.select(self.roles or ("attn.out", "mlp.down"))]
+        return [adapter_target(x, self.bottleneck) for x in backbone.select(self.roles or ("attn.out", "mlp.down"))]

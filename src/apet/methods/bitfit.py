@@ -6,9 +6,9 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from apet.backbones.positions import Backbone
+from apet.backbones.describe import Backbone
 from apet.methods.method import Method
-from apet.methods.slot import Slot, bias_slot
+from apet.methods.target import Target, bias_target
 
 _ATTENTION = ("attn.q", "attn.k", "attn.v", "attn.qkv", "attn.out")
 _ENCODER = (*_ATTENTION, "attn.norm", "mlp.down", "mlp.norm")
@@ -25,13 +25,13 @@ class BitFit(Method):
     """``f(h_in) + W̃₁`` with W̃₁ a bias (Ben Zaken et al. 2022; paper table 1)."""
 
     name: ClassVar[str] = "bitfit"
-    about: ClassVar[str] = "biases, added where there are none (Ben Zaken et al. 2022)"
+    description: ClassVar[str] = "biases, added where there are none (Ben Zaken et al. 2022)"
 
     roles: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Layers that take part. Default: the paper's."""
 
-    def slots(self, backbone: Backbone) -> list[Slot]:
+    def targets(self, backbone: Backbone) -> list[Target]:
         """A bias at each chosen layer."""
         if self.roles:
-            return [bias_slot(x) for x in backbone.select(self.roles)]
-        return [bias_slot(x) for x in backbone.layers if x.role in ROLES[backbone.family.kind]]
+            return [bias_target(x) for x in backbone.select(self.roles)]
+        return [bias_target(x) for x in backbone.layers if x.role in ROLES[backbone.family.kind]]

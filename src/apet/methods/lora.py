@@ -6,16 +6,16 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from apet.backbones.positions import Backbone
+from apet.backbones.describe import Backbone
 from apet.methods.method import Method
-from apet.methods.slot import Slot, pair_slot
+from apet.methods.target import Target, lora_target
 
 
 class LoRA(Method):
     """``f(h_in) + (α/r) h_in W̃₃ W̃₄`` (Hu et al. 2021; paper table 1: r 8, α 16, self-attention q and v)."""
 
     name: ClassVar[str] = "lora"
-    about: ClassVar[str] = "low-rank pairs beside query and value (Hu et al. 2021)"
+    description: ClassVar[str] = "low-rank pairs beside query and value (Hu et al. 2021)"
 
     rank: int | None = Field(default=None, ge=1)
     """Default: 8, or with a budget the smallest that holds it (then scaled as rank 8)."""
@@ -24,7 +24,7 @@ class LoRA(Method):
     roles: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Linear layers that take part. Default: attn.q and attn.v, or attn.qkv where they are one projection."""
 
-    def slots(self, backbone: Backbone) -> list[Slot]:
+    def targets(self, backbone: Backbone) -> list[Target]:
         """A pair at each chosen layer."""
         roles = self.roles or (("attn.qkv",) if backbone.has_role("attn.qkv") else ("attn.q", "attn.v"))
-        return [pair_slot(x, self.rank, self.alpha) for x in backbone.select(roles)]
+        return [lora_target(x, self.rank, self.alpha) for x in backbone.select(roles)]

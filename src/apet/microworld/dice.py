@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TypeVar
 
-from apet.modules.seeds import Stream
+from apet.seeding import SeededGenerator
 
 Item = TypeVar("Item")
 
 
-class Dice(Stream):
+class Dice(SeededGenerator):
     """A stream of the seed and an address that picks from lists; raw numbers are drawn ahead, since texts need many."""
 
     def __init__(self, seed: int, *address: str) -> None:

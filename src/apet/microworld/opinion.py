@@ -82,7 +82,7 @@ def review(dice: Dice, cast: Cast, good: bool) -> list[str]:
     ]
     body = own + dice.some(noise, 2)
     opening = f"last {dice.pick(('week', 'night', 'year'))} i saw a {title} with {someone}"
-    return [opening, *(body[i] for i in dice.order(range(len(body))))]
+    return [opening, *(body[i] for i in dice.permutation(range(len(body))))]
 
 
 _LIKED = (

@@ -66,7 +66,7 @@ def pretrain(
         per hidden word).
 
     Raises:
-        UnknownName: no such scale.
+        UnknownNameError: no such scale.
         ApetError: the folder is not empty, fewer than one step or one batch was asked for, or the weights of the
             scale that this one grows from are not there.
     """
@@ -182,12 +182,12 @@ def _batches(library: list[list[int]], seed: int, steps: int) -> Iterator[list[l
     left, epoch = steps, 0
     while left:
         dice = Dice(seed, "order", str(epoch))
-        order = dice.order(range(len(library)))
+        order = dice.permutation(range(len(library)))
         chunks = [
             sorted(order[i : i + 32 * BATCH], key=lambda j: len(library[j])) for i in range(0, len(order), 32 * BATCH)
         ]
         batches = [chunk[i : i + BATCH] for chunk in chunks for i in range(0, len(chunk), BATCH)]
-        for i in dice.order(range(len(batches)))[:left]:
+        for i in dice.permutation(range(len(batches)))[:left]:
             left -= 1
             yield [library[j] for j in batches[i]]
         epoch += 1

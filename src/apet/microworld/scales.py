@@ -16,7 +16,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from apet.errors import UnknownName
+from apet.errors import UnknownNameError
 from apet.microworld.tokenizer import CLS, EOS, PAD, SEP, vocabulary
 
 SAME_WORD, SAME_PLACE = 8.0, 4.0
@@ -60,10 +60,10 @@ def scale(name: str) -> Scale:
     """A scale by its name.
 
     Raises:
-        UnknownName: no such scale; the nearest names are listed.
+        UnknownNameError: no such scale; the nearest names are listed.
     """
     if name not in SCALES:
-        raise UnknownName("microworld scale", name, SCALES)
+        raise UnknownNameError("microworld scale", name, SCALES)
     return SCALES[name]
 
 

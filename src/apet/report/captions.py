@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
 
-from apet.analysis.board import Scale
 from apet.analysis.convergence import LAST, REACHED
 from apet.analysis.frames import ADJACENT, DISCRETE, FULL, complete
 from apet.analysis.study import Analysis
-from apet.report.wording import listed, significant
+from apet.analysis.study_data import Scale
+from apet.report.formatting import listed, significant
 
 INTERVALS = "Whiskers: 95 % t-interval over seeds, thin ones over the items of a single seed; both stand in the tables."
 HOLES = "† some planned runs are missing; the mean is over what all sides have."
@@ -19,26 +19,26 @@ Cells = Collection[tuple[str, str, int]]
 
 def ran(a: Analysis, cells: Cells | None = None, tasks: Collection[str | None] | None = None) -> str:
     """Backbones, tasks, measures, seeds, steps and items of the complete runs; of these cells and tasks, or of all."""
-    done = complete(a.board.runs)
+    done = complete(a.data.runs)
     if tasks is not None:
         done = done[done["task"].isin([t for t in tasks if t is not None])]
     if cells is not None:
         wanted = set(cells)
-        at = zip(done["backbone"], done["method"], done["trainable_parameters"], strict=True)
+        at = zip(done["backbone"], done["method"], done["num_trainable"], strict=True)
         done = done[[(b, m, int(n)) in wanted for b, m, n in at]]
     if done.empty:
         return "No run is complete."
-    seeds = done.groupby(["backbone", "task", "method", "trainable_parameters"])["seed"].nunique()
+    seeds = done.groupby(["backbone", "task", "method", "num_trainable"])["seed"].nunique()
     parts = [
         plural(done["backbone"].nunique(), "backbone"),
         plural(done["task"].nunique(), "task"),
         between(seeds, "seed") + " a cell",
         between(done["steps"], "step"),
-        between(done["n"], "validation item") + " a task",
+        between(done["num_examples"], "validation item") + " a task",
     ]
     heads = sorted({int(h) for h in done["head_parameters"].dropna() if h > 0})
     head = f" A task head is counted apart ({heads[0]:,} to {heads[-1]:,} parameters)." if heads else ""
-    measures = listed(sorted(set(done["measure"])))
+    measures = listed(sorted(set(done["metric"])))
     return f"{plural(len(done), 'complete run')}: {', '.join(parts)}; {measures} on validation data.{head}"
 
 
@@ -58,20 +58,20 @@ def between(values: Iterable[float], word: str) -> str:
 
 def gap(a: Analysis) -> str:
     """Of E1."""
-    own = all(g.own_size for g in a.gaps)
+    own = all(g.is_default_size for g in a.gaps)
     size = "" if own else " A method that never chose its own size is shown at the largest count tried."
     return (
         "Full fine-tuning and the methods at their own sizes over the scale of the backbone; gap = full fine-tuning −"
         f" method, paired by seed, averaged over tasks.{size}{_unequal_steps(a)} {INTERVALS} {HOLES}"
-        f" {ran(a, {(g.scale.name, g.method, g.n) for g in a.gaps})}"
+        f" {ran(a, {(g.scale.name, g.method, g.num_trainable) for g in a.gaps})}"
     )
 
 
 def _unequal_steps(a: Analysis) -> str:
     """Where full fine-tuning was trained for another number of steps than a method it is held against."""
-    done = complete(a.board.runs)
+    done = complete(a.data.runs)
     parts = []
-    for scale in a.board.scales:
+    for scale in a.data.scales:
         mine = done[done["backbone"] == scale.name]
         full, others = (set(mine.loc[side, "steps"]) for side in (mine["method"] == FULL, mine["method"] != FULL))
         if full and others and full != others:
@@ -81,7 +81,7 @@ def _unequal_steps(a: Analysis) -> str:
 
 def structure(a: Analysis) -> str:
     """Of E2."""
-    cells = {(s.scale.name, m, s.n) for s in a.structures for m in s.levels}
+    cells = {(s.scale.name, m, s.num_trainable) for s in a.structures for m in s.scores}
     return (
         "At each method's exact count: the method, APET-adjacent and APET-discrete, averaged over the tasks and seeds"
         f" that all three have. {INTERVALS} {HOLES} {ran(a, cells, {s.task for s in a.structures})}"
@@ -104,12 +104,17 @@ RULE = (
 
 
 def _raced(a: Analysis) -> Cells:
-    return {(r.scale.name, m, r.n) for r in a.races if r.n is not None for m in (ADJACENT, DISCRETE)}
+    return {
+        (r.scale.name, m, r.num_trainable)
+        for r in a.convergence_comparisons
+        if r.num_trainable is not None
+        for m in (ADJACENT, DISCRETE)
+    }
 
 
 def levels(a: Analysis, scale: Scale | None = None) -> str:
     """Of E4, of one backbone or of all."""
-    cells = {(x.scale.name, x.method, x.n) for x in a.levels if scale in (None, x.scale)}
+    cells = {(x.scale.name, x.method, x.num_trainable) for x in a.budget_points if scale in (None, x.scale)}
     return (
         "Validation measure over the number of trained parameters. Dashed: full fine-tuning; dotted: chance. Bars on"
         f" the frame: ranges of the low (below) and high (above) thresholds. {INTERVALS} {HOLES} {ran(a, cells)}"
@@ -139,8 +144,8 @@ def tasks(a: Analysis) -> str:
 
 def transfer(a: Analysis) -> str:
     """Of E7."""
-    seeds = between((r.relative.seeds for r in a.relatives), "seed")
-    items = between((r.relative.items for r in a.relatives), "item")
+    seeds = between((r.relative.num_seeds for r in a.transfer_scores), "seed")
+    items = between((r.relative.num_examples for r in a.transfer_scores), "item")
     return (
         "Relative transfer: zero-shot measure of the module trained on the source (row) over the measure of the one"
         f" trained on the target itself (column), in percent; tasks grouped by category. {seeds}, {items} a target;"
@@ -150,4 +155,4 @@ def transfer(a: Analysis) -> str:
 
 def scales(of: Sequence[Scale]) -> str:
     """``tiny (0.1 M) < mid (1 M)``."""
-    return " < ".join(f"{s.name} ({s.parameters / 1e6:.3g} M)" for s in of)
+    return " < ".join(f"{s.name} ({s.num_parameters / 1e6:.3g} M)" for s in of)

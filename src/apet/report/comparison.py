@@ -11,7 +11,7 @@ import pandas as pd
 
 from apet.analysis.frames import complete, failed
 from apet.analysis.intervals import t_interval
-from apet.report.colours import colour, look
+from apet.report.style import colour, look
 from apet.studies.results import Study
 
 PICTURE = "comparison.png"
@@ -37,7 +37,7 @@ class Entry:
     @property
     def mean(self) -> float:
         """Validation measure, mean over the seeds."""
-        return float(self.runs["value"].mean())
+        return float(self.runs["score"].mean())
 
     @property
     def spread(self) -> tuple[float, float]:
@@ -46,9 +46,9 @@ class Entry:
         It ends at 0 and 1, as the measures do.
         """
         if len(self.runs) == 1:
-            low, high = self.runs["low"].iloc[0], self.runs["high"].iloc[0]
+            low, high = self.runs["ci_low"].iloc[0], self.runs["ci_high"].iloc[0]
         else:
-            _, _, low, high = t_interval(self.runs["value"].to_numpy(dtype=float))
+            _, _, low, high = t_interval(self.runs["score"].to_numpy(dtype=float))
         return max(0.0, float(low)), min(1.0, float(high))
 
     @property
@@ -60,18 +60,18 @@ class Entry:
     @property
     def count(self) -> int:
         """Trained parameters."""
-        return int(self.runs["trainable_parameters"].iloc[0])
+        return int(self.runs["num_trainable"].iloc[0])
 
 
 def entries(study: Study, keys: Sequence[str]) -> list[Entry]:
     """Methods in the order of the given runs, which are all finished or failed."""
-    runs, curves = study.runs().set_index("key", drop=False).loc[list(keys)], study.curves()
+    runs, curves = study.runs().set_index("run_id", drop=False).loc[list(keys)], study.curves()
     return [
         Entry(
             str(method),
             complete(mine),
-            curves[curves["key"].isin(mine["key"])],
-            {int(r["seed"]): str(r["reason"]) for _, r in failed(mine).iterrows()},
+            curves[curves["run_id"].isin(mine["run_id"])],
+            {int(r["seed"]): str(r["error"]) for _, r in failed(mine).iterrows()},
         )
         for method, mine in runs.groupby("method", sort=False)
     ]
@@ -79,7 +79,7 @@ def entries(study: Study, keys: Sequence[str]) -> list[Entry]:
 
 def table(shown: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
     """Header and rows; a header's '#' marks numbers."""
-    measure = next((e.runs["measure"].iloc[0] for e in shown if len(e.runs)), "measure")
+    measure = next((e.runs["metric"].iloc[0] for e in shown if len(e.runs)), "metric")
     header = [h.format(measure=measure) for h in COLUMNS]
     rows = []
     for e in shown:
@@ -91,7 +91,7 @@ def table(shown: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
             [
                 e.method,
                 f"{e.count:,}",
-                f"{e.runs['ratio_percent'].iloc[0]:.3g}",
+                f"{e.runs['trainable_percent'].iloc[0]:.3g}",
                 f"{100 * e.mean:.1f}",
                 f"{100 * low:.1f} – {100 * high:.1f} ({e.basis})",
                 ", ".join(str(int(step)) for step in e.runs["best_step"]),
@@ -109,16 +109,16 @@ def as_data(shown: Sequence[Entry]) -> list[dict[str, Any]]:
         if len(e.runs):
             first = e.runs.iloc[0]
             row |= {
-                "trainable_parameters": e.count,
-                "ratio_percent": float(first["ratio_percent"]),
+                "num_trainable": e.count,
+                "trainable_percent": float(first["trainable_percent"]),
                 "head_parameters": int(first["head_parameters"]),
-                "measure": first["measure"],
+                "metric": first["metric"],
                 "mean": e.mean,
-                "low": e.spread[0],
-                "high": e.spread[1],
+                "ci_low": e.spread[0],
+                "ci_high": e.spread[1],
                 "interval_over": "seeds" if len(e.runs) > 1 else "items",
-                "values": [float(v) for v in e.runs["value"]],
-                "chance": float(first["chance"]),
+                "values": [float(v) for v in e.runs["score"]],
+                "untrained_baseline": float(first["untrained_baseline"]),
             }
         found.append({**row, "failed": e.failed})
     return found
@@ -127,7 +127,7 @@ def as_data(shown: Sequence[Entry]) -> list[dict[str, Any]]:
 def caption(shown: Sequence[Entry]) -> str:
     """What was run, in a sentence."""
     first = next(e.runs.iloc[0] for e in shown if len(e.runs))
-    over = _over([len(e.runs) for e in shown if len(e.runs)], int(first["n"]))
+    over = _over([len(e.runs) for e in shown if len(e.runs)], int(first["num_examples"]))
     head = int(first["head_parameters"])
     counted = f"; task head of {head:,} parameters, counted apart" if head else ""
     return (
@@ -154,7 +154,7 @@ def picture(every: Sequence[Entry], path: Path) -> None:
     import matplotlib.pyplot as plt
 
     shown = [e for e in every if len(e.runs)]
-    chance, measure = 100 * float(shown[0].runs["chance"].iloc[0]), shown[0].runs["measure"].iloc[0]
+    chance, measure = 100 * float(shown[0].runs["untrained_baseline"].iloc[0]), shown[0].runs["metric"].iloc[0]
     figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     beside: dict[int, int] = {}  # methods of one count stand side by side
     for e in shown:
@@ -170,11 +170,11 @@ def picture(every: Sequence[Entry], path: Path) -> None:
             markersize=6,
             label=e.method,
         )
-        for i, (_, curve) in enumerate(e.curves.groupby("key")):
+        for i, (_, curve) in enumerate(e.curves.groupby("run_id")):
             name = e.method if i == 0 else None
             right.plot(
                 curve["step"],
-                100 * curve["value"],
+                100 * curve["score"],
                 color=ink,
                 marker=look(e.method).marker,
                 markersize=4,
@@ -186,7 +186,7 @@ def picture(every: Sequence[Entry], path: Path) -> None:
     for axis in (left, right):
         axis.axhline(chance, color="grey", linestyle=":", linewidth=1)
         where = {"xycoords": ("axes fraction", "data"), "va": "bottom"}
-        axis.annotate("chance", (0.01, chance), **where, color="grey", fontsize=8)
+        axis.annotate("untrained_baseline", (0.01, chance), **where, color="grey", fontsize=8)
         axis.grid(alpha=0.25)
         axis.set_ylabel(f"validation {measure} (%)")
     full = next((e for e in shown if e.method == "fine-tuning"), None)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apet.errors import ApetError
-from apet.report.answer import Finding
+from apet.report.headline import Finding
 
 PAGE, FIGURES, TABLES = "report.html", "figures", "tables"
 OURS = (PAGE, FIGURES, TABLES)

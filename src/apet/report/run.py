@@ -19,11 +19,11 @@ from apet.analysis.intervals import Floats
 from apet.errors import ApetError
 from apet.report import page
 from apet.report.captions import RULE
-from apet.report.colours import look
 from apet.report.figures import canvas, plot
 from apet.report.folder import FIGURES, PAGE, TABLES, Report, new_report
+from apet.report.formatting import count, kind, named, points, significant, span
+from apet.report.style import look
 from apet.report.table import Column, Table, write
-from apet.report.wording import count, kind, named, points, significant, span
 
 MOST_ANSWERS = 12
 """Different answers. With more accepted ones the task is free text and has no table of confusions; of given ones
@@ -36,7 +36,7 @@ class Run:
 
     Attributes:
         result: of result.json.
-        settings: text of settings.yaml.
+        settings: text of config.yaml.
         curve: step, loss, value, low, high, seconds -> numbers, (points,).
         predictions: rows of predictions.csv.
     """
@@ -86,13 +86,13 @@ def read(run: Path) -> Run:
     try:
         result = json.loads((run / "result.json").read_text("utf-8"))
         _whole(result)
-        settings = (run / "settings.yaml").read_text("utf-8")
+        settings = (run / "config.yaml").read_text("utf-8")
         with (run / "curve.csv").open(encoding="utf-8", newline="") as f:
             rows = list(csv.DictReader(f))
         with (run / "predictions.csv").open(encoding="utf-8", newline="") as f:
             predictions = list(csv.DictReader(f))
         _answered(predictions)
-        names = ("step", "loss", "value", "low", "high", "seconds")
+        names = ("step", "loss", "score", "ci_low", "ci_high", "seconds")
         curve = {n: np.array([float(row[n]) if row[n] else np.nan for row in rows]) for n in names}
     except _Damaged as e:
         raise ApetError(f"the run at {str(run)!r} is damaged ({e}); run it again") from e
@@ -101,22 +101,22 @@ def read(run: Path) -> Run:
     return Run(result, settings, curve, predictions)
 
 
-_SCORE = {"measure": str, "value": float, "low": float, "high": float, "n": int}
+_SCORE = {"metric": str, "score": float, "ci_low": float, "ci_high": float, "num_examples": int}
 _RESULT: dict[str, Any] = {
     "backbone": {"name": str, "parameters": int},
     "task": {"name": str},
     "method": {"method": str},
-    "trainable_parameters": int,
-    "ratio_percent": float,
+    "num_trainable": int,
+    "trainable_percent": float,
     "head": {"use": str, "parameters": int},
     "validation": _SCORE,
-    "untrained": _SCORE,
+    "score_untrained": _SCORE,
     "last": _SCORE,
-    "chance": float,
+    "untrained_baseline": float,
     "selection": str,
     "best_step": int,
-    "steps": int,
-    "learning_rate": {"value": float, "rule": str},
+    "max_steps": int,
+    "learning_rate": {"score": float, "rule": str},
     "seeds": {},
     "data": {"notes": list},
     "times": {"training_seconds": float, "steps_per_second": float, "started": str},
@@ -124,7 +124,7 @@ _RESULT: dict[str, Any] = {
 }
 """Fields of result.json that the report shows, and what they hold; a mapping holds at least these."""
 _WORDS: dict[type, str] = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "fields"}
-_COLUMNS = ("where", "answer", "accepted", "score")
+_COLUMNS = ("where", "answer", "references", "score")
 """Of predictions.csv."""
 
 
@@ -160,8 +160,8 @@ def answer(r: Run) -> str:
     """The first sentence."""
     x, v = r.result, r.result["validation"]
     return (
-        f"{named(r.method)} with {count(x['trainable_parameters'])} trained parameters"
-        f" ({significant(x['ratio_percent'])} % of {x['backbone']['name']}) has {points(v['value'])} % {v['measure']}"
+        f"{named(r.method)} with {count(x['num_trainable'])} trained parameters"
+        f" ({significant(x['trainable_percent'])} % of {x['backbone']['name']}) has {points(v['value'])} % {v['measure']}"
         f" on {x['task']['name']} (95 % over {v['n']:,} validation items: {span(v['low'], v['high'])});"
         f" untrained {points(x['untrained']['value'])} %, chance {points(x['chance'])} %."
     )
@@ -170,24 +170,24 @@ def answer(r: Run) -> str:
 def _facts(r: Run) -> Table:
     x = r.result
     test = x.get("test")
-    ended = convergence(r.curve["step"], r.curve["value"], float((r.curve["high"] - r.curve["low"]).mean() / 2))
+    ended = convergence(r.curve["step"], r.curve["score"], float((r.curve["ci_high"] - r.curve["ci_low"]).mean() / 2))
     rows: list[list[Any]] = [
         ["method", named(r.method)],
         ["backbone", f"{x['backbone']['name']}, {count(x['backbone']['parameters'])} parameters"],
-        ["trained parameters", f"{count(x['trainable_parameters'])} = {significant(x['ratio_percent'], 4)} %"],
+        ["trained parameters", f"{count(x['num_trainable'])} = {significant(x['trainable_percent'], 4)} %"],
         ["task head", f"{x['head']['use']}, {count(x['head']['parameters'])} parameters, counted apart"],
         ["validation", f"{_score(x['validation'])}; kept: step {x['best_step']:,}, {x['selection']}"],
         ["test", _score(test) if test else "no test split"],
         ["last step", _score(x["last"])],
-        ["untrained", _score(x["untrained"])],
-        ["chance", f"{points(x['chance'])} %"],
+        ["score_untrained", _score(x["score_untrained"])],
+        ["untrained_baseline", f"{points(x['chance'])} %"],
         ["convergence", ended.state if math.isnan(ended.steps) else f"by step {ended.steps:,.0f} of {x['steps']:,}"],
         ["learning rate", f"{significant(x['learning_rate']['value'])} ({x['learning_rate']['rule']})"],
         ["time", f"{x['times']['training_seconds']:,} s of training, {x['times']['steps_per_second']} steps a second"],
         ["memory", f"{x['peak_memory_bytes'] / 1e9:.2f} GB at most"],
     ]
     return Table(
-        "result", "The result", "One run; intervals over its validation items.", (Column("what"), Column("value")), rows
+        "result", "The result", "One run; intervals over its validation items.", (Column("what"), Column("score")), rows
     )
 
 
@@ -196,7 +196,7 @@ def _score(s: Mapping[str, Any]) -> str:
 
 
 def _confusion(r: Run) -> Table:
-    pairs = Counter((p["accepted"], p["answer"]) for p in r.predictions)
+    pairs = Counter((p["references"], p["answer"]) for p in r.predictions)
     wanted = sorted({w for w, _ in pairs})
     given, others = _columns(pairs)
     rows = []
@@ -204,7 +204,7 @@ def _confusion(r: Run) -> Table:
         rest = [sum(pairs[w, g] for g in others)] if others else []
         rows.append([w, *(pairs[w, g] for g in given), *rest])
     heads = [f"answered: {g or '(none)'}" for g in given] + (["answered: anything else"] if others else [])
-    columns = (Column("accepted"), *(Column(h, count) for h in heads))
+    columns = (Column("references"), *(Column(h, count) for h in heads))
     left = f" Anything else: {len(others):,} other answers." if others else ""
     caption = (
         f"Validation items by accepted answer (rows) and given answer (columns); n = {len(r.predictions):,}.{left}"
@@ -223,8 +223,8 @@ def _columns(pairs: Mapping[tuple[str, str], int]) -> tuple[list[str], list[str]
 
 
 def _items(r: Run) -> Table:
-    rows = [[p["where"], p["answer"], p["accepted"], float(p["score"])] for p in r.predictions]
-    columns = (Column("where"), Column("answer"), Column("accepted"), Column("score", significant))
+    rows = [[p["where"], p["answer"], p["references"], float(p["score"])] for p in r.predictions]
+    columns = (Column("where"), Column("answer"), Column("references"), Column("score", significant))
     return Table("items", "Every validation item", f"n = {len(rows):,}.", columns, rows)
 
 
@@ -241,10 +241,10 @@ def _draw(r: Run) -> Figure:
     c, k = r.curve, look(r.method)
     figure, axes = canvas.sheet(1, 2, width=4.2, height=2.8)
     left, right = axes[0]
-    left.fill_between(c["step"], 100 * c["low"], 100 * c["high"], color=k.colour, alpha=0.2, linewidth=0)
-    left.plot(c["step"], 100 * c["value"], color=k.colour, marker=k.marker, markersize=4)
+    left.fill_between(c["step"], 100 * c["ci_low"], 100 * c["ci_high"], color=k.colour, alpha=0.2, linewidth=0)
+    left.plot(c["step"], 100 * c["score"], color=k.colour, marker=k.marker, markersize=4)
     left.axvline(r.result["best_step"], color=canvas.GREY, linestyle="--", linewidth=1)
-    left.axhline(100 * r.result["chance"], color=canvas.GREY, linestyle=":", linewidth=1)
+    left.axhline(100 * r.result["untrained_baseline"], color=canvas.GREY, linestyle=":", linewidth=1)
     left.set_ylabel(f"validation {r.result['validation']['measure']} (%)")
     right.plot(c["step"], c["loss"], color=k.colour, marker=k.marker, markersize=4)
     right.set_ylabel("training loss")
@@ -258,14 +258,14 @@ def _draw(r: Run) -> Figure:
 def _view(r: Run) -> plot.View:
     c = r.curve
     plots = {}
-    for name, y, unit in (("validation", 100 * c["value"], "%"), ("training loss", c["loss"], "")):
+    for name, y, unit in (("validation", 100 * c["score"], "%"), ("training loss", c["loss"], "")):
         texts = [
             f"step {s:,.0f}, {t:,.1f} s\n{significant(v, 4)} {unit}" + (f"\nitems: {span(low, high)}" if unit else "")
-            for s, t, v, low, high in zip(c["step"], c["seconds"], y, c["low"], c["high"], strict=True)
+            for s, t, v, low, high in zip(c["step"], c["seconds"], y, c["ci_low"], c["ci_high"], strict=True)
         ]
         more: dict[str, Any] = {}
         if unit:
-            up, down = 100 * (c["high"] - c["value"]), 100 * (c["value"] - c["low"])
+            up, down = 100 * (c["ci_high"] - c["score"]), 100 * (c["score"] - c["ci_low"])
             ends = {"array": [plot.number(v) for v in up], "arrayminus": [plot.number(v) for v in down]}
             more = {"error_y": {"type": "data", "thickness": 1, **ends}}
         title = f"validation {r.result['validation']['measure']} (%)" if unit else "training loss"

@@ -9,16 +9,16 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from apet.analysis.blocks import Items
 from apet.analysis.frames import complete
-from apet.analysis.study import Analysis, analyse
+from apet.analysis.score_matrix import Items
+from apet.analysis.study import Analysis, analyze
 from apet.report import captions, page, tables
-from apet.report.answer import findings, headline
 from apet.report.figures import canvas, convergence, gaps, levels, structure, thresholds, transfer
 from apet.report.figures.plot import View
 from apet.report.folder import FIGURES, PAGE, TABLES, Report, new_report
+from apet.report.formatting import kind
+from apet.report.headline import findings, headline
 from apet.report.table import Table, write
-from apet.report.wording import kind
 
 EXPERIMENTS: dict[str, tuple[str, Callable[..., dict[str, Figure]], Callable[[Analysis], View], str]] = {
     "E1": ("Gap to full fine-tuning", gaps.draw, gaps.view, "e1_gaps"),
@@ -57,7 +57,7 @@ def write_report(
     Raises:
         ApetError: a table does not fit its schema, holes that are not allowed, or a folder that cannot be written.
     """
-    a = analyse(runs, curves, items=items, transfer=transfer, planned=planned, allow_holes=allow_holes)
+    a = analyze(runs, curves, items=items, transfer=transfer, planned=planned, allow_holes=allow_holes)
     partial = partial or bool(provenance.get("running"))
     made = tables.every_table(a)
     with new_report(folder) as part:
@@ -116,7 +116,7 @@ def _page(a: Analysis, made: list[Table], provenance: Mapping[str, Any], partial
         headline(a),
         captions.ran(a),
         sections,
-        a.board.methods,
+        a.data.methods,
         f"Written by apet {provenance.get('version', '')}. {captions.INTERVALS}",
         _banner(a, provenance, partial),
     )
@@ -127,14 +127,14 @@ def _banner(a: Analysis, provenance: Mapping[str, Any], partial: bool) -> str:
     if partial:
         planned = provenance.get("planned")
         of = f" of {planned:,}" if isinstance(planned, int) else ""
-        parts.append(f"Partial: the study is not finished, {len(complete(a.board.runs)):,}{of} runs are complete.")
+        parts.append(f"Partial: the study is not finished, {len(complete(a.data.runs)):,}{of} runs are complete.")
     if provenance.get("outdated"):
         parts.append(
             f"Left out: {captions.plural(int(provenance['outdated']), 'run')} of earlier settings of this study."
         )
     if len(a.failed):
         parts.append(f"{captions.plural(len(a.failed), 'run')} failed: listed below, without a number.")
-    holes = sum(e is not None and e.holes > 0 for g in a.gaps for e in (g.level, g.gap))
+    holes = sum(e is not None and e.num_missing > 0 for g in a.gaps for e in (g.score, g.gap))
     if holes:
         parts.append(f"Numbers of E1 that miss planned runs are marked †: {holes}.")
     return " ".join(parts)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from apet.report.wording import NONE
+from apet.report.formatting import NONE
 
 LONG = 500
 """Rows; a longer table is written as CSV alone."""
@@ -205,7 +205,7 @@ def data(t: Table) -> dict[str, Any]:
 
 def _plain(v: Any) -> float | None:
     """The number to sort by."""
-    v = getattr(v, "value", v)
+    v = getattr(v, "score", v)
     if v is None or isinstance(v, str) or math.isnan(v):
         return None
     return math.copysign(1e300, v) if math.isinf(v) else float(f"{float(v):.6g}")

@@ -9,9 +9,10 @@ from typing import Any
 from apet.analysis.frames import RUNS
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
-from apet.report import captions, paper
+from apet.report import captions
+from apet.report import reference_results as paper
+from apet.report.formatting import bracket, brief, count, full, named, points, significant, threshold_notes
 from apet.report.table import Column, Table
-from apet.report.wording import bracket, brief, count, full, named, points, significant, threshold_notes
 
 MEAN = "mean over tasks"
 PAPERS = {
@@ -46,7 +47,7 @@ def measured(title: str, show: Callable[[Any], str] = full) -> Column:
 
 
 _PARTS: dict[str, Callable[[Any], Any]] = {
-    "value": lambda e: e.value,
+    "score": lambda e: e.value,
     "seeds": lambda e: e.seeds,
     "sd over seeds": lambda e: e.sd,
     "low over seeds": lambda e: e.low,
@@ -63,7 +64,18 @@ _PARTS: dict[str, Callable[[Any], Any]] = {
 def claims(a: Analysis) -> Table:
     """What the paper claims against what our runs say."""
     rows = [
-        [t.claim, t.where, named(t.what), t.verdict, t.number, t.value, t.low, t.high, t.basis, PAPERS.get(t.claim)]
+        [
+            t.claim,
+            t.where,
+            named(t.what),
+            t.verdict,
+            t.number,
+            t.estimate,
+            t.ci_low,
+            t.ci_high,
+            t.ci_method,
+            PAPERS.get(t.claim),
+        ]
         for t in a.trends
     ]
     columns = (
@@ -92,11 +104,11 @@ def gaps(a: Analysis) -> Table:
         [
             g.scale.family,
             g.scale.name,
-            g.scale.parameters,
+            g.scale.num_parameters,
             named(g.method),
-            g.n,
+            g.num_trainable,
             g.task or MEAN,
-            g.level,
+            g.score,
             g.gap,
             None if g.gap is None else _gap_words(g.gap),
         ]
@@ -125,10 +137,10 @@ def structure(a: Analysis) -> Table:
     rows = []
     for s in a.structures:
         differences = [s.differences.get(p) for p in ("method-adjacent", "method-discrete", "adjacent-discrete")]
-        levels = [s.levels.get(m) for m in (s.method, "apet-adjacent", "apet-discrete")]
+        levels = [s.scores.get(m) for m in (s.method, "apet-adjacent", "apet-discrete")]
         verdicts = [x for d in differences for x in (d, None if d is None else d.verdict)]
-        over = s.task or f"mean over {captions.plural(next(iter(s.levels.values())).tasks, 'task')}"
-        rows.append([s.scale.name, named(s.method), s.n, over, *levels, *verdicts])
+        over = s.task or f"mean over {captions.plural(next(iter(s.scores.values())).num_tasks, 'task')}"
+        rows.append([s.scale.name, named(s.method), s.num_trainable, over, *levels, *verdicts])
     columns = [Column("backbone"), Column("method"), Column("N", count), Column("task")]
     columns += [measured(f"{m} %", brief) for m in ("method", "APET-adjacent", "APET-discrete")]
     for p in ("method − adjacent", "method − discrete", "adjacent − discrete"):
@@ -139,12 +151,23 @@ def structure(a: Analysis) -> Table:
 def convergence(a: Analysis) -> Table:
     """E3."""
     rows = []
-    for r in a.races:
+    for r in a.convergence_comparisons:
         e = r.log2_ratio
         word = {"lower": "adjacent sooner", "higher": "discrete sooner"}.get(e.verdict, e.verdict)
-        ends = None if math.isnan(e.low) else f"{2**e.low:.2f} to {2**e.high:.2f}"
+        ends = None if math.isnan(e.ci_low) else f"{2**e.ci_low:.2f} to {2**e.ci_high:.2f}"
         rows.append(
-            [r.scale.name, r.n or "all", r.adjacent, r.discrete, 2**e.value, e.seeds, ends, r.pairs, r.left_out, word]
+            [
+                r.scale.name,
+                r.num_trainable or "all",
+                r.adjacent,
+                r.discrete,
+                2**e.score,
+                e.num_seeds,
+                ends,
+                r.pairs,
+                r.left_out,
+                word,
+            ]
         )
     columns = (
         Column("backbone"),
@@ -168,13 +191,13 @@ def levels(a: Analysis) -> Table:
             x.scale.name,
             x.task or MEAN,
             named(x.method),
-            x.n,
-            x.ratio_percent,
-            x.chance,
-            x.level,
-            x.behind,
+            x.num_trainable,
+            x.trainable_percent,
+            x.untrained_baseline,
+            x.score,
+            x.gap,
         ]
-        for x in a.levels
+        for x in a.budget_points
     ]
     columns = (
         Column("backbone"),
@@ -198,11 +221,11 @@ def thresholds(a: Analysis) -> Table:
             named(t.method),
             t.kind,
             bracket(t.bracket, t.tried),
-            t.bracket.above,
-            t.bracket.reached,
+            t.bracket.lower,
+            t.bracket.upper,
             len(t.tried),
             t.seeds,
-            t.basis,
+            t.ci_method,
             threshold_notes(t),
         ]
         for t in a.thresholds
@@ -225,16 +248,16 @@ def thresholds(a: Analysis) -> Table:
 
 def tasks(a: Analysis) -> Table:
     """E6, ours."""
-    names = list(dict.fromkeys(t for f in a.board.families for t in a.board.tasks(f)))
+    names = list(dict.fromkeys(t for f in a.data.families for t in a.data.tasks(f)))
     rows: dict[tuple[str, str, int], dict[str, Estimate]] = {}
     ratio = {}
-    for x in a.levels:
-        if x.task is not None and _in_table(a, x.scale.name, x.method, x.n):
-            at = (x.scale.name, x.method, x.n)
-            rows.setdefault(at, {})[x.task] = x.level
-            ratio[at] = x.ratio_percent
-    scales = [s.name for s in a.board.scales]
-    order = sorted(rows, key=lambda at: (scales.index(at[0]), a.board.methods.index(at[1]), at[2]))
+    for x in a.budget_points:
+        if x.task is not None and _in_table(a, x.scale.name, x.method, x.num_trainable):
+            at = (x.scale.name, x.method, x.num_trainable)
+            rows.setdefault(at, {})[x.task] = x.score
+            ratio[at] = x.trainable_percent
+    scales = [s.name for s in a.data.scales]
+    order = sorted(rows, key=lambda at: (scales.index(at[0]), a.data.methods.index(at[1]), at[2]))
     columns = (
         Column("backbone"),
         Column("method"),
@@ -248,7 +271,7 @@ def tasks(a: Analysis) -> Table:
 
 def _in_table(a: Analysis, backbone: str, method: str, n: int) -> bool:
     """Methods at their own sizes, and APET at any of these counts."""
-    own = a.board.own_sizes
+    own = a.data.own_sizes
     counts = {v for (b, _), v in own.items() if b == backbone}
     return own.get((backbone, method)) == n or (method.startswith("apet") and n in counts)
 
@@ -256,8 +279,8 @@ def _in_table(a: Analysis, backbone: str, method: str, n: int) -> bool:
 def papers(a: Analysis) -> Table:
     """E6, as the paper prints it, where our families mirror it."""
     names = list(dict.fromkeys(t for p in paper.table2() for t in p.values))
-    shown = paper.mirrored(set(a.board.families))
-    rows = [[p.backbone, named(p.method), p.ratio_percent, *(p.values.get(t) for t in names)] for p in shown]
+    shown = paper.mirrored(set(a.data.families))
+    rows = [[p.backbone, named(p.method), p.trainable_percent, *(p.values.get(t) for t in names)] for p in shown]
     columns = (
         Column("backbone"),
         Column("method"),
@@ -280,10 +303,10 @@ def transfer(a: Analysis) -> Table:
             r.source,
             r.target,
             r.zero_shot,
-            r.own,
+            r.own_score,
             r.relative,
         ]
-        for r in a.relatives
+        for r in a.transfer_scores
     ]
     columns = (
         Column("backbone"),
@@ -299,23 +322,29 @@ def transfer(a: Analysis) -> Table:
 
 def failed(a: Analysis) -> Table:
     """Runs with a reason instead of a number."""
-    names = ("key", "backbone", "task", "method", "budget", "seed", "reason")
+    names = ("run_id", "backbone", "task", "method", "budget", "seed", "error")
     rows = [[r[n] for n in names] for _, r in a.failed.iterrows()]
     columns = tuple(Column(n, count if n == "seed" else None) for n in names)
     return Table("failed", "Runs that failed", "They have no number and count as none.", columns, rows)
 
 
 NARROW = (
-    *("key", "state", "backbone", "task", "method", "trainable_parameters", "ratio_percent", "seed"),
-    *("value", "low", "high", "n", "best_step", "learning_rate", "training_seconds"),
+    *("run_id", "state", "backbone", "task", "method", "num_trainable", "trainable_percent", "seed"),
+    *("score", "ci_low", "ci_high", "num_examples", "best_step", "learning_rate", "training_seconds"),
 )
 
 
 def runs(a: Analysis, narrow: bool = False) -> Table:
     """Every run, as it came; on the page only the columns that people look at."""
-    shows: dict[str, Any] = {"value": points, "low": points, "high": points, "chance": points, "untrained": points}
+    shows: dict[str, Any] = {
+        "score": points,
+        "ci_low": points,
+        "ci_high": points,
+        "untrained_baseline": points,
+        "score_untrained": points,
+    }
     kept = list(NARROW if narrow else RUNS)
-    frame = a.board.runs[kept]
+    frame = a.data.runs[kept]
     columns = tuple(
         Column(f"{c} %" if c in shows else c, shows.get(c, _number) if RUNS[c][0] == "number" else None) for c in kept
     )

@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from apet.errors import ApetError
-from apet.studies.definition import GIVEN, OWN, Definition, Rule
-from apet.studies.driver import Driver
-from apet.studies.engine import InProcess
-from apet.studies.keys import backbone_print, common_of
-from apet.studies.planning import Planned, Planner, axes_of
+from apet.studies.executors.base import InProcessExecutor
+from apet.studies.planning import PlannedRun, Planner, axes_of
 from apet.studies.results import Study
-from apet.studies.store import FILE, opened
-from apet.training.choices import task_of
-from apet.training.run import gather
-from apet.training.settings import RunSettings, made
-from apet.training.workshop import Workshop
+from apet.studies.run_id import backbone_fingerprint, common_settings
+from apet.studies.scheduler import Scheduler
+from apet.studies.store import FILE, open_store
+from apet.studies.study_config import DECIDED_BY_AXES, DEFAULT_BUDGET, Override, StudyConfig
+from apet.training.config import RunConfig, validate_config
+from apet.training.resolve import resolve_task
+from apet.training.resources import Resources
+from apet.training.run import prefetch
 
 METHODS = ("fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet-adjacent", "apet-discrete")
 """Full fine-tuning, the paper's four, and both distributions of APET (at LoRA's count unless a budget is given)."""
 
 
-def definition(base: RunSettings, methods: Sequence[str], seeds: Sequence[int]) -> Definition:
+def comparison_study(base: RunConfig, methods: Sequence[str], seeds: Sequence[int]) -> StudyConfig:
     """The study that holds every method against every other.
 
     Args:
@@ -34,23 +34,23 @@ def definition(base: RunSettings, methods: Sequence[str], seeds: Sequence[int]) 
     Raises:
         ApetError: the settings name no task and no data with text and label, or data that do not fit.
     """
-    task_of(base)
+    resolve_task(base)
     own = base.method_settings
-    given = base.model_dump(mode="json", exclude_unset=True, exclude=GIVEN)
-    return Definition(
-        name=f"{base.backbone} on {base.learnt}",
+    given = base.model_dump(mode="json", exclude_unset=True, exclude=DECIDED_BY_AXES)
+    return StudyConfig(
+        name=f"{base.backbone} on {base.task_name}",
         backbones=(base.backbone,),
-        tasks=(base.learnt,),
+        tasks=(base.task_name,),
         methods=tuple({"method": m, **own} if own else m for m in methods),
-        budgets=(OWN if base.budget is None else str(base.budget),),
+        budgets=(DEFAULT_BUDGET if base.budget is None else str(base.budget),),
         seeds=tuple(seeds),
         data=None if base.task is None else base.data,
-        defaults={"threads": None, **given},  # one run at a time has all the cores
-        rules=(Rule(where={"method": "fine-tuning*"}, budgets=(OWN,)),),
+        run_defaults={"num_threads": None, **given},  # one run at a time has all the cores
+        overrides=(Override(match={"method": "fine-tuning*"}, budgets=(DEFAULT_BUDGET,)),),
     )
 
 
-def compare(study: Definition, folder: Path, shop: Workshop) -> list[str]:
+def compare(study: StudyConfig, folder: Path, shop: Resources) -> list[str]:
     """Run what is missing of it, also what failed before. A run that fails is recorded and stops nobody.
 
     Args:
@@ -67,39 +67,41 @@ def compare(study: Definition, folder: Path, shop: Workshop) -> list[str]:
     """
     runs = Planner().study(study)
     if any(p.missing for p in runs):  # fetched first: data and weights are a part of every key
-        gather(runs[0].settings, shop)
-        backbone_print.cache_clear()
+        prefetch(runs[0].config, shop)
+        backbone_fingerprint.cache_clear()
         runs = Planner().study(study)
     done: set[str] = set()
     if (folder / FILE).is_file():
         there = Study(folder)
         _refuse_other(there, runs)
         done = set(there.results())
-    if not done.issuperset(p.key for p in runs):
-        gather(runs[0].settings, shop)
-    with opened(folder) as store:
+    if not done.issuperset(p.run_id for p in runs):
+        prefetch(runs[0].config, shop)
+    with open_store(folder) as store:
         store.describe(study.name, study.as_yaml(), len(runs))
-        Driver(store, InProcess(shop), shop.watch).run(runs, retry=True, aloud=True)
-    return [p.key for p in runs]
+        Scheduler(store, InProcessExecutor(shop), shop.watch).run(runs, retry=True, aloud=True)
+    return [p.run_id for p in runs]
 
 
-def _refuse_other(there: Study, runs: Sequence[Planned]) -> None:
+def _refuse_other(there: Study, runs: Sequence[PlannedRun]) -> None:
     """Pass where stored runs and these may stand side by side: only what a study's axes name may differ."""
     advice = "give a new output folder"
-    ours = _shared(runs[0].settings)
+    ours = _shared(runs[0].config)
     for result in there.results().values():
-        theirs = _shared(made(result["settings"], str(there.folder)))  # settings that came later have their defaults
+        theirs = _shared(
+            validate_config(result["settings"], str(there.folder))
+        )  # settings that came later have their defaults
         other = [k for k in ours if theirs[k] != ours[k]]
         if other:
             raise ApetError(f"{str(there.folder)!r} holds runs with other settings ({', '.join(other)}); {advice}")
     stored = {tuple(axes.items()): key for key, axes in there.axes().items() if key in there.results()}
     for p in runs:
-        if stored.get(tuple(axes_of(p).items()), p.key) != p.key:
+        if stored.get(tuple(axes_of(p).items()), p.run_id) != p.run_id:
             raise ApetError(
-                f"{str(there.folder)!r} holds {p.cell.label}, seed {p.settings.seed}, with other data, weights or seeds"
+                f"{str(there.folder)!r} holds {p.cell.label}, seed {p.config.seed}, with other data, weights or seeds"
                 f" of mask, values or data; {advice}"
             )
 
 
-def _shared(s: RunSettings) -> dict[str, Any]:
-    return {k: v for k, v in common_of(s).items() if k not in GIVEN}
+def _shared(s: RunConfig) -> dict[str, Any]:
+    return {k: v for k, v in common_settings(s).items() if k not in DECIDED_BY_AXES}

@@ -6,22 +6,22 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apet.backbones.loading import Use, at_hand, bare, load_config
-from apet.backbones.positions import Backbone, describe
-from apet.budget import resolve
-from apet.errors import ApetError, UnknownName
-from apet.methods import make
-from apet.studies.definition import AXES, Cell, Definition, Rule, cells
-from apet.studies.keys import backbone_print, common_of, run_key, task_print
+from apet.backbones.describe import Backbone, describe
+from apet.backbones.loading import ObjectiveName, has_local_weights, load_config, meta_model
+from apet.budget import parse_budget
+from apet.cli.overrides import parse_pairs
+from apet.errors import ApetError, UnknownNameError
+from apet.methods import make_method
+from apet.studies.run_id import backbone_fingerprint, common_settings, run_id, task_fingerprint
+from apet.studies.study_config import AXES, Cell, Override, StudyConfig, cells
 from apet.tasks.objectives import check_objective
 from apet.tasks.task import Task
-from apet.training.choices import dtype_for, task_of, use_for
-from apet.training.settings import RunSettings
-from apet.words import parse_pairs
+from apet.training.config import RunConfig
+from apet.training.resolve import resolve_dtype, resolve_objective, resolve_task
 
 
 @dataclass(frozen=True)
-class Planned:
+class PlannedRun:
     """One run of a plan.
 
     Attributes:
@@ -32,10 +32,10 @@ class Planned:
         missing: why it cannot run here (data or weights are not at hand), or None.
     """
 
-    key: str
+    run_id: str
     cell: Cell
-    settings: RunSettings
-    parameters: int
+    config: RunConfig
+    num_trainable: int
     missing: str | None
 
 
@@ -46,35 +46,35 @@ class Planner:
     """
 
     def __init__(self) -> None:
-        self._uses: dict[tuple[str, str], Use] = {}
-        self._backbones: dict[tuple[str, Use, int], Backbone] = {}
+        self._uses: dict[tuple[str, str], ObjectiveName] = {}
+        self._backbones: dict[tuple[str, ObjectiveName, int], Backbone] = {}
         self._counts: dict[tuple[Any, ...], int] = {}
         self._tasks: dict[tuple[Any, ...], tuple[Task, str | None]] = {}
         self._commons: dict[str, dict[str, Any]] = {}
         self._there: dict[str, bool] = {}
 
-    def study(self, study: Definition) -> list[Planned]:
+    def study(self, study: StudyConfig) -> list[PlannedRun]:
         """Every run, each once: cells that mean the same run are one.
 
         Raises:
             ApetError: a cell that can never run, named: an unreachable budget, a task the backbone cannot serve.
         """
-        found: dict[str, Planned] = {}
+        found: dict[str, PlannedRun] = {}
         for cell in cells(study):
             planned = self.cell(cell)
-            found.setdefault(planned.key, planned)
+            found.setdefault(planned.run_id, planned)
         return list(found.values())
 
-    def cell(self, cell: Cell) -> Planned:
+    def cell(self, cell: Cell) -> PlannedRun:
         """One run; raises as `study`."""
-        s = cell.settings
+        s = cell.config
         try:
             task, print_ = self._task(s)
             use = self._use(s)
             check_objective(use, task)
             n = self._count(s, cell.budget, task, use)
         except ApetError as e:
-            raise ApetError(f"{s.backbone}, {s.learnt}, {cell.label}, budget {cell.budget}: {e}") from e
+            raise ApetError(f"{s.backbone}, {s.task_name}, {cell.label}, budget {cell.budget}: {e}") from e
         s = s.model_copy(update={"budget": n, "dtype": _dtype(s)})
         missing = None
         if print_ is None:
@@ -84,60 +84,60 @@ class Planner:
                 f"weights of {s.backbone} are not at hand; give a local folder that holds them, or let them be"
                 " downloaded first"
             )
-        key = run_key(s, print_ or task.name, backbone_print(s.backbone), n, self._common(s))
-        return Planned(key, cell, s, n, missing)
+        key = run_id(s, print_ or task.name, backbone_fingerprint(s.backbone), n, self._common(s))
+        return PlannedRun(key, cell, s, n, missing)
 
     def _at_hand(self, backbone: str) -> bool:
         if backbone not in self._there:
-            self._there[backbone] = at_hand(backbone)
+            self._there[backbone] = has_local_weights(backbone)
         return self._there[backbone]
 
-    def backbone(self, s: RunSettings) -> Backbone:
+    def backbone(self, s: RunConfig) -> Backbone:
         """Description of the model that a run trains."""
         task, _ = self._task(s)
         use = self._use(s)
         labels = max(2, len(task.labels)) if use == "classification-head" else 2
         key = (s.backbone, use, labels)
         if key not in self._backbones:
-            self._backbones[key] = describe(bare(load_config(s.backbone), use, labels))
+            self._backbones[key] = describe(meta_model(load_config(s.backbone), use, labels))
         return self._backbones[key]
 
-    def task(self, s: RunSettings) -> Task:
+    def task(self, s: RunConfig) -> Task:
         """What a run learns."""
         return self._task(s)[0]
 
-    def _task(self, s: RunSettings) -> tuple[Task, str | None]:
+    def _task(self, s: RunConfig) -> tuple[Task, str | None]:
         key = (s.task, s.data, s.text, s.label)
         if key not in self._tasks:
-            task = task_of(s)
-            self._tasks[key] = task, task_print(task, None if s.task is None else s.data)
+            task = resolve_task(s)
+            self._tasks[key] = task, task_fingerprint(task, None if s.task is None else s.data)
         return self._tasks[key]
 
-    def _use(self, s: RunSettings) -> Use:
+    def _use(self, s: RunConfig) -> ObjectiveName:
         key = (s.backbone, s.objective)
         if key not in self._uses:
-            self._uses[key] = use_for(s, load_config(s.backbone))
+            self._uses[key] = resolve_objective(s, load_config(s.backbone))
         return self._uses[key]
 
-    def _count(self, s: RunSettings, budget: str, task: Task, use: Use) -> int:
+    def _count(self, s: RunConfig, budget: str, task: Task, use: ObjectiveName) -> int:
         labels = len(task.labels) if use == "classification-head" else 0
         key = (s.backbone, use, labels, s.method, repr(s.method_settings), budget)
         if key not in self._counts:
-            method = make(s.method, **s.method_settings)
+            method = make_method(s.method, **s.method_settings)
             backbone = self.backbone(s)
-            wanted = resolve(method.default_budget if s.budget is None else s.budget, backbone)
-            self._counts[key] = method.count(backbone, wanted)
+            wanted = parse_budget(method.default_budget if s.budget is None else s.budget, backbone)
+            self._counts[key] = method.count_trainable(backbone, wanted)
         return self._counts[key]
 
-    def _common(self, s: RunSettings) -> dict[str, Any]:
+    def _common(self, s: RunConfig) -> dict[str, Any]:
         shared = s.model_copy(update={"seed": 0, "budget": None, "backbone": "", "task": None, "data": None})
         key = repr(shared)
         if key not in self._commons:
-            self._commons[key] = common_of(s)
+            self._commons[key] = common_settings(s)
         return self._commons[key]
 
 
-def _dtype(s: RunSettings) -> str:
+def _dtype(s: RunConfig) -> str:
     """`auto` as this machine means it: every worker, also on another machine, then computes the same."""
     from accelerate import PartialState
     from torch import device
@@ -145,35 +145,35 @@ def _dtype(s: RunSettings) -> str:
     if s.dtype != "auto":
         return s.dtype
     where = device("cpu") if s.device == "cpu" else PartialState().device
-    return str(dtype_for(s, where)).removeprefix("torch.")
+    return str(resolve_dtype(s, where)).removeprefix("torch.")
 
 
-def only(runs: Sequence[Planned], patterns: Sequence[str], limit: int | None) -> list[Planned]:
+def select_runs(runs: Sequence[PlannedRun], patterns: Sequence[str], limit: int | None) -> list[PlannedRun]:
     """Runs that match all ``axis=pattern`` words, at most ``limit``.
 
     Raises:
         ApetError: a word that is no ``axis=pattern``, an unknown axis, or nothing left.
     """
-    rule = chosen(patterns)
+    rule = parse_filter(patterns)
     kept = [p for p in runs if rule.matches(axes_of(p))][:limit]
     if runs and not kept:
         raise ApetError(f"no run matches {', '.join(patterns)}; the study has {len(runs)} runs")
     return kept
 
 
-def chosen(patterns: Sequence[str]) -> Rule:
+def parse_filter(patterns: Sequence[str]) -> Override:
     """The rule of ``axis=pattern`` words; raises as `only`."""
     where = parse_pairs(patterns)
     for axis in where:
         if axis not in AXES:
-            raise UnknownName("axis", axis, AXES)
-    return Rule(where={k: v if isinstance(v, list) else str(v) for k, v in where.items()})
+            raise UnknownNameError("axis", axis, AXES)
+    return Override(match={k: v if isinstance(v, list) else str(v) for k, v in where.items()})
 
 
-def axes_of(p: Planned) -> dict[str, str]:
+def axes_of(p: PlannedRun) -> dict[str, str]:
     """A run by the study's axes."""
-    s = p.settings
-    axes = {"backbone": s.backbone, "task": s.learnt, "method": p.cell.label}
+    s = p.config
+    axes = {"backbone": s.backbone, "task": s.task_name, "method": p.cell.label}
     return {**axes, "budget": p.cell.budget, "seed": str(s.seed)}
 
 
@@ -202,7 +202,7 @@ class Cost:
     peak: float
 
 
-def estimate(runs: Sequence[Planned], costs: Mapping[tuple[str, str, str], Cost], planner: Planner) -> Estimate:
+def estimate(runs: Sequence[PlannedRun], costs: Mapping[tuple[str, str, str], Cost], planner: Planner) -> Estimate:
     """Time and memory of runs.
 
     Args:
@@ -216,28 +216,28 @@ def estimate(runs: Sequence[Planned], costs: Mapping[tuple[str, str, str], Cost]
     for (name, learnt, _), cost in costs.items():
         by_pair.setdefault((name, learnt), []).append(cost)
     for p in runs:
-        s = p.settings
-        pair = by_pair.get((s.backbone, s.learnt))
-        exact = costs.get((s.backbone, s.learnt, p.cell.label))
+        s = p.config
+        pair = by_pair.get((s.backbone, s.task_name))
+        exact = costs.get((s.backbone, s.task_name, p.cell.label))
         if exact is None and pair:
             exact = Cost(sum(c.step for c in pair) / len(pair), max(c.peak for c in pair))
         known += exact is not None
         took = exact or _foreseen(p, planner, speed)
-        seconds += took.step * s.steps * 1.2  # measuring on the way
+        seconds += took.step * s.max_steps * 1.2  # measuring on the way
         peak = max(peak, took.peak)
     return Estimate(seconds, known / len(runs) if runs else 1.0, peak)
 
 
-def _foreseen(p: Planned, planner: Planner, speed: float) -> Cost:
+def _foreseen(p: PlannedRun, planner: Planner, speed: float) -> Cost:
     """From the sizes of backbone, input and θ."""
-    s = p.settings
+    s = p.config
     backbone = planner.backbone(s)
-    tokens = s.batch_size * planner.task(s).max_input
+    tokens = s.batch_size * planner.task(s).max_input_length
     width = 2 if s.dtype == "bfloat16" else 4
     layers = 1 + max((x.index or 0) for x in backbone.layers)
     activations = 16 * tokens * backbone.width * layers * width
-    step = 4 * backbone.n_parameters * tokens / 2 / speed  # forward 2, input gradients 2; half is padding
-    return Cost(step, width * backbone.n_parameters + 16 * p.parameters + activations)
+    step = 4 * backbone.num_parameters * tokens / 2 / speed  # forward 2, input gradients 2; half is padding
+    return Cost(step, width * backbone.num_parameters + 16 * p.num_trainable + activations)
 
 
 def _flops() -> float:
@@ -254,7 +254,7 @@ def _flops() -> float:
     return 8 * 2 * 512**3 / (time.perf_counter() - began)
 
 
-def missing_reasons(runs: Sequence[Planned]) -> Iterator[tuple[str, int]]:
+def missing_reasons(runs: Sequence[PlannedRun]) -> Iterator[tuple[str, int]]:
     """Each reason why runs cannot run here, and how many."""
     reasons = [p.missing for p in runs if p.missing is not None]
     for reason in dict.fromkeys(reasons):

@@ -12,19 +12,19 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from apet.errors import ApetError, UnknownName
-from apet.studies.definition import GIVEN, OWN, Cell, Definition, cells
+from apet.errors import ApetError, UnknownNameError
 from apet.studies.store import Store
-from apet.training import record
-from apet.training.settings import RunSettings
+from apet.studies.study_config import DECIDED_BY_AXES, DEFAULT_BUDGET, Cell, StudyConfig, cells
+from apet.training import run_dir
+from apet.training.config import RunConfig
 
 RUN_COLUMNS = (
-    "key", "state", "reason", "backbone", "family", "backbone_parameters", "task", "category", "measure", "method",
-    "budget", "trainable_parameters", "ratio_percent", "seed", "value", "low", "high", "n", "untrained", "chance",
-    "best_step", "steps", "batch_size", "learning_rate", "training_seconds", "steps_per_second", "peak_memory_bytes",
-    "data_digest", "backbone_digest", "head_parameters", "objective", "outdated",
+    "run_id", "state", "error", "backbone", "family", "backbone_parameters", "task", "category", "metric", "method",
+    "budget", "num_trainable", "trainable_percent", "seed", "score", "ci_low", "ci_high", "num_examples", "score_untrained", "untrained_baseline",
+    "best_step", "max_steps", "batch_size", "learning_rate", "training_seconds", "steps_per_second", "peak_memory_bytes",
+    "data_fingerprint", "backbone_fingerprint", "head_parameters", "objective", "outdated",
 )  # fmt: skip
-CURVE_COLUMNS = ("key", "step", "loss", "value", "low", "high", "seconds")
+CURVE_COLUMNS = ("run_id", "step", "loss", "score", "ci_low", "ci_high", "seconds")
 
 
 class Study:
@@ -53,8 +53,8 @@ class Study:
         ``outdated`` marks those that `outdated` names.
         """
         table = pd.DataFrame([_flat(*row) for row in self._rows], columns=list(RUN_COLUMNS))
-        table["outdated"] = table["key"].isin(self.outdated)
-        return table.sort_values(["backbone", "task", "method", "trainable_parameters", "seed"], ignore_index=True)
+        table["outdated"] = table["run_id"].isin(self.outdated)
+        return table.sort_values(["backbone", "task", "method", "num_trainable", "seed"], ignore_index=True)
 
     def curves(self) -> pd.DataFrame:
         """One row a measurement along a run (see `CURVE_COLUMNS`)."""
@@ -62,14 +62,14 @@ class Study:
 
     def transfers(self) -> pd.DataFrame:
         """One row a zero-shot measure: key of the run, source, target, its axes and count, value, low, high, n."""
-        sizes = {key: result["trainable_parameters"] for key, result in self.results().items()}
+        sizes = {key: result["num_trainable"] for key, result in self.results().items()}
         rows = []
         for key, target, value, low, high, n in self._transfers:
             cell = self._axes_of[key]
             axes = cell["backbone"], cell["method"], sizes[key], int(cell["seed"])
             rows.append((key, cell["task"], target, *axes, value, low, high, n))
-        columns = ["key", "source", "target", "backbone", "method", "trainable_parameters", "seed"]
-        columns += ["value", "low", "high", "n"]
+        columns = ["run_id", "source", "target", "backbone", "method", "num_trainable", "seed"]
+        columns += ["score", "ci_low", "ci_high", "num_examples"]
         return pd.DataFrame(rows, columns=columns)
 
     def items(self) -> dict[str, NDArray[np.float64]]:
@@ -79,34 +79,34 @@ class Study:
         """
         found = {}
         for key, state, *_ in self._rows:
-            path = self.run_folder(key) / record.PREDICTIONS
+            path = self.run_folder(key) / run_dir.PREDICTIONS
             if state == "complete" and path.is_file():
-                found[key] = record.read_scores(path)
+                found[key] = run_dir.read_scores(path)
         return found
 
     def planned(self) -> pd.DataFrame | None:
-        """One row a run of the study as it was last run: backbone, task, method, trainable_parameters, seed.
+        """One row a run of the study as it was last run: backbone, task, method, num_trainable, seed.
 
         The count of a budget that has not run yet is NaN. None where runs came without a study, as from a search.
         """
         if self._definition is None:
             return None
         sizes = {
-            (cell["backbone"], cell["method"], cell["budget"]): result["trainable_parameters"]
+            (cell["backbone"], cell["method"], cell["budget"]): result["num_trainable"]
             for _, _, cell, result, _ in self._rows
             if result is not None
         }
         rows = [
-            (s.backbone, s.learnt, c.label, sizes.get((s.backbone, c.label, c.budget), math.nan), s.seed)
+            (s.backbone, s.task_name, c.label, sizes.get((s.backbone, c.label, c.budget), math.nan), s.seed)
             for c in self._definition
-            for s in (c.settings,)
+            for s in (c.config,)
         ]
-        return pd.DataFrame(rows, columns=["backbone", "task", "method", "trainable_parameters", "seed"])
+        return pd.DataFrame(rows, columns=["backbone", "task", "method", "num_trainable", "seed"])
 
     @cached_property
     def _definition(self) -> list[Cell] | None:
         text = self.notes.get("definition")
-        return list(cells(Definition.stored(text))) if text else None
+        return list(cells(StudyConfig.stored(text))) if text else None
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Everything that finished runs recorded, by key: settings, seeds, versions, host, digests."""
@@ -121,9 +121,9 @@ class Study:
         """Keys of finished runs whose cell the study, as it was last run, sets otherwise (another learning rate, …)."""
         if self._definition is None:
             return frozenset()
-        fields = set(RunSettings.model_fields) - GIVEN
+        fields = set(RunConfig.model_fields) - DECIDED_BY_AXES
         now = {
-            (c.settings.backbone, c.settings.learnt, c.label, c.budget, str(c.settings.seed)): c.settings.model_dump(
+            (c.config.backbone, c.config.task_name, c.label, c.budget, str(c.config.seed)): c.config.model_dump(
                 mode="json", include=fields
             )
             for c in self._definition
@@ -149,8 +149,8 @@ def _other(field: str, had: Any, wanted: Any) -> bool:
 def _flat(
     key: str, state: str, cell: dict[str, Any], result: dict[str, Any] | None, reason: str | None
 ) -> dict[str, Any]:
-    own = cell["budget"] == OWN  # the method's own full size is no budget
-    row: dict[str, Any] = {"key": key, "state": state, "reason": reason, **cell, "seed": int(cell["seed"])}
+    own = cell["budget"] == DEFAULT_BUDGET  # the method's own full size is no budget
+    row: dict[str, Any] = {"run_id": key, "state": state, "error": reason, **cell, "seed": int(cell["seed"])}
     row["budget"] = None if own else cell["budget"]
     if result is None:
         return row
@@ -160,24 +160,24 @@ def _flat(
         "backbone_parameters": b["parameters"],
         "category": result["task"]["category"],
         "objective": result["task"]["objective"],
-        "measure": v["measure"],
-        "value": v["value"],
-        "low": v["low"],
-        "high": v["high"],
-        "n": v["n"],
-        "trainable_parameters": result["trainable_parameters"],
-        "ratio_percent": result["ratio_percent"],
-        "untrained": result["untrained"]["value"],
-        "chance": result["chance"],
+        "metric": v["metric"],
+        "score": v["score"],
+        "ci_low": v["ci_low"],
+        "ci_high": v["ci_high"],
+        "num_examples": v["num_examples"],
+        "num_trainable": result["num_trainable"],
+        "trainable_percent": result["trainable_percent"],
+        "score_untrained": result["score_untrained"]["score"],
+        "untrained_baseline": result["untrained_baseline"],
         "best_step": result["best_step"],
-        "steps": result["steps"],
+        "max_steps": result["steps"],
         "batch_size": result["settings"]["batch_size"],
-        "learning_rate": result["learning_rate"]["value"],
+        "learning_rate": result["learning_rate"]["score"],
         "training_seconds": t["training_seconds"],
         "steps_per_second": t["steps_per_second"],
         "peak_memory_bytes": result["peak_memory_bytes"],
-        "data_digest": result["data"]["digest"],
-        "backbone_digest": b["digest"],
+        "data_fingerprint": result["data"]["digest"],
+        "backbone_fingerprint": b["digest"],
         "head_parameters": result["head"]["parameters"],
     }
 
@@ -210,11 +210,11 @@ def export(study: Study, folder: Path, form: str) -> list[Path]:
     """Write runs and curves as CSV, Parquet or JSON.
 
     Raises:
-        UnknownName: another format.
+        UnknownNameError: another format.
         ApetError: the folder cannot be written.
     """
     if form not in WRITERS:
-        raise UnknownName("format", form, WRITERS)
+        raise UnknownNameError("format", form, WRITERS)
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)

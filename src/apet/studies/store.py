@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import quote
 
 from apet.errors import ApetError
-from apet.training import record
+from apet.training import run_dir
 
 FILE, RUNS, LOCK = "study.sqlite", "runs", "lock"
 VERSION = 1
@@ -69,11 +69,11 @@ BUSY = 30.0
 """Seconds to wait for another process that is writing."""
 
 
-class DamagedRun(ApetError):
+class DamagedRunError(ApetError):
     """A run's folder that holds no whole run: a power cut, a disk's fault, a stranger's hand."""
 
 
-_CURVE = ("loss", "value", "low", "high", "seconds")
+_CURVE = ("loss", "score", "ci_low", "ci_high", "seconds")
 
 
 class Store:
@@ -136,16 +136,16 @@ class Store:
         with _clear(self.folder):
             return dict(self.db.execute("SELECT key, state FROM runs"))
 
-    def reasons(self) -> dict[str, str]:
+    def errors(self) -> dict[str, str]:
         """Key -> why it failed, of every run that did."""
         with _clear(self.folder):
             return dict(self.db.execute("SELECT key, reason FROM runs WHERE state = 'failed'"))
 
-    def take_in(self, key: str, cell: dict[str, Any]) -> dict[str, Any]:
+    def record_result(self, key: str, cell: dict[str, Any]) -> dict[str, Any]:
         """Make a row of a finished run's folder; the result.
 
         Raises:
-            DamagedRun: the folder holds no whole run.
+            DamagedRunError: the folder holds no whole run.
             ApetError: the disk is full, or the run is down as finished; the record is as it was.
         """
         result, points = _whole(self.run_folder(key))
@@ -159,14 +159,14 @@ class Store:
             )
         return result
 
-    def set_aside(self, key: str) -> Path:
+    def quarantine(self, key: str) -> Path:
         """Move a damaged run's folder away, so that the run can be made again; where it is now.
 
         Raises:
             ApetError: the place cannot be written.
         """
         folder = self.run_folder(key)
-        aside = record.part_of(folder).with_suffix(".damaged")
+        aside = run_dir.partial_path(folder).with_suffix(".damaged")
         with _clear(self.folder):
             os.replace(folder, aside)
         return aside
@@ -213,7 +213,7 @@ class Store:
     def transferred(self, key: str, target: str, score: dict[str, Any]) -> None:
         """Record the zero-shot measure of a run on another task."""
         with self._writing():
-            row = (key, target, score["value"], score["low"], score["high"], score["n"])
+            row = (key, target, score["score"], score["ci_low"], score["ci_high"], score["num_examples"])
             self.db.execute("INSERT OR REPLACE INTO transfers VALUES (?, ?, ?, ?, ?, ?)", row)
 
     def transfers(self) -> list[tuple[Any, ...]]:
@@ -259,20 +259,20 @@ def _whole(folder: Path) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
     """Result and curve of a run's folder.
 
     Raises:
-        DamagedRun: something of it is missing, empty, or cannot be read.
+        DamagedRunError: something of it is missing, empty, or cannot be read.
     """
     try:
         hollow = [f.name for f in folder.iterdir() if not f.stat().st_size]
         if hollow:
-            raise DamagedRun(f"{str(folder)!r} is damaged ({min(hollow)} is empty)")
-        result = record.read_run(folder)[2]
-        with (folder / record.CURVE).open(encoding="utf-8", newline="") as f:
+            raise DamagedRunError(f"{str(folder)!r} is damaged ({min(hollow)} is empty)")
+        result = run_dir.read_run(folder)[2]
+        with (folder / run_dir.CURVE).open(encoding="utf-8", newline="") as f:
             points = [(int(r["step"]), *(float(r[c]) if r[c] else None for c in _CURVE)) for r in csv.DictReader(f)]
-        float(result["validation"]["value"])
-    except DamagedRun:
+        float(result["validation"]["score"])
+    except DamagedRunError:
         raise
     except (ApetError, OSError, ValueError, KeyError, TypeError, csv.Error) as e:
-        raise DamagedRun(f"{str(folder)!r} is damaged ({type(e).__name__}: {e})") from e
+        raise DamagedRunError(f"{str(folder)!r} is damaged ({type(e).__name__}: {e})") from e
     return result, points
 
 
@@ -302,7 +302,7 @@ def _said(error: sqlite3.DatabaseError, path: str) -> str:
 
 
 @contextmanager
-def only_driver(folder: Path) -> Iterator[None]:
+def study_lock(folder: Path) -> Iterator[None]:
     """Hold a study's folder for one driver; the system lets go when the process ends, however it ends.
 
     Raises:
@@ -321,23 +321,23 @@ def only_driver(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def opened(folder: Path, *, create: bool = True) -> Iterator[Store]:
+def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
     """The store of a folder, held alone from before it is made; raises as `Store` and `only_driver`."""
     if create:
         with _clear(folder):
             folder.mkdir(parents=True, exist_ok=True)
     else:
         _refuse_nowhere(folder)
-    with only_driver(folder):
+    with study_lock(folder):
         store = Store(folder, create=create, write=True)
         try:
-            _sweep(folder)
+            remove_partial_runs(folder)
             yield store
         finally:
             store.close()
 
 
-def _sweep(folder: Path) -> None:
+def remove_partial_runs(folder: Path) -> None:
     """Remove what killed workers left half written.
 
     One whose driver was killed may be writing still: its folder is taken from it by another name first, so that it
@@ -345,7 +345,7 @@ def _sweep(folder: Path) -> None:
     """
     for half in (folder / RUNS).glob("*.part"):
         with suppress(OSError):  # it took its name just now, or cannot be removed: it is in nobody's way
-            taken = record.part_of(half.with_name(half.name.partition(".")[0]))
+            taken = run_dir.partial_path(half.with_name(half.name.partition(".")[0]))
             os.replace(half, taken)
             shutil.rmtree(taken, ignore_errors=True)
 

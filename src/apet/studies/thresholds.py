@@ -21,7 +21,7 @@ Answer = Literal["yes", "no", "unclear"]
 
 
 @dataclass(frozen=True)
-class Rules:
+class ThresholdRules:
     """What counts, stated in every output.
 
     Attributes:
@@ -40,7 +40,7 @@ class Rules:
     confidence: float = 0.95
     forecast: float = 0.9
     spacing: float = 2.0
-    most_seeds: int = 5
+    max_seeds: int = 5
     reference_seeds: int = 3
 
     def __post_init__(self) -> None:
@@ -65,13 +65,13 @@ class Rules:
             f"low: the lower {c} bound of the seeds' mean is above chance; high: the seeds' mean is at most"
             f" {100 * self.margin:g} points below that of full fine-tuning, clear where the {c} bound of the difference"
             f" is, too; N in steps of {self.spacing:g}; {self.reference_seeds} seeds of full fine-tuning,"
-            f" up to {self.most_seeds} for an N, until those at hand foretell the answer of all"
+            f" up to {self.max_seeds} for an N, until those at hand foretell the answer of all"
             f" ({100 * self.forecast:g} %)"
         )
 
 
 @dataclass(frozen=True)
-class Value:
+class SeedScore:
     """What a run gave.
 
     Attributes:
@@ -79,11 +79,11 @@ class Value:
         stopped: the run ended early because it had reached what was asked; its value is a lower bound.
     """
 
-    value: float
+    score: float
     stopped: bool = False
 
 
-Measure = Callable[[int | None, Sequence[int], float | None], list[Value | None]]
+Measure = Callable[[int | None, Sequence[int], float | None], list[SeedScore | None]]
 """(N or None for full fine-tuning, seeds, where a run may stop) -> a value for each seed, None if it failed."""
 
 
@@ -99,18 +99,18 @@ class Threshold:
     """
 
     kind: Literal["low", "high"]
-    above: int | None
-    at: int | None
+    lower: int | None
+    upper: int | None
     clear: bool
 
     def spelt(self) -> str:
         """In words."""
         sure = "" if self.clear else " (unclear at this confidence)"
-        if self.at is None:
-            return f"{self.kind} threshold: above {self.above:,}{sure}"
-        if self.above is None:
-            return f"{self.kind} threshold: at most {self.at:,}{sure}"
-        return f"{self.kind} threshold: {self.above:,} < N ≤ {self.at:,}{sure}"
+        if self.upper is None:
+            return f"{self.kind} threshold: above {self.lower:,}{sure}"
+        if self.lower is None:
+            return f"{self.kind} threshold: at most {self.upper:,}{sure}"
+        return f"{self.kind} threshold: {self.lower:,} < N ≤ {self.upper:,}{sure}"
 
 
 @dataclass
@@ -127,8 +127,8 @@ class Search:
     grid: Sequence[int]
     chance: float
     measure: Measure
-    rules: Rules = field(default_factory=Rules)
-    values: dict[int, list[Value]] = field(default_factory=dict)
+    rules: ThresholdRules = field(default_factory=ThresholdRules)
+    values: dict[int, list[SeedScore]] = field(default_factory=dict)
     reference: list[float] = field(default_factory=list)
     runs: int = 0
 
@@ -140,7 +140,7 @@ class Search:
         """
         found = self.measure(None, range(self.rules.reference_seeds), None)
         self.runs += len(found)
-        self.reference = [v.value for v in found if v is not None]
+        self.reference = [v.score for v in found if v is not None]
         if not self.reference:
             raise ApetError("full fine-tuning failed with every seed; there is nothing to reach. See the reasons above")
         high = self._bisect("high")
@@ -149,11 +149,11 @@ class Search:
 
     def measure_all(self) -> None:
         """Run the whole grid: every N with every seed, none of them stopped early."""
-        self.reference = [v.value for v in self.measure(None, range(self.rules.reference_seeds), None) if v is not None]
+        self.reference = [v.score for v in self.measure(None, range(self.rules.reference_seeds), None) if v is not None]
         for n in self.grid:
-            found = self.measure(n, range(self.rules.most_seeds), None)
-            self.values[n] = [v or Value(math.nan) for v in found]
-        self.runs = self.rules.reference_seeds + len(self.grid) * self.rules.most_seeds
+            found = self.measure(n, range(self.rules.max_seeds), None)
+            self.values[n] = [v or SeedScore(math.nan) for v in found]
+        self.runs = self.rules.reference_seeds + len(self.grid) * self.rules.max_seeds
 
     def passes(self, kind: Literal["low", "high"], n: int) -> bool:
         """Whether an N passes; seeds are added while they could change that."""
@@ -191,30 +191,30 @@ class Search:
             answer = self._ask(kind, n) if have else "unclear"
             if answer != "unclear":
                 return answer == "yes", self._is_clear(kind, n, answer)
-            if len(have) >= self.rules.most_seeds:
+            if len(have) >= self.rules.max_seeds:
                 usable = self._usable(kind, n)
                 return bool(usable) and float(np.mean(usable)) >= self._bar(kind), False
-            new = self.measure(n, [len(have)], self._stop_at(kind))
+            new = self.measure(n, [len(have)], self._target_score(kind))
             self.runs += 1
-            have.append(Value(math.nan) if new[0] is None else new[0])
+            have.append(SeedScore(math.nan) if new[0] is None else new[0])
 
     def _level(self, kind: Literal["low", "high"]) -> float:
         return self.chance if kind == "low" else float(np.mean(self.reference)) - self.rules.margin
 
     def _bar(self, kind: Literal["low", "high"]) -> float:
         """What the mean of all seeds must reach: for the low threshold so much that its lower bound is above chance."""
-        half = self._half(kind, self.rules.most_seeds)
+        half = self._half(kind, self.rules.max_seeds)
         return self._level(kind) + (half if kind == "low" and math.isfinite(half) else 0)
 
     def _usable(self, kind: Literal["low", "high"], n: int) -> list[float]:
         """Values of an N that speak to a question: an early stop says no more than that its level was reached."""
         level = self._level(kind)
-        return [v.value for v in self.values[n] if not math.isnan(v.value) and (not v.stopped or v.value >= level)]
+        return [v.score for v in self.values[n] if not math.isnan(v.score) and (not v.stopped or v.score >= level)]
 
     def _ask(self, kind: Literal["low", "high"], n: int) -> Answer:
         """Whether N passes by all the seeds it may have, as far as those it has foretell that."""
         values = self._usable(kind, n)
-        if not values or len(values) < sum(not math.isnan(v.value) for v in self.values[n]):
+        if not values or len(values) < sum(not math.isnan(v.score) for v in self.values[n]):
             return "unclear"
         mean = float(np.mean(values))
         if mean - self._half(kind, len(values)) > self._level(kind):
@@ -222,7 +222,7 @@ class Search:
         if any(v.stopped for v in self.values[n]):
             return "unclear"
         # The mean of all seeds lies around that of the first ones with this variance; only one side of it matters.
-        left = 1 / len(values) - 1 / max(self.rules.most_seeds, len(values))
+        left = 1 / len(values) - 1 / max(self.rules.max_seeds, len(values))
         sd, df = self._spread()
         drift = stats.t.ppf(self.rules.forecast, df) * sd * math.sqrt(left) if left > 0 else 0.0
         if mean + drift < self._bar(kind):
@@ -245,7 +245,7 @@ class Search:
 
     def _spread(self) -> tuple[float, int]:
         """Standard deviation over seeds, pooled within each N, and its degrees of freedom."""
-        groups = [self.reference, *([v.value for v in vs if not v.stopped] for vs in self.values.values())]
+        groups = [self.reference, *([v.score for v in vs if not v.stopped] for vs in self.values.values())]
         groups = [[v for v in g if not math.isnan(v)] for g in groups]
         df = sum(len(g) - 1 for g in groups if len(g) > 1)
         if df == 0:
@@ -253,7 +253,7 @@ class Search:
         squares = sum((len(g) - 1) * float(np.var(g, ddof=1)) for g in groups if len(g) > 1)
         return max(math.sqrt(squares / df), 1e-6), df
 
-    def _stop_at(self, kind: Literal["low", "high"]) -> float | None:
+    def _target_score(self, kind: Literal["low", "high"]) -> float | None:
         """The value at which one run alone makes the answer a clear yes; it can then only get better."""
         level = self._level(kind) + self._half(kind, 1)
         return max(0.0, level) if math.isfinite(level) and level < 1 else None
@@ -271,18 +271,18 @@ def grid(least: int, most: int, spacing: float, reachable: Callable[[int], int])
     return sorted({*found, reachable(most)})
 
 
-def spelt(low: Threshold, high: Threshold, search: Search, full_grid: int) -> dict[str, Any]:
+def search_summary(low: Threshold, high: Threshold, search: Search, full_grid: int) -> dict[str, Any]:
     """Everything about a search as plain data."""
     return {
-        "low": {"above": low.above, "at": low.at, "clear": low.clear},
-        "high": {"above": high.above, "at": high.at, "clear": high.clear},
+        "low": {"above": low.lower, "at": low.upper, "clear": low.clear},
+        "high": {"above": high.lower, "at": high.upper, "clear": high.clear},
         "rules": search.rules.spelt(),
-        "chance": search.chance,
+        "untrained_baseline": search.chance,
         "full_fine_tuning": search.reference,
         "points": [
             {
-                "n": n,
-                "values": [None if math.isnan(v.value) else v.value for v in vs],
+                "num_examples": n,
+                "values": [None if math.isnan(v.score) else v.score for v in vs],
                 "stopped": [v.stopped for v in vs],
             }
             for n, vs in sorted(search.values.items())

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from apet.errors import ApetError
-from apet.studies.planning import chosen
+from apet.studies.planning import parse_filter
 from apet.studies.store import Store
 from apet.tasks.sources import read_split
 from apet.tasks.task import Task, load_task
-from apet.training import record
-from apet.training.again import Tuned
-from apet.training.settings import RunSettings
-from apet.training.workshop import Workshop
+from apet.training import run_dir
+from apet.training.config import RunConfig
+from apet.training.inference import TunedModel
+from apet.training.resources import Resources
 
 Row = tuple[str, dict[str, str], dict[str, Any]]
 """A finished run: key, cell, result."""
@@ -34,18 +34,18 @@ class _Target:
     task: Task
     data: str | None = None
 
-    def items(self, settings: RunSettings, limit: int | None, shop: Workshop) -> int:
+    def items(self, settings: RunConfig, limit: int | None, shop: Resources) -> int:
         """How many a measure of it has."""
         if self.data is not None:
             there = len(read_split(self.task, Path(self.data), "validation"))
         else:
-            own = {"data": None, "task": self.task.name, "train_examples": None, "validation_examples": None}
+            own = {"data": None, "task": self.task.name, "max_train_samples": None, "max_eval_samples": None}
             there = len(shop.data(self.task, settings.model_copy(update=own)).splits["validation"])
         return there if limit is None else min(limit, there)
 
 
 def transfer(
-    store: Store, targets: Sequence[str], shop: Workshop, limit: int | None = None, only: Sequence[str] = ()
+    store: Store, targets: Sequence[str], shop: Resources, limit: int | None = None, only: Sequence[str] = ()
 ) -> list[tuple[str, str]]:
     """Measure every finished run that kept its θ on every target of its kind.
 
@@ -84,17 +84,17 @@ def transfer(
     there = {(key, target): n for key, target, *_, n in store.transfers()}
     todo = [(key, cell, target) for key, cell, target in pairs if there.get((key, target)) != wanted[target]]
     with shop.watch.begin("transfer", len(todo)) as bar:
-        tuned: tuple[str, Tuned] | None = None
+        tuned: tuple[str, TunedModel] | None = None
         try:
             for n, (key, cell, target) in enumerate(todo, start=1):
                 if tuned is None or tuned[0] != key:
                     if tuned is not None:
                         tuned[1].close()
-                    tuned = key, Tuned(store.run_folder(key), shop)
+                    tuned = key, TunedModel(store.run_folder(key), shop)
                 on = known.target(target)
                 score: dict[str, Any] = tuned[1].transfer(on.task, on.data, limit).as_dict()
                 store.transferred(key, target, score)
-                bar.advance(n, f"{cell['task']} to {target}: {100 * score['value']:.1f}")
+                bar.update(n, f"{cell['task']} to {target}: {100 * score['value']:.1f}")
         finally:
             if tuned is not None:
                 tuned[1].close()
@@ -103,12 +103,12 @@ def transfer(
 
 def _kept(store: Store, rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
     """Those that are meant and kept their θ."""
-    meant = chosen(only)
-    kept = [(k, c, r) for k, c, r in rows if r["settings"]["keep_theta"] and meant.matches(c)]
+    meant = parse_filter(only)
+    kept = [(k, c, r) for k, c, r in rows if r["settings"]["save_delta"] and meant.matches(c)]
     if not kept:
         which = f"that matches {', '.join(only)} " if only else ""
         raise ApetError(
-            f"no finished run {which}in {str(store.folder)!r} kept its θ; run the study with keep_theta=true"
+            f"no finished run {which}in {str(store.folder)!r} kept its θ; run the study with save_delta=true"
         )
     return kept
 
@@ -118,7 +118,7 @@ class _Known:
 
     def __init__(self, store: Store, rows: Sequence[Row]) -> None:
         self._store = store
-        whole = [(key, cell) for key, cell, _ in rows if (store.run_folder(key) / record.RESULT).is_file()]
+        whole = [(key, cell) for key, cell, _ in rows if (store.run_folder(key) / run_dir.RESULT).is_file()]
         self._runs = {cell["task"]: key for key, cell in whole}
         self._targets: dict[str, _Target] = {}
 
@@ -126,20 +126,20 @@ class _Known:
         """The task of that name, read once."""
         if name not in self._targets:
             if name in self._runs:
-                settings, task, _ = record.read_run(self._store.run_folder(self._runs[name]))
+                settings, task, _ = run_dir.read_run(self._store.run_folder(self._runs[name]))
                 self._targets[name] = _Target(task, settings.data)
             else:
                 self._targets[name] = _Target(load_task(name))
         return self._targets[name]
 
     @cached_property
-    def settings(self) -> RunSettings:
+    def settings(self) -> RunConfig:
         """Of any run."""
-        return record.read_run(self._store.run_folder(next(iter(self._runs.values()))))[0]
+        return run_dir.read_run(self._store.run_folder(next(iter(self._runs.values()))))[0]
 
 
 def _possible(source: Task, target: Task) -> bool:
     """Both write free text, or both have labels that are unified for every word."""
     if source.is_classification != target.is_classification:
         return False
-    return not source.is_classification or all(set(t.unified) == set(t.words) for t in (source, target))
+    return not source.is_classification or all(set(t.transfer_labels) == set(t.label_words) for t in (source, target))

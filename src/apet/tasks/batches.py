@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from apet.modules.seeds import Stream
+from apet.seeding import SeededGenerator
 
 POOL = 32
 """Batches that are sorted by length together: large enough to pad little, small enough to stay random."""
@@ -22,7 +22,7 @@ def training_batches(lengths: npt.NDArray[np.int64], batch_size: int, data_seed:
         data_seed: decides the order.
     """
     assert len(lengths), "no example to train on"
-    stream = Stream(data_seed, "batches")
+    stream = SeededGenerator(data_seed, "batches")
     queue: list[int] = []
     while True:
         while len(queue) < min(max(batch_size, len(lengths)), POOL * batch_size):
@@ -33,8 +33,8 @@ def training_batches(lengths: npt.NDArray[np.int64], batch_size: int, data_seed:
             yield pool[c * batch_size : (c + 1) * batch_size]
 
 
-def _shuffled(stream: Stream, n: int) -> list[int]:
-    return np.argsort(stream.below(2**62, n), kind="stable").tolist()
+def _shuffled(stream: SeededGenerator, n: int) -> list[int]:
+    return np.argsort(stream.integers(2**62, n), kind="stable").tolist()
 
 
 def evaluation_batches(lengths: npt.NDArray[np.int64], batch_size: int) -> list[list[int]]:

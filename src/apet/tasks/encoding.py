@@ -14,9 +14,9 @@ import numpy.typing as npt
 from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 
-from apet.cache import cache_folder, keep
+from apet.cache import cache_folder, write_cached
 from apet.errors import ApetError
-from apet.tasks.examples import Example, digest
+from apet.tasks.examples import Example, examples_fingerprint
 
 Ids = npt.NDArray[np.int32]
 
@@ -37,7 +37,7 @@ class Encoded:
     target: Ids
     split: int
     blank: int = -1
-    cut: int = 0
+    num_cut: int = 0
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class EncodedSet:
         return np.diff(self.arrays["ids_end"], prepend=0)
 
     @property
-    def n_cut(self) -> int:
+    def num_truncated(self) -> int:
         """Examples of which something was cut off."""
         return int((self.arrays["cut"] > 0).sum())
 
@@ -85,7 +85,7 @@ class EncodedSet:
                 "target_end": np.cumsum([len(e.target) for e in encoded], dtype=np.int64),
                 "split": np.array([e.split for e in encoded], np.int32),
                 "blank": np.array([e.blank for e in encoded], np.int32),
-                "cut": np.array([e.cut for e in encoded], np.int32),
+                "cut": np.array([e.num_cut for e in encoded], np.int32),
             }
         )
 
@@ -104,7 +104,7 @@ def encode_all(
         recipe: everything besides the examples that decides the tokens, as plain data: the cache's key.
         tick: told how many examples are done.
     """
-    key = hashlib.sha256(json.dumps([_VERSION, recipe, digest(examples)]).encode()).hexdigest()[:24]
+    key = hashlib.sha256(json.dumps([_VERSION, recipe, examples_fingerprint(examples)]).encode()).hexdigest()[:24]
     path = cache_folder() / "tokens" / f"{key}.safetensors"
     try:
         found = load_file(path)
@@ -117,7 +117,7 @@ def encode_all(
         out.append(encode(example))
         tick(n)
     encoded = EncodedSet.of(out)
-    keep(path, partial(_save, encoded))
+    write_cached(path, partial(_save, encoded))
     return encoded
 
 
@@ -132,7 +132,7 @@ def _save(encoded: EncodedSet, path: Path) -> None:
         raise OSError(str(e)) from e
 
 
-def shortened(parts: Sequence[tuple[list[int], bool]], room: int) -> tuple[list[list[int]], int]:
+def truncate_parts(parts: Sequence[tuple[list[int], bool]], room: int) -> tuple[list[list[int]], int]:
     """Cut the ends of the longest shortenable parts until all fit into ``room`` tokens.
 
     Returns:
@@ -140,7 +140,9 @@ def shortened(parts: Sequence[tuple[list[int], bool]], room: int) -> tuple[list[
         exceed the room: then the end of the whole is cut.
     """
     if room < 1:
-        raise ApetError(f"no room for text is left ({room} tokens); give a larger max_input or a shorter template")
+        raise ApetError(
+            f"no room for text is left ({room} tokens); give a larger max_input_length or a shorter template"
+        )
     lengths = [len(ids) for ids, _ in parts]
     surplus = max(0, sum(lengths) - room)
     cut = surplus

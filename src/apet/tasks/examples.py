@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from apet.errors import ApetError, UnknownName
+from apet.errors import ApetError, UnknownNameError
 from apet.tasks.files import Row
 from apet.tasks.task import Task
 
@@ -24,8 +24,8 @@ class Example:
     """
 
     texts: dict[str, str]
-    answers: tuple[str, ...]
-    where: str
+    references: tuple[str, ...]
+    location: str
 
     @property
     def key(self) -> str:
@@ -41,32 +41,32 @@ def read_examples(task: Task, rows: Iterable[Row]) -> list[Example]:
     """
     examples, ids = [], dict[str, str]()
     for row in rows:
-        for column in (*task.columns, task.answer):
+        for column in (*task.columns, task.target):
             if column not in row.values:
-                raise ApetError(f"{row.where}: {UnknownName('column', column, row.values)}")
+                raise ApetError(f"{row.location}: {UnknownNameError('column', column, row.values)}")
         own_id = row.values.get("id")
         if own_id not in (None, ""):
             if str(own_id) in ids:
-                raise ApetError(f"{row.where}: id {own_id!r} was used at {ids[str(own_id)]}; ids must be unique")
-            ids[str(own_id)] = row.where
-        texts = {c: clean(row.values[c]) for c in task.columns}
-        examples.append(Example(texts, _answers(task, row), row.where))
+                raise ApetError(f"{row.location}: id {own_id!r} was used at {ids[str(own_id)]}; ids must be unique")
+            ids[str(own_id)] = row.location
+        texts = {c: to_text(row.values[c]) for c in task.columns}
+        examples.append(Example(texts, _answers(task, row), row.location))
     return examples
 
 
 def _answers(task: Task, row: Row) -> tuple[str, ...]:
-    value = row.values[task.answer]
+    value = row.values[task.target]
     if task.is_classification:
-        word = task.labels.get(clean(value).strip())
+        word = task.labels.get(to_text(value).strip())
         if word is None:
             known = ", ".join(repr(k) for k in task.labels)
-            raise ApetError(f"{row.where}: label {value!r} is unknown; {task.name} has {known}")
+            raise ApetError(f"{row.location}: label {value!r} is unknown; {task.name} has {known}")
         return (word,)
     many = value if isinstance(value, list | tuple) else _listed(value)
-    answers = tuple(clean(v) for v in many if clean(v).strip())
+    answers = tuple(to_text(v) for v in many if to_text(v).strip())
     if not answers:
         raise ApetError(
-            f"{row.where}: column {task.answer!r} holds no answer ({value!r}); give a text or a list of texts"
+            f"{row.location}: column {task.target!r} holds no answer ({value!r}); give a text or a list of texts"
         )
     return answers
 
@@ -81,7 +81,7 @@ def _listed(value: Any) -> list[Any]:
     return [value]
 
 
-def clean(value: Any) -> str:
+def to_text(value: Any) -> str:
     """As text that every tokenizer takes: None is empty, whole floats are whole numbers, lone surrogates go."""
     if value is None:
         return ""
@@ -96,13 +96,13 @@ def check_overlap(task: Task, train: Sequence[Example], held: Sequence[Example])
     Raises:
         ApetError: there are some and the task says ``overlap: refuse``.
     """
-    seen = {e.key: e.where for e in held}
+    seen = {e.key: e.location for e in held}
     kept = [e for e in train if e.key not in seen]
     dropped = len(train) - len(kept)
-    if dropped and task.overlap == "refuse":
+    if dropped and task.on_overlap == "refuse":
         twin = next(e for e in train if e.key in seen)
         raise ApetError(
-            f"{twin.where}: the same text is held out at {seen[twin.key]} ({dropped} such); remove it from one of the"
+            f"{twin.location}: the same text is held out at {seen[twin.key]} ({dropped} such); remove it from one of the"
             " two, or let the task's YAML say overlap: drop"
         )
     return kept, dropped
@@ -127,9 +127,9 @@ def _rank(example: Example) -> bytes:
     return hashlib.sha256(example.key.encode()).digest()
 
 
-def digest(examples: Iterable[Example], name: str = "") -> str:
+def examples_fingerprint(examples: Iterable[Example], name: str = "") -> str:
     """Fingerprint of examples in their order, and of what they are called, 16 hex digits."""
     h = hashlib.sha256(name.encode())
     for e in examples:
-        h.update(json.dumps([list(e.texts.values()), e.answers]).encode())
+        h.update(json.dumps([list(e.texts.values()), e.references]).encode())
     return h.hexdigest()[:16]

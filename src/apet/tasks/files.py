@@ -29,7 +29,7 @@ class Row:
     """
 
     values: dict[str, Any]
-    where: str
+    location: str
 
 
 def read_rows(path: Path, encoding: str = "utf-8") -> list[Row]:

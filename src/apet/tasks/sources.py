@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from apet.backbones.hub import settle_network
-from apet.backbones.names import package_folder
+from apet.backbones.hub import detect_offline
+from apet.backbones.registry import package_folder
 from apet.errors import ApetError
 from apet.microworld.tasks import rows as made_rows
-from apet.tasks.examples import Example, check_overlap, digest, hold_out, read_examples, sample
+from apet.tasks.examples import Example, check_overlap, examples_fingerprint, hold_out, read_examples, sample
 from apet.tasks.files import SUFFIXES, Row, read_rows
 from apet.tasks.task import SplitName, Task
 
@@ -20,7 +20,7 @@ SYNTHETIC = "synthetic: made up by apet's microworld"
 
 
 @dataclass(frozen=True)
-class Data:
+class TaskData:
     """The examples of a task.
 
     Attributes:
@@ -32,17 +32,17 @@ class Data:
     notes: tuple[str, ...] = ()
 
     @property
-    def digest(self) -> str:
+    def fingerprint(self) -> str:
         """Fingerprint of all splits, 16 hex digits."""
-        parts = [digest(self.splits[name], name) for name in sorted(self.splits)]
+        parts = [examples_fingerprint(self.splits[name], name) for name in sorted(self.splits)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
-    def limited(self, **most: int | None) -> Data:
+    def limited(self, **most: int | None) -> TaskData:
         """At most so many examples a split, chosen by a hash of their text: files may be sorted by label."""
         return replace(self, splits={name: sample(rows, most.get(name)) for name, rows in self.splits.items()})
 
 
-def load_data(task: Task, folder: str | Path | None = None) -> Data:
+def load_data(task: Task, folder: str | Path | None = None) -> TaskData:
     """Read, check and split a task's rows.
 
     Args:
@@ -141,7 +141,7 @@ def _made(name: str, split: str, seed: int) -> list[Row]:
 
 
 def _from_hub(task: Task) -> dict[str, list[Row]]:
-    settle_network()
+    detect_offline()
     import datasets
 
     found: dict[str, list[Row]] = {}
@@ -158,7 +158,7 @@ def _from_hub(task: Task) -> dict[str, list[Row]]:
     return found
 
 
-def _checked(task: Task, splits: dict[str, list[Example]]) -> Data:
+def _checked(task: Task, splits: dict[str, list[Example]]) -> TaskData:
     notes = []
     if "validation" not in splits:
         splits["train"], splits["validation"] = hold_out(splits["train"])
@@ -170,4 +170,4 @@ def _checked(task: Task, splits: dict[str, list[Example]]) -> Data:
     for name, examples in splits.items():
         if not examples:
             raise ApetError(f"task {task.name!r}: split {name!r} is empty; give at least one example for each split")
-    return Data(splits, tuple(notes))
+    return TaskData(splits, tuple(notes))

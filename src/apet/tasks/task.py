@@ -10,11 +10,11 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from apet.errors import ApetError, UnknownName
+from apet.errors import ApetError, UnknownNameError
 from apet.tasks.template import Template
 
 Category = Literal["sentiment", "inference", "paraphrase", "question-answering", "summarisation", "classification"]
-MeasureName = Literal["accuracy", "f1", "rouge-l"]
+MetricName = Literal["accuracy", "f1", "rouge-l"]
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -58,7 +58,7 @@ class Task(_Plain):
     """
 
     name: str
-    about: str = ""
+    description: str = ""
     """One line for people."""
     category: Category
     source: Source
@@ -66,25 +66,25 @@ class Task(_Plain):
     """Our names of the splits -> the source's. Without a validation split, one is held out of train."""
     columns: tuple[str, ...] = Field(min_length=1)
     """Columns that the model reads; a classification head gets the first two as segments."""
-    answer: str
+    target: str
     """Column with the label, the answer (text or list of accepted ones) or the summary."""
     template: str
-    """How a row reads as text: ``{column}`` and, last, ``{answer}``."""
+    """How a row reads as text: ``{column}`` and, last, ``{target}``."""
     labels: dict[str, str] = Field(default_factory=dict)
     """The verbalizer: value in the data -> label word. Empty: free text."""
-    unified: dict[str, int] = Field(default_factory=dict)
+    transfer_labels: dict[str, int] = Field(default_factory=dict)
     """Label word -> 0 or 1, shared by all tasks for zero-shot transfer (paper section 6.3, appendix E)."""
-    measure: MeasureName = "accuracy"
-    max_input: int = Field(default=256, ge=8)
+    metric: MetricName = "accuracy"
+    max_input_length: int = Field(default=256, ge=8)
     """Tokens of a text, template and special tokens included (paper: 128 for sentiment, else 256)."""
-    max_output: int = Field(default=8, ge=1)
+    max_target_length: int = Field(default=8, ge=1)
     """Tokens that may be generated."""
     learning_rate: float | None = Field(default=None, gt=0)
     """The paper's exception for this task; None = the method's own."""
-    overlap: Literal["refuse", "drop"] = "refuse"
+    on_overlap: Literal["refuse", "drop"] = "refuse"
     """Training rows whose text is in validation or test, too: an error, or left out and counted."""
 
-    @field_validator("labels", "unified", mode="before")
+    @field_validator("labels", "transfer_labels", mode="before")
     @classmethod
     def _keys_as_text(cls, table: Any) -> Any:
         return {str(k): v for k, v in table.items()} if isinstance(table, dict) else table
@@ -92,13 +92,15 @@ class Task(_Plain):
     @model_validator(mode="after")
     def _consistent(self) -> Task:
         Template.parse(self.template, self.columns)
-        if self.is_classification != (self.measure == "accuracy"):
+        if self.is_classification != (self.metric == "accuracy"):
             raise ValueError("accuracy needs labels, and labels need accuracy; f1 and rouge-l are for free text")
         if len(set(self.labels.values())) != len(self.labels):
             raise ValueError("two labels have the same word")
-        strange = set(self.unified) - set(self.labels.values())
-        if strange or set(self.unified.values()) - {0, 1}:
-            raise ValueError(f"unified maps label words to 0 or 1; {sorted(strange) or 'its values'} do not fit")
+        strange = set(self.transfer_labels) - set(self.labels.values())
+        if strange or set(self.transfer_labels.values()) - {0, 1}:
+            raise ValueError(
+                f"transfer_labels maps label words to 0 or 1; {sorted(strange) or 'its values'} do not fit"
+            )
         if self.labels and len(self.labels) < 2:
             raise ValueError("one label alone leaves nothing to learn")
         return self
@@ -109,16 +111,16 @@ class Task(_Plain):
         return bool(self.labels)
 
     @property
-    def words(self) -> tuple[str, ...]:
+    def label_words(self) -> tuple[str, ...]:
         """Label words in the order of the labels; their index is the class."""
         return tuple(self.labels.values())
 
 
 @cache
-def tasks() -> dict[str, Task]:
+def registered_tasks() -> dict[str, Task]:
     """The tasks that ship, by name."""
     shelf = resources.files("apet.tasks").joinpath("library")
-    found = [parse(e.read_text("utf-8"), e.name) for e in shelf.iterdir() if e.name.endswith(".yaml")]
+    found = [parse_task(e.read_text("utf-8"), e.name) for e in shelf.iterdir() if e.name.endswith(".yaml")]
     return {t.name: t for t in sorted(found, key=lambda t: t.name)}
 
 
@@ -126,26 +128,26 @@ def load_task(name: str) -> Task:
     """A shipped task by name, or one of the user's own by the path of its YAML file.
 
     Raises:
-        UnknownName: neither.
+        UnknownNameError: neither.
         ApetError: the file is no task; the first wrong key is named.
     """
-    if name in tasks():
-        return tasks()[name]
+    if name in registered_tasks():
+        return registered_tasks()[name]
     path = Path(name)
     if path.suffix in (".yaml", ".yml"):
         try:
-            task = parse(path.read_text("utf-8"), name)
+            task = parse_task(path.read_text("utf-8"), name)
         except (OSError, UnicodeDecodeError) as e:
             raise ApetError(
-                f"cannot read task file {name!r}: {e}; give a YAML file or one of: {', '.join(tasks())}"
+                f"cannot read task file {name!r}: {e}; give a YAML file or one of: {', '.join(registered_tasks())}"
             ) from e
         here = {split: str(path.parent.resolve() / Path(f).expanduser()) for split, f in task.source.files.items()}
         moved = task.source if task.source.package else task.source.model_copy(update={"files": here})
         return task.model_copy(update={"source": moved})
-    raise UnknownName("task", name, tasks())
+    raise UnknownNameError("task", name, registered_tasks())
 
 
-def parse(text: str, where: str) -> Task:
+def parse_task(text: str, where: str) -> Task:
     """A task from YAML text."""
     try:
         raw = yaml.safe_load(text)
@@ -153,10 +155,10 @@ def parse(text: str, where: str) -> Task:
         raise ApetError(f"task file {where!r} is no YAML: {' '.join(str(e).split())}") from e
     if not isinstance(raw, dict):
         raise ApetError(f"task file {where!r} holds no mapping; see the files in apet/tasks/library for the keys")
-    return made(raw, f"task file {where!r}")
+    return validate_task(raw, f"task file {where!r}")
 
 
-def made(raw: dict[str, Any], where: str) -> Task:
+def validate_task(raw: dict[str, Any], where: str) -> Task:
     """A task from plain data; the first thing that does not fit is named."""
     try:
         return Task.model_validate(raw)
@@ -164,6 +166,6 @@ def made(raw: dict[str, Any], where: str) -> Task:
         first = e.errors()[0]
         key = ".".join(str(x) for x in first["loc"])
         if first["type"] == "extra_forbidden":
-            raise ApetError(f"{where}: {UnknownName('key', key, Task.model_fields)}") from e
+            raise ApetError(f"{where}: {UnknownNameError('key', key, Task.model_fields)}") from e
         message = first["msg"].removeprefix("Value error, ")
         raise ApetError(f"{where}: {f'{key}: ' if key else ''}{message}") from e

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from apet.errors import ApetError
 
-ANSWER = "answer"
+TARGET = "target"
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,13 @@ class Template:
 
     @classmethod
     def parse(cls, text: str, columns: Sequence[str]) -> Template:
-        """Parse ``"{premise} Hypothesis: {hypothesis} Answer: {answer}."``.
+        """Parse ``"{premise} Hypothesis: {hypothesis} Answer: {target}."``.
 
         Raises:
-            ApetError: a field that is no column, one that is used twice or never, or no ``{answer}`` after them.
+            ApetError: a field that is no column, one that is used twice or never, or no ``{target}`` after them.
         """
-        if ANSWER in columns or len(set(columns)) < len(columns):
-            raise ApetError(f"columns {', '.join(columns)}: none may be called {ANSWER!r}, and each may come once only")
+        if TARGET in columns or len(set(columns)) < len(columns):
+            raise ApetError(f"columns {', '.join(columns)}: none may be called {TARGET!r}, and each may come once only")
         odd = next((c for c in columns if not c.isprintable() or any(x in c for x in "{}:!")), None)
         if odd is not None:
             raise ApetError(f"column {odd!r} cannot stand in a template; rename it without braces, ':' and '!'")
@@ -43,12 +43,12 @@ class Template:
         except ValueError as e:
             raise ApetError(f"template {text!r} cannot be read ({e}); write columns as {{name}}") from e
         names = [name for _, name in fields if name is not None]
-        if sorted(names) != sorted([*columns, ANSWER]) or names[-1] != ANSWER:
+        if sorted(names) != sorted([*columns, TARGET]) or names[-1] != TARGET:
             raise ApetError(
                 f"template {text!r} has the fields {', '.join(names) or 'none'}; it must use each column once"
-                f" ({', '.join(columns)}) and {{{ANSWER}}} last"
+                f" ({', '.join(columns)}) and {{{TARGET}}} last"
             )
-        end = next(i for i, (_, name) in enumerate(fields) if name == ANSWER)
+        end = next(i for i, (_, name) in enumerate(fields) if name == TARGET)
         pieces = [(literal, name) for literal, name in fields[:end]]
         last = fields[end][0]
         pieces.append((last, None))

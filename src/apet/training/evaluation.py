@@ -11,7 +11,7 @@ from torch import nn
 from apet.tasks.batches import evaluation_batches
 from apet.tasks.encoding import EncodedSet
 from apet.tasks.examples import Example
-from apet.tasks.measures import Score, score
+from apet.tasks.metrics import MetricScore, compute_metric
 from apet.tasks.objectives import Batch, Objective
 
 
@@ -37,7 +37,7 @@ def predict(
     out: list[str | None] = [None] * len(encoded)
     done = 0
     for rows in evaluation_batches(encoded.lengths, batch_size):
-        batch = on(device, objective.collate([encoded[i] for i in rows]))
+        batch = to_device(device, objective.collate([encoded[i] for i in rows]))
         for i, answer in zip(rows, objective.predict(model, batch), strict=True):
             out[i] = answer
         done += len(rows)
@@ -45,12 +45,14 @@ def predict(
     return out
 
 
-def evaluate(model: nn.Module, objective: Objective, split: Split, batch_size: int) -> tuple[Score, list[str | None]]:
+def evaluate(
+    model: nn.Module, objective: Objective, split: Split, batch_size: int
+) -> tuple[MetricScore, list[str | None]]:
     """The task's measure on a split, and the answers it was computed from."""
     answers = predict(model, objective, split.encoded, batch_size)
-    return score(objective.task.measure, answers, [e.answers for e in split.examples]), answers
+    return compute_metric(objective.task.metric, answers, [e.references for e in split.examples]), answers
 
 
-def on(device: torch.device, batch: Batch) -> Batch:
+def to_device(device: torch.device, batch: Batch) -> Batch:
     """The batch on a device."""
     return {k: v.to(device, non_blocking=True) for k, v in batch.items()}

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from apet.errors import UnknownName
+from apet.errors import UnknownNameError
 from apet.microworld.dice import Dice
 from apet.microworld.tasks.answering import nq_open
 from apet.microworld.tasks.inference import mnli, qnli, rte
@@ -57,13 +57,13 @@ def rows(task: str, split: str, seed: int = 0) -> list[Row]:
         seed: decides what is said; the facts of the world are the same for every seed.
 
     Raises:
-        UnknownName: no such task or split.
+        UnknownNameError: no such task or split.
     """
     if task not in TASKS:
-        raise UnknownName("microworld task", task, TASKS)
+        raise UnknownNameError("microworld task", task, TASKS)
     part: Split | None = next((s for s in SPLITS if s == split), None)
     if part is None:
-        raise UnknownName("split", split, SPLITS)
+        raise UnknownNameError("split", split, SPLITS)
     return [dict(row) for row in _made(task, part, seed)]
 
 
@@ -81,7 +81,7 @@ def _made(task: str, split: Split, seed: int) -> tuple[Row, ...]:
                 found[key] = row
                 break
     made = list(found.values())
-    return tuple(made[i] for i in dice.order(range(len(made))))
+    return tuple(made[i] for i in dice.permutation(range(len(made))))
 
 
 def _text(row: Row) -> str:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from apet.analysis.board import Scale
 from apet.analysis.frames import complete
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
+from apet.analysis.study_data import Scale
 from apet.report.captions import plural
 from apet.report.figures import plot
 
@@ -30,8 +30,8 @@ class Behind:
     def of(cls, a: Analysis) -> Behind:
         """Of all experiments."""
         found: dict[Cell, dict[str, dict[int, str]]] = {}
-        done = complete(a.board.runs)
-        columns = (done[c] for c in ("backbone", "method", "trainable_parameters", "task", "seed", "key"))
+        done = complete(a.data.runs)
+        columns = (done[c] for c in ("backbone", "method", "num_trainable", "task", "seed", "run_id"))
         for backbone, method, n, task, seed, key in zip(*columns, strict=True):
             cell = found.setdefault((str(backbone), str(method), int(n)), {})
             cell.setdefault(str(task), {})[int(seed)] = str(key)
@@ -42,8 +42,8 @@ class Behind:
         cell = self.runs.get((scale.name, method, n), {})
         mine = {t: seeds for t, seeds in cell.items() if task in (None, t)}
         seeds = sorted({s for by_seed in mine.values() for s in by_seed})
-        where = task or f"{plot.MEAN}: {plural(e.tasks, 'task')}"
-        return f"{plot.hover(head, e, unit)}\n{where}\n{_seeds(seeds, e.seeds)}{_key(mine, e)}"
+        where = task or f"{plot.MEAN}: {plural(e.num_tasks, 'task')}"
+        return f"{plot.hover(head, e, unit)}\n{where}\n{_seeds(seeds, e.num_seeds)}{_key(mine, e)}"
 
 
 def _seeds(found: list[int], used: int) -> str:
@@ -56,4 +56,4 @@ def _seeds(found: list[int], used: int) -> str:
 
 def _key(runs: Mapping[str, Mapping[int, str]], e: Estimate) -> str:
     keys = [k for by_seed in runs.values() for k in by_seed.values()]
-    return f"\nrun {keys[0]}" if len(keys) == 1 and e.seeds == e.tasks == 1 else ""
+    return f"\nrun {keys[0]}" if len(keys) == 1 and e.num_seeds == e.num_tasks == 1 else ""

@@ -20,8 +20,8 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from apet.analysis.intervals import Estimate, Floats
-from apet.report.colours import look
-from apet.report.wording import named
+from apet.report.formatting import named
+from apet.report.style import look
 
 STYLE = {
     "font.size": 9,
@@ -203,7 +203,7 @@ def marks(estimates: Iterable[Estimate | None], bars: bool = False) -> list[Arti
     """Entries of the legend for what these numbers need: dashed whiskers of one seed, hollow where runs are missing."""
     shown = [e for e in estimates if e is not None]
     found: list[Artist] = []
-    if any(e.seeds < 2 and not math.isnan(e.item_low) for e in shown):
+    if any(e.num_seeds < 2 and not math.isnan(e.item_ci_low) for e in shown):
         found.append(Line2D([], [], color=GREY, linestyle=DASHES, linewidth=0.9, label=ONE_SEED))
     if any(torn(e) for e in shown):
         hollow: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5, "markerfacecolor": "white"}
@@ -217,14 +217,14 @@ def marks(estimates: Iterable[Estimate | None], bars: bool = False) -> list[Arti
 
 def torn(e: Estimate) -> bool:
     """Whether planned runs are missing; such a number is hollow everywhere."""
-    return e.holes > 0
+    return e.num_missing > 0
 
 
 def whiskers(axis: Any, x: Sequence[float], estimates: Sequence[Estimate], colour: str, over: float = 2) -> None:
     """Intervals in percent: solid over seeds; of one seed thin and dashed, over its items."""
     placed = list(zip(x, estimates, strict=True))
-    seeds = [(v, e.low, e.high) for v, e in placed if e.seeds > 1]
-    items = [(v, e.item_low, e.item_high) for v, e in placed if e.seeds < 2 and not math.isnan(e.item_low)]
+    seeds = [(v, e.ci_low, e.ci_high) for v, e in placed if e.num_seeds > 1]
+    items = [(v, e.item_ci_low, e.item_ci_high) for v, e in placed if e.num_seeds < 2 and not math.isnan(e.item_ci_low)]
     thin: dict[str, Any] = {"linewidth": 0.8, "linestyle": DASHES}
     for found, how in ((seeds, {"linewidth": 1.0}), (items, thin)):
         if found:
@@ -235,7 +235,7 @@ def whiskers(axis: Any, x: Sequence[float], estimates: Sequence[Estimate], colou
 def curve(axis: Any, x: Sequence[float], estimates: Sequence[Estimate], method: str) -> None:
     """Points joined by a line, with their intervals in percent; hollow where planned runs are missing."""
     k = look(method)
-    at, y = np.array(x, dtype=float), np.array([100 * e.value for e in estimates])
+    at, y = np.array(x, dtype=float), np.array([100 * e.score for e in estimates])
     axis.plot(at, y, color=k.colour, linewidth=1.3, zorder=3)
     whiskers(axis, x, estimates, k.colour)
     holes = np.array([torn(e) for e in estimates], dtype=bool)

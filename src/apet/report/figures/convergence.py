@@ -12,15 +12,15 @@ import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from apet.analysis.board import Scale
-from apet.analysis.convergence import Race
+from apet.analysis.convergence import ConvergenceComparison
 from apet.analysis.frames import ADJACENT, DISCRETE, complete
 from apet.analysis.intervals import Floats, t_interval
 from apet.analysis.study import Analysis
+from apet.analysis.study_data import Scale
 from apet.report import captions
-from apet.report.colours import look
 from apet.report.figures import canvas, plot
-from apet.report.wording import named
+from apet.report.formatting import named
+from apet.report.style import look
 
 TITLE = "E3: convergence"
 MARKS = (
@@ -33,8 +33,11 @@ POINTS = 60
 
 def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
     """A column for each backbone, a row for each of up to three counts: both distributions, mean over tasks."""
-    scales = list(dict.fromkeys(r.scale for r in a.races))
-    counts = {s: _spread([r for r in a.races if r.scale == s and r.n is not None], 3) for s in scales}
+    scales = list(dict.fromkeys(r.scale for r in a.convergence_comparisons))
+    counts = {
+        s: _spread([r for r in a.convergence_comparisons if r.scale == s and r.num_trainable is not None], 3)
+        for s in scales
+    }
     figure, axes = canvas.sheet(max(map(len, counts.values())), len(scales), height=2.3)
     for column, scale in enumerate(scales):
         for axis in axes[len(counts[scale]) :, column]:
@@ -46,8 +49,8 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
     return {"e3_convergence": canvas.finish(figure, TITLE, captions.convergence(a), legend, partial, marks=marks)}
 
 
-def _panel(axis: Any, a: Analysis, race: Race) -> None:
-    m = means(a, race.scale, race.n or 0)
+def _panel(axis: Any, a: Analysis, race: ConvergenceComparison) -> None:
+    m = means(a, race.scale, race.num_trainable or 0)
     for nth, (method, steps) in enumerate(((ADJACENT, race.adjacent), (DISCRETE, race.discrete))):
         k = look(method)
         mean, low, high = (100 * v for v in m.sides[method])
@@ -55,14 +58,14 @@ def _panel(axis: Any, a: Analysis, race: Race) -> None:
         axis.fill_between(m.steps, low, high, color=k.colour, alpha=0.15, linewidth=0)
         axis.axvline(steps, color=k.colour, linestyle=(3 * nth, (2, 4)), linewidth=1.3)  # both are seen where they meet
     axis.set_title(
-        f"{race.scale.name}, N = {race.n:,}\n{captions.plural(m.tasks, 'task')}, {captions.plural(m.seeds, 'seed')};"
+        f"{race.scale.name}, N = {race.num_trainable:,}\n{captions.plural(m.tasks, 'task')}, {captions.plural(m.seeds, 'seed')};"
         f" converged: {race.pairs} of {race.pairs + race.left_out}"
     )
     axis.set_xlabel("steps")
     axis.set_ylabel("measure (%)")
 
 
-def _spread(races: list[Race], most: int) -> list[Race]:
+def _spread(races: list[ConvergenceComparison], most: int) -> list[ConvergenceComparison]:
     """Small, middle and large."""
     if len(races) <= most:
         return races
@@ -104,8 +107,8 @@ def means(a: Analysis, scale: Scale, n: int) -> Means:
 
 def _runs(a: Analysis, scale: Scale, method: str, n: int) -> dict[tuple[str, int], str]:
     """Task and seed -> key of the run with a curve."""
-    runs = a.board.cells[scale.name, method, n]
-    found = zip(runs["task"], runs["seed"], runs["key"], strict=True)
+    runs = a.data.cells[scale.name, method, n]
+    found = zip(runs["task"], runs["seed"], runs["run_id"], strict=True)
     return {(str(t), int(s)): str(k) for t, s, k in found if k in a.by_run}
 
 
@@ -122,18 +125,21 @@ def _whole(pairs: set[tuple[str, int]]) -> tuple[list[str], list[int]]:
 
 def view(a: Analysis) -> plot.View:
     """Choices: backbone, task. Each method at its own size, APET at the largest count that both have."""
-    runs = complete(a.board.runs)
-    both = {s: max((r.n or 0 for r in a.races if r.scale == s), default=0) for s in a.board.scales}
-    wanted = {
-        (s.name, m, both[s] if m in (ADJACENT, DISCRETE) and both[s] else a.board.own_sizes[s.name, m])
-        for s in a.board.scales
-        for m in a.board.methods
-        if (s.name, m) in a.board.own_sizes
+    runs = complete(a.data.runs)
+    both = {
+        s: max((r.num_trainable or 0 for r in a.convergence_comparisons if r.scale == s), default=0)
+        for s in a.data.scales
     }
-    at = pd.MultiIndex.from_frame(runs[["backbone", "method", "trainable_parameters"]])
+    wanted = {
+        (s.name, m, both[s] if m in (ADJACENT, DISCRETE) and both[s] else a.data.own_sizes[s.name, m])
+        for s in a.data.scales
+        for m in a.data.methods
+        if (s.name, m) in a.data.own_sizes
+    }
+    at = pd.MultiIndex.from_frame(runs[["backbone", "method", "num_trainable"]])
     runs = runs[at.isin(wanted)]
     found = a.converged
-    ended = dict(zip(found["key"], zip(found["state"], found["convergence_steps"], strict=True), strict=True))
+    ended = dict(zip(found["run_id"], zip(found["state"], found["convergence_steps"], strict=True), strict=True))
     plots = {}
     for (backbone, task), mine in runs.groupby(["backbone", "task"], sort=False):
         data = [_line(r, *a.by_run[r.key], ended) for r in mine.itertuples() if r.key in a.by_run]
@@ -142,7 +148,7 @@ def view(a: Analysis) -> plot.View:
                 "data": data,
                 "layout": plot.layout("steps", "validation measure (%)", False),
             }
-    choices = {"backbone": [s.name for s in a.board.scales], "task": list(a.board.categories)}
+    choices = {"backbone": [s.name for s in a.data.scales], "task": list(a.data.categories)}
     caption = (
         "Each line is a run: the methods at their own sizes, both APETs at the largest count that both have."
         f" {captions.RULE} {captions.ran(a)}"
@@ -154,7 +160,7 @@ def _line(run: Any, x: Floats, y: Floats, converged: dict[str, tuple[str, float]
     every = max(1, math.ceil(len(x) / POINTS))
     state, at = converged[run.key]
     end = state if math.isnan(at) else f"converged at step {at:,.0f}"
-    head = f"{named(run.method)}, N = {run.trainable_parameters:,.0f}, seed {run.seed:.0f}\nrun {run.key}\n{end}"
+    head = f"{named(run.method)}, N = {run.num_trainable:,.0f}, seed {run.seed:.0f}\nrun {run.key}\n{end}"
     return plot.trace(
         run.method,
         x[::every].tolist(),

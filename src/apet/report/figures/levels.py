@@ -10,26 +10,26 @@ from typing import Any
 import pandas as pd
 from matplotlib.figure import Figure
 
-from apet.analysis.board import Scale
+from apet.analysis.budget_curves import BudgetPoint
 from apet.analysis.frames import FULL, complete
-from apet.analysis.levels import Level
 from apet.analysis.study import Analysis
+from apet.analysis.study_data import Scale
 from apet.analysis.thresholds import Threshold
 from apet.report import captions
-from apet.report.colours import look
 from apet.report.figures import canvas, plot
 from apet.report.figures.behind import Behind
-from apet.report.wording import bracket, named, points
+from apet.report.formatting import bracket, named, points
+from apet.report.style import look
 
 TITLE = "E4: measure over the number of trained parameters"
-Curves = dict[tuple[str, str | None], list[Level]]
+Curves = dict[tuple[str, str | None], list[BudgetPoint]]
 
 
 def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
     """A figure for each backbone, a panel for each task, the mean first."""
-    found = _curves(a.levels)
+    found = _curves(a.budget_points)
     figures = {}
-    for scale in a.board.scales:
+    for scale in a.data.scales:
         tasks = [t for b, t in found if b == scale.name]
         if not any(t.scale == scale for t in a.thresholds):
             continue
@@ -40,30 +40,30 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
             axis.set_visible(False)
         for axis, task in zip(axes.flat, tasks, strict=False):
             _panel(axis, a, scale, task, found[scale.name, task])
-        title = f"{TITLE}, {scale.name} ({canvas.short(scale.parameters)} parameters)"
+        title = f"{TITLE}, {scale.name} ({canvas.short(scale.num_parameters)} parameters)"
         name = "e4_levels_" + re.sub(r"[^\w.-]+", "-", scale.name)
-        legend = canvas.lines([m for m in a.board.methods if m != FULL])
-        marks = canvas.marks(x.level for t in tasks for x in found[scale.name, t] if x.method != FULL)
+        legend = canvas.lines([m for m in a.data.methods if m != FULL])
+        marks = canvas.marks(x.score for t in tasks for x in found[scale.name, t] if x.method != FULL)
         figures[name] = canvas.finish(figure, title, captions.levels(a, scale), legend, partial, marks=marks)
     return figures
 
 
-def _curves(levels: Sequence[Level]) -> Curves:
+def _curves(levels: Sequence[BudgetPoint]) -> Curves:
     """Levels by backbone and task, the mean over tasks first."""
     found: Curves = {}
-    for x in sorted(levels, key=lambda x: (x.task is not None, x.n)):
+    for x in sorted(levels, key=lambda x: (x.task is not None, x.num_trainable)):
         found.setdefault((x.scale.name, x.task), []).append(x)
     return found
 
 
-def _panel(axis: Any, a: Analysis, scale: Scale, task: str | None, here: list[Level]) -> None:
+def _panel(axis: Any, a: Analysis, scale: Scale, task: str | None, here: list[BudgetPoint]) -> None:
     full = next((x for x in here if x.method == FULL), None)
-    for method in a.board.methods:
+    for method in a.data.methods:
         mine = [x for x in here if x.method == method and method != FULL]
-        canvas.curve(axis, [x.n for x in mine], [x.level for x in mine], method)
-    axis.axhline(100 * here[0].chance, color=canvas.GREY, linestyle=":", linewidth=1)
+        canvas.curve(axis, [x.num_trainable for x in mine], [x.score for x in mine], method)
+    axis.axhline(100 * here[0].untrained_baseline, color=canvas.GREY, linestyle=":", linewidth=1)
     if full is not None:
-        axis.axhline(100 * full.level.value, color="black", linestyle="--", linewidth=1)
+        axis.axhline(100 * full.score.score, color="black", linestyle="--", linewidth=1)
     for t, row in _of(a.thresholds, scale, task):
         _mark(axis, t, row)
     axis.set_title(task or plot.MEAN)
@@ -73,16 +73,16 @@ def _panel(axis: Any, a: Analysis, scale: Scale, task: str | None, here: list[Le
 
 def _of(found: Sequence[Threshold], scale: Scale, task: str | None) -> list[tuple[Threshold, int]]:
     """Closed ranges of one panel, each with its row: low ones count from the bottom, high ones from the top."""
-    mine = [t for t in found if t.scale == scale and t.task == task and math.isfinite(t.bracket.reached)]
+    mine = [t for t in found if t.scale == scale and t.task == task and math.isfinite(t.bracket.upper)]
     return [(t, row) for kind in ("low", "high") for row, t in enumerate(t for t in mine if t.kind == kind)]
 
 
 def _mark(axis: Any, t: Threshold, row: int) -> None:
     """The range on the axis: low at the bottom, high at the top."""
     y = 0.012 + 0.02 * row if t.kind == "low" else 0.988 - 0.02 * row
-    start = t.bracket.above or t.tried[0]
+    start = t.bracket.lower or t.tried[0]
     axis.plot(
-        [start, t.bracket.reached],
+        [start, t.bracket.upper],
         [y, y],
         transform=axis.get_xaxis_transform(),
         color=look(t.method).colour,
@@ -95,13 +95,13 @@ def _mark(axis: Any, t: Threshold, row: int) -> None:
 
 def view(a: Analysis) -> plot.View:
     """Choices: backbone, task. Lines are means with their intervals, small points single runs."""
-    runs = complete(a.board.runs)
+    runs = complete(a.data.runs)
     behind = Behind.of(a)
     by_cell = dict(list(runs.groupby(["backbone", "task", "method"], sort=False)))
     plots = {}
-    for (backbone, task), here in _curves(a.levels).items():
+    for (backbone, task), here in _curves(a.budget_points).items():
         data: list[dict[str, Any]] = []
-        for method in a.board.methods:
+        for method in a.data.methods:
             mine = [x for x in here if x.method == method]
             if not mine:
                 continue
@@ -112,34 +112,34 @@ def view(a: Analysis) -> plot.View:
             single = by_cell.get((backbone, task, method))
             if single is not None:
                 data.append(_singles(method, single))
-        line, label = plot.level_line(100 * here[0].chance, "chance", "dot")
+        line, label = plot.level_line(100 * here[0].untrained_baseline, "untrained_baseline", "dot")
         shapes = [line, *_ranges(a, here[0].scale, task)]
         layout = plot.layout("trained parameters", "validation measure (%)", shapes=shapes, annotations=[label])
         plots[f"{backbone}|{task or plot.MEAN}"] = {"data": data, "layout": layout}
-    tasks = [plot.MEAN, *a.board.categories]
+    tasks = [plot.MEAN, *a.data.categories]
     tasks = [t for t in tasks if any(k.endswith(f"|{t}") for k in plots)]
-    choices = {"backbone": [s.name for s in a.board.scales], "task": tasks}
+    choices = {"backbone": [s.name for s in a.data.scales], "task": tasks}
     caption = f"Lines: means with their intervals; small points: single runs. {plot.MARKS} {captions.levels(a)}"
     return plot.View("e4", TITLE, caption, choices, plots)
 
 
-def _full(behind: Behind, full: Level, here: list[Level]) -> dict[str, Any]:
+def _full(behind: Behind, full: BudgetPoint, here: list[BudgetPoint]) -> dict[str, Any]:
     """Full fine-tuning as a dashed line over the counts of the others; its own count lies far to the right."""
-    counts = [x.n for x in here if x.method != FULL] or [full.n]
-    head = f"{named(FULL)}, N = {full.n:,}\non {full.scale.name}"
-    text = behind.text(head, full.scale, FULL, full.n, full.task, full.level)
+    counts = [x.num_trainable for x in here if x.method != FULL] or [full.num_trainable]
+    head = f"{named(FULL)}, N = {full.num_trainable:,}\non {full.scale.name}"
+    text = behind.text(head, full.scale, FULL, full.num_trainable, full.task, full.score)
     x = sorted(set(counts))
     line = {"color": look(FULL).colour, "width": 1.5, "dash": "dash"}
-    return plot.trace(FULL, x, [100 * full.level.value] * len(x), [text] * len(x), mode="lines", line=line)
+    return plot.trace(FULL, x, [100 * full.score.score] * len(x), [text] * len(x), mode="lines", line=line)
 
 
-def _means(behind: Behind, method: str, mine: list[Level]) -> list[dict[str, Any]]:
+def _means(behind: Behind, method: str, mine: list[BudgetPoint]) -> list[dict[str, Any]]:
     texts = []
     for x in mine:
-        head = f"{named(method)}, N = {x.n:,} ({x.ratio_percent:.3g} %)\non {x.scale.name}"
-        less = "" if x.behind is None else f"\n{points(x.behind.value)} points behind full fine-tuning"
-        texts.append(behind.text(head, x.scale, method, x.n, x.task, x.level) + less)
-    return plot.points_of(method, [x.n for x in mine], [x.level for x in mine], texts)
+        head = f"{named(method)}, N = {x.num_trainable:,} ({x.trainable_percent:.3g} %)\non {x.scale.name}"
+        less = "" if x.gap is None else f"\n{points(x.gap.score)} points behind full fine-tuning"
+        texts.append(behind.text(head, x.scale, method, x.num_trainable, x.task, x.score) + less)
+    return plot.points_of(method, [x.num_trainable for x in mine], [x.score for x in mine], texts)
 
 
 def _singles(method: str, runs: pd.DataFrame) -> dict[str, Any]:
@@ -147,8 +147,8 @@ def _singles(method: str, runs: pd.DataFrame) -> dict[str, Any]:
     k = look(method)
     return plot.trace(
         method,
-        runs["trainable_parameters"].tolist(),
-        (100 * runs["value"]).tolist(),
+        runs["num_trainable"].tolist(),
+        (100 * runs["score"]).tolist(),
         texts,
         mode="markers",
         hovertemplate=f"{named(method)}, N = %{{x:,}}, %{{y:.1f}} %<br>seed %{{text}}<extra></extra>",
@@ -164,8 +164,8 @@ def _ranges(a: Analysis, scale: Scale, task: str | None) -> list[dict[str, Any]]
             {
                 "type": "line",
                 "yref": "paper",
-                "x0": t.bracket.above or t.tried[0],
-                "x1": t.bracket.reached,
+                "x0": t.bracket.lower or t.tried[0],
+                "x1": t.bracket.upper,
                 "y0": y,
                 "y1": y,
                 "line": {"color": look(t.method).colour, "width": 4},

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from apet.analysis.intervals import Estimate
-from apet.report.colours import look
-from apet.report.wording import both, named, points
+from apet.report.formatting import both, named, points
+from apet.report.style import look
 
 MEAN = "mean over tasks"
 MARKS = "Thin, dotted: one seed; interval over the items. Hollow: planned runs are missing (†)."
@@ -62,8 +62,8 @@ def trace(
 def points_of(method: str, x: Sequence[float], estimates: Sequence[Estimate], texts: Sequence[str]) -> list[Any]:
     """A line of means: its whiskers of single seeds, thin and dotted, and its points, hollow where runs are missing."""
     k = look(method)
-    symbols = [k.symbol + "-open" * (e.holes > 0) for e in estimates]
-    y = [100 * e.value for e in estimates]
+    symbols = [k.symbol + "-open" * (e.num_missing > 0) for e in estimates]
+    y = [100 * e.score for e in estimates]
     marker = {"color": k.colour, "symbol": symbols, "size": 8}
     line = trace(method, x, y, texts, error_y=bars(estimates), marker=marker)
     return [*_whiskers(method, x, estimates), line]
@@ -74,24 +74,24 @@ def _whiskers(method: str, x: Sequence[float], estimates: Sequence[Estimate]) ->
     if not ends:
         return []
     at = [v for place, _ in ends for v in (place, place, math.nan)]
-    y = [v for _, e in ends for v in (100 * e.item_low, 100 * e.item_high, math.nan)]
+    y = [v for _, e in ends for v in (100 * e.item_ci_low, 100 * e.item_ci_high, math.nan)]
     line = {"color": look(method).colour, "width": 1, "dash": "dot"}
     return [trace(method, at, y, "", mode="lines", line=line, hoverinfo="skip", hovertemplate=None)]
 
 
 def single(e: Estimate) -> bool:
     """Whether one seed stands behind it, so that its interval is over the items."""
-    return e.seeds < 2 and not math.isnan(e.item_low)
+    return e.num_seeds < 2 and not math.isnan(e.item_ci_low)
 
 
 def bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
     """Error bars over seeds, in percent; none where there is one seed."""
-    return _bars([(e.low, e.value, e.high) for e in estimates]) | {"thickness": 1.2, "width": 3}
+    return _bars([(e.ci_low, e.score, e.ci_high) for e in estimates]) | {"thickness": 1.2, "width": 3}
 
 
 def thin_bars(estimates: Sequence[Estimate]) -> dict[str, Any]:
     """Error bars over the items, in percent, of what one seed stands behind."""
-    ends = [(e.item_low, e.value, e.item_high) for e in estimates]
+    ends = [(e.item_ci_low, e.score, e.item_ci_high) for e in estimates]
     return _bars(ends) | {"thickness": 0.8, "width": 0, "color": "#666666"}
 
 
@@ -136,8 +136,8 @@ def level_line(y: float, text: str, dash: str) -> tuple[dict[str, Any], dict[str
 
 def hover(head: str, e: Estimate, unit: str = "%") -> str:
     """Head, number, both intervals."""
-    holes = f"\n† {e.holes} planned numbers missing" if e.holes else ""
-    return f"{head}\n{points(e.value)} {unit}\n" + both(e).replace("; ", "\n") + holes
+    holes = f"\n† {e.num_missing} planned numbers missing" if e.num_missing else ""
+    return f"{head}\n{points(e.score)} {unit}\n" + both(e).replace("; ", "\n") + holes
 
 
 def safe(s: str) -> str:

@@ -13,10 +13,10 @@ from apet.analysis.intervals import Estimate
 from apet.analysis.structure import Structure
 from apet.analysis.study import Analysis
 from apet.report import captions
-from apet.report.colours import look
 from apet.report.figures import canvas, plot
 from apet.report.figures.behind import Behind
-from apet.report.wording import named, points
+from apet.report.formatting import named, points
+from apet.report.style import look
 
 TITLE = "E2: structure at equal counts"
 WIDTH = 0.26
@@ -34,15 +34,15 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
         mine = [s for s in a.structures if s.scale == scale and s.task is None]
         for i, s in enumerate(mine):
             for j, method in enumerate((s.method, ADJACENT, DISCRETE)):
-                if method in s.levels:
-                    _bar(axis, i + (j - 1) * WIDTH, s.levels[method], method)
-        axis.set_xticks(range(len(mine)), [f"{named(s.method)}\n{s.n:,}" for s in mine])
-        axis.set_title(f"{scale.name} ({canvas.short(scale.parameters)})")
+                if method in s.scores:
+                    _bar(axis, i + (j - 1) * WIDTH, s.scores[method], method)
+        axis.set_xticks(range(len(mine)), [f"{named(s.method)}\n{s.num_trainable:,}" for s in mine])
+        axis.set_title(f"{scale.name} ({canvas.short(scale.num_parameters)})")
         axis.set_ylabel("validation measure (%)")
         axis.grid(axis="x", visible=False)
     here = [s for s in a.structures if s.task is None]
-    shown = [m for m in a.board.methods if any(m in s.levels for s in here)]
-    marks = canvas.marks((e for s in here for e in s.levels.values()), bars=True)
+    shown = [m for m in a.data.methods if any(m in s.scores for s in here)]
+    marks = canvas.marks((e for s in here for e in s.scores.values()), bars=True)
     return {
         "e2_structure": canvas.finish(figure, TITLE, captions.structure(a), canvas.patches(shown), partial, marks=marks)
     }
@@ -52,7 +52,7 @@ def _bar(axis: Any, x: float, e: Estimate, method: str) -> None:
     """Hollow where planned runs are missing."""
     k, hollow = look(method), canvas.torn(e)
     fill = {"color": "white", "edgecolor": k.colour} if hollow else {"color": k.colour, "edgecolor": "white"}
-    axis.bar(x, 100 * e.value, WIDTH * (0.94 if hollow else 1), hatch=k.hatch, linewidth=1.0 if hollow else 0.6, **fill)
+    axis.bar(x, 100 * e.score, WIDTH * (0.94 if hollow else 1), hatch=k.hatch, linewidth=1.0 if hollow else 0.6, **fill)
     canvas.whiskers(axis, [x], [e], "black", over=3)
 
 
@@ -78,14 +78,14 @@ def _layout(mine: list[Structure]) -> dict[str, Any]:
 
 
 def _group(s: Structure) -> str:
-    return f"{named(s.method)}<br>{s.n:,}"
+    return f"{named(s.method)}<br>{s.num_trainable:,}"
 
 
 def _bars(a: Analysis, behind: Behind, mine: list[Structure]) -> list[dict[str, Any]]:
     """A method's bars; those of one seed and those that miss runs apart, because they look different."""
     data = []
-    for method in a.board.methods:
-        shown = [(s, s.levels[method]) for s in mine if method in s.levels]
+    for method in a.data.methods:
+        shown = [(s, s.scores[method]) for s in mine if method in s.scores]
         for one_seed, hollow in product((False, True), repeat=2):
             here = [s for s, e in shown if (plot.single(e), canvas.torn(e)) == (one_seed, hollow)]
             if here:
@@ -95,9 +95,16 @@ def _bars(a: Analysis, behind: Behind, mine: list[Structure]) -> list[dict[str, 
 
 def _series(behind: Behind, method: str, shown: list[Structure], one_seed: bool, hollow: bool) -> dict[str, Any]:
     k = look(method)
-    e = [s.levels[method] for s in shown]
+    e = [s.scores[method] for s in shown]
     texts = [
-        behind.text(f"{named(method)} on {s.scale.name}, N = {s.n:,}", s.scale, method, s.n, s.task, s.levels[method])
+        behind.text(
+            f"{named(method)} on {s.scale.name}, N = {s.num_trainable:,}",
+            s.scale,
+            method,
+            s.num_trainable,
+            s.task,
+            s.scores[method],
+        )
         + _against(s)
         for s in shown
     ]
@@ -109,7 +116,7 @@ def _series(behind: Behind, method: str, shown: list[Structure], one_seed: bool,
     return plot.trace(
         method,
         [_group(s) for s in shown],
-        [100 * v.value for v in e],
+        [100 * v.score for v in e],
         texts,
         type="bar",
         offsetgroup=method if method in (ADJACENT, DISCRETE) else "own",
@@ -127,4 +134,4 @@ def _pattern(shape: str) -> dict[str, Any]:
 def _against(s: Structure) -> str:
     words = {"method-adjacent": "method − adjacent", "method-discrete": "method − discrete"}
     words["adjacent-discrete"] = "adjacent − discrete"
-    return "".join(f"\n{words[p]}: {points(d.value)} ({d.verdict})" for p, d in s.differences.items())
+    return "".join(f"\n{words[p]}: {points(d.score)} ({d.verdict})" for p, d in s.differences.items())

@@ -12,14 +12,14 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import CARETLEFT, CARETRIGHT
 
-from apet.analysis.board import Scale
 from apet.analysis.study import Analysis
+from apet.analysis.study_data import Scale
 from apet.analysis.thresholds import Kind, State, Threshold
 from apet.report import captions
-from apet.report.colours import look
 from apet.report.figures import canvas, plot
 from apet.report.figures.behind import Behind
-from apet.report.wording import bracket, named, threshold_notes
+from apet.report.formatting import bracket, named, threshold_notes
+from apet.report.style import look
 
 OPEN = (0, (3, 2))
 """Dashes of an open end."""
@@ -33,14 +33,14 @@ KINDS: tuple[Kind, ...] = ("low", "high")
 def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
     """Low at the left, high at the right; a row for each backbone, thin lines are tasks, thick ones their median."""
     scales = list(dict.fromkeys(t.scale for t in a.thresholds))
-    methods = [m for m in a.board.methods if any(t.method == m for t in a.thresholds)]
+    methods = [m for m in a.data.methods if any(t.method == m for t in a.thresholds)]
     figure, axes = canvas.sheet(1, 2, width=4.4, height=max(2.2, 0.16 * len(scales) * (len(methods) + 1)))
     for axis, kind in zip(axes[0], KINDS, strict=True):
         for row, scale in enumerate(scales):
             for i, method in enumerate(methods):
                 y = row + 0.8 * ((i + 0.5) / len(methods) - 0.5)
                 _row(axis, y, _of(a, scale, method, kind), method)
-        axis.set_yticks(range(len(scales)), [f"{s.name}\n({canvas.short(s.parameters)})" for s in scales])
+        axis.set_yticks(range(len(scales)), [f"{s.name}\n({canvas.short(s.num_parameters)})" for s in scales])
         axis.set_ylim(len(scales) - 0.45, -0.55)
         canvas.log_counts(axis, "trained parameters")
         axis.set_title(f"{kind} threshold")
@@ -76,8 +76,8 @@ def _row(axis: Any, y: float, found: list[Threshold], method: str) -> None:
     if not found:
         return
     colour, marker = look(method).colour, look(method).marker
-    starts = [t.bracket.above or t.tried[0] for t in found]
-    ends = [t.bracket.reached for t in found]
+    starts = [t.bracket.lower or t.tried[0] for t in found]
+    ends = [t.bracket.upper for t in found]
     for start, end, t in zip(starts, ends, found, strict=True):
         how: dict[str, Any] = {"linestyle": OPEN} if math.isinf(end) else {}
         axis.plot([start, min(end, t.tried[-1])], [y, y], color=colour, linewidth=1, alpha=0.4, **how)
@@ -88,7 +88,7 @@ def _row(axis: Any, y: float, found: list[Threshold], method: str) -> None:
     else:
         most = max(t.tried[-1] for t in found)
         _arrow(axis, start, BEYOND * most, y, colour, CARETRIGHT)
-    if np.median([t.bracket.above for t in found]) == 0:
+    if np.median([t.bracket.lower for t in found]) == 0:
         _arrow(axis, start, start / BEYOND, y, colour, CARETLEFT)
     axis.plot([start], [y], marker=marker, color=colour, markersize=4.5, markerfacecolor=colour if closed else "white")
 
@@ -101,7 +101,7 @@ def _arrow(axis: Any, start: float, end: float, y: float, colour: str, head: int
 def view(a: Analysis) -> plot.View:
     """Choices: threshold, task."""
     plots: dict[str, dict[str, Any]] = {}
-    tasks, at = [plot.MEAN, *a.board.categories], _measured(a)
+    tasks, at = [plot.MEAN, *a.data.categories], _measured(a)
     for kind in KINDS:
         for task in tasks:
             mine = [t for t in a.thresholds if t.kind == kind and (t.task or plot.MEAN) == task]
@@ -123,7 +123,7 @@ def _range(t: Threshold, at: Callable[[Threshold, float], str]) -> dict[str, Any
         t: the threshold.
         at: what was measured at one of its counts, in words.
     """
-    start, end = t.bracket.above or t.tried[0], min(t.bracket.reached, t.tried[-1])
+    start, end = t.bracket.lower or t.tried[0], min(t.bracket.upper, t.tried[-1])
     notes = threshold_notes(t)
     text = (
         f"{named(t.method)} on {t.scale.name}, {t.task or plot.MEAN}\n"
@@ -133,9 +133,9 @@ def _range(t: Threshold, at: Callable[[Threshold, float], str]) -> dict[str, Any
     )
     k = look(t.method)
     row = f"{t.scale.name} · {named(t.method)}"
-    open_ended = math.isinf(t.bracket.reached)
+    open_ended = math.isinf(t.bracket.upper)
     symbols = [
-        k.symbol if t.bracket.above else "triangle-left-open",
+        k.symbol if t.bracket.lower else "triangle-left-open",
         "triangle-right-open" if open_ended else k.symbol,
     ]
     return plot.trace(
@@ -151,15 +151,17 @@ def _range(t: Threshold, at: Callable[[Threshold, float], str]) -> dict[str, Any
 def _measured(a: Analysis) -> Callable[[Threshold, float], str]:
     """Of a threshold and a count that was tried: the number that decided there, and what stands behind it."""
     behind = Behind.of(a)
-    levels = {(x.scale.name, x.task, x.method, x.n): x for x in a.levels}
+    levels = {(x.scale.name, x.task, x.method, x.num_trainable): x for x in a.budget_points}
 
     def at(t: Threshold, n: float) -> str:
         x = levels[t.scale.name, t.task, t.method, int(n)]
         low = t.kind == "low"
-        e, unit = (x.level, "%") if low else (x.behind, "points behind full fine-tuning")
+        e, unit = (x.score, "%") if low else (x.gap, "points behind full fine-tuning")
         if e is None:
-            return f"at N = {x.n:,}: no seed shared with full fine-tuning"
-        state = t.states[t.tried.index(x.n)]
-        return behind.text(f"at N = {x.n:,}, which {WORDS[state]}:", t.scale, t.method, x.n, t.task, e, unit)
+            return f"at N = {x.num_trainable:,}: no seed shared with full fine-tuning"
+        state = t.states[t.tried.index(x.num_trainable)]
+        return behind.text(
+            f"at N = {x.num_trainable:,}, which {WORDS[state]}:", t.scale, t.method, x.num_trainable, t.task, e, unit
+        )
 
     return at

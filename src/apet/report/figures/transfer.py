@@ -10,10 +10,10 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from apet.analysis.study import Analysis
-from apet.analysis.transfer import Relative
+from apet.analysis.transfer import TransferScore
 from apet.report import captions
 from apet.report.figures import canvas, plot
-from apet.report.wording import both, named, points
+from apet.report.formatting import both, named, points
 
 TITLE = "E7: relative transfer"
 
@@ -21,11 +21,11 @@ TITLE = "E7: relative transfer"
 def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
     """A figure for each backbone and method."""
     figures = {}
-    for backbone, method in dict.fromkeys((r.backbone, r.method) for r in a.relatives):
-        found = {(r.source, r.target): r for r in a.relatives if (r.backbone, r.method) == (backbone, method)}
+    for backbone, method in dict.fromkeys((r.backbone, r.method) for r in a.transfer_scores):
+        found = {(r.source, r.target): r for r in a.transfer_scores if (r.backbone, r.method) == (backbone, method)}
         tasks = _tasks(a, found)
         figure, axes = canvas.sheet(1, 1, width=1.6 + 0.55 * len(tasks), height=1.2 + 0.42 * len(tasks))
-        image = _map(axes[0][0], tasks, found, a.board.categories)
+        image = _map(axes[0][0], tasks, found, a.data.categories)
         figure.colorbar(image, ax=axes[0][0], label="zero-shot / target's own (%)", shrink=0.8)
         name = re.sub(r"[^\w.-]+", "-", f"e7_transfer_{backbone}_{method}")
         title = f"{TITLE}, {named(method)} on {backbone}"
@@ -33,13 +33,13 @@ def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
     return figures
 
 
-def _tasks(a: Analysis, found: dict[tuple[str, str], Relative]) -> list[str]:
+def _tasks(a: Analysis, found: dict[tuple[str, str], TransferScore]) -> list[str]:
     named_ = {t for pair in found for t in pair}
-    ordered = [t for t in a.board.categories if t in named_]
+    ordered = [t for t in a.data.categories if t in named_]
     return ordered + sorted(named_ - set(ordered))
 
 
-def _map(axis: Any, tasks: list[str], found: dict[tuple[str, str], Relative], categories: dict[str, str]) -> Any:
+def _map(axis: Any, tasks: list[str], found: dict[tuple[str, str], TransferScore], categories: dict[str, str]) -> Any:
     values = np.array(_values(tasks, found), dtype=float)
     image = axis.imshow(values, cmap="cividis", vmin=0, vmax=max(100, np.nanmax(values)))
     axis.set_xticks(range(len(tasks)), tasks, rotation=35, ha="right")
@@ -58,17 +58,17 @@ def _map(axis: Any, tasks: list[str], found: dict[tuple[str, str], Relative], ca
     return image
 
 
-def _values(tasks: list[str], found: dict[tuple[str, str], Relative]) -> list[list[float | None]]:
-    return [[100 * found[s, t].relative.value if (s, t) in found else None for t in tasks] for s in tasks]
+def _values(tasks: list[str], found: dict[tuple[str, str], TransferScore]) -> list[list[float | None]]:
+    return [[100 * found[s, t].relative.score if (s, t) in found else None for t in tasks] for s in tasks]
 
 
 def view(a: Analysis) -> plot.View:
     """Choices: backbone, method."""
     plots: dict[str, dict[str, Any]] = {}
-    for backbone, method in dict.fromkeys((r.backbone, r.method) for r in a.relatives):
-        found = {(r.source, r.target): r for r in a.relatives if (r.backbone, r.method) == (backbone, method)}
+    for backbone, method in dict.fromkeys((r.backbone, r.method) for r in a.transfer_scores):
+        found = {(r.source, r.target): r for r in a.transfer_scores if (r.backbone, r.method) == (backbone, method)}
         tasks = _tasks(a, found)
-        labels = [f"{t} ({a.board.categories.get(t, 'other')})" for t in tasks]
+        labels = [f"{t} ({a.data.categories.get(t, 'other')})" for t in tasks]
         texts = [[plot.safe(_text(found.get((s, t)), s, t)) for t in tasks] for s in tasks]
         cells = [[None if v is None else plot.number(v) for v in row] for row in _values(tasks, found)]
         heat = {
@@ -88,15 +88,15 @@ def view(a: Analysis) -> plot.View:
         layout["xaxis"] |= {"type": "category", "automargin": True, "tickangle": -40}
         layout["yaxis"] |= {"type": "category", "autorange": "reversed", "automargin": True}
         plots[f"{backbone}|{method}"] = {"data": [heat], "layout": layout | {"height": max(380, 190 + 34 * len(tasks))}}
-    backbones, methods = ([*dict.fromkeys(getattr(r, f) for r in a.relatives)] for f in ("backbone", "method"))
+    backbones, methods = ([*dict.fromkeys(getattr(r, f) for r in a.transfer_scores)] for f in ("backbone", "method"))
     choices = {"backbone": backbones, "method": methods}
     return plot.View("e7", TITLE, captions.transfer(a), choices, plots, log=False)
 
 
-def _text(r: Relative | None, source: str, target: str) -> str:
+def _text(r: TransferScore | None, source: str, target: str) -> str:
     if r is None:
         return f"{source} to {target}: not measured"
     return (
-        f"{source} to {target}\nzero-shot {points(r.zero_shot)} %, own {points(r.own)} %\n"
-        f"relative {points(r.relative.value)} %\n" + both(r.relative).replace("; ", "\n")
+        f"{source} to {target}\nzero-shot {points(r.zero_shot)} %, own {points(r.own_score)} %\n"
+        f"relative {points(r.relative.score)} %\n" + both(r.relative).replace("; ", "\n")
     )

@@ -12,11 +12,11 @@ from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from apet.report.answer import Finding
-from apet.report.colours import look
 from apet.report.figures.plot import View
+from apet.report.formatting import named
+from apet.report.headline import Finding
+from apet.report.style import look
 from apet.report.table import Table, data
-from apet.report.wording import named
 
 SHAPES = {
     "square": "M-4.5,-4.5H4.5V4.5H-4.5Z",

@@ -7,19 +7,19 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from apet.backbones.loading import Use
+from apet.backbones.loading import ObjectiveName
 from apet.errors import ApetError
-from apet.tasks.encoding import Encoded, shortened
+from apet.tasks.encoding import Encoded, truncate_parts
 from apet.tasks.examples import Example
-from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, inputs_of
+from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, model_inputs
 from apet.tasks.task import Task
 
 
 class ClassificationHead(Objective):
     """Columns as they are, the second as its own segment; one class for each label."""
 
-    use: ClassVar[Use] = "classification-head"
-    free: ClassVar[bool] = False
+    name: ClassVar[ObjectiveName] = "classification-head"
+    is_generative: ClassVar[bool] = False
 
     @classmethod
     def check(cls, task: Task) -> None:
@@ -36,7 +36,7 @@ class ClassificationHead(Objective):
         r = self.reader
         segments = [(r.ids(example.texts[c]), True) for c in self.task.columns]
         special = len(r.before) + len(r.after) + (len(r.between) if len(segments) > 1 else 0)
-        kept, cut = shortened(segments, self.max_input - special)
+        kept, cut = truncate_parts(segments, self.max_input_length - special)
         ids = [*r.before, *kept[0]]
         if len(kept) > 1:
             ids += r.between
@@ -44,14 +44,14 @@ class ClassificationHead(Objective):
         for segment in kept[1:]:
             ids += segment
         ids += r.after
-        target = [self.task.words.index(a) for a in example.answers[:1]]
+        target = [self.task.label_words.index(a) for a in example.references[:1]]
         split = split if len(kept) > 1 else len(ids)
-        return Encoded(np.array(ids, np.int32), np.array(target, np.int32), split, cut=cut)
+        return Encoded(np.array(ids, np.int32), np.array(target, np.int32), split, num_cut=cut)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross entropy over the classes."""
-        return cross_entropy(model(**inputs_of(batch)).logits, batch["target"][:, 0])
+        return cross_entropy(model(**model_inputs(batch)).logits, batch["target"][:, 0])
 
     def predict(self, model: nn.Module, batch: Batch) -> list[str | None]:
         """The likeliest class."""
-        return [self.task.words[i] for i in model(**inputs_of(batch)).logits.argmax(-1).tolist()]
+        return [self.task.label_words[i] for i in model(**model_inputs(batch)).logits.argmax(-1).tolist()]

@@ -10,30 +10,30 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from apet.backbones.loading import Use
-from apet.backbones.positions import describe
+from apet.backbones.describe import describe
+from apet.backbones.loading import ObjectiveName
 from apet.errors import ApetError
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
-from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, inputs_of
-from apet.tasks.objectives.words import refuse_equal
-from apet.tasks.reader import Reader
+from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, model_inputs
+from apet.tasks.objectives.verbalizer import refuse_equal
 from apet.tasks.task import Task
+from apet.tasks.tokenization import TextTokenizer
 
 
 class MaskedLabelWord(Objective):
     """The template with a mask at the answer's place; only the label words compete for it."""
 
-    use: ClassVar[Use] = "masked-label-word"
-    free: ClassVar[bool] = False
+    name: ClassVar[ObjectiveName] = "masked-label-word"
+    is_generative: ClassVar[bool] = False
 
-    def __init__(self, task: Task, reader: Reader, max_input: int) -> None:
-        super().__init__(task, reader, max_input)
+    def __init__(self, task: Task, reader: TextTokenizer, max_input_length: int) -> None:
+        super().__init__(task, reader, max_input_length)
         if reader.tokenizer.mask_token_id is None:
             raise ApetError("this backbone's tokenizer has no mask token; use objective=classification-head")
         self._door = ""
         self.word_ids: list[int] = []
-        for word in task.words:
+        for word in task.label_words:
             ids = reader.word(self.template.lead + word)
             if len(ids) > 1:
                 raise ApetError(
@@ -41,16 +41,16 @@ class MaskedLabelWord(Objective):
                     " give a one-token word in labels, or use objective=classification-head"
                 )
             self.word_ids += ids
-        refuse_equal(task.words, [[i] for i in self.word_ids])
+        refuse_equal(task.label_words, [[i] for i in self.word_ids])
 
     def encode(self, example: Example) -> Encoded:
         """``[CLS] text before [MASK] text after [SEP]``; the target is the class."""
         r = self.reader
         tail = r.ids(self.template.tail)
-        room = self.max_input - len(r.before) - len(r.after) - len(tail) - 1
+        room = self.max_input_length - len(r.before) - len(r.after) - len(tail) - 1
         text, cut = self._prompted(example, room)
         ids = [*r.before, *text, r.tokenizer.mask_token_id, *tail, *r.after]
-        target = [self.task.words.index(a) for a in example.answers[:1]]
+        target = [self.task.label_words.index(a) for a in example.references[:1]]
         blank = len(r.before) + len(text)
         return Encoded(np.array(ids, np.int32), np.array(target, np.int32), len(ids), blank, cut)
 
@@ -63,7 +63,7 @@ class MaskedLabelWord(Objective):
         inner = getattr(model, "module", model)  # under DistributedDataParallel
         self._door = self._door or _door(inner)
         with _sees_only(inner.get_submodule(self._door), batch["blank"]):
-            logits: Tensor = model(**inputs_of(batch)).logits
+            logits: Tensor = model(**model_inputs(batch)).logits
         return logits[:, 0, self.word_ids]
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
@@ -72,7 +72,7 @@ class MaskedLabelWord(Objective):
 
     def predict(self, model: nn.Module, batch: Batch) -> list[str | None]:
         """The likeliest label word."""
-        return [self.task.words[i] for i in self._scores(model, batch).argmax(-1).tolist()]
+        return [self.task.label_words[i] for i in self._scores(model, batch).argmax(-1).tolist()]
 
 
 def _door(model: nn.Module) -> str:

@@ -10,37 +10,37 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from apet.backbones.loading import Use
+from apet.backbones.loading import ObjectiveName
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
-from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, inputs_of
-from apet.tasks.objectives.words import LabelWords, greedy
-from apet.tasks.reader import Reader
+from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, model_inputs
+from apet.tasks.objectives.verbalizer import Verbalizer, greedy_generation
 from apet.tasks.task import Task
+from apet.tasks.tokenization import TextTokenizer
 
 
 class NextToken(Objective):
     """Loss on the answer's tokens only. Padding is on the left, so that all answers begin at the same place."""
 
-    use: ClassVar[Use] = "next-token"
+    name: ClassVar[ObjectiveName] = "next-token"
     padding: ClassVar[Literal["left", "right"]] = "left"
 
-    def __init__(self, task: Task, reader: Reader, max_input: int) -> None:
-        super().__init__(task, reader, max_input)
-        self.words = LabelWords(task, reader, self.template.lead)
+    def __init__(self, task: Task, reader: TextTokenizer, max_input_length: int) -> None:
+        super().__init__(task, reader, max_input_length)
+        self.words = Verbalizer(task, reader, self.template.lead)
         self.end = [reader.tokenizer.eos_token_id] if reader.tokenizer.eos_token_id is not None else []
 
     def encode(self, example: Example) -> Encoded:
         """Text up to the answer; the target is the answer, with an end token where it is not one known token."""
         r = self.reader
-        text, cut = self._prompted(example, self.max_input - len(r.before))
+        text, cut = self._prompted(example, self.max_input_length - len(r.before))
         ids = [*r.before, *text] or self.end or [r.pad]  # an empty text still needs a place to go on from
         target: list[int] = []
-        if example.answers:
-            end = [] if self.words.one_step else self.end
-            target, lost = self.words.target(r.ids(self.template.lead + example.answers[0]), end)
+        if example.references:
+            end = [] if self.words.single_token else self.end
+            target, lost = self.words.target(r.ids(self.template.lead + example.references[0]), end)
             cut += lost
-        return Encoded(np.array(ids, np.int32), np.array(target, np.int32), len(ids), cut=cut)
+        return Encoded(np.array(ids, np.int32), np.array(target, np.int32), len(ids), num_cut=cut)
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """As every objective; token types have no meaning to a decoder."""
@@ -69,9 +69,9 @@ class NextToken(Objective):
     def predict(self, model: nn.Module, batch: Batch) -> list[str | None]:
         """Greedy. Where every label is one token, the next token decides."""
         inner: Any = model
-        inputs = inputs_of(batch)
-        if self.words.one_step:
+        inputs = model_inputs(batch)
+        if self.words.single_token:
             return self.words.of_tokens(self._logits(model, inputs, 1)[:, -1].argmax(-1).tolist())
-        settings = greedy(self.reader, self.words.most)
+        settings = greedy_generation(self.reader, self.words.max_new_tokens)
         written = inner.generate(**inputs, generation_config=settings)
         return self.words.of_texts([self.reader.text(row[inputs["input_ids"].shape[1] :]) for row in written])

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from apet.backbones.loading import Use
+from apet.backbones.loading import ObjectiveName
 from apet.errors import ApetError
-from apet.tasks.encoding import Encoded, shortened
+from apet.tasks.encoding import Encoded, truncate_parts
 from apet.tasks.examples import Example
-from apet.tasks.reader import Reader
 from apet.tasks.task import Task
 from apet.tasks.template import Template
+from apet.tasks.tokenization import TextTokenizer
 
 Batch = dict[str, Tensor]
 IGNORED = -100
@@ -29,19 +29,19 @@ class Objective(ABC):
     Attributes:
         task: what is learnt.
         reader: the backbone's tokenizer.
-        max_input: tokens of one input, special ones included.
+        max_input_length: tokens of one input, special ones included.
     """
 
-    use: ClassVar[Use]
+    name: ClassVar[ObjectiveName]
     padding: ClassVar[Literal["left", "right"]] = "right"
-    free: ClassVar[bool] = True
+    is_generative: ClassVar[bool] = True
     """Answers come from the whole vocabulary, so guessing hits none (paper section 3: 0 %)."""
 
-    def __init__(self, task: Task, reader: Reader, max_input: int) -> None:
+    def __init__(self, task: Task, tokenizer: TextTokenizer, max_input_length: int) -> None:
         self.check(task)
         self.task = task
-        self.reader = reader
-        self.max_input = max_input
+        self.reader = tokenizer
+        self.max_input_length = max_input_length
         self.template = Template.parse(task.template, task.columns)
 
     @classmethod
@@ -51,13 +51,21 @@ class Objective(ABC):
         Raises:
             ApetError: free text is asked of a backbone that cannot write.
         """
-        if not cls.free and not task.is_classification:
+        if not cls.is_generative and not task.is_classification:
             raise ApetError(f"task {task.name!r} asks for free text; an encoder cannot write. Give a T5 or a decoder")
 
     def recipe(self) -> list[object]:
         """What decides the tokens besides the examples, as plain data."""
         t = self.task
-        return [self.use, t.template, t.columns, t.words, t.max_output, self.max_input, self.reader.fingerprint]
+        return [
+            self.name,
+            t.template,
+            t.columns,
+            t.label_words,
+            t.max_target_length,
+            self.max_input_length,
+            self.reader.fingerprint,
+        ]
 
     @abstractmethod
     def encode(self, example: Example) -> Encoded:
@@ -90,11 +98,11 @@ class Objective(ABC):
     def _prompted(self, example: Example, room: int) -> tuple[list[int], int]:
         """The template's text before the answer within ``room`` tokens, and how many were cut."""
         parts = [(self.reader.ids(text), short) for text, short in self.template.parts(example.texts)]
-        kept, cut = shortened(parts, room)
+        kept, cut = truncate_parts(parts, room)
         return [i for part in kept for i in part], cut
 
 
-def inputs_of(batch: Batch) -> Batch:
+def model_inputs(batch: Batch) -> Batch:
     """What the model's forward takes."""
     return {k: v for k, v in batch.items() if k not in ("target", "blank")}
 

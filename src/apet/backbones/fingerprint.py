@@ -1,0 +1,32 @@
+"""A short fingerprint of a backbone's weights, the same for fp32 and bf16 copies."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import nn
+
+from apet.backbones.describe import describe
+
+SAMPLES = 1024
+
+
+def weights_fingerprint(model: nn.Module) -> str:
+    """Fingerprint of the pre-trained weights (a task head is left out), 16 hex digits.
+
+    Every tensor enters with its name, its shape and up to 1,024 entries spread evenly over it, rounded to bf16 so
+    that a backbone loaded in either precision has one digest. It tells checkpoints apart in milliseconds; it is no
+    protection against forgery.
+    """
+    h = hashlib.sha256()
+    for p in describe(model).positions:
+        if p.parameter == "output":
+            continue
+        weight = model.get_parameter(f"{p.module}.{p.parameter}").detach().reshape(-1)
+        n = weight.numel()
+        at = torch.arange(min(n, SAMPLES), device=weight.device) * max(1, n // SAMPLES)
+        sample = weight[at].to(torch.bfloat16).cpu().view(torch.int16)
+        h.update(f"{p.name}{p.shape}".encode())
+        h.update(sample.numpy().tobytes())
+    return h.hexdigest()[:16]

@@ -1,0 +1,230 @@
+"""Registries: every kind of thing that is found by name, and the three doors by which a guest adds one.
+
+A registry holds one kind of thing (methods, distributions, families, tasks, metrics, executors, suites, backbones). What ships with
+the package registers itself by the same call as a guest's: in a module that is imported, through an entry point of the
+registry's group (``apet.methods``, …), or from a file or module that is named after ``--import`` or in a study file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from importlib.metadata import entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Generic, TypeVar
+
+from apet.errors import ApetError, UnknownNameError
+
+T = TypeVar("T")
+
+
+class Registry(Generic[T]):
+    """Named things of one kind, in the order in which they were registered.
+
+    Args:
+        kind: what one of them is called in messages, such as ``"method"``.
+        group: entry-point group through which installed packages add some, such as ``"apet.methods"``.
+        load_builtin: imports or reads what ships with this package; called once, before the first look-up.
+        read_yaml: registers what a YAML text describes, where this kind can be written as one; called with the text and
+            with the place it came from.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        group: str,
+        load_builtin: Callable[[], object],
+        read_yaml: Callable[[str, str], object] | None = None,
+    ) -> None:
+        self.kind, self.group = kind, group
+        self._load_builtin, self._read_yaml = load_builtin, read_yaml
+        self._entries: dict[str, T] = {}
+        self._origins: dict[str, str] = {}
+        self._loaded = False
+
+    def register(self, name: str, entry: T, origin: str) -> T:
+        """Add one entry.
+
+        Args:
+            name: by which it is found.
+            entry: what is found.
+            origin: module or file that it comes from. The same origin may register a name again (a file that is imported
+                twice); another one may not.
+
+        Returns:
+            The entry.
+
+        Raises:
+            ApetError: another origin holds the name.
+        """
+        holder = self._origins.get(name)
+        if holder is not None and holder != origin:
+            raise ApetError(
+                f"two {self.kind} entries are called {name!r}: one from {holder}, one from {origin}; rename one"
+            )
+        self._entries[name] = entry
+        self._origins[name] = origin
+        return entry
+
+    def get(self, name: str) -> T:
+        """The entry of a name.
+
+        Raises:
+            UnknownNameError: no such entry; the nearest names are given, and how to add one.
+        """
+        entries = self.entries()
+        if name not in entries:
+            hint = f"a {self.kind} of your own is added with --import FILE or an entry point in {self.group!r}"
+            raise UnknownNameError(self.kind, name, entries, hint)
+        return entries[name]
+
+    def entries(self) -> dict[str, T]:
+        """All entries by name: what ships first, then guests."""
+        if not self._loaded:
+            self._loaded = True  # before loading: a module that is imported here may look something up
+            self._load_builtin()
+            for point in entry_points(group=self.group):
+                self._load_guest(point.name, point.load, f"entry point {point.name} of {self.group}")
+        return dict(self._entries)
+
+    def origin(self, name: str) -> str:
+        """Module or file that registered a name."""
+        self.get(name)
+        return self._origins[name]
+
+    def read_yaml(self, text: str, origin: str) -> None:
+        """Register what a YAML text describes.
+
+        Raises:
+            ApetError: entries of this kind are not written in YAML, or the text does not fit.
+        """
+        if self._read_yaml is None:
+            raise ApetError(f"{origin}: a {self.kind} cannot be written in YAML; give a Python file")
+        self._read_yaml(text, origin)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.entries()
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries())
+
+    def _load_guest(self, name: str, load: Callable[[], object], origin: str) -> None:
+        """Load an entry point: importing its module registers classes; YAML files beside a package are read."""
+        try:
+            loaded = load()
+        except Exception as e:  # an installed guest may fail in any way; it must not take every command with it
+            raise ApetError(f"{origin} does not load ({type(e).__name__}: {e}); mend or uninstall its package") from e
+        if isinstance(loaded, ModuleType):
+            if self._read_yaml is not None and loaded.__file__ is not None:
+                for path in sorted(Path(loaded.__file__).parent.glob("*.yaml")):
+                    self.read_yaml(path.read_text("utf-8"), str(path))
+        elif callable(loaded) and not isinstance(loaded, type):
+            loaded()  # a function that registers what it likes
+
+
+def load_modules(package: str, paths: Iterable[str]) -> None:
+    """Import every module of a package, so that each registers what it defines.
+
+    Args:
+        package: dotted name, such as ``"apet.methods"``.
+        paths: its ``__path__``.
+    """
+    import pkgutil
+
+    for module in pkgutil.iter_modules(paths):
+        importlib.import_module(f"{package}.{module.name}")
+
+
+_imported: dict[str, str] = {}
+
+
+def import_guest(spec: str) -> None:
+    """Import a guest's file or module, so that it registers what it defines.
+
+    Args:
+        spec: path of a Python or YAML file, or the dotted name of an importable module.
+
+    Raises:
+        ApetError: no such file or module, or importing it fails; the message names its line.
+    """
+    path = Path(spec).expanduser()
+    if path.suffix in (".py", ".yaml", ".yml"):
+        if not path.is_file():
+            raise ApetError(
+                f"--import {spec!r}: there is no such file; give the path of a Python or YAML file, or a module"
+            )
+        path = path.resolve()
+        key = str(path)
+        if key in _imported:
+            return
+        content = path.read_bytes()
+        if path.suffix == ".py":
+            _execute(path)
+        else:
+            _read_yaml_file(path)
+        _imported[key] = hashlib.sha256(content).hexdigest()[:16]
+        return
+    if spec in _imported:
+        return
+    try:
+        module = importlib.import_module(spec)
+    except Exception as e:  # whatever a guest's module raises is the guest's to mend
+        raise ApetError(
+            f"--import {spec!r} fails: {_where(e)}; give a Python file, or a module that can be imported"
+        ) from e
+    source = Path(module.__file__) if module.__file__ else None
+    content = source.read_bytes() if source is not None and source.is_file() else spec.encode()
+    _imported[spec] = hashlib.sha256(content).hexdigest()[:16]
+
+
+def imported() -> dict[str, str]:
+    """Guests imported so far: path or module -> fingerprint of its source, 16 hex digits. For a run's provenance."""
+    return dict(_imported)
+
+
+def _execute(path: Path) -> None:
+    # A name of its own: two guests' files may both be called my_method.py, and classes must be found when unpickled.
+    name = f"apet_guest_{path.stem}_{hashlib.sha256(str(path).encode()).hexdigest()[:8]}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as e:
+        del sys.modules[name]
+        raise ApetError(f"--import {str(path)!r} fails: {_where(e)}") from e
+
+
+def _where(error: BaseException) -> str:
+    """What an exception says, and the line it came from."""
+    if isinstance(error, ApetError):
+        return str(error)
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    place = f" (at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})" if trace is not None else ""
+    return f"{type(error).__name__}: {error}{place}"
+
+
+def _read_yaml_file(path: Path) -> None:
+    """A YAML file says by its keys which kind of thing it describes."""
+    from apet.backbones.family import FAMILIES
+    from apet.studies.study_config import SUITES
+    from apet.tasks.task import TASKS
+
+    text = path.read_text("utf-8", errors="replace")
+    keys = {line.partition(":")[0] for line in text.splitlines() if line[:1].isalpha()}
+    by_key: dict[str, Registry[object]] = {"family": FAMILIES, "template": TASKS, "backbones": SUITES}  # type: ignore[dict-item]
+    for key, registry in by_key.items():
+        if key in keys:
+            registry.read_yaml(text, str(path))
+            return
+    raise ApetError(
+        f"--import {str(path)!r}: this YAML describes no family (key 'family'), task ('template') or study ('backbones')"
+    )

@@ -1,0 +1,1 @@
+"""Where runs happen: this process, worker processes, a Ray cluster."""

@@ -1,0 +1,125 @@
+"""A person is watching: a live bar on a terminal, plain lines elsewhere, nothing where nothing is wanted."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    Task,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.progress import Progress as RichProgress
+from rich.text import Text
+
+EVERY = 10.0
+"""Seconds between lines where there is no terminal."""
+
+
+@dataclass
+class Stage:
+    """Work of known length.
+
+    Attributes:
+        title: what it is.
+        total: its steps.
+        began: when, by `time.monotonic`, s.
+        said: when its last line was, s.
+        bar: its bar on a terminal.
+        note: how it stands.
+    """
+
+    title: str
+    total: int
+    began: float
+    said: float
+    bar: TaskID | None = None
+    note: str = ""
+
+
+class Progress:
+    """Progress over stages; one inside another, such as a run's steps among a study's runs, has its bar below.
+
+    Args:
+        quiet: show nothing.
+        console: where to; by default the standard error stream, so that output stays clean.
+    """
+
+    def __init__(self, quiet: bool = False, console: Console | None = None) -> None:
+        self.console = console or Console(stderr=True, highlight=False)
+        self.quiet = quiet
+        self._stages: list[Stage] = []
+        self._bars: RichProgress | None = None
+
+    @property
+    def stage(self) -> Stage:
+        """The innermost one."""
+        return self._stages[-1]
+
+    def begin(self, title: str, total: int) -> Progress:
+        """Start a stage of ``total`` steps; use as a context manager."""
+        now = time.monotonic()
+        self._stages.append(Stage(title, total, now, now))
+        if not self.quiet and self.console.is_terminal:
+            if self._bars is None:
+                self._bars = RichProgress(
+                    TextColumn("{task.description}"),
+                    BarColumn(bar_width=24),
+                    MofNCompleteColumn(),
+                    _Rate(),
+                    TextColumn("{task.fields[note]}"),
+                    TimeRemainingColumn(),
+                    TextColumn("left"),
+                    console=self.console,
+                    transient=True,
+                )
+                self._bars.start()
+            self.stage.bar = self._bars.add_task(title, total=total, note="")
+        return self
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        ended = self._stages.pop()
+        if self._bars is not None and ended.bar is not None:
+            self._bars.remove_task(ended.bar)
+        if self._bars is not None and not self._stages:
+            self._bars.stop()
+            self._bars = None
+
+    def update(self, done: int, note: str | None = None) -> None:
+        """``done`` steps of the innermost stage are behind us; ``note`` says how it stands."""
+        s = self.stage
+        s.note = s.note if note is None else note
+        if self._bars is not None and s.bar is not None:
+            self._bars.update(s.bar, completed=done, note=s.note)
+            return
+        now = time.monotonic()
+        if not self.quiet and now - s.said >= EVERY and 0 < done < s.total:
+            s.said = now
+            rate = done / (now - s.began)
+            left = (s.total - done) / rate
+            self.log(f"{s.title}  {done}/{s.total}  {rate:.3g}/s  {s.note}  {_clock(left)} left")
+
+    def log(self, line: str) -> None:
+        """A line that stays."""
+        if not self.quiet:
+            self.console.print(line, markup=False, soft_wrap=True)
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text("" if task.speed is None else f"{task.speed:.3g}/s")
+
+
+def _clock(seconds: float) -> str:
+    minutes, s = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{s:02d}" if minutes >= 60 else f"{minutes}:{s:02d}"
