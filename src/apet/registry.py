@@ -212,17 +212,23 @@ def _where(error: BaseException) -> str:
     return f"{type(error).__name__}: {error}{place}"
 
 
-def _read_yaml_file(path: Path) -> None:
-    """A YAML file says by its keys which kind of thing it describes."""
-    from apet.backbones.family import FAMILIES
-    from apet.studies.study_config import SUITES
-    from apet.tasks.task import TASKS
+YAML_KINDS = {
+    "family": "apet.backbones.family:FAMILIES",
+    "template": "apet.tasks.task:TASKS",
+    "backbones": "apet.studies.study_config:SUITES",
+}
+"""A key that only one kind of file has -> its registry. By name, since those modules stand above this one."""
 
+
+def _read_yaml_file(path: Path) -> None:
+    """Register what a YAML file describes; its keys say which kind of thing that is."""
     text = path.read_text("utf-8", errors="replace")
     keys = {line.partition(":")[0] for line in text.splitlines() if line[:1].isalpha()}
-    by_key: dict[str, Registry[object]] = {"family": FAMILIES, "template": TASKS, "backbones": SUITES}  # type: ignore[dict-item]
-    for key, registry in by_key.items():
+    for key, address in YAML_KINDS.items():
         if key in keys:
+            module, _, name = address.partition(":")
+            registry = getattr(importlib.import_module(module), name)
+            assert isinstance(registry, Registry)
             registry.read_yaml(text, str(path))
             return
     raise ApetError(
