@@ -25,7 +25,7 @@ def inspect(
 ) -> None:
     """What would be trained, where, exactly how much, and what it costs; before any weight is loaded."""
     from apet.api import describe
-    from apet.budget import plan
+    from apet.planning import plan
     from apet.cli.overrides import parse_pairs
 
     if "=" in backbone and not Path(backbone).exists():  # inspect rank=4
@@ -74,7 +74,8 @@ def inspect(
         f"  {theta.num_trainable:,} trainable = {theta.trainable_percent:.4g} %"
     )
     print(
-        f"values, gradients and AdamW's state: {show.size(16 * theta.num_trainable)}; saved: {show.size(4 * theta.num_trainable)}"
+        f"values, gradients and AdamW's state: {show.size(16 * theta.num_trainable)}; saved:"
+        f" {show.size(4 * theta.num_trainable)}"
         + (f"; task head, counted apart: {described.num_head_parameters:,}" if described.num_head_parameters else "")
     )
     show.as_table(
@@ -125,7 +126,8 @@ def methods(
         for name, m in found.items():
             usual = f"{m.learning_rate:g}"
             print(
-                f"\n## {name}\n\n{m.description}. The paper's learning rate: {usual}.\n\n| setting | default | meaning |"
+                f"\n## {name}\n\n{m.description}. The paper's learning rate: {usual}.\n\n| setting | default |"
+                " meaning |"
             )
             print("| --- | --- | --- |")
             for key, f in m.model_fields.items():

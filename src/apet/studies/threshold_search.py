@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from apet.backbones.loading import load_config
-from apet.budget import plan as plan_theta
+from apet.planning import plan as plan_theta
 from apet.errors import ApetError, UnreachableBudgetError
 from apet.methods import make_method
 from apet.studies.planning import Planner

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from apet.backbones.describe import Backbone, describe
 from apet.backbones.loading import ObjectiveName, load_config, meta_model
-from apet.budget import plan
+from apet.planning import plan
 from apet.delta import DeltaSpec
 from apet.methods import make_method
 from apet.tasks.objectives import check_objective
