@@ -11,7 +11,7 @@ from torch import nn
 from transformers import BertModel
 
 import apet
-from apet.testing.tiny_models import batch, build, shake
+from apet.testing.tiny_models import batch, build, outputs, shake
 
 LORA_TARGETS = {
     "bert": r".*\.(query|value)",

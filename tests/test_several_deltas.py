@@ -99,7 +99,7 @@ def test_a_forgotten_merge_is_the_backbone_that_the_other_returns_to(family):
 def test_a_handle_that_is_done_says_so():
     model = build("bert")
     with apet.attach(model, apet.plan(model, "lora", 60)) as handle:
-        assert repr(handle).startswith("Handle(DeltaSpec(lora, 60 scalars")
+        assert repr(handle).startswith("Handle(DeltaSpec(lora, 60 parameters")
         handle.merge()
         assert handle.is_merged
         assert repr(handle).endswith(", merged)")

@@ -1,4 +1,4 @@
-"""The laws as pytest classes to inherit from; each case is a method × a distribution × a family of backbones.
+"""The design invariants as pytest classes to inherit from; each case is a method × a distribution × a family of backbones.
 
 Budgets adapt to what a method can hold, so that a method of sixteen parameters is tested like one of millions.
 """
@@ -31,7 +31,7 @@ BUDGET = 173
 
 
 class _Conformance:
-    """The laws over every case of a class; see the subclasses for what a guest sets."""
+    """The design invariants over every case of a class; see the subclasses for what a guest sets."""
 
     methods: ClassVar[tuple[str, ...]] = ()
     distributions: ClassVar[tuple[str, ...]] = ("adjacent", "discrete")
@@ -39,7 +39,7 @@ class _Conformance:
     settings: ClassVar[dict[str, object]] = {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Enroll each law for every case; pytest calls this for each test function of the class."""
+        """Enroll each test for every case; pytest calls this for each test function of the class."""
         if "method" in metafunc.fixturenames:
             cases = [
                 (method, distribution, family)
@@ -232,7 +232,7 @@ class _Conformance:
 
 
 class MethodConformance(_Conformance):
-    """The laws for one method, with every distribution that serves it, on a tiny backbone of every family that ships.
+    """The design invariants for one method, with every distribution that serves it, on a tiny backbone of every family that ships.
 
     Attributes:
         method: name of the registered method.
@@ -247,7 +247,7 @@ class MethodConformance(_Conformance):
 
 
 class DistributionConformance(_Conformance):
-    """The laws for one distribution, under every registered method that it can serve.
+    """The design invariants for one distribution, under every registered method that it can serve.
 
     Attributes:
         distribution: name of the registered distribution.
@@ -279,7 +279,7 @@ class DistributionConformance(_Conformance):
 
 
 class FamilyConformance(_Conformance):
-    """The laws for one family of backbones, under every registered method.
+    """The design invariants for one family of backbones, under every registered method.
 
     Attributes:
         model: builds a tiny random model of the family; set it with ``staticmethod``.
