@@ -17,7 +17,7 @@ class Dice(SeededGenerator):
         super().__init__(seed, *address)
         self._ahead: list[int] = []
 
-    def between(self, low: int, high: int) -> int:
+    def uniform(self, low: int, high: int) -> int:
         """One integer in ``[low, high]``."""
         if not self._ahead:
             self._ahead = [int(raw) for raw in self._bits.random_raw(4096)[::-1]]
@@ -25,16 +25,16 @@ class Dice(SeededGenerator):
 
     def pick(self, items: Sequence[Item]) -> Item:
         """One item, all equally likely."""
-        return items[self.between(0, len(items) - 1)]
+        return items[self.uniform(0, len(items) - 1)]
 
     def some(self, items: Sequence[Item], k: int) -> list[Item]:
         """``k`` different items in random order."""
         pool = list(items)
         for i in range(k):
-            j = self.between(i, len(pool) - 1)
+            j = self.uniform(i, len(pool) - 1)
             pool[i], pool[j] = pool[j], pool[i]
         return pool[:k]
 
     def chance(self, percent: int) -> bool:
         """True in so many of a hundred cases."""
-        return self.between(1, 100) <= percent
+        return self.uniform(1, 100) <= percent

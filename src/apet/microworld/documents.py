@@ -17,7 +17,7 @@ from apet.microworld.world import ATTRIBUTES, cast, facts
 def biography(dice: Dice) -> str:
     """Some of what is true of one person, in any order and wording."""
     person = dice.pick(PEOPLE)
-    return _text(_fact(dice, person, name) for name in dice.some(tuple(ATTRIBUTES), dice.between(1, 3)))
+    return _text(_fact(dice, person, name) for name in dice.some(tuple(ATTRIBUTES), dice.uniform(1, 3)))
 
 
 def gazette(dice: Dice) -> str:
@@ -28,7 +28,7 @@ def gazette(dice: Dice) -> str:
 def primer(dice: Dice) -> str:
     """What kind of thing things are, and what they are not."""
     lines = []
-    for _ in range(dice.between(1, 3)):
+    for _ in range(dice.uniform(1, 3)):
         noun = dice.pick(cast().nouns)
         kind, other = ABOVE[noun], dice.pick(tuple(KINDS))
         another = dice.pick(KINDS[kind])
@@ -66,7 +66,7 @@ def restatement(dice: Dice) -> str:
     """Whether other sentences say the same as the first."""
     told = pair(dice, cast())[: dice.pick((1, 1, 2))]
     lines = [_and(told, dice, ("and", "while"))]
-    for _ in range(1 if len(told) == 2 else dice.between(1, 2)):
+    for _ in range(1 if len(told) == 2 else dice.uniform(1, 2)):
         again = told if dice.chance(50) else unlike(dice, cast(), told, plain=_plain(dice))
         lines.append(f"does this mean that {_and(again, dice, ('and', 'while'))} ? {_true(told == again)}")
     return _text(lines)
@@ -87,7 +87,7 @@ def quiz(dice: Dice) -> str:
     """One or two events, questions about them and the answers that they have."""
     told = pair(dice, cast(), tuple(ACTIONS) + tuple(TRANSFERS))[: dice.pick((1, 1, 2))]
     lines = [clause(event, dice) for event in told]
-    for _ in range(dice.between(1, 2)):
+    for _ in range(dice.uniform(1, 2)):
         asked, other = replace(dice.pick(told), negated=False), dice.pick(told)
         if dice.chance(25):  # something near that may have no answer
             agent, noun = (

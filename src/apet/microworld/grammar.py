@@ -49,7 +49,7 @@ def happening(dice: Dice, cast: Cast, agent: str, *, senses: tuple[str, ...] = t
         agent,
         sense,
         ABOVE[noun] if dice.chance(15) else noun,
-        dice.between(1, MOST),
+        dice.uniform(1, MOST),
         colour=dice.pick(COLOURS) if dice.chance(30) else "",
         place=dice.pick(TOWNS) if dice.chance(25) and sense not in STATES else "",
         day=dice.pick(DAYS) if dice.chance(15) and sense not in STATES else "",

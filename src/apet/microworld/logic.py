@@ -92,16 +92,16 @@ def _weakened(dice: Dice, cast: Cast, told: Event) -> Event:
         return replace(told, noun=noun, colour=told.colour or (dice.pick(COLOURS) if dice.chance(20) else ""))
     kept: dict[str, Any] = {slot: "" if dice.chance(40) else getattr(told, slot) for slot in ("colour", "place", "day")}
     claim = replace(told, **kept, noun=ABOVE.get(told.noun, told.noun) if dice.chance(40) else told.noun)
-    match dice.between(1, 4):
+    match dice.uniform(1, 4):
         case 1:
             return replace(claim, bound="some")
         case 2 if told.count > 1:
-            return replace(claim, bound="at least", count=dice.between(2, told.count))
+            return replace(claim, bound="at least", count=dice.uniform(2, told.count))
     return claim
 
 
 def _turned_round(dice: Dice, claim: Event) -> Event:
-    return replace(claim, negated=False, bound="", count=dice.between(1, MOST)) if claim.negated else denied(claim)
+    return replace(claim, negated=False, bound="", count=dice.uniform(1, MOST)) if claim.negated else denied(claim)
 
 
 def _clashing(dice: Dice, claim: Event, told: Event) -> Event | None:
@@ -123,7 +123,7 @@ def another(dice: Dice, cast: Cast, event: Event) -> Event:
     agent = dice.pick([p for p in cast.people if p not in (event.agent, event.other)])
     other = dice.pick([p for p in cast.people if p not in (agent, event.other)]) if event.other else ""
     noun = dice.pick([noun for noun in cast.nouns if not is_a(noun, event.noun) and not is_a(event.noun, noun)])
-    return replace(event, agent=agent, sense=dice.pick(senses), noun=noun, other=other, count=dice.between(1, MOST))
+    return replace(event, agent=agent, sense=dice.pick(senses), noun=noun, other=other, count=dice.uniform(1, MOST))
 
 
 def _family(event: Event) -> tuple[str, ...]:
@@ -161,9 +161,9 @@ def _turned(event: Event) -> Event:
 
 def altered(dice: Dice, cast: Cast, event: Event) -> Event:
     """Another in one slot."""
-    match dice.between(1, 6):
+    match dice.uniform(1, 6):
         case 1 if not event.negated:
-            return replace(event, count=dice.between(1, MOST))
+            return replace(event, count=dice.uniform(1, MOST))
         case 2:
             return replace(event, colour=dice.pick(COLOURS))
         case 3:

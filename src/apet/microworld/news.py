@@ -19,7 +19,7 @@ def reports(dice: Dice, cast: Cast) -> tuple[list[str], str]:
     a, b, c = dice.some(cast.people, 3)
     main = replace(
         happening(dice, cast, a),
-        count=dice.between(2, MOST),
+        count=dice.uniform(2, MOST),
         colour=dice.pick(COLOURS),
         place=dice.pick(TOWNS),
         day=dice.pick(DAYS),
@@ -31,8 +31,8 @@ def reports(dice: Dice, cast: Cast) -> tuple[list[str], str]:
         sources[0] = [clause(replace(parts[0], count=wrong), dice)]
         sources[1].append(f"there were {NUMBERS[main.count]} and not {NUMBERS[wrong]}")
     after = dice.pick((f"{b} saw it", f"the police speak with {b}", f"{b} helped {a}", f"{b} is not happy"))
-    sources[dice.between(0, 1)].append(after)
-    sources[dice.between(0, 1)].append(clause(replace(happening(dice, cast, c), colour=""), dice))
+    sources[dice.uniform(0, 1)].append(after)
+    sources[dice.uniform(0, 1)].append(clause(replace(happening(dice, cast, c), colour=""), dice))
     if dice.chance(50):
         sources.reverse()
     return [" . ".join(s) + " ." for s in sources], f"{clause(main)} . {after} ."

@@ -46,7 +46,7 @@ class Hider:
         plain words, as the tasks ask of it. *Holes*: what the text comes to is hidden (answers, verdicts, feelings), so
         that several inferences are asked of every example, and a few spans besides; or one to three spans.
         """
-        end, way = self._id[EOS], dice.between(1, 100)
+        end, way = self._id[EOS], dice.uniform(1, 100)
         outcomes = self.outcomes(doc)
         if way <= _WHOLE:
             shares = [_HIDE_SALIENT if word in self._salient else _HIDE_OTHER for word in doc]
@@ -54,15 +54,15 @@ class Hider:
             return [*read, end], [*doc, end]
         if way <= _WHOLE + _ENDINGS:
             stops = [i + 1 for i, word in enumerate(doc[:-1]) if word in self._stops]
-            cut = stops[-1] if stops and dice.chance(80) else dice.between(1, len(doc) - 1)
+            cut = stops[-1] if stops and dice.chance(80) else dice.uniform(1, len(doc) - 1)
             return [*doc[:cut], end], [*doc[cut:], end]
         hidden = [i in outcomes and dice.chance(_OUTCOMES) for i in range(len(doc))]
         salient = [i for i, word in enumerate(doc) if word in self._salient]
-        for _ in range(dice.between(0, 1) if any(hidden) else dice.between(1, 3)):
+        for _ in range(dice.uniform(0, 1) if any(hidden) else dice.uniform(1, 3)):
             if salient and dice.chance(_SALIENT):
                 hidden[dice.pick(salient)] = True
             else:
-                start, length = dice.between(0, len(doc) - 1), dice.between(1, 3)
+                start, length = dice.uniform(0, len(doc) - 1), dice.uniform(1, 3)
                 hidden[start : start + length] = [True] * len(hidden[start : start + length])
         read, write, spans = [], [], 0
         for i, word in enumerate(doc):
@@ -91,7 +91,7 @@ class Hider:
         for i, word in enumerate(read):
             if word in self._words and dice.chance(_OUTCOMES if i in outcomes else _MASKED):
                 labels[i] = word
-                way = dice.between(1, 10)
+                way = dice.uniform(1, 10)
                 read[i] = self._id[MASK] if way <= 8 else dice.pick(self._words) if way == 9 else word
         if all(label == IGNORED for label in labels):
             labels[1], read[1] = read[1], self._id[MASK]

@@ -57,7 +57,7 @@ def _meeting(dice: Dice, cast: Cast, people: tuple[str, str, str]) -> tuple[Turn
     a, b, c = people
     (place, elsewhere), (day, another) = dice.some(TOWNS, 2), dice.some(DAYS, 2)
     turns = [(a, dice.pick((f"let us meet in {place} on {day}", f"shall we meet on {day} in {place} ?")))]
-    match dice.between(1, 3):
+    match dice.uniform(1, 3):
         case 1:
             turns += [(b, f"not {place} , it is too far . what about {elsewhere} ?"), (a, f"yes , {elsewhere} is fine")]
             place = elsewhere

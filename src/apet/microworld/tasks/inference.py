@@ -35,7 +35,7 @@ def qnli(dice: Dice, cast: Cast, label: int) -> Row:
     What is asked and whether something is denied are drawn before, so that neither tells the label; a question without
     an answer often mixes both events.
     """
-    slot, denials = dice.pick(SLOTS), dice.between(0, 1)
+    slot, denials = dice.pick(SLOTS), dice.uniform(0, 1)
     while True:
         told = pair(dice, cast, _PAST)
         asked, other = dice.some(told, 2)
