@@ -18,9 +18,9 @@ from apet import ApetError, UnknownNameError
 from apet.backbones.loading import has_local_weights, load_config, load_model, load_tokenizer
 from apet.backbones.registry import SHAPES, locate_backbone, packaged_backbones
 from apet.cli import defaults
-from apet.microworld import TASKS, rows
-from apet.microworld.scales import SCALES, WEIGHTS, config
-from apet.microworld.tokenizer import build
+from apet_microworld import TASKS, rows
+from apet_microworld.scales import SCALES, WEIGHTS, config
+from apet_microworld.tokenizer import build
 from apet.studies import run_id as keys
 from apet.studies.planning import Planner
 from apet.studies.run_id import backbone_fingerprint, task_fingerprint
@@ -83,7 +83,7 @@ def test_another_folder_of_the_same_files_is_the_same_backbone(name, tmp_path):
 
 
 def test_every_name_is_a_scale_and_hides_no_other():
-    world = {name for name, p in packaged_backbones().items() if p.module == "apet.microworld"}
+    world = {name for name, p in packaged_backbones().items() if p.module == "apet_microworld"}
     assert world == set(SHIPPED) <= set(SCALES)
     assert not set(SCALES) & set(SHAPES)
 

@@ -11,8 +11,6 @@ from typing import Any
 from apet.backbones.hub import cached_dataset
 from apet.backbones.registry import locate_backbone
 from apet.cache import cache_folder, write_cached
-from apet.microworld import rows
-from apet.microworld.digests import digest
 from apet.tasks.sources import source_files
 from apet.tasks.task import Task
 from apet.training.config import RunConfig
@@ -116,7 +114,10 @@ def task_fingerprint(task: Task, data: str | None) -> str | None:
 @cache
 def _made(name: str, seed: int, splits: tuple[str, ...]) -> str:
     """Of the rows themselves: what is learnt decides, not the program that makes it."""
-    return digest(json.dumps(row, ensure_ascii=False) for split in splits for row in rows(name, split, seed))
+    from apet_microworld import rows
+    from apet_microworld.fingerprint import text_fingerprint
+
+    return text_fingerprint(json.dumps(row, ensure_ascii=False) for split in splits for row in rows(name, split, seed))
 
 
 def _whole(file: Path) -> str:

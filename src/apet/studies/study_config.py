@@ -6,6 +6,7 @@ import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -208,9 +209,16 @@ def method_label(method: str, settings: Mapping[str, Any]) -> str:
 
 def suites() -> dict[str, str]:
     """Studies that ship: name -> what it is."""
-    shelf = resources.files("apet").joinpath("suites")
-    found = {e.name.removesuffix(".yaml"): e.read_text("utf-8") for e in shelf.iterdir() if e.name.endswith(".yaml")}
-    return {name: str(yaml.safe_load(text).get("description", "")) for name, text in sorted(found.items())}
+    return {
+        name: str(yaml.safe_load(file.read_text("utf-8")).get("description", ""))
+        for name, file in sorted(_suite_files().items())
+    }
+
+
+def _suite_files() -> dict[str, Path]:
+    shelves = [Path(str(resources.files("apet").joinpath("suites")))]
+    shelves += [Path(str(point.load().__file__)).parent for point in entry_points(group="apet.suites")]
+    return {file.stem: file for shelf in shelves for file in shelf.glob("*.yaml")}
 
 
 def load_study(name: str, overrides: Mapping[str, Any] | None = None) -> StudyConfig:
@@ -229,7 +237,7 @@ def load_study(name: str, overrides: Mapping[str, Any] | None = None) -> StudyCo
         text = path.read_text("utf-8", errors="replace")
     elif name.removesuffix(".yaml") in suites():
         name = name.removesuffix(".yaml")
-        text = resources.files("apet").joinpath("suites", f"{name}.yaml").read_text("utf-8")
+        text = _suite_files()[name].read_text("utf-8")
     else:
         raise UnknownNameError("study", name, suites())
     return parse_study(text, name, overrides or {})

@@ -10,7 +10,6 @@ from pathlib import Path
 from apet.backbones.hub import detect_offline
 from apet.backbones.registry import package_folder
 from apet.errors import ApetError
-from apet.microworld.tasks import rows as made_rows
 from apet.tasks.examples import Example, check_overlap, examples_fingerprint, hold_out, read_examples, sample
 from apet.tasks.files import SUFFIXES, Row, read_rows
 from apet.tasks.task import SplitName, Task
@@ -136,6 +135,8 @@ def _place(task: Task, split: SplitName) -> Path:
 
 
 def _made(name: str, split: str, seed: int) -> list[Row]:
+    from apet_microworld.tasks import rows as made_rows
+
     where = f"microworld/{name}/{split}"
     return [Row(dict(r), f"{where}:row {n}") for n, r in enumerate(made_rows(name, split, seed), start=1)]
 

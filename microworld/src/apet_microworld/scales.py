@@ -1,0 +1,139 @@
+"""The ladder: four T5-like and three BERT-like shapes over the same vocabulary, and how each is pre-trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import torch
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    PreTrainedConfig,
+    PreTrainedModel,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from apet.errors import UnknownNameError
+from apet_microworld.tokenizer import CLS, EOS, PAD, SEP, vocabulary
+
+SAME_WORD, SAME_PLACE = 8.0, 4.0
+"""By how much a word is drawn to an equal one, and T5 kept from its own place, when pre-training begins (logits)."""
+_PARTS = {
+    "T5Attention": ("q", "k", "v", "o"),
+    "BertAttention": ("self.query", "self.key", "self.value", "output.dense"),
+}
+
+WEIGHTS = Path(__file__).parent / "weights"
+"""Where the weights lie that ship with the package, a transformers folder for each scale."""
+
+
+@dataclass(frozen=True)
+class Scale:
+    """A shape, and the length, relative learning rate and beginning of its pre-training (by trial)."""
+
+    family: Literal["t5", "bert"]
+    d_model: int
+    d_ff: int
+    layers: int
+    heads: int
+    steps: int
+    rate: float
+    init_from: str | None = None
+    """The scale at whose end this one begins (``growing.py``); None = it begins with ``prepared`` weights."""
+
+
+SCALES: dict[str, Scale] = {
+    "microworld-t5-mini": Scale("t5", 32, 32, 2, 4, steps=7000, rate=0.03),
+    "microworld-t5-small": Scale("t5", 64, 256, 2, 4, steps=7000, rate=0.03),
+    "microworld-t5-base": Scale("t5", 128, 512, 3, 4, steps=7000, rate=0.02, init_from="microworld-t5-small"),
+    "microworld-t5-large": Scale("t5", 256, 768, 4, 4, steps=7000, rate=0.012, init_from="microworld-t5-base"),
+    "microworld-bert-small": Scale("bert", 48, 96, 2, 4, steps=7000, rate=0.04),
+    "microworld-bert-base": Scale("bert", 128, 512, 3, 4, steps=7000, rate=0.04),
+    "microworld-bert-large": Scale("bert", 256, 1024, 5, 4, steps=7000, rate=0.025),
+}
+
+
+def scale(name: str) -> Scale:
+    """A scale by its name.
+
+    Raises:
+        UnknownNameError: no such scale; the nearest names are listed.
+    """
+    if name not in SCALES:
+        raise UnknownNameError("microworld scale", name, SCALES)
+    return SCALES[name]
+
+
+def config(name: str) -> PreTrainedConfig:
+    """The transformers configuration of a scale.
+
+    The T5 shapes are those of the first T5 (ReLU, output projection tied to the embeddings): a tied pair needs no care
+    when it is built, saved or loaded.
+    """
+    shape, ids = scale(name), {word: i for i, word in enumerate(vocabulary())}
+    if shape.family == "t5":
+        return T5Config(
+            vocab_size=len(ids),
+            d_model=shape.d_model,
+            d_kv=shape.d_model // shape.heads,
+            d_ff=shape.d_ff,
+            num_layers=shape.layers,
+            num_heads=shape.heads,
+            feed_forward_proj="relu",
+            tie_word_embeddings=True,
+            dropout_rate=0.0,
+            pad_token_id=ids[PAD],
+            eos_token_id=ids[EOS],
+            decoder_start_token_id=ids[PAD],
+        )
+    return BertConfig(
+        vocab_size=len(ids),
+        hidden_size=shape.d_model,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        intermediate_size=shape.d_ff,
+        max_position_embeddings=128,
+        hidden_dropout_prob=0.0,
+        attention_probs_dropout_prob=0.0,
+        pad_token_id=ids[PAD],
+        bos_token_id=ids[CLS],
+        eos_token_id=ids[SEP],
+    )
+
+
+def random_init(name: str, seed: int = 0) -> PreTrainedModel:
+    """A scale with random weights, as transformers draws them: what a pre-trained one is to be held against."""
+    torch.manual_seed(seed)
+    model = (T5ForConditionalGeneration if scale(name).family == "t5" else BertForMaskedLM)(config(name))
+    return model.train()
+
+
+def mimetic_init(name: str, seed: int = 0) -> PreTrainedModel:
+    """A fresh scale whose attention begins with a sense for equal words: where pre-training begins.
+
+    In half the heads a word looks for itself (``W_q`` is ``W_k``, scaled; in T5's encoder for itself elsewhere), and in
+    every head what is found is passed on as it is (``W_o`` is the inverse of ``W_v``), after Trockman and Kolter 2023,
+    "Mimetic initialization of self-attention layers". Comparing two sentences, on which most of the tasks rest, is
+    learned in a third of the steps from there.
+    """
+    model, shape = random_init(name, seed), scale(name)
+    d, heads, width = shape.d_model, shape.heads, shape.d_model // shape.heads
+    looking = slice(0, heads // 2 * width)
+    product = SAME_WORD / (width if shape.family == "t5" else width**0.5)  # BERT divides by the root, T5 does not
+    for part in model.modules():
+        names = _PARTS.get(type(part).__name__)
+        if names is None:
+            continue
+        q, k, v, o = (part.get_submodule(n) for n in names)
+        with torch.no_grad():
+            passing, seeking = (torch.linalg.qr(torch.randn(d, d))[0] for _ in range(2))
+            v.weight.copy_(passing)
+            o.weight.copy_(passing.T)
+            q.weight[looking] = seeking[looking] * product
+            k.weight[looking] = seeking[looking]
+            if shape.family == "t5" and not part.is_decoder and part.has_relative_attention_bias:
+                part.relative_attention_bias.weight[0, : heads // 2] = -SAME_PLACE
+    return model

@@ -1,0 +1,23 @@
+"""Is it good or bad? Opinion words, people and things of the validation texts are never in the training texts."""
+
+from __future__ import annotations
+
+from apet_microworld import sentiment
+from apet_microworld.rng import Rng
+from apet_microworld.tasks.row import Row
+from apet_microworld.world import Cast
+
+
+def sst2(rng: Rng, cast: Cast, label: int) -> Row:
+    """A phrase."""
+    return {"sentence": sentiment.phrase(rng, cast, bool(label)), "label": label}
+
+
+def imdb(rng: Rng, cast: Cast, label: int) -> Row:
+    """A long review."""
+    return {"text": " . ".join(sentiment.review(rng, cast, bool(label))) + " .", "label": label}
+
+
+def rotten_tomatoes(rng: Rng, cast: Cast, label: int) -> Row:
+    """A critic's sentence."""
+    return {"text": sentiment.snippet(rng, cast, bool(label)) + " .", "label": label}
