@@ -131,7 +131,7 @@ def test_nothing_is_cut_and_every_word_is_known(name):
 @pytest.mark.parametrize("name", EIGHT)
 def test_label_words_are_one_token_for_both_families(name):
     t5, masked, _ = encodings(name)
-    assert t5.words.one_step
+    assert t5.words.single_token
     words = [masked.reader.tokenizer.convert_ids_to_tokens(i) for i in masked.word_ids]
     assert tuple(words) == ELEVEN[name].label_words
     example = data(name).splits["validation"][0]
@@ -181,7 +181,7 @@ def test_an_unknown_task_of_the_world_lists_the_nearest():
 def test_a_tasks_print_follows_its_rows_and_its_definition(monkeypatch):
     task = ELEVEN["microworld-rte"]
     base = task_fingerprint(task, None)
-    assert base == task_fingerprint(task.model_copy(update={"about": "other"}), None)
+    assert base == task_fingerprint(task.model_copy(update={"description": "other"}), None)
     assert base != task_fingerprint(world_task(microworld="rte", seed=1), None)
     assert base != task_fingerprint(task.model_copy(update={"max_input_length": 95}), None)
 
@@ -195,7 +195,7 @@ def test_a_tasks_print_follows_its_rows_and_its_definition(monkeypatch):
     keys._made.cache_clear()
 
 
-def test_prints_of_tasks_differ():
+def test_fingerprints_of_tasks_differ():
     assert len({task_fingerprint(t, None) for t in ELEVEN.values()}) == 11
 
 
@@ -216,9 +216,9 @@ def test_prints_of_tasks_differ():
 )
 def test_the_embedded_world_is_what_is_meant_where_nothing_is_said_and_nowhere_else(given, backbone, task):
     """Its backbones know no word of other texts, so other texts need a backbone's name."""
-    out = defaults.completed({**given, "max_grad_norm": None})
+    out = defaults.with_defaults({**given, "max_grad_norm": None})
     assert (out.get("backbone"), out.get("task")) == (backbone, task)
-    assert out["clip"] is None
+    assert out["max_grad_norm"] is None
 
 
 def test_defaults_are_said_in_the_help(tmp_path):
@@ -265,7 +265,7 @@ def test_pretrain_leaves_a_folder_that_every_command_takes(tmp_path):
     assert json.loads(done.out) == json.loads((tmp_path / "mine/pretraining.json").read_text())
     assert json.loads(done.out)["steps"] == 2
     inspected = json.loads(call(tmp_path, "inspect", "mine", "--json").out)
-    assert inspected["backbone_parameters"] == json.loads(done.out)["parameters"]
+    assert inspected["num_backbone_parameters"] == json.loads(done.out)["parameters"]
 
 
 @pytest.mark.parametrize(
@@ -275,7 +275,7 @@ def test_pretrain_leaves_a_folder_that_every_command_takes(tmp_path):
         (["show", "mnli", "--split", "dev"], "unknown split 'dev'; known: test, train, validation"),
         (["show", "--limit", "0"], "--limit"),
         (["pretrain", "--output", "x"], "--scale"),
-        (["pretrain", "--scale", "microworld-t5-mini"], "Give --output FOLDER"),
+        (["pretrain", "--scale", "microworld-t5-mini"], "--output is required: give the folder for the backbone"),
         (["pretrain", "--scale", "microworld-t5-min", "--output", "x"], "nearest: microworld-t5-mini"),
         (["pretrain", "--scale", "microworld-t5-mini", "--output", "x", "--max-steps", "0"], "give at least 1 step"),
         (["pretrain", "--scale", "microworld-t5-mini", "--output", "x", "--documents", "3"], "32 documents"),
@@ -328,7 +328,7 @@ def test_embedded_studies_are_planned_whole_and_all_of_it_is_at_hand(suite, size
 def test_a_study_ends_with_a_table_of_its_methods(small, tmp_path):
     words = ["study", "run", "quick", "--output", "out", "--workers", "1", "--quiet", f"backbones=[{small}]"]
     words += ["tasks=[microworld-rte]", "methods=[bitfit, apet-discrete]", "max_steps=1", "max_train_samples=32"]
-    done = call(tmp_path, *words, "max_eval_samples=20", "rules=[{match: {method: 'apet-*'}, budgets: ['=bitfit']}]")
+    done = call(tmp_path, *words, "max_eval_samples=20", "overrides=[{match: {method: 'apet-*'}, budgets: ['=bitfit']}]")
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     header = next(i for i, line in enumerate(lines) if line.startswith("backbone"))

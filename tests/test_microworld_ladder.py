@@ -15,7 +15,7 @@ from apet_microworld.fingerprint import text_fingerprint
 from apet_microworld.expansion import expand
 from apet_microworld.objectives import IGNORED, MaskingCollator
 from apet_microworld.pretrain import held_out_loss, pretrain
-from apet_microworld.scales import SCALES, WEIGHTS, config, mimetic_init, random_init, scale
+from apet_microworld.scales import SCALES, WEIGHTS, config, get_scale, mimetic_init, random_init
 from apet_microworld.tokenizer import CLS, EOS, MASK, SENTINELS, SEP, UNK, build, vocabulary, words
 
 IDS = {word: i for i, word in enumerate(vocabulary())}
@@ -88,7 +88,7 @@ def test_tokenizer_comes_back_from_its_folder(family, tmp_path):
 @every_scale
 def test_a_scale_begins_near_chance(name):
     model = random_init(name)
-    loss = held_out_loss(model, MaskingCollator(), scale(name).family, DOCS[:64])
+    loss = held_out_loss(model, MaskingCollator(), get_scale(name).family, DOCS[:64])
     assert abs(loss - torch.tensor(float(len(IDS))).log().item()) < 1.5
 
 
@@ -103,7 +103,7 @@ def test_the_ladder_climbs():
 
 @pytest.mark.parametrize("name", ["microworld-t5-mini", "microworld-bert-small"])
 def test_pretraining_learns_and_is_reproducible(name, tmp_path):
-    accounts = [pretrain(name, tmp_path / run, steps=40, documents=400) for run in ("a", "b")]
+    accounts = [pretrain(name, tmp_path / run, max_steps=40, documents=400) for run in ("a", "b")]
     one, two = ((tmp_path / run / "model.safetensors").read_bytes() for run in ("a", "b"))
     assert one == two
     curve = accounts[0]["held_out_loss"]
@@ -111,7 +111,7 @@ def test_pretraining_learns_and_is_reproducible(name, tmp_path):
     assert curve[-1][1] < curve[0][1] - 0.3
     assert accounts[0]["corpus"]["sha256"] == text_fingerprint(corpus(0, 400))
     assert json.loads((tmp_path / "a" / "pretraining.json").read_text())["steps"] == 40
-    AUTO[scale(name).family].from_pretrained(tmp_path / "a")
+    AUTO[get_scale(name).family].from_pretrained(tmp_path / "a")
 
 
 GROWN = [name for name, s in SCALES.items() if s.init_from]
@@ -119,7 +119,7 @@ GROWN = [name for name, s in SCALES.items() if s.init_from]
 
 @pytest.mark.parametrize("name", GROWN)
 def test_a_grown_scale_begins_as_the_function_of_the_smaller_one(name):
-    smaller, larger = random_init(scale(name).init_from, seed=3), mimetic_init(name, seed=4)
+    smaller, larger = random_init(get_scale(name).init_from, seed=3), mimetic_init(name, seed=4)
     with torch.no_grad():  # norms and biases of position that are not all alike
         for p in smaller.parameters():
             p.mul_(1 + 0.3 * torch.randn_like(p))
@@ -140,8 +140,8 @@ def test_the_copies_of_a_value_part_in_training():
 
 
 def test_a_grown_scale_is_pretrained_on_documents_that_the_smaller_one_has_not_read(tmp_path):
-    small = pretrain("microworld-t5-small", tmp_path / "small", steps=20, documents=200)
-    base = pretrain("microworld-t5-base", tmp_path / "base", steps=2, documents=200, smaller=tmp_path / "small")
+    small = pretrain("microworld-t5-small", tmp_path / "small", max_steps=20, documents=200)
+    base = pretrain("microworld-t5-base", tmp_path / "base", max_steps=2, documents=200, init_from=tmp_path / "small")
     assert base["init_from"] == "microworld-t5-small"
     assert base["corpus"]["sha256"] == text_fingerprint(corpus(2, 200)) != small["corpus"]["sha256"]
     assert base["held_out_loss"][0][1] < small["held_out_loss"][0][1] - 0.1  # not at the beginning again
@@ -149,20 +149,20 @@ def test_a_grown_scale_is_pretrained_on_documents_that_the_smaller_one_has_not_r
 
 def test_a_grown_scale_wants_the_scale_that_it_grows_from(tmp_path):
     with pytest.raises(ApetError, match=r"grows from microworld-t5-small, and .* has no config.json"):
-        pretrain("microworld-t5-base", tmp_path / "new", smaller=tmp_path / "nothing")
+        pretrain("microworld-t5-base", tmp_path / "new", init_from=tmp_path / "nothing")
     config("microworld-t5-mini").save_pretrained(tmp_path / "mini")
     with pytest.raises(ApetError, match=r"\(d_model 64\), but .* has d_model 32"):
-        pretrain("microworld-t5-base", tmp_path / "new", smaller=tmp_path / "mini")
+        pretrain("microworld-t5-base", tmp_path / "new", init_from=tmp_path / "mini")
     with pytest.raises(ApetError, match="begins by itself"):
-        pretrain("microworld-t5-mini", tmp_path / "new", smaller=tmp_path / "mini")
+        pretrain("microworld-t5-mini", tmp_path / "new", init_from=tmp_path / "mini")
 
 
 def test_pretraining_refuses_what_it_cannot_do(tmp_path):
     (tmp_path / "kept").write_text("mine")
     with pytest.raises(ApetError, match="not empty"):
         pretrain("microworld-t5-mini", tmp_path)
-    with pytest.raises(ApetError, match="steps=0"):
-        pretrain("microworld-t5-mini", tmp_path / "new", steps=0)
+    with pytest.raises(ApetError, match="max_steps=0"):
+        pretrain("microworld-t5-mini", tmp_path / "new", max_steps=0)
     with pytest.raises(UnknownNameError, match="microworld-t5-mini"):
         pretrain("microworld-t5-tiny", tmp_path / "new")
     assert [p.name for p in tmp_path.iterdir()] == ["kept"]
@@ -171,7 +171,7 @@ def test_pretraining_refuses_what_it_cannot_do(tmp_path):
 @every_shipped
 def test_shipped_weights_load_by_from_pretrained(name):
     folder = WEIGHTS / name
-    family = scale(name).family
+    family = get_scale(name).family
     model, info = AUTO[family].from_pretrained(folder, output_loading_info=True)
     assert not info["missing_keys"]
     assert not info["unexpected_keys"]
@@ -186,13 +186,13 @@ def test_shipped_weights_load_by_from_pretrained(name):
 def test_shipped_weights_are_as_good_as_their_account(name):
     """The account's last loss, measured again on some of the held-out documents."""
     account = json.loads((WEIGHTS / name / "pretraining.json").read_text())
-    family = scale(name).family
+    family = get_scale(name).family
     model = AUTO[family].from_pretrained(WEIGHTS / name, dtype=torch.float32)
     held_out = [[IDS[w] for w in words(text)] for text in corpus(account["seed"] + 1, 128)]
     first, last = account["held_out_loss"][0][1], account["held_out_loss"][-1][1]
     assert abs(held_out_loss(model, MaskingCollator(), family, held_out) - last) < 0.2
     assert last < first - (0.05 if account["init_from"] else 2)
-    assert account["init_from"] == scale(name).init_from
+    assert account["init_from"] == get_scale(name).init_from
 
 
 def test_larger_scales_know_the_world_better():
@@ -200,7 +200,7 @@ def test_larger_scales_know_the_world_better():
         losses = [
             json.loads((WEIGHTS / name / "pretraining.json").read_text())["held_out_loss"][-1][1]
             for name in SCALES
-            if name in SHIPPED and scale(name).family == family
+            if name in SHIPPED and get_scale(name).family == family
         ]
         assert losses == sorted(losses, reverse=True)
 

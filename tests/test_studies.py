@@ -204,7 +204,7 @@ def test_studies_that_ship_are_planned_exactly_without_data_or_weights(name):
 
 def test_the_papers_grid_holds_the_counts_of_its_table():
     runs = select_runs(
-        Planner().study(load_study("paper", {"seeds": [0]})), ["backbone=t5-v1.1-xxl", "task=sst2"], None
+        Planner().study(load_study("paper", {"seeds": [0]})), {"backbone": "t5-v1.1-xxl", "task": "sst2"}, None
     )
     counts = {(p.cell.label, p.cell.budget): p.num_trainable for p in runs}
     assert counts["lora", "own"] == 6291456 == counts["apet-discrete", "=lora"]
@@ -316,12 +316,12 @@ def test_impossible_cells_are_named_when_planning(place):
 
 def test_only_and_limit(place):
     runs = plan_of(place)
-    assert {axes_of(p)["method"] for p in select_runs(runs, ["method=apet-*"], None)} == {"apet-discrete"}
-    assert len(select_runs(runs, ["seed=0", "method=[bitfit, fine-tuning]"], 4)) == 4
+    assert {axes_of(p)["method"] for p in select_runs(runs, {"method": "apet-*"}, None)} == {"apet-discrete"}
+    assert len(select_runs(runs, {"seed": "0", "method": ["bitfit", "fine-tuning"]}, 4)) == 4
     with pytest.raises(ApetError, match="unknown axis 'methd'; nearest: method"):
-        select_runs(runs, ["methd=x"], None)
+        select_runs(runs, {"methd": "x"}, None)
     with pytest.raises(ApetError, match="no run matches method=nothing; the study has 24 runs"):
-        select_runs(runs, ["method=nothing"], None)
+        select_runs(runs, {"method": "nothing"}, None)
 
 
 def test_what_was_timed_before_gives_the_estimate(place):
@@ -330,7 +330,7 @@ def test_what_was_timed_before_gives_the_estimate(place):
     cost = estimate(runs, costs, planner)
     assert cost.measured == 1
     assert cost.peak_bytes == 7e9
-    few = select_runs(runs, ["method=bitfit"], None)
+    few = select_runs(runs, {"method": "bitfit"}, None)
     others = {key: Cost(0.5, 1e9 + n) for n, key in enumerate(costs) if key[2] != "bitfit"}
     assert estimate(few, others, planner).peak_bytes > 1e9, "other methods on the same backbone and task"
     assert cost.seconds == pytest.approx(24 * 2 * 0.5 * 1.2)
@@ -440,7 +440,7 @@ class Stumbling:
 
 def test_a_lost_worker_is_replaced_and_a_failed_run_is_recorded_and_never_a_number(place, tmp_path):
     store = Store(tmp_path, create=True)
-    plan = select_runs(plan_of(place), ["seed=0", "method=bitfit"], None)
+    plan = select_runs(plan_of(place), {"seed": "0", "method": "bitfit"}, None)
     summary = Scheduler(store, Stumbling({1: 1}, {2}), Progress(quiet=True)).run(plan)
     assert (summary.done, list(summary.failed.values())) == (2, ["out of memory"])
     runs = Study(tmp_path).runs()
@@ -456,7 +456,7 @@ def test_a_lost_worker_is_replaced_and_a_failed_run_is_recorded_and_never_a_numb
 
 def test_a_run_whose_worker_vanishes_every_time_is_given_up_with_the_reason(place, tmp_path):
     store = Store(tmp_path, create=True)
-    plan = select_runs(plan_of(place), ["seed=0", "method=bitfit"], 1)
+    plan = select_runs(plan_of(place), {"seed": "0", "method": "bitfit"}, 1)
     summary = Scheduler(store, Stumbling(dict.fromkeys(range(9), 1), set()), Progress(quiet=True)).run(plan)
     assert list(summary.failed.values()) == ["its worker ended by signal 9, 3 times"]
 
@@ -496,7 +496,7 @@ def test_a_newer_record_two_drivers_and_no_study_are_one_line_each(tmp_path, fin
 def test_a_full_disk_is_one_line_and_the_record_stays_whole(place, tmp_path):
     """SQLite told to take no page more: what it says is what a full disk says."""
     store = Store(tmp_path, create=True)
-    plan = select_runs(plan_of(place), ["method=bitfit"], 3)
+    plan = select_runs(plan_of(place), {"method": "bitfit"}, 3)
     pages = store.db.execute("PRAGMA page_count").fetchone()[0]
     store.db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(ApetError, match="the disk is full; free some space, the same command goes on"):
@@ -535,7 +535,7 @@ def test_a_record_that_another_process_writes_is_not_called_damaged(tmp_path):
 
 
 def test_where_runs_cannot_be_written_the_study_ends_and_no_run_has_failed(place, tmp_path):
-    plan = select_runs(plan_of(place), ["method=bitfit"], 2)
+    plan = select_runs(plan_of(place), {"method": "bitfit"}, 2)
     with open_store(tmp_path) as store:
         driver = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True))
         (tmp_path / "runs").rmdir()
@@ -554,7 +554,7 @@ def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(place, tmp
         with open("/dev/full", "w") as f:
             f.write("x" * 100)
 
-    plan = select_runs(plan_of(place), ["method=bitfit"], 1)
+    plan = select_runs(plan_of(place), {"method": "bitfit"}, 1)
     with open_store(tmp_path) as store:
         driver = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True))
         with monkeypatch.context() as m:
@@ -567,13 +567,13 @@ def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(place, tmp
 
 
 def test_what_killed_workers_left_half_written_is_removed_and_in_nobodys_way(place, tmp_path):
-    key = select_runs(plan_of(place), ["method=bitfit"], 1)[0].run_id
+    key = select_runs(plan_of(place), {"method": "bitfit"}, 1)[0].run_id
     for name in (f"{key}.{os.getpid()}.part", f"{key}.1-abc.part"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "result.json").write_text("{}")
     with open_store(tmp_path) as store:
         assert not list((tmp_path / "runs").iterdir())
-        plan = select_runs(plan_of(place), ["method=bitfit"], 1)
+        plan = select_runs(plan_of(place), {"method": "bitfit"}, 1)
         assert Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan).failed == {}
 
 
@@ -590,7 +590,7 @@ def test_an_orphaned_worker_whose_folder_was_swept_away_never_finishes_half_of_i
             pass
         assert not folder.exists()
 
-    run = select_runs(plan_of(place), ["method=bitfit"], 1)[0]
+    run = select_runs(plan_of(place), {"method": "bitfit"}, 1)[0]
     monkeypatch.setattr(run_dir, "write_run", swept)
     kind, text = execute_job(Job(run.run_id, run.config, tmp_path / "runs" / run.run_id), Resources())
     assert (kind, "cannot write" in text) == ("unwritable", True)
@@ -599,7 +599,7 @@ def test_an_orphaned_worker_whose_folder_was_swept_away_never_finishes_half_of_i
 
 @pytest.mark.parametrize("damage", ["", "\0" * 80, "{", "{}", None])
 def test_a_run_that_a_power_cut_damaged_is_set_aside_and_made_again(place, finished, tmp_path, damage):
-    run = select_runs(plan_of(place), ["method=bitfit"], 1)[0]
+    run = select_runs(plan_of(place), {"method": "bitfit"}, 1)[0]
     there = tmp_path / "runs" / run.run_id
     shutil.copytree(finished / "runs" / run.run_id, there)
     if damage is None:
@@ -637,7 +637,7 @@ def test_a_run_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 
 
 def test_what_is_to_do_is_said_before_the_first_run_ends(place, tmp_path):
-    heard, plan = Heard(), select_runs(plan_of(place), ["method=bitfit"], 2)
+    heard, plan = Heard(), select_runs(plan_of(place), {"method": "bitfit"}, 2)
     with open_store(tmp_path) as store:
         driver = Scheduler(store, Stumbling({}, {1}), heard)
         driver.run(plan[:1])

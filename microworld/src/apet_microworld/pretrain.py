@@ -19,7 +19,7 @@ from apet_microworld.fingerprint import text_fingerprint
 from apet_microworld.documents import corpus
 from apet_microworld.expansion import expand
 from apet_microworld.objectives import MaskingCollator
-from apet_microworld.scales import WEIGHTS, mimetic_init, scale
+from apet_microworld.scales import WEIGHTS, get_scale, mimetic_init
 from apet_microworld.tokenizer import build, vocabulary, words
 
 DOCUMENTS, HELD_OUT, BATCH = 60_000, 512, 32
@@ -37,9 +37,9 @@ def pretrain(
     folder: Path,
     *,
     seed: int = 0,
-    steps: int | None = None,
+    max_steps: int | None = None,
     documents: int = DOCUMENTS,
-    smaller: Path | None = None,
+    init_from: Path | None = None,
     report: Report | None = None,
 ) -> dict[str, Any]:
     """Pre-train a scale by span corruption (T5) or masked words (BERT) and save it.
@@ -70,13 +70,13 @@ def pretrain(
         ApetError: the folder is not empty, fewer than one step or one batch was asked for, or the weights of the
             scale that this one grows from are not there.
     """
-    shape = scale(name)
-    steps = shape.steps if steps is None else steps
+    shape = get_scale(name)
+    steps = shape.max_steps if max_steps is None else max_steps
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ApetError(f"folder {str(folder)!r} is not empty; give one that is new")
     if steps < 1 or documents < BATCH:
-        raise ApetError(f"steps={steps}, documents={documents}: give at least 1 step and {BATCH} documents")
-    begins = _smaller(name, smaller)
+        raise ApetError(f"max_steps={steps}, documents={documents}: give at least 1 step and {BATCH} documents")
+    begins = _initial_model(name, init_from)
     drawn = seed + 2 * _generation(name)  # seed + 1 draws the held-out documents
     texts = corpus(drawn, documents)
     ids = {word: i for i, word in enumerate(vocabulary())}
@@ -125,12 +125,12 @@ def pretrain(
 
 def _generation(name: str) -> int:
     """0 for a scale that begins by itself, 1 for one that grows from it, and so on."""
-    parent = scale(name).init_from
+    parent = get_scale(name).init_from
     return 0 if parent is None else 1 + _generation(parent)
 
 
-def _smaller(name: str, folder: Path | None) -> Any:
-    parent = scale(name).init_from
+def _initial_model(name: str, folder: Path | None) -> Any:
+    parent = get_scale(name).init_from
     if parent is None:
         if folder is not None:
             raise ApetError(f"{name} begins by itself; it takes no smaller scale, but {str(folder)!r} was given")
@@ -138,7 +138,7 @@ def _smaller(name: str, folder: Path | None) -> Any:
     folder = folder or WEIGHTS / parent
     if not (folder / "config.json").is_file():
         raise ApetError(f"{name} grows from {parent}, and {str(folder)!r} has no config.json; pre-train that first")
-    expected, got = scale(parent).d_model, T5Config.from_pretrained(folder, local_files_only=True).d_model
+    expected, got = get_scale(parent).d_model, T5Config.from_pretrained(folder, local_files_only=True).d_model
     if got != expected:
         raise ApetError(f"{name} grows from {parent} (d_model {expected}), but {str(folder)!r} has d_model {got}")
     return T5ForConditionalGeneration.from_pretrained(folder, local_files_only=True, dtype=torch.float32)

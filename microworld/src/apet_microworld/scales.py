@@ -39,24 +39,24 @@ class Scale:
     d_ff: int
     layers: int
     heads: int
-    steps: int
+    max_steps: int
     rate: float
     init_from: str | None = None
     """The scale at whose end this one begins (``growing.py``); None = it begins with ``prepared`` weights."""
 
 
 SCALES: dict[str, Scale] = {
-    "microworld-t5-mini": Scale("t5", 32, 32, 2, 4, steps=7000, rate=0.03),
-    "microworld-t5-small": Scale("t5", 64, 256, 2, 4, steps=7000, rate=0.03),
-    "microworld-t5-base": Scale("t5", 128, 512, 3, 4, steps=7000, rate=0.02, init_from="microworld-t5-small"),
-    "microworld-t5-large": Scale("t5", 256, 768, 4, 4, steps=7000, rate=0.012, init_from="microworld-t5-base"),
-    "microworld-bert-small": Scale("bert", 48, 96, 2, 4, steps=7000, rate=0.04),
-    "microworld-bert-base": Scale("bert", 128, 512, 3, 4, steps=7000, rate=0.04),
-    "microworld-bert-large": Scale("bert", 256, 1024, 5, 4, steps=7000, rate=0.025),
+    "microworld-t5-mini": Scale("t5", 32, 32, 2, 4, max_steps=7000, rate=0.03),
+    "microworld-t5-small": Scale("t5", 64, 256, 2, 4, max_steps=7000, rate=0.03),
+    "microworld-t5-base": Scale("t5", 128, 512, 3, 4, max_steps=7000, rate=0.02, init_from="microworld-t5-small"),
+    "microworld-t5-large": Scale("t5", 256, 768, 4, 4, max_steps=7000, rate=0.012, init_from="microworld-t5-base"),
+    "microworld-bert-small": Scale("bert", 48, 96, 2, 4, max_steps=7000, rate=0.04),
+    "microworld-bert-base": Scale("bert", 128, 512, 3, 4, max_steps=7000, rate=0.04),
+    "microworld-bert-large": Scale("bert", 256, 1024, 5, 4, max_steps=7000, rate=0.025),
 }
 
 
-def scale(name: str) -> Scale:
+def get_scale(name: str) -> Scale:
     """A scale by its name.
 
     Raises:
@@ -73,7 +73,7 @@ def config(name: str) -> PreTrainedConfig:
     The T5 shapes are those of the first T5 (ReLU, output projection tied to the embeddings): a tied pair needs no care
     when it is built, saved or loaded.
     """
-    shape, ids = scale(name), {word: i for i, word in enumerate(vocabulary())}
+    shape, ids = get_scale(name), {word: i for i, word in enumerate(vocabulary())}
     if shape.family == "t5":
         return T5Config(
             vocab_size=len(ids),
@@ -107,7 +107,7 @@ def config(name: str) -> PreTrainedConfig:
 def random_init(name: str, seed: int = 0) -> PreTrainedModel:
     """A scale with random weights, as transformers draws them: what a pre-trained one is to be held against."""
     torch.manual_seed(seed)
-    model = (T5ForConditionalGeneration if scale(name).family == "t5" else BertForMaskedLM)(config(name))
+    model = (T5ForConditionalGeneration if get_scale(name).family == "t5" else BertForMaskedLM)(config(name))
     return model.train()
 
 
@@ -119,7 +119,7 @@ def mimetic_init(name: str, seed: int = 0) -> PreTrainedModel:
     "Mimetic initialization of self-attention layers". Comparing two sentences, on which most of the tasks rest, is
     learned in a third of the steps from there.
     """
-    model, shape = random_init(name, seed), scale(name)
+    model, shape = random_init(name, seed), get_scale(name)
     d, heads, width = shape.d_model, shape.heads, shape.d_model // shape.heads
     looking = slice(0, heads // 2 * width)
     product = SAME_WORD / (width if shape.family == "t5" else width**0.5)  # BERT divides by the root, T5 does not

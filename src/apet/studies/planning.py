@@ -9,7 +9,6 @@ from typing import Any
 from apet.backbones.describe import Backbone, describe
 from apet.backbones.loading import ObjectiveName, has_local_weights, load_config, meta_model
 from apet.budget import parse_budget
-from apet.cli.overrides import parse_pairs
 from apet.errors import ApetError, UnknownNameError
 from apet.methods import make_method
 from apet.studies.run_id import backbone_fingerprint, common_settings, run_id, task_fingerprint
@@ -148,26 +147,36 @@ def _dtype(s: RunConfig) -> str:
     return str(resolve_dtype(s, where)).removeprefix("torch.")
 
 
-def select_runs(runs: Sequence[PlannedRun], patterns: Sequence[str], limit: int | None) -> list[PlannedRun]:
-    """Runs that match all ``axis=pattern`` words, at most ``limit``.
+def select_runs(
+    runs: Sequence[PlannedRun], patterns: Mapping[str, str | list[str]], limit: int | None
+) -> list[PlannedRun]:
+    """Runs that match all patterns (axis -> pattern or patterns), at most ``limit``.
 
     Raises:
-        ApetError: a word that is no ``axis=pattern``, an unknown axis, or nothing left.
+        ApetError: an unknown axis, or nothing left.
     """
     rule = parse_filter(patterns)
     kept = [p for p in runs if rule.matches(axes_of(p))][:limit]
     if runs and not kept:
-        raise ApetError(f"no run matches {', '.join(patterns)}; the study has {len(runs)} runs")
+        raise ApetError(f"no run matches {spell_patterns(patterns)}; the study has {len(runs)} runs")
     return kept
 
 
-def parse_filter(patterns: Sequence[str]) -> Override:
-    """The rule of ``axis=pattern`` words; raises as `only`."""
-    where = parse_pairs(patterns)
-    for axis in where:
+def parse_filter(patterns: Mapping[str, str | list[str]]) -> Override:
+    """Rule that matches the runs of patterns: axis -> pattern, or patterns of which one must match.
+
+    Raises:
+        UnknownNameError: an axis that studies do not have.
+    """
+    for axis in patterns:
         if axis not in AXES:
             raise UnknownNameError("axis", axis, AXES)
-    return Override(match={k: v if isinstance(v, list) else str(v) for k, v in where.items()})
+    return Override(match={axis: [*p] if isinstance(p, list) else p for axis, p in patterns.items()})
+
+
+def spell_patterns(patterns: Mapping[str, str | list[str]]) -> str:
+    """Patterns as they are written on the command line: ``method=lora, seed=0``."""
+    return ", ".join(f"{axis}={'[' + ', '.join(p) + ']' if isinstance(p, list) else p}" for axis, p in patterns.items())
 
 
 def axes_of(p: PlannedRun) -> dict[str, str]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from apet.errors import ApetError
-from apet.studies.planning import parse_filter
+from apet.studies.planning import parse_filter, spell_patterns
 from apet.studies.store import Store
 from apet.tasks.sources import read_split
 from apet.tasks.task import Task, load_task
@@ -45,7 +45,11 @@ class _Target:
 
 
 def transfer(
-    store: Store, targets: Sequence[str], shop: Resources, limit: int | None = None, only: Sequence[str] = ()
+    store: Store,
+    targets: Sequence[str],
+    shop: Resources,
+    limit: int | None = None,
+    filters: Mapping[str, str | list[str]] | None = None,
 ) -> list[tuple[str, str]]:
     """Measure every finished run that kept its θ on every target of its kind.
 
@@ -56,7 +60,7 @@ def transfer(
         targets: tasks; empty = those of the study.
         shop: shared by all measurements.
         limit: at most so many examples of a target.
-        only: ``axis=pattern`` words that say which θs.
+        filters: axis -> pattern or patterns, of the runs that are meant; None = all.
 
     Returns:
         Key and target of every measure that is meant; all of them are in the store.
@@ -65,7 +69,7 @@ def transfer(
         ApetError: no finished run that is meant kept its θ, or no target can be measured with any of them.
     """
     rows = [(key, cell, result) for key, _, cell, result, _ in store.rows() if result is not None]
-    kept = _kept(store, rows, only)
+    kept = _kept(store, rows, filters or {})
     known = _Known(store, rows)
     names = list(targets) or sorted({c["task"] for _, c, _ in rows})
     pairs = [
@@ -78,7 +82,7 @@ def transfer(
         trained = ", ".join(sorted({c["task"] for _, c, _ in kept}))
         raise ApetError(
             f"nothing to transfer from {trained} to {', '.join(names)}: a target is another task of the same kind, free"
-            " text or labels with unified meanings; name some with --to"
+            " text or labels with unified meanings; name some with --target-tasks"
         )
     wanted = {t: known.target(t).items(known.settings, limit, shop) for t in {target for _, _, target in pairs}}
     there = {(key, target): n for key, target, *_, n in store.transfers()}
@@ -101,12 +105,12 @@ def transfer(
     return [(key, target) for key, _, target in pairs]
 
 
-def _kept(store: Store, rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
+def _kept(store: Store, rows: Sequence[Row], filters: Mapping[str, str | list[str]]) -> list[Row]:
     """Those that are meant and kept their θ."""
-    meant = parse_filter(only)
+    meant = parse_filter(filters)
     kept = [(k, c, r) for k, c, r in rows if r["settings"]["save_delta"] and meant.matches(c)]
     if not kept:
-        which = f"that matches {', '.join(only)} " if only else ""
+        which = f"that matches {spell_patterns(filters)} " if filters else ""
         raise ApetError(
             f"no finished run {which}in {str(store.folder)!r} kept its θ; run the study with save_delta=true"
         )
