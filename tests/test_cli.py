@@ -176,7 +176,7 @@ def test_a_folder_of_runs_with_other_settings_or_data_is_refused_as_it_is(what, 
     steps = "3" if what == "settings" else "2"
     done = call(tmp_path, *COMPARE[:-1], steps, "--methods", "bitfit", "--output", "side")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    expected = {"settings": "holds runs with other settings (steps)", "data": "holds bitfit, seed 0, with other data"}
+    expected = {"settings": "holds runs with other settings (max_steps)", "data": "holds bitfit, seed 0, with other data"}
     assert expected[what] in done.err
     assert before == {p: p.read_bytes() for p in before}
 

@@ -12,7 +12,7 @@ from apet.cli.output import print_json
 from apet.errors import ApetError
 
 if TYPE_CHECKING:
-    from apet.report.study import Report
+    from apet.report.folder import Report
 
 
 def report(
