@@ -51,7 +51,7 @@ def backbone(part: str) -> str:
     """A packaged name, or the folder of a small random backbone made on the spot."""
     if part in BACKBONES:
         return BACKBONES[part]
-    from small import save_backbone
+    from tiny_backbones import save_backbone
 
     folder = RUNS / f"backbone-{part}"
     if not folder.exists():

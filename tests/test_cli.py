@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 import apet
-from small import reviews, save_backbone, write_csv
+from tiny_backbones import reviews, save_backbone, write_csv
 
 
 @pytest.fixture(scope="module")

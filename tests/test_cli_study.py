@@ -12,7 +12,7 @@ import yaml
 import apet
 from apet.studies.executors import base as executors
 from apet.training.resources import Resources
-from small import reviews, save_backbone, write_jsonl
+from tiny_backbones import reviews, save_backbone, write_jsonl
 from test_cli import call
 from test_studies import TASK
 

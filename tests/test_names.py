@@ -129,7 +129,7 @@ def test_an_unknown_setting_lists_the_nearest_and_every_method_knows_its_distrib
             {"operations": ["plugin"], "roles": ["attn.k"]},
             "finds nothing to train: operations plugin at roles attn.k",
         ),
-        ("apet", {"sharing": "fair"}, "sharing='fair' does not fit"),
+        ("apet", {"allocation": "fair"}, "allocation='fair' does not fit"),
     ],
 )
 def test_settings_that_do_not_fit_get_one_clear_line(method, chosen, says):

@@ -31,7 +31,7 @@ from apet.studies.store import FILE, Store, open_store, study_lock
 from apet.studies.study_config import StudyConfig, cells, load_study, method_label, parse_study, suites
 from apet.training.progress import Progress
 from apet.training.resources import Resources
-from small import reviews, save_backbone, write_csv, write_jsonl
+from tiny_backbones import reviews, save_backbone, write_csv, write_jsonl
 
 TASK = """
 name: {name}

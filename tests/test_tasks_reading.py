@@ -15,7 +15,7 @@ from apet.tasks.objectives import make_objective
 from apet.tasks.task import registered_tasks, validate_task
 from apet.tasks.template import Template
 from apet.tasks.tokenization import TextTokenizer
-from small import KINDS, tokenizer
+from tiny_backbones import KINDS, tokenizer
 
 USES = {
     "t5": "text-to-text",
@@ -131,8 +131,8 @@ def test_byte_level_words_follow_a_space_as_in_any_text():
 
 @pytest.mark.parametrize("kind", ["t5", "gpt2", "llama"])
 def test_label_words_of_several_tokens_are_written_out(kind):
-    o = objective(kind, labels={0: "utterly unwatchable", 1: "positive"}, unified={})
-    assert not o.words.one_step
+    o = objective(kind, labels={0: "utterly unwatchable", 1: "positive"}, transfer_labels={})
+    assert not o.words.single_token
     e = o.encode(Example({"sentence": "x"}, ("utterly unwatchable",), ""))
     assert o.reader.text(e.target) == "utterly unwatchable"
     assert e.target[-1] == o.reader.tokenizer.eos_token_id
@@ -140,7 +140,7 @@ def test_label_words_of_several_tokens_are_written_out(kind):
 
 def test_a_mask_holds_one_token_so_a_longer_word_is_refused_with_the_reason():
     with pytest.raises(ApetError, match=r"label word 'utterly unwatchable' is \d+ tokens here and one mask holds one"):
-        objective("bert-mlm", labels={0: "utterly unwatchable", 1: "positive"}, unified={})
+        objective("bert-mlm", labels={0: "utterly unwatchable", 1: "positive"}, transfer_labels={})
 
 
 @pytest.mark.parametrize("kind", ["bert-head", "bert-mlm"])

@@ -21,7 +21,7 @@ from apet.training.inference import TunedModel, parse_columns
 from apet.training.resources import SHARDED, Resources, refuse_sharded
 from apet.training.run import tune
 from apet.training.run_plan import resolve
-from small import KINDS, reviews, save_backbone, write_csv, write_jsonl
+from tiny_backbones import KINDS, reviews, save_backbone, write_csv, write_jsonl
 
 USES = {"t5": "text-to-text", "bert-head": "classification-head", "bert-mlm": "masked-label-word"}
 
@@ -370,7 +370,7 @@ def test_another_backbone_by_the_same_name_is_refused(backbones, data, tmp_path)
     folder = save_backbone("llama", tmp_path / "b")
     tune(settings(str(folder), data, method="bitfit", max_steps=1), tmp_path / "run")
     torch.manual_seed(1)
-    from small import model, tokenizer
+    from tiny_backbones import model, tokenizer
 
     m = model("llama", len(tokenizer("llama")))
     with torch.no_grad():

@@ -19,7 +19,7 @@ from apet.training.config import RunConfig, apply_overrides
 from apet.training.inference import TunedModel
 from apet.training.run import tune
 from apet.training.run_plan import resolve
-from small import model, reviews, save_backbone, tokenizer, write_csv, write_jsonl
+from tiny_backbones import model, reviews, save_backbone, tokenizer, write_csv, write_jsonl
 
 
 @pytest.fixture(scope="module")

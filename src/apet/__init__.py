@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 _HOME = {
     "positions": "apet.api",
     "describe": "apet.api",
-    "methods": "apet.api",
+    "list_methods": "apet.api",
     "plan": "apet.budget",
     "attach": "apet.attachment",
     "attached": "apet.attachment",
     "Handle": "apet.attachment",
     "load": "apet.attachment",
     "DeltaSpec": "apet.delta",
-    "Support": "apet.masks.mask",
+    "Mask": "apet.masks.mask",
     "Study": "apet.studies.results",
 }
 

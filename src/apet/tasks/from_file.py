@@ -52,6 +52,6 @@ def _labels(rows: Sequence[Row], column: str) -> list[str]:
     if len(found) > max(20, len(rows) // 10):
         raise ApetError(
             f"column {column!r} has {len(found)} different values in {len(rows)} rows; labels are few."
-            " For free text write a task file (measure: f1 or rouge-l)"
+            " For free text write a task file (metric: f1 or rouge-l)"
         )
     return found

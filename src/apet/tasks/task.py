@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from apet.errors import ApetError, UnknownNameError
 from apet.tasks.template import Template
 
-Category = Literal["sentiment", "inference", "paraphrase", "question-answering", "summarisation", "classification"]
+Category = Literal["sentiment", "inference", "paraphrase", "question-answering", "summarization", "classification"]
 MetricName = Literal["accuracy", "f1", "rouge-l"]
 SplitName = Literal["train", "validation", "test"]
 
@@ -55,7 +55,7 @@ class Source(_Plain):
 class Task(_Plain):
     """What is to be learnt.
 
-    A classification task has ``labels``; question answering and summarisation have none and write freely.
+    A classification task has ``labels``; question answering and summarization have none and write freely.
     """
 
     name: str

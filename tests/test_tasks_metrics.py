@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from apet.tasks.metrics import compute_metric, item_scores
-from small import SHARED
+from tiny_backbones import SHARED
 
 WORDS = ["the", "a", "Paris", "paris,", "in", "1998", "Andrew", "Johnson", "an", "U.S.", "running", "runs", "-"]
 texts = st.lists(st.sampled_from(WORDS), max_size=7).map(" ".join)
