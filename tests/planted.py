@@ -97,7 +97,7 @@ def study(
                             trainable_percent=100 * n / SIZES[backbone],
                             budget=budget,
                             seed=seed,
-                            value=value,
+                            score=value,
                         )
                     )
     return pd.DataFrame(rows)
@@ -118,11 +118,11 @@ def curves(runs: pd.DataFrame, half_life: Callable[[str], float], points: int = 
     steps = every * np.arange(points)
     parts = []
     for r in runs[runs["state"] == "complete"].itertuples():
-        value = CHANCE + (r.value - CHANCE) * (1 - 0.5 ** (steps / half_life(r.method)))
+        value = CHANCE + (r.score - CHANCE) * (1 - 0.5 ** (steps / half_life(r.method)))
         parts.append(
             pd.DataFrame(
                 {
-                    "run_id": r.key,
+                    "run_id": r.run_id,
                     "step": steps,
                     "loss": np.where(steps > 0, 1 - value, np.nan),
                     "score": value,

@@ -237,7 +237,7 @@ def _one_setting(done: pd.DataFrame) -> None:
     if len(twice):
         a, b = twice.iloc[0], twice.iloc[1]
         raise ApetError(
-            f"runs {a['key']!r} and {b['key']!r} share backbone, task, method, N and seed; report one setting at a time"
+            f"runs {a['run_id']!r} and {b['run_id']!r} share backbone, task, method, N and seed; report one setting at a time"
         )
     settings = done.groupby(CELL, observed=True, sort=False)[list(_ONE_SETTING)].nunique(dropna=False)
     mixed = settings[(settings > 1).any(axis=1)]
