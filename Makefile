@@ -40,6 +40,9 @@ check: env
 	$(BIN)/ruff format --check src tests benchmarks
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(BIN)/vulture
+	$(BIN)/codespell src docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md
 
 clean:
 	rm -rf .venv build dist src/*.egg-info
