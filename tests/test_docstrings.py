@@ -34,7 +34,7 @@ def test_the_example_runs_and_prints_what_it_says(name, tmp_path, monkeypatch):
 
 
 def _functions_that_raise() -> list[object]:
-    """Public functions and methods whose own body raises an error of this package; a command's docstring is its help."""
+    """Public functions and methods whose own body raises an apet error; commands aside, whose docstring is their help."""
     errors = {node.name for node in ast.parse((SOURCE / "errors.py").read_text("utf-8")).body if hasattr(node, "name")}
     params = []
     for path in sorted(p for p in SOURCE.rglob("*.py") if p.parent.name != "cli"):
