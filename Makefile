@@ -5,7 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
 
-.PHONY: env demo real test slow soak check clean
+.PHONY: env demo real test slow soak check dead-code clean
 
 demo: env
 	$(BIN)/apet study run quick --output runs/demo
@@ -41,8 +41,12 @@ check: env
 	$(BIN)/ruff check src tests benchmarks
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
-	$(BIN)/vulture
-	$(BIN)/codespell src docs benchmarks README.md CHANGELOG.md CONTRIBUTING.md
+	$(MAKE) --no-print-directory dead-code
+	$(BIN)/codespell src docs benchmarks $(wildcard microworld examples) README.md CHANGELOG.md CONTRIBUTING.md
+
+dead-code: env
+	$(BIN)/vulture --version
+	! $(BIN)/vulture | grep -E "unused (function|method|property|import)|unused variable '[A-Z_0-9]+'|unreachable"
 
 clean:
 	rm -rf .venv build dist src/*.egg-info

@@ -12,7 +12,9 @@ import pytest
 
 import apet
 
-SOURCE = Path(__file__).parents[1] / "src/apet"
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src/apet"
+FILES = sorted([*SOURCE.rglob("*.py"), *(ROOT / "microworld/src").rglob("*.py")])
 FLAGS = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
 
 
@@ -34,13 +36,13 @@ def test_the_example_runs_and_prints_what_it_says(name, tmp_path, monkeypatch):
 
 
 def _functions_that_raise() -> list[object]:
-    """Public functions and methods whose own body raises an apet error; commands aside, whose docstring is their help."""
+    """Public functions and methods whose own body raises an apet error; a command says it in its help."""
     errors = {node.name for node in ast.parse((SOURCE / "errors.py").read_text("utf-8")).body if hasattr(node, "name")}
     params = []
-    for path in sorted(p for p in SOURCE.rglob("*.py") if p.parent.name != "cli"):
+    for path in (p for p in FILES if "cli" not in (p.parent.name, p.stem)):
         for node in ast.walk(ast.parse(path.read_text("utf-8"))):
             if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and _raised(node) & errors:
-                place = f"{path.relative_to(SOURCE)}:{node.lineno}"
+                place = f"{path.relative_to(ROOT)}:{node.lineno}"
                 params.append(pytest.param(node, id=f"{place}:{node.name}"))
     return params
 
@@ -62,7 +64,7 @@ def test_what_a_function_raises_is_written_down(function):
 EMPTY_PHRASES = r"\b[Aa]s above\b|^As `|^Of E\d|^Every entry"
 
 
-@pytest.mark.parametrize("path", sorted(SOURCE.rglob("*.py")), ids=lambda p: str(p.relative_to(SOURCE)))
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_docstring_says_itself_what_it_means(path):
     kinds = (ast.Module, ast.ClassDef, ast.FunctionDef)
     for node in ast.walk(ast.parse(path.read_text("utf-8"))):
