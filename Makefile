@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 CODE := src tests benchmarks microworld $(wildcard examples)
 
-.PHONY: env demo real test slow soak check clean
+.PHONY: env demo real test slow soak check dead-code clean
 
 demo: env
 	$(BIN)/apet study run quick --output runs/demo
@@ -41,6 +41,13 @@ check: env
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(MAKE) --no-print-directory dead-code
+	$(BIN)/codespell src docs benchmarks $(wildcard microworld examples) README.md CHANGELOG.md CONTRIBUTING.md
+
+dead-code: env
+	$(BIN)/vulture --version
+	! $(BIN)/vulture | grep -E "unused (function|method|property|import)|unused variable '[A-Z_0-9]+'|unreachable"
 
 clean:
 	rm -rf .venv build dist src/*.egg-info microworld/build microworld/src/*.egg-info
