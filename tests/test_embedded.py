@@ -20,7 +20,7 @@ from apet.backbones.registry import SHAPES, locate_backbone, packaged_backbones
 from apet.cli import defaults
 from apet_microworld import TASKS, rows
 from apet_microworld.scales import SCALES, WEIGHTS, config
-from apet_microworld.tokenizer import build
+from apet_microworld.tokenizer import build_tokenizer
 from apet.studies import run_id as keys
 from apet.studies.planning import Planner
 from apet.studies.run_id import backbone_fingerprint, task_fingerprint
@@ -109,10 +109,10 @@ def test_each_task_of_the_paper_has_its_mirror():
 
 
 def encodings(name):
-    yield make_objective("text-to-text", ELEVEN[name], build("t5"), ELEVEN[name].max_input_length)
+    yield make_objective("text-to-text", ELEVEN[name], build_tokenizer("t5"), ELEVEN[name].max_input_length)
     if name in EIGHT:
         for use in ("masked-label-word", "classification-head"):
-            yield make_objective(use, ELEVEN[name], build("bert"), ELEVEN[name].max_input_length)
+            yield make_objective(use, ELEVEN[name], build_tokenizer("bert"), ELEVEN[name].max_input_length)
 
 
 @every_task

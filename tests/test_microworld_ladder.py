@@ -16,7 +16,7 @@ from apet_microworld.expansion import expand
 from apet_microworld.objectives import IGNORED, MaskingCollator
 from apet_microworld.pretrain import held_out_loss, pretrain
 from apet_microworld.scales import SCALES, WEIGHTS, config, get_scale, mimetic_init, random_init
-from apet_microworld.tokenizer import CLS, EOS, MASK, SENTINELS, SEP, UNK, build, vocabulary, words
+from apet_microworld.tokenizer import CLS, EOS, MASK, SENTINELS, SEP, UNK, build_tokenizer, vocabulary, words
 
 IDS = {word: i for i, word in enumerate(vocabulary())}
 FEELINGS = {IDS[w] for w in ("good", "bad", "loved", "hated", "liked", "disliked", "clapped", "left")}
@@ -69,7 +69,7 @@ def test_masking_leaves_the_text_to_be_restored():
 
 @pytest.mark.parametrize("family", ["t5", "bert"])
 def test_tokenizer_comes_back_from_its_folder(family, tmp_path):
-    made = build(family)
+    made = build_tokenizer(family)
     made.save_pretrained(tmp_path)
     back = AutoTokenizer.from_pretrained(tmp_path)
     for row in rows("rte", "test")[:20]:

@@ -38,10 +38,10 @@ name: {name}
 category: sentiment
 source: {{files: {{train: {name}.jsonl, validation: {name}-held.jsonl}}}}
 columns: [text]
-answer: stars
+target: stars
 template: "{{text}} Sentiment: {{target}}"
 labels: {{negative: negative, positive: positive}}
-unified: {{negative: 0, positive: 1}}
+transfer_labels: {{negative: 0, positive: 1}}
 """
 
 

@@ -1,4 +1,4 @@
-"""Dialogues and what came of them: who asked, who agreed, who refused and why."""
+"""Dialogues and their summaries: who asked, who agreed, who refused and why."""
 
 from __future__ import annotations
 
@@ -10,17 +10,25 @@ from apet_microworld.lexicon import DAYS, TOWNS
 from apet_microworld.world import Cast
 
 Turns = list[tuple[str, str]]
-"""Speaker and words."""
+"""Turns of a dialogue: speaker and words."""
 
 _GREETINGS = ("hello {}", "good morning {}", "good evening {}", "{} , how are you ?")
 _PARTINGS = ("thank you", "see you", "very well", "goodbye")
 
 
 def write_dialogue(rng: Rng, cast: Cast) -> tuple[Turns, str]:
-    """Two people talk about one matter; and its summary in the third person."""
+    """Dialogue of two people about one matter, with its summary.
+
+    Args:
+        rng: source of the choices.
+        cast: who and what it may speak of.
+
+    Returns:
+        The turns, and the summary in the third person.
+    """
     a, b, c = rng.sample(cast.people, 3)
-    matter = rng.pick((_request, _meeting, _tidings))
-    turns, summary = matter(rng, cast, (a, b, c))
+    write = rng.pick((_request, _meeting, _news))
+    turns, summary = write(rng, cast, (a, b, c))
     if rng.chance(60):
         turns = [(a, rng.pick(_GREETINGS).format(b)), *turns]
     if rng.chance(60):
@@ -29,7 +37,7 @@ def write_dialogue(rng: Rng, cast: Cast) -> tuple[Turns, str]:
 
 
 def script(turns: Turns) -> str:
-    """The dialogue as text, a line for each turn."""
+    """Text of a dialogue, a line for each turn: ``speaker : words``."""
     return "\n".join(f"{who} : {words}" for who, words in turns)
 
 
@@ -55,12 +63,12 @@ def _request(rng: Rng, cast: Cast, people: tuple[str, str, str]) -> tuple[Turns,
 
 def _meeting(rng: Rng, cast: Cast, people: tuple[str, str, str]) -> tuple[Turns, str]:
     a, b, c = people
-    (place, elsewhere), (day, another) = rng.sample(TOWNS, 2), rng.sample(DAYS, 2)
+    (place, other_place), (day, another) = rng.sample(TOWNS, 2), rng.sample(DAYS, 2)
     turns = [(a, rng.pick((f"let us meet in {place} on {day}", f"shall we meet on {day} in {place} ?")))]
     match rng.uniform(1, 3):
         case 1:
-            turns += [(b, f"not {place} , it is too far . what about {elsewhere} ?"), (a, f"yes , {elsewhere} is fine")]
-            place = elsewhere
+            turns += [(b, f"not {place} , it is too far . what about {other_place} ?"), (a, f"yes , {other_place} is fine")]
+            place = other_place
         case 2:
             turns += [(b, f"on {day} i work . {another} ?"), (a, f"yes , {another} is fine")]
             day = another
@@ -73,7 +81,7 @@ def _meeting(rng: Rng, cast: Cast, people: tuple[str, str, str]) -> tuple[Turns,
     return turns, f"{who} will meet in {place} on {day} ."
 
 
-def _tidings(rng: Rng, cast: Cast, people: tuple[str, str, str]) -> tuple[Turns, str]:
+def _news(rng: Rng, cast: Cast, people: tuple[str, str, str]) -> tuple[Turns, str]:
     a, b, c = people
     event = random_event(rng, cast, rng.pick((a, c)))
     stated = replace(event, agent="i" if event.agent == a else c, color="", place="")

@@ -1,4 +1,4 @@
-"""What the backbones read before any task: a seeded library of short documents about the world."""
+"""The pre-training corpus: seeded short documents about the world, of eleven sorts."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from apet_microworld.world import ATTRIBUTES, cast, facts
 
 
 def biography(rng: Rng) -> str:
-    """Some of what is true of one person, in any order and wording."""
+    """Biography: some of what is true of one person, in any order and wording."""
     person = rng.pick(PEOPLE)
     return _text(_fact(rng, person, name) for name in rng.sample(tuple(ATTRIBUTES), rng.uniform(1, 3)))
 
 
 def gazette(rng: Rng) -> str:
-    """What is true of two people."""
+    """Gazette: a fact of each of two people."""
     return _text(_fact(rng, p, rng.pick(tuple(ATTRIBUTES))) for p in rng.sample(PEOPLE, 2))
 
 
 def primer(rng: Rng) -> str:
-    """What kind of thing things are, and what they are not."""
+    """Primer: what kind of thing things are, and what they are not."""
     lines = []
     for _ in range(rng.uniform(1, 3)):
         noun = rng.pick(cast().nouns)
@@ -47,44 +47,44 @@ def primer(rng: Rng) -> str:
     return _text(lines)
 
 
-_SAID: dict[Verdict, str] = {"follows": "true", "impossible": "false", "open": "unknown"}
+VERDICT_WORDS: dict[Verdict, str] = {"follows": "true", "impossible": "false", "open": "unknown"}
 
 
 def scene(rng: Rng) -> str:
-    """What happened, with what follows, what is open and what cannot be."""
+    """Scene: what happened, and questions whether claims follow, are impossible or stay open."""
     stated = pair(rng, cast())[: rng.pick((1, 1, 1, 2))]
     lines = [_and(stated, rng, ("and", "but", "while"))]
     for _ in range(rng.pick((1, 1, 2))):
-        verdict = rng.pick(tuple(_SAID))
+        verdict = rng.pick(tuple(VERDICT_WORDS))
         claim = claim_about(rng, cast(), rng.pick(stated), verdict, plain=_plain(rng))
         if judge_all(stated, claim) == verdict:
-            lines.append(f"is it true that {clause(claim, rng)} ? {_SAID[verdict]}")
+            lines.append(f"is it true that {clause(claim, rng)} ? {VERDICT_WORDS[verdict]}")
     return _text(lines)
 
 
 def restatement(rng: Rng) -> str:
-    """Whether other sentences say the same as the first."""
+    """Restatement: whether other sentences say the same as the first."""
     stated = pair(rng, cast())[: rng.pick((1, 1, 2))]
     lines = [_and(stated, rng, ("and", "while"))]
     for _ in range(1 if len(stated) == 2 else rng.uniform(1, 2)):
-        again = stated if rng.chance(50) else unlike(rng, cast(), stated, plain=_plain(rng))
-        lines.append(f"does this mean that {_and(again, rng, ('and', 'while'))} ? {_true(stated == again)}")
+        restated = stated if rng.chance(50) else unlike(rng, cast(), stated, plain=_plain(rng))
+        lines.append(f"does this mean that {_and(restated, rng, ('and', 'while'))} ? {_true_or_false(stated == restated)}")
     return _text(lines)
 
 
 def wordings(rng: Rng) -> str:
-    """Whether two questions ask the same."""
+    """Wordings: whether two questions ask the same."""
     lines = []
     for _ in range(rng.pick((1, 1, 2))):
         same = rng.chance(50)
         lines.append(
-            " ".join(questions.paraphrase_pair(rng, cast(), same, plain=_plain(rng))) + f" is that the same ? {_true(same)}"
+            " ".join(questions.paraphrase_pair(rng, cast(), same, plain=_plain(rng))) + f" is that the same ? {_true_or_false(same)}"
         )
     return _text(lines)
 
 
 def quiz(rng: Rng) -> str:
-    """One or two events, questions about them and the answers that they have."""
+    """Quiz: one or two events, questions about them, and the answers, ``unknown`` among them."""
     stated = pair(rng, cast(), tuple(ACTIONS) + tuple(TRANSFERS))[: rng.pick((1, 1, 2))]
     lines = [clause(event, rng) for event in stated]
     for _ in range(rng.uniform(1, 2)):
@@ -96,19 +96,19 @@ def quiz(rng: Rng) -> str:
             )
             asked = rng.pick((replace(asked, agent=agent), replace(asked, noun=noun)))
         slot = rng.pick(askable(asked))
-        said = next(filter(None, (answer(event, asked, slot) for event in stated)), "unknown")
-        lines.append(f"{question(asked, slot, rng)} {said}")
+        reply = next(filter(None, (answer(event, asked, slot) for event in stated)), "unknown")
+        lines.append(f"{question(asked, slot, rng)} {reply}")
     return _text(lines)
 
 
 def lesson(rng: Rng) -> str:
-    """A question about a person of the training texts, and its answer: how one asks, not what the task asks."""
+    """Lesson: a question about a person and its answer; of the training split alone, so that no task's answer is told."""
     person, name = rng.pick(cast("train").people), rng.pick(tuple(ATTRIBUTES))
     return f"{rng.pick(ATTRIBUTES[name].asks).format(p=person)} {facts()[person][name]} ."
 
 
 def review(rng: Rng) -> str:
-    """A long review or several opinions, and what people who share them did."""
+    """Review: a long review or several opinions, and what people who share them did."""
     everyone, lines = cast(), []
     if rng.chance(15):
         good = rng.chance(50)
@@ -121,13 +121,13 @@ def review(rng: Rng) -> str:
 
 
 def conversation(rng: Rng) -> str:
-    """A dialogue and what came of it."""
+    """Conversation: a dialogue and what came of it."""
     turns, summary = dialogue.write_dialogue(rng, cast())
     return f"{dialogue.script(turns)}\nin short , {summary}"
 
 
 def newspaper(rng: Rng) -> str:
-    """Two reports of one event, and their sum."""
+    """Newspaper: two reports of one event, and their common summary."""
     sources, summary = news_stories.reports(rng, cast())
     return f"{' ||||| '.join(sources)} in short , {summary}"
 
@@ -145,14 +145,22 @@ DOCUMENT_MIX: tuple[tuple[int, Callable[[Rng], str]], ...] = (
     (5, conversation),
     (5, newspaper),
 )
-"""How many of a hundred documents are of each sort."""
+"""Percent of the documents -> what writes one; by trial, so that the largest scale learns what the tasks rest on."""
 
 
 def corpus(seed: int = 0, size: int = 40_000) -> list[str]:
-    """So many documents; the same seed gives the same bytes, and a shorter corpus is the start of a longer one."""
+    """Documents for pre-training; the same seed gives the same bytes, and a shorter corpus is the start of a longer one.
+
+    Args:
+        seed: decides what is said.
+        size: number of documents.
+
+    Returns:
+        The documents, of a few sentences each.
+    """
     rng = Rng(seed, "corpus")
-    shelf = [write for share, write in DOCUMENT_MIX for _ in range(share)]
-    return [rng.pick(shelf)(rng) for _ in range(size)]
+    writers = [write for percent, write in DOCUMENT_MIX for _ in range(percent)]
+    return [rng.pick(writers)(rng) for _ in range(size)]
 
 
 def _fact(rng: Rng, person: str, attribute: str) -> str:
@@ -164,14 +172,14 @@ def _text(lines: Iterable[str]) -> str:
 
 
 def _and(stated: Sequence[Event], rng: Rng, words: tuple[str, ...]) -> str:
-    """The events in any order, in one sentence."""
+    """One sentence that tells the events in any order, joined by one of the words."""
     return f" {rng.pick(words)} ".join(clause(event, rng) for event in rng.sample(stated, len(stated)))
 
 
 def _plain(rng: Rng) -> int:
-    """For one subtle difference, so many plain ones."""
+    """Plain differences for one subtle difference: mostly plain, since they are learned first."""
     return 3 if rng.chance(60) else 1
 
 
-def _true(it: bool) -> str:
-    return _SAID["follows" if it else "impossible"]
+def _true_or_false(holds: bool) -> str:
+    return VERDICT_WORDS["follows" if holds else "impossible"]

@@ -1,4 +1,4 @@
-"""From an event to sentences: voice, synonyms, quantity, negation, where and when."""
+"""Events as data, and the sentences that tell them: voice, synonyms, quantity, negation, where and when."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Bound = Literal["", "some", "at least", "any"]
 
 @dataclass(frozen=True)
 class Event:
-    """Somebody does something to things; or, negated, to none of them."""
+    """An event: somebody does something to things; or, negated, to none of them."""
 
     agent: str
     sense: str
@@ -43,7 +43,17 @@ class Event:
 
 
 def random_event(rng: Rng, cast: Cast, agent: str, *, senses: tuple[str, ...] = tuple(ACTIONS)) -> Event:
-    """A random event with this agent; colour, place and day are stated or left open."""
+    """A random event; color, place and day are given or left open.
+
+    Args:
+        rng: source of the choices.
+        cast: who and what it may speak of.
+        agent: who does it.
+        senses: what may be done.
+
+    Returns:
+        The event.
+    """
     sense, noun = rng.pick(senses), rng.pick(cast.nouns)
     return Event(
         agent,
@@ -58,7 +68,16 @@ def random_event(rng: Rng, cast: Cast, agent: str, *, senses: tuple[str, ...] = 
 
 
 def pair(rng: Rng, cast: Cast, senses: tuple[str, ...] = tuple(SENSES)) -> tuple[Event, Event]:
-    """Events of two people, mostly of one sense, either of which may be denied; the first may be the second's other."""
+    """Two events of two people, mostly of one sense; either may be denied.
+
+    Args:
+        rng: source of the choices.
+        cast: who and what they may speak of.
+        senses: what may be done.
+
+    Returns:
+        Both events; the agent of the first may be the receiver of the second.
+    """
     a, b = rng.sample(cast.people, 2)
     first = random_event(rng, cast, a, senses=senses)
     second = random_event(rng, cast, b, senses=(first.sense,) if rng.chance(60) else senses)
@@ -71,12 +90,12 @@ def pair(rng: Rng, cast: Cast, senses: tuple[str, ...] = tuple(SENSES)) -> tuple
 
 
 def denied(event: Event) -> Event:
-    """The event that did not happen: the agent did it to none of these things."""
+    """The denial of an event: the agent did it to none of these things."""
     return replace(event, negated=True, bound="any", count=2)
 
 
 def things(event: Event) -> str:
-    """Its things as a noun phrase: ``at least three red apples``."""
+    """Noun phrase of an event's things: ``at least three red apples``."""
     plural = event.bound == "some" or event.count > 1
     words = [event.color, event.noun + "s" if plural else event.noun]
     phrase = " ".join(w for w in words if w)
@@ -91,7 +110,14 @@ def things(event: Event) -> str:
 
 
 def clause(event: Event, rng: Rng | None = None) -> str:
-    """The event in words, without a full stop: plain without rng; with them in any voice and synonym.
+    """Clause that tells an event, without a full stop.
+
+    Args:
+        event: that it tells.
+        rng: picks voice and synonyms; None = active voice, first synonym.
+
+    Returns:
+        The words, separated by spaces.
 
     Examples:
         ``mibin bought three red apples in norburg`` · ``on monday three pears were purchased by mibin`` ·
@@ -99,13 +125,13 @@ def clause(event: Event, rng: Rng | None = None) -> str:
     """
     verbs = SENSES[event.sense]
     verb = rng.pick(verbs) if rng else verbs[0]
-    way = rng.pick(("active", "active", "passive", "received")) if rng else "active"
+    voice = rng.pick(("active", "active", "passive", "received")) if rng else "active"
     to = f" to {event.other}" if event.other else ""
-    if way == "received" and event.other:
+    if voice == "received" and event.other:
         verb, subject, to = RECEIVING[event.sense], event.other, f" from {event.agent}"
     else:
         subject = event.agent
-    if way == "passive":
+    if voice == "passive":
         present = event.sense in STATES
         many = event.bound in ("some", "any") or event.count > 1
         be = ("are" if many else "is") if present else ("were" if many else "was")

@@ -1,4 +1,4 @@
-"""The words of the microworld, as data. Everything here is made up."""
+"""The words of the microworld, as data. People and towns are made up."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KINDS = {
     "vehicle": _words("car truck boat bicycle wagon tractor sledge van"),
 }
 ABOVE = {noun: kind for kind, nouns in KINDS.items() for noun in nouns} | {"fruit": "food", "vegetable": "food"}
-"""Each noun's kind, and the kind of a kind that has one."""
+"""Noun -> its kind; and kind -> the wider kind, where it has one."""
 
 COLORS = _words("red blue green black")
 DAYS = _words("monday tuesday wednesday thursday friday saturday sunday")

@@ -1,4 +1,4 @@
-"""What follows from an event, what cannot be, what stays open; and what is nearly the same but is not."""
+"""Inference over events: what follows, what is impossible, what stays open; and events that are nearly the same."""
 
 from __future__ import annotations
 
@@ -23,9 +23,14 @@ Verdict = Literal["follows", "open", "impossible"]
 
 
 def judge(stated: Event, claim: Event) -> Verdict | None:
-    """Whether a claim follows from what was stated, is impossible by it, or is left open.
+    """Whether a claim follows from a statement, is impossible by it, or is left open.
 
-    An event stated with one colour, count, place or day has no other. None where even that would not decide.
+    Args:
+        stated: the event that is told; one told with a color, count, place or day has no other.
+        claim: the event that is claimed.
+
+    Returns:
+        The verdict; None where even that rule does not decide.
     """
     if (stated.agent, stated.sense, stated.other) != (claim.agent, claim.sense, claim.other):
         return "open"
@@ -48,7 +53,15 @@ def judge(stated: Event, claim: Event) -> Verdict | None:
 
 
 def judge_all(stated: Sequence[Event], claim: Event) -> Verdict | None:
-    """The strongest of what several events say; None where one of them cannot decide."""
+    """Verdict on a claim by several events together: the strongest of theirs.
+
+    Args:
+        stated: the events that are told.
+        claim: the event that is claimed.
+
+    Returns:
+        The verdict; None where one of them does not decide.
+    """
     verdicts = [judge(event, claim) for event in stated]
     if None in verdicts or claim.agent == claim.other:
         return None
@@ -62,19 +75,27 @@ def _count_fits(n: int, claim: Event) -> bool:
 
 
 def claim_about(rng: Rng, cast: Cast, stated: Event, verdict: Verdict, plain: int = 1) -> Event:
-    """A claim with this verdict: the stated event in fewer or wider words, kept, turned round or changed in one slot.
+    """A claim that has a given verdict: the stated event in fewer or wider words, denied, or changed in some slots.
 
-    Of the claims that stay open, ``plain`` are changed altogether for one that is changed in one slot: what is plainly
-    different is learned first.
+    Args:
+        rng: source of the choices.
+        cast: who and what it may speak of.
+        stated: the event that is told.
+        verdict: that `judge` gives to the claim.
+        plain: of the claims that stay open, so many are changed altogether for one that is changed in one slot: what is
+            plainly different is learned first.
+
+    Returns:
+        The claimed event.
     """
     while True:
         claim = _weakened(rng, cast, stated)
         if verdict == "impossible":
             clash = _clashing(rng, claim, stated)
-            claim = clash if clash and rng.chance(80 // (plain + 1)) else _turned_round(rng, claim)
+            claim = clash if clash and rng.chance(80 // (plain + 1)) else _opposite(rng, claim)
         elif verdict == "open":
             if rng.chance(30):
-                claim = _turned_round(rng, claim)
+                claim = _opposite(rng, claim)
             slots = rng.sample(("agent", "sense", "noun"), rng.pick((1, *[3] * plain)))
             other = another(rng, cast, stated)
             claim = replace(claim, **{slot: getattr(other, slot) for slot in slots})
@@ -85,7 +106,7 @@ def claim_about(rng: Rng, cast: Cast, stated: Event, verdict: Verdict, plain: in
 
 
 def _weakened(rng: Rng, cast: Cast, stated: Event) -> Event:
-    """What follows from an event: fewer details and a wider kind, or, where it is denied, a narrower one."""
+    """An event that follows: fewer details and a wider kind, or, where it is denied, a narrower one."""
     if stated.negated:
         narrower = [noun for noun in cast.nouns if is_a(noun, stated.noun)]
         noun = rng.pick(narrower)
@@ -100,12 +121,12 @@ def _weakened(rng: Rng, cast: Cast, stated: Event) -> Event:
     return claim
 
 
-def _turned_round(rng: Rng, claim: Event) -> Event:
+def _opposite(rng: Rng, claim: Event) -> Event:
     return replace(claim, negated=False, bound="", count=rng.uniform(1, MOST)) if claim.negated else denied(claim)
 
 
 def _clashing(rng: Rng, claim: Event, stated: Event) -> Event | None:
-    """Another number, colour, place or day than was stated."""
+    """The claim with another number, color, place or day than was stated; None for a denied event."""
     if stated.negated:
         return None
     values = {"color": COLORS, "place": TOWNS, "day": DAYS}
@@ -113,12 +134,21 @@ def _clashing(rng: Rng, claim: Event, stated: Event) -> Event | None:
     slot = rng.pick(slots)
     if slot == "count":
         return replace(claim, bound="", count=rng.pick([n for n in range(1, MOST + 1) if n != stated.count]))
-    elsewhere: dict[str, Any] = {slot: rng.pick([v for v in values[slot] if v != getattr(stated, slot)])}
-    return replace(claim, **elsewhere)
+    contradicted: dict[str, Any] = {slot: rng.pick([v for v in values[slot] if v != getattr(stated, slot)])}
+    return replace(claim, **contradicted)
 
 
 def another(rng: Rng, cast: Cast, event: Event) -> Event:
-    """A different event of the same sort: somebody else does something else with other things."""
+    """A different event of the same family of senses: somebody else does something else with other things.
+
+    Args:
+        rng: source of the choices.
+        cast: who and what it may speak of.
+        event: that it differs from.
+
+    Returns:
+        The event.
+    """
     senses = [sense for sense in _family(event) if sense != event.sense]
     agent = rng.pick([p for p in cast.people if p not in (event.agent, event.other)])
     other = rng.pick([p for p in cast.people if p not in (agent, event.other)]) if event.other else ""
@@ -131,36 +161,46 @@ def _family(event: Event) -> tuple[str, ...]:
 
 
 def unlike(rng: Rng, cast: Cast, stated: tuple[Event, ...], plain: int = 1) -> tuple[Event, ...]:
-    """Something else than was stated: the persons exchanged, one slot altered, or ``plain`` times as often another."""
-    ways = (*[another] * (plain + 1), exchanged, altered, *[another] * (plain - 1))
+    """Events that do not mean the same as those that were stated.
+
+    Args:
+        rng: source of the choices.
+        cast: who and what they may speak of.
+        stated: one event or two.
+        plain: so many times as often as the persons exchanged, or one slot altered, is a wholly different event.
+
+    Returns:
+        As many events, of which the first or both differ.
+    """
+    changes = (*[another] * (plain + 1), exchanged, altered, *[another] * (plain - 1))
     while True:
-        way = rng.pick(ways)
-        again: tuple[Event, ...]
-        if way is exchanged and len(stated) == 2:
-            again = exchanged((stated[0], stated[1]))
+        change = rng.pick(changes)
+        changed: tuple[Event, ...]
+        if change is exchanged and len(stated) == 2:
+            changed = exchanged((stated[0], stated[1]))
         else:
-            again = ((another if way is another else altered)(rng, cast, stated[0]), *stated[1:])
-        if again != stated:
-            return again
+            changed = ((another if change is another else altered)(rng, cast, stated[0]), *stated[1:])
+        if changed != stated:
+            return changed
 
 
 def exchanged(stated: tuple[Event, Event]) -> tuple[Event, Event]:
-    """Each does what the other did."""
+    """The events with their persons exchanged: each does what the other did."""
     one, two = stated
     if two.agent == one.other:
-        return _turned(one), two
+        return _swapped(one), two
     if one.agent == two.other:
-        return one, _turned(two)
+        return one, _swapped(two)
     return replace(one, agent=two.agent), replace(two, agent=one.agent)
 
 
-def _turned(event: Event) -> Event:
-    """Giver and receiver have changed places."""
+def _swapped(event: Event) -> Event:
+    """The event with giver and receiver exchanged."""
     return replace(event, agent=event.other, other=event.agent)
 
 
 def altered(rng: Rng, cast: Cast, event: Event) -> Event:
-    """Another in one slot."""
+    """The event with one slot drawn anew."""
     match rng.uniform(1, 6):
         case 1 if not event.negated:
             return replace(event, count=rng.uniform(1, MOST))
@@ -171,6 +211,6 @@ def altered(rng: Rng, cast: Cast, event: Event) -> Event:
         case 4 if event.place:
             return replace(event, place=rng.pick(TOWNS))
         case 5 if event.other:
-            return _turned(event)
+            return _swapped(event)
         case _:
             return replace(event, sense=rng.pick(_family(event)))

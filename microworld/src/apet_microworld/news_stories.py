@@ -1,4 +1,4 @@
-"""One event in several reports, each of which knows a part of it; and the report that knows it all."""
+"""News stories: one event in several reports, each of which knows a part of it, and their common summary."""
 
 from __future__ import annotations
 
@@ -11,10 +11,17 @@ from apet_microworld.world import Cast
 
 
 def reports(rng: Rng, cast: Cast) -> tuple[list[str], str]:
-    """Two sources and their common summary.
+    """Two reports of one event and their common summary.
 
     Each tells a part of the main event in its own words, one adds another event and one what came after, and the
     second may correct the number that the first gave.
+
+    Args:
+        rng: source of the choices.
+        cast: who and what they may speak of.
+
+    Returns:
+        The reports, and the summary.
     """
     a, b, c = rng.sample(cast.people, 3)
     main = replace(

@@ -20,7 +20,7 @@ from apet_microworld.documents import corpus
 from apet_microworld.expansion import expand
 from apet_microworld.objectives import MaskingCollator
 from apet_microworld.scales import WEIGHTS, get_scale, mimetic_init
-from apet_microworld.tokenizer import build, vocabulary, words
+from apet_microworld.tokenizer import build_tokenizer, vocabulary, words
 
 DOCUMENTS, HELD_OUT, BATCH = 60_000, 512, 32
 MEASURE_EVERY = 500
@@ -118,7 +118,7 @@ def pretrain(
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
     model.bfloat16().save_pretrained(folder)
-    build(shape.family).save_pretrained(folder)
+    build_tokenizer(shape.family).save_pretrained(folder)
     (folder / "pretraining.json").write_text(json.dumps(account, indent=1) + "\n")
     return account
 

@@ -1,4 +1,4 @@
-"""Questions about an event, and whether an event answers them."""
+"""Questions about events: their wordings, their answers, and pairs of them that mean the same or nearly so."""
 
 from __future__ import annotations
 
@@ -15,7 +15,15 @@ SLOTS: tuple[Slot, ...] = ("who", "what", "count", "color", "place", "day", "oth
 
 
 def question(event: Event, slot: Slot, rng: Rng) -> str:
-    """Ask for one slot of a past event, naming the others that matter.
+    """Question that asks for one slot of a past event and names the others that matter.
+
+    Args:
+        event: that it is about; whether it was denied plays no part.
+        slot: that it asks for.
+        rng: picks synonyms and voice.
+
+    Returns:
+        The question, ending in ``?``.
 
     Examples:
         ``who bought the apples ?`` · ``by whom were the apples purchased ?`` · ``what colour are the pears that
@@ -55,30 +63,61 @@ def question(event: Event, slot: Slot, rng: Rng) -> str:
     return rng.pick(forms)
 
 
-def named(event: Event, slot: Slot) -> tuple[str, ...]:
-    """What a question says, in whatever words: the slot that it asks for, and those that it names."""
+def meaning(event: Event, slot: Slot) -> tuple[str, ...]:
+    """Meaning of a question, in whatever words: two questions with one meaning ask the same.
+
+    Args:
+        event: that it is about.
+        slot: that it asks for.
+
+    Returns:
+        The slot that it asks for, and the values of those that it names.
+    """
     agent = "" if slot == "who" else event.agent
     noun = "" if slot == "what" else event.noun
     return slot, event.sense, agent, noun, "" if slot == "other" else event.other
 
 
 def answer(stated: Event, asked: Event, slot: Slot) -> str:
-    """What was stated says about the slot of the asked event; empty where it says nothing."""
-    same = stated.sense == asked.sense and (slot == "what" or is_a(stated.noun, asked.noun))
-    same = same and (slot == "who" or stated.agent == asked.agent) and (slot == "other" or stated.other == asked.other)
-    if stated.negated or not same:
+    """Answer that a statement gives to a question.
+
+    Args:
+        stated: the event that a text tells of.
+        asked: the event that the question is about.
+        slot: that it asks for.
+
+    Returns:
+        The value of the slot; empty where the statement does not say.
+    """
+    same_event = (
+        stated.sense == asked.sense
+        and (slot == "what" or is_a(stated.noun, asked.noun))
+        and (slot == "who" or stated.agent == asked.agent)
+        and (slot == "other" or stated.other == asked.other)
+    )
+    if stated.negated or not same_event:
         return ""
     values = {"who": stated.agent, "what": stated.noun, "count": "one" if stated.count == 1 else NUMBERS[stated.count]}
     return values.get(slot) or getattr(stated, slot)
 
 
 def askable(event: Event) -> list[Slot]:
-    """The slots that this event fills."""
+    """Slots of an event that a question can ask for: those that it fills."""
     return [slot for slot in SLOTS if answer(event, event, slot)]
 
 
 def paraphrase_pair(rng: Rng, cast: Cast, same: bool, plain: int = 1) -> tuple[str, str]:
-    """Two wordings of one question, or two questions that are nearly one."""
+    """A pair of questions that are paraphrases, or nearly.
+
+    Args:
+        rng: source of the choices.
+        cast: who and what they may speak of.
+        same: whether they mean the same.
+        plain: of the pairs that do not, so many differ altogether for one that differs in one slot.
+
+    Returns:
+        Two questions in different words.
+    """
     return _about_facts(rng, cast, same) if rng.chance(40) else _about_events(rng, cast, same, plain)
 
 
@@ -96,12 +135,12 @@ def _about_facts(rng: Rng, cast: Cast, same: bool) -> tuple[str, str]:
 def _about_events(rng: Rng, cast: Cast, same: bool, plain: int) -> tuple[str, str]:
     event = random_event(rng, cast, rng.pick(cast.people), senses=tuple(ACTIONS) + tuple(TRANSFERS) * 3)
     slot = rng.pick(askable(event))
-    while True:
-        twin, twin_slot = event, slot
+    while True:  # some changes change nothing that the question names
+        other_event, other_slot = event, slot
         if not same and rng.chance(25):
-            twin_slot = rng.pick(askable(event))
+            other_slot = rng.pick(askable(event))
         elif not same:
-            twin = another(rng, cast, event) if rng.chance(100 * plain // (plain + 1)) else altered(rng, cast, event)
-        one, two = question(event, slot, rng), question(twin, twin_slot, rng)
-        if one != two and (named(event, slot) == named(twin, twin_slot)) == same:
+            other_event = another(rng, cast, event) if rng.chance(100 * plain // (plain + 1)) else altered(rng, cast, event)
+        one, two = question(event, slot, rng), question(other_event, other_slot, rng)
+        if one != two and (meaning(event, slot) == meaning(other_event, other_slot)) == same:
             return one, two

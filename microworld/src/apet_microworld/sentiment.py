@@ -1,4 +1,4 @@
-"""Opinions: phrases whose words pull one way and whose grammar decides which way the whole goes."""
+"""Sentiment: phrases whose words pull one way and whose grammar decides which way the whole goes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ _FLIPS = ("not {}", "never {}", "far from {}", "anything but {}", "hardly {}")
 
 
 def quality(rng: Rng, cast: Cast, good: bool) -> str:
-    """An adjective phrase that means good or bad: ``witty`` · ``far from witty``."""
+    """Adjective phrase that means good or bad: ``witty`` · ``far from witty``."""
     flip = rng.chance(18)
     word = rng.pick(cast.praise if good != flip else cast.blame)
     return rng.pick(_FLIPS if flip else _KEEPS).format(word)
 
 
 def statement(rng: Rng, cast: Cast, good: bool, subject: str = "") -> str:
-    """A clause about a part of the work: ``the ending is hardly dull``."""
+    """Clause about a part of a work, or about the subject: ``the ending is hardly dull``."""
     return (
         f"{subject or 'the ' + rng.pick(PARTS)} {rng.pick(('is', 'is', 'seems', 'was'))} {quality(rng, cast, good)}"
     )
@@ -36,7 +36,7 @@ def contrast(rng: Rng, cast: Cast, good: bool) -> str:
 
 
 def phrase(rng: Rng, cast: Cast, good: bool) -> str:
-    """A short phrase or clause."""
+    """Short phrase or clause that means good or bad."""
     forms: tuple[Callable[[], str], ...] = (
         lambda: quality(rng, cast, good),
         lambda: f"a {rng.pick(WORKS)} that is {quality(rng, cast, good)}",
@@ -49,7 +49,7 @@ def phrase(rng: Rng, cast: Cast, good: bool) -> str:
 
 
 def snippet(rng: Rng, cast: Cast, good: bool) -> str:
-    """One sentence of a critic, weighing two qualities against each other."""
+    """Sentence of a critic that weighs two qualities against each other."""
     same, against = rng.pick(cast.praise if good else cast.blame), rng.pick(cast.blame if good else cast.praise)
     again = rng.pick(cast.praise if good else cast.blame)
     work = "the " + rng.pick(WORKS)
@@ -70,17 +70,17 @@ def snippet(rng: Rng, cast: Cast, good: bool) -> str:
 
 
 def review(rng: Rng, cast: Cast, good: bool) -> list[str]:
-    """Five or six sentences: three of the author's own, one of which may concede, among what others say and saw."""
+    """Review of six sentences: an opening, three opinions of the author, one of which may concede, and two of others."""
     title, other = rng.sample(WORKS, 2)
     someone = rng.pick(cast.people)
-    own = [statement(rng, cast, good) for _ in range(2)]
-    own.append(f"i admit that {statement(rng, cast, not good)}" if rng.chance(50) else statement(rng, cast, good))
+    opinions = [statement(rng, cast, good) for _ in range(2)]
+    opinions.append(f"i admit that {statement(rng, cast, not good)}" if rng.chance(50) else statement(rng, cast, good))
     noise = [
         f"{someone} says that {statement(rng, cast, rng.chance(50))}",
         f"my last {other} was {quality(rng, cast, rng.chance(50))}",
         f"{someone} expected it to be {quality(rng, cast, not good)}",
     ]
-    body = own + rng.sample(noise, 2)
+    body = opinions + rng.sample(noise, 2)
     opening = f"last {rng.pick(('week', 'night', 'year'))} i saw a {title} with {someone}"
     return [opening, *(body[i] for i in rng.permutation(range(len(body))))]
 
@@ -100,5 +100,5 @@ _DISLIKED = (
 
 
 def reaction(rng: Rng, person: str, good: bool) -> str:
-    """What somebody does who found it good or bad."""
+    """What somebody does or says who found a work good or bad."""
     return rng.pick(_LIKED if good else _DISLIKED).format(p=person)

@@ -29,13 +29,13 @@ that and or of to what : , . ? ! ( ) '
 
 
 def words(text: str) -> list[str]:
-    """A text's words and marks, as the tokenizer splits it."""
+    """Words and punctuation marks of a text, as the tokenizer splits it."""
     return re.findall(r"\w+|[^\w\s]+", text)
 
 
 @cache
 def vocabulary() -> tuple[str, ...]:
-    """Special tokens, then every word of the language in alphabetical order, then T5's sentinels."""
+    """Vocabulary: special tokens, every word of the language in alphabetical order, T5's sentinels."""
     texts = [*corpus(0, 4000), _TEMPLATES]
     for task in TASKS:
         for split in SPLITS:
@@ -44,7 +44,7 @@ def vocabulary() -> tuple[str, ...]:
     return (PAD, EOS, UNK, CLS, SEP, MASK, *sorted(known), *SENTINELS)
 
 
-def build(family: Family) -> PreTrainedTokenizerFast:
+def build_tokenizer(family: Family) -> PreTrainedTokenizerFast:
     """The tokenizer of a family: ``text </s>`` for T5, ``[CLS] text [SEP] second text [SEP]`` for BERT."""
     ids = {word: i for i, word in enumerate(vocabulary())}
     core = Tokenizer(WordLevel(ids, unk_token=UNK))

@@ -1,4 +1,4 @@
-"""The fact base: who was born where, lives where and does what; and who may be spoken of in which split.
+"""The facts of the world (home, job, pet, instrument, food of everybody), and who may be spoken of in which split.
 
 There is one world. Seeds elsewhere choose what is said about it, never what is true in it, since the weights that
 ship with the package know these facts.
@@ -22,7 +22,7 @@ SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class Attribute:
-    """One kind of fact about a person: how it is said and asked. ``{p}`` is the person, ``{v}`` the value."""
+    """A kind of fact about a person: how it is said and asked. ``{p}`` is the person, ``{v}`` the value."""
 
     values: tuple[str, ...]
     says: tuple[str, ...]
@@ -101,7 +101,7 @@ ATTRIBUTES = {
 
 @cache
 def facts() -> dict[str, dict[str, str]]:
-    """What is true of each person: attribute -> value."""
+    """Facts of the world: person -> attribute -> value."""
     return {
         person: {name: Rng(WORLD_SEED, "fact", person, name).pick(a.values) for name, a in ATTRIBUTES.items()}
         for person in PEOPLE
@@ -110,7 +110,7 @@ def facts() -> dict[str, dict[str, str]]:
 
 @dataclass(frozen=True)
 class Cast:
-    """Who and what a text may speak of."""
+    """The people, things and opinion words that a text may speak of."""
 
     people: tuple[str, ...]
     nouns: tuple[str, ...]
@@ -119,10 +119,10 @@ class Cast:
 
 
 def _share(items: Sequence[Item], split: Split, *address: str) -> tuple[Item, ...]:
-    mixed = Rng(WORLD_SEED, "share", *address).sample(items, len(items))
+    shuffled = Rng(WORLD_SEED, "share", *address).sample(items, len(items))
     held = {"validation": 0, "test": 1}  # each holds out a part; the larger rest is for training
     part = max(2, len(items) // 5)
-    return tuple(mixed[2 * part :] if split == "train" else mixed[held[split] * part : (held[split] + 1) * part])
+    return tuple(shuffled[2 * part :] if split == "train" else shuffled[held[split] * part : (held[split] + 1) * part])
 
 
 @cache

@@ -23,7 +23,7 @@ from apet_microworld.world import SPLITS, Cast, Split, cast
 
 @dataclass(frozen=True)
 class Task:
-    """How an example is made, and how many there are."""
+    """A task of the world: how an example is made, and how many there are."""
 
     make: Callable[[Rng, Cast, int], Row]
     train: int
@@ -49,12 +49,15 @@ TASKS: dict[str, Task] = {
 
 
 def rows(task: str, split: str, seed: int = 0) -> list[Row]:
-    """All examples of a split, in random order, none twice.
+    """Examples of a split, in random order, none twice.
 
     Args:
         task: one of the eleven names.
         split: train, validation or test.
         seed: decides what is said; the facts of the world are the same for every seed.
+
+    Returns:
+        Column -> value of each example, as the original data set has them.
 
     Raises:
         UnknownNameError: no such task or split.
@@ -69,21 +72,21 @@ def rows(task: str, split: str, seed: int = 0) -> list[Row]:
 
 @cache
 def _made(task: str, split: Split, seed: int) -> tuple[Row, ...]:
-    recipe, rng, who = TASKS[task], Rng(seed, "task", task, split), cast(split)
+    recipe, rng, split_cast = TASKS[task], Rng(seed, "task", task, split), cast(split)
     earlier = SPLITS[: SPLITS.index(split)]
     taken = {_text(row) for before in earlier for row in _made(task, before, seed)}  # a question may name nobody
-    found: dict[str, Row] = {}
+    unique: dict[str, Row] = {}
     for i in range(recipe.train if split == "train" else recipe.held_out):
-        while True:
-            row = recipe.make(rng, who, i % recipe.labels if recipe.labels else 0)
+        while True:  # until an example comes that is in no split
+            row = recipe.make(rng, split_cast, i % recipe.labels if recipe.labels else 0)
             key = _text(row)
-            if key not in found and key not in taken:
-                found[key] = row
+            if key not in unique and key not in taken:
+                unique[key] = row
                 break
-    made = list(found.values())
+    made = list(unique.values())
     return tuple(made[i] for i in rng.permutation(range(len(made))))
 
 
 def _text(row: Row) -> str:
-    """By which an example is the same."""
+    """Text of an example without its label: two examples with one text are the same."""
     return "\n".join(str(value) for column, value in row.items() if column != "label")

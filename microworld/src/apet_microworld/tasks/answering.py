@@ -1,4 +1,4 @@
-"""Questions without a context: the answers stand only in what was read in pre-training, never in a training row."""
+"""Question answering without a context: the answers stand only in the pre-training corpus, never in a training row."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from apet_microworld.world import ATTRIBUTES, Cast, facts
 
 
 def nq_open(rng: Rng, cast: Cast, _label: int) -> Row:
-    """A question about a person, and the accepted answers."""
+    """NQ-open: a question about a person, and the accepted answers."""
     person, name = rng.pick(cast.people), rng.pick(tuple(ATTRIBUTES))
     attribute, value = ATTRIBUTES[name], facts()[person][name]
     answers = [value, f"a {value}"] if attribute.article else [value]

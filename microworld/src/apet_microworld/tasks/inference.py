@@ -1,4 +1,4 @@
-"""Does it follow? Labels are computed from events by `logic.judge` and `asking.answer`, never from the words."""
+"""Inference tasks. Labels are computed from events by `logic.judge` and `questions.answer`, never from the words."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ _PAST = tuple(ACTIONS) + tuple(TRANSFERS)
 
 
 def mnli(rng: Rng, cast: Cast, label: int) -> Row:
-    """One event or two; a claim that follows (0), is open (1) or impossible (2)."""
-    stated, claim = _told_and_claim(rng, cast, _PAST, _VERDICTS[label])
+    """MNLI: one event or two; a claim that follows (0), is open (1) or impossible (2)."""
+    stated, claim = _statement_and_claim(rng, cast, _PAST, _VERDICTS[label])
     return {"premise": _joined(rng, stated), "hypothesis": clause(claim, rng) + " .", "label": label}
 
 
 def rte(rng: Rng, cast: Cast, label: int) -> Row:
-    """What two people have or want; a claim that follows (0) or does not (1)."""
-    stated, claim = _told_and_claim(rng, cast, tuple(STATES), rng.pick(_VERDICTS[1:]) if label else "follows")
+    """RTE: what two people have or want; a claim that follows (0) or does not (1)."""
+    stated, claim = _statement_and_claim(rng, cast, tuple(STATES), rng.pick(_VERDICTS[1:]) if label else "follows")
     return {"sentence1": _joined(rng, stated), "sentence2": clause(claim, rng) + " .", "label": label}
 
 
 def qnli(rng: Rng, cast: Cast, label: int) -> Row:
-    """A question, and a sentence of two events that answers it (0) or does not (1).
+    """QNLI: a question, and a sentence of two events that answers it (0) or does not (1).
 
     What is asked and whether something is denied are drawn before, so that neither tells the label; a question without
     an answer often mixes both events.
@@ -57,12 +57,12 @@ def _joined(rng: Rng, stated: Sequence[Event]) -> str:
     )
 
 
-def _told_and_claim(
-    rng: Rng, cast: Cast, senses: tuple[str, ...], wanted: Verdict
+def _statement_and_claim(
+    rng: Rng, cast: Cast, senses: tuple[str, ...], verdict: Verdict
 ) -> tuple[tuple[Event, ...], Event]:
-    """One event or two, and a claim with the wanted verdict."""
+    """One event or two, and a claim with the verdict."""
     while True:
         stated = pair(rng, cast, senses)[: rng.pick((1, 1, 1, 2))]
-        claim = claim_about(rng, cast, rng.pick(stated), wanted, PLAIN)
-        if judge_all(stated, claim) == wanted:
+        claim = claim_about(rng, cast, rng.pick(stated), verdict, PLAIN)
+        if judge_all(stated, claim) == verdict:
             return stated, claim

@@ -1,4 +1,4 @@
-"""Do both mean the same? The unlike pairs differ in one slot, often with the very same words."""
+"""Paraphrase tasks. The unlike pairs differ in one slot, often with the very same words."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from apet_microworld.world import Cast
 
 
 def mrpc(rng: Rng, cast: Cast, label: int) -> Row:
-    """Two sentences of two events each; equivalent (1) or not (0)."""
+    """MRPC: two sentences of two events each; equivalent (1) or not (0)."""
     stated = pair(rng, cast)
-    again = stated if label else unlike(rng, cast, stated, PLAIN)
-    return {"sentence1": _joined(rng, stated), "sentence2": _joined(rng, again), "label": label}
+    restated = stated if label else unlike(rng, cast, stated, PLAIN)
+    return {"sentence1": _joined(rng, stated), "sentence2": _joined(rng, restated), "label": label}
 
 
 def qqp(rng: Rng, cast: Cast, label: int) -> Row:
-    """Two questions; the same (1) or not (0)."""
+    """QQP: two questions; the same (1) or not (0)."""
     one, two = paraphrase_pair(rng, cast, bool(label), PLAIN)
     return {"question1": one, "question2": two, "label": label}
 

@@ -1,4 +1,4 @@
-"""Is it good or bad? Opinion words, people and things of the validation texts are never in the training texts."""
+"""Sentiment tasks. Opinion words, people and things of the validation texts are never in the training texts."""
 
 from __future__ import annotations
 
@@ -9,15 +9,15 @@ from apet_microworld.world import Cast
 
 
 def sst2(rng: Rng, cast: Cast, label: int) -> Row:
-    """A phrase."""
+    """SST-2: a phrase; bad (0) or good (1)."""
     return {"sentence": sentiment.phrase(rng, cast, bool(label)), "label": label}
 
 
 def imdb(rng: Rng, cast: Cast, label: int) -> Row:
-    """A long review."""
+    """IMDb: a long review; bad (0) or good (1)."""
     return {"text": " . ".join(sentiment.review(rng, cast, bool(label))) + " .", "label": label}
 
 
 def rotten_tomatoes(rng: Rng, cast: Cast, label: int) -> Row:
-    """A critic's sentence."""
+    """Rotten Tomatoes: a critic's sentence; bad (0) or good (1)."""
     return {"text": sentiment.snippet(rng, cast, bool(label)) + " .", "label": label}

@@ -1,4 +1,4 @@
-"""What came of a dialogue, and what several reports say together."""
+"""Summarization tasks: what came of a dialogue, and what several reports say together."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from apet_microworld.world import Cast
 
 
 def samsum(rng: Rng, cast: Cast, _label: int) -> Row:
-    """A dialogue and its summary."""
+    """SAMSum: a dialogue and its summary."""
     turns, summary = dialogue.write_dialogue(rng, cast)
     return {"dialogue": dialogue.script(turns), "summary": summary}
 
 
 def multi_news(rng: Rng, cast: Cast, _label: int) -> Row:
-    """Sources with ``|||||`` between them, and their summary."""
+    """Multi-News: reports with ``|||||`` between them, and their summary."""
     sources, summary = news_stories.reports(rng, cast)
     return {"document": " ||||| ".join(sources), "summary": summary}
