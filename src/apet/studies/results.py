@@ -170,7 +170,7 @@ def _flat(
         "score_untrained": result["score_untrained"]["score"],
         "untrained_baseline": result["untrained_baseline"],
         "best_step": result["best_step"],
-        "max_steps": result["steps"],
+        "max_steps": result["max_steps"],
         "batch_size": result["settings"]["batch_size"],
         "learning_rate": result["learning_rate"]["score"],
         "training_seconds": t["training_seconds"],
