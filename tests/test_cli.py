@@ -176,7 +176,10 @@ def test_a_folder_of_runs_with_other_settings_or_data_is_refused_as_it_is(what, 
     steps = "3" if what == "settings" else "2"
     done = call(tmp_path, *COMPARE[:-1], steps, "--methods", "bitfit", "--output", "side")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    expected = {"settings": "holds runs with other settings (max_steps)", "data": "holds bitfit, seed 0, with other data"}
+    expected = {
+        "settings": "holds runs with other settings (max_steps)",
+        "data": "holds bitfit, seed 0, with other data",
+    }
     assert expected[what] in done.err
     assert before == {p: p.read_bytes() for p in before}
 
@@ -350,9 +353,15 @@ def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
             ["compare", "--backbone", "bert-base", *tune[3:], "--output", "x"],
             "weights of backbone 'bert-base' (google-bert/bert-base-uncased) are neither",
         ),
-        "seeds": (["compare", *tune[1:], "--seeds", "a", "--output", "x"], "--seeds 'a' is not a valid list of integers"),
+        "seeds": (
+            ["compare", *tune[1:], "--seeds", "a", "--output", "x"],
+            "--seeds 'a' is not a valid list of integers",
+        ),
         "no key=value": ([*tune, "--output", "x", "rank"], "'rank' is not a valid key=value"),
-        "twice": ([*tune, "--output", "x", "--max-steps", "3", "max_steps=4"], "max_steps came twice, as --max-steps and as max_steps=…"),
+        "twice": (
+            [*tune, "--output", "x", "--max-steps", "3", "max_steps=4"],
+            "max_steps came twice, as --max-steps and as max_steps=…",
+        ),
     }
 
 

@@ -12,9 +12,9 @@ import yaml
 import apet
 from apet.studies.executors import base as executors
 from apet.training.resources import Resources
-from tiny_backbones import reviews, save_backbone, write_jsonl
 from test_cli import call
 from test_studies import TASK
+from tiny_backbones import reviews, save_backbone, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,9 @@ def test_what_failed_in_an_earlier_search_is_tried_again(place, monkeypatch):
         "64",
     ]
     words += ["--max-seeds", "1", "--json"]
-    monkeypatch.setattr("apet.studies.executors.local.LocalExecutor", lambda size, cards: executors.InProcessExecutor(Resources()))
+    monkeypatch.setattr(
+        "apet.studies.executors.local.LocalExecutor", lambda size, cards: executors.InProcessExecutor(Resources())
+    )
     with monkeypatch.context() as m:
         m.setattr(executors, "execute_job", lambda job, shop: ("failed", "out of memory"))
         done = call(place, *words)
@@ -263,7 +265,10 @@ def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(plac
         (["study", "export", "nowhere"], "no study at 'nowhere'"),
         (["report", "nowhere"], "nowhere"),
         (["transfer", "nowhere"], "no study at 'nowhere'"),
-        (["transfer", "out", "--filter", "method=lora"], "no finished run that matches method=lora in 'out' kept its θ"),
+        (
+            ["transfer", "out", "--filter", "method=lora"],
+            "no finished run that matches method=lora in 'out' kept its θ",
+        ),
         (["transfer", "out", "--filter", "metod=lora"], "unknown axis 'metod'"),
         (
             ["transfer", "out", "--target-tasks", "microworld-nq-open"],

@@ -18,9 +18,6 @@ from apet import ApetError, UnknownNameError
 from apet.backbones.loading import has_local_weights, load_config, load_model, load_tokenizer
 from apet.backbones.registry import SHAPES, locate_backbone, packaged_backbones
 from apet.cli import defaults
-from apet_microworld import TASKS, rows
-from apet_microworld.scales import SCALES, WEIGHTS, config
-from apet_microworld.tokenizer import build_tokenizer
 from apet.studies import run_id as keys
 from apet.studies.planning import Planner
 from apet.studies.run_id import backbone_fingerprint, task_fingerprint
@@ -28,6 +25,9 @@ from apet.studies.study_config import cells, load_study
 from apet.tasks.objectives import make_objective
 from apet.tasks.sources import load_data
 from apet.tasks.task import parse_task, registered_tasks
+from apet_microworld import TASKS, rows
+from apet_microworld.scales import SCALES, WEIGHTS, config
+from apet_microworld.tokenizer import build_tokenizer
 from test_cli import call
 
 ELEVEN = {name: t for name, t in registered_tasks().items() if t.source.microworld}
@@ -328,7 +328,9 @@ def test_embedded_studies_are_planned_whole_and_all_of_it_is_at_hand(suite, size
 def test_a_study_ends_with_a_table_of_its_methods(small, tmp_path):
     words = ["study", "run", "quick", "--output", "out", "--workers", "1", "--quiet", f"backbones=[{small}]"]
     words += ["tasks=[microworld-rte]", "methods=[bitfit, apet-discrete]", "max_steps=1", "max_train_samples=32"]
-    done = call(tmp_path, *words, "max_eval_samples=20", "overrides=[{match: {method: 'apet-*'}, budgets: ['=bitfit']}]")
+    done = call(
+        tmp_path, *words, "max_eval_samples=20", "overrides=[{match: {method: 'apet-*'}, budgets: ['=bitfit']}]"
+    )
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     header = next(i for i, line in enumerate(lines) if line.startswith("backbone"))

@@ -15,10 +15,10 @@ from sklearn.pipeline import make_pipeline
 
 from apet import UnknownNameError
 from apet_microworld import TASKS, corpus, fingerprints, rows
-from apet_microworld.rng import Rng
 from apet_microworld.grammar import Event, clause, denied, pair
 from apet_microworld.lexicon import ABOVE, BLAME, KINDS, PRAISE
 from apet_microworld.logic import another, claim_about, is_a, judge, unlike
+from apet_microworld.rng import Rng
 from apet_microworld.tokenizer import vocabulary, words
 from apet_microworld.world import ATTRIBUTES, SPLITS, cast, facts
 

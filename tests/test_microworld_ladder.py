@@ -10,11 +10,11 @@ from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from apet import ApetError, UnknownNameError
 from apet_microworld import corpus, rows
-from apet_microworld.rng import Rng
-from apet_microworld.fingerprint import text_fingerprint
 from apet_microworld.expansion import expand
+from apet_microworld.fingerprint import text_fingerprint
 from apet_microworld.objectives import IGNORED, MaskingCollator
 from apet_microworld.pretrain import held_out_loss, pretrain
+from apet_microworld.rng import Rng
 from apet_microworld.scales import SCALES, WEIGHTS, config, get_scale, mimetic_init, random_init
 from apet_microworld.tokenizer import CLS, EOS, MASK, SENTINELS, SEP, UNK, build_tokenizer, vocabulary, words
 
@@ -31,7 +31,7 @@ def test_what_is_read_and_written_together_is_the_text():
     collator, sentinels = MaskingCollator(), {IDS[s] for s in SENTINELS}
     kinds = set()
     for i, doc in enumerate(DOCS):
-        read, write = collator.spans(doc, Rng(0, str(i)))
+        read, write = collator.corrupt_spans(doc, Rng(0, str(i)))
         assert read.pop() == write.pop() == IDS[EOS]
         if write == doc:
             assert all(r in (d, IDS[SENTINELS[0]]) for r, d in zip(read, doc, strict=True))
@@ -55,7 +55,7 @@ def test_what_is_read_and_written_together_is_the_text():
 def test_masking_leaves_the_text_to_be_restored():
     collator, hidden = MaskingCollator(), 0
     for i, doc in enumerate(DOCS):
-        read, labels, first = collator.masked(doc, Rng(0, str(i)))
+        read, labels, first = collator.mask_words(doc, Rng(0, str(i)))
         restored = [r if label == IGNORED else label for r, label in zip(read, labels, strict=True)]
         assert [w for w in restored if w not in (IDS[CLS], IDS[SEP])] == doc
         assert read[0] == IDS[CLS]
@@ -125,7 +125,7 @@ def test_a_grown_scale_begins_as_the_function_of_the_smaller_one(name):
             p.mul_(1 + 0.3 * torch.randn_like(p))
     before = [p.clone() for p in larger.parameters()]
     expand(larger, smaller, seed=5)
-    inputs = MaskingCollator().batch("t5", DOCS[:8], Rng(0))
+    inputs = MaskingCollator().collate("t5", DOCS[:8], Rng(0))
     torch.testing.assert_close(larger(**inputs).logits, smaller(**inputs).logits, rtol=1e-4, atol=1e-4)
     assert sum(not torch.equal(p, b) for p, b in zip(larger.parameters(), before, strict=True)) > len(before) // 2
 
@@ -133,7 +133,7 @@ def test_a_grown_scale_begins_as_the_function_of_the_smaller_one(name):
 def test_the_copies_of_a_value_part_in_training():
     larger = mimetic_init("microworld-t5-base", seed=4)
     expand(larger, random_init("microworld-t5-small", seed=3))
-    larger(**MaskingCollator().batch("t5", DOCS[:8], Rng(0))).loss.backward()
+    larger(**MaskingCollator().collate("t5", DOCS[:8], Rng(0))).loss.backward()
     gradient = larger.shared.weight.grad
     one, other = gradient[:, :64], gradient[:, 64:]
     assert torch.cosine_similarity(one.flatten(), other.flatten(), dim=0) < 0.99
@@ -148,12 +148,12 @@ def test_a_grown_scale_is_pretrained_on_documents_that_the_smaller_one_has_not_r
 
 
 def test_a_grown_scale_wants_the_scale_that_it_grows_from(tmp_path):
-    with pytest.raises(ApetError, match=r"grows from microworld-t5-small, and .* has no config.json"):
+    with pytest.raises(ApetError, match=r"is expanded from microworld-t5-small, and .* has no config.json"):
         pretrain("microworld-t5-base", tmp_path / "new", init_from=tmp_path / "nothing")
     config("microworld-t5-mini").save_pretrained(tmp_path / "mini")
     with pytest.raises(ApetError, match=r"\(d_model 64\), but .* has d_model 32"):
         pretrain("microworld-t5-base", tmp_path / "new", init_from=tmp_path / "mini")
-    with pytest.raises(ApetError, match="begins by itself"):
+    with pytest.raises(ApetError, match="is not expanded from a smaller scale"):
         pretrain("microworld-t5-mini", tmp_path / "new", init_from=tmp_path / "mini")
 
 
@@ -213,4 +213,7 @@ def test_all_weights_together_stay_below_40_megabytes():
 def test_the_corpus_of_the_weights_is_the_corpus_of_this_code():
     for name in SHIPPED:
         account = json.loads((WEIGHTS / name / "pretraining.json").read_text())
-        assert text_fingerprint(corpus(account["corpus"]["seed"], account["corpus"]["documents"])) == account["corpus"]["sha256"]
+        assert (
+            text_fingerprint(corpus(account["corpus"]["seed"], account["corpus"]["documents"]))
+            == account["corpus"]["sha256"]
+        )

@@ -13,7 +13,6 @@ import pytest
 
 import apet
 
-
 ROOT = Path(__file__).parents[1]
 
 
@@ -33,7 +32,9 @@ def test_the_version_is_that_of_the_installed_package():
 
 def build_wheel(project: Path, folder: Path) -> Path:
     """The wheel of a project, built from a copy, since a build leaves files beside its sources."""
-    skip = shutil.ignore_patterns(".venv", ".git", "runs", "build", "*.egg-info", "microworld", "docs", "tests", ".*_cache")
+    skip = shutil.ignore_patterns(
+        ".venv", ".git", "runs", "build", "*.egg-info", "microworld", "docs", "tests", ".*_cache"
+    )
     shutil.copytree(project, folder / "project", ignore=skip if (project / "docs").is_dir() else None)
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
     subprocess.run([*command, str(folder / "project")], check=True)

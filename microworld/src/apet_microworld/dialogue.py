@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from apet_microworld.rng import Rng
 from apet_microworld.grammar import Event, clause, random_event, things
 from apet_microworld.lexicon import DAYS, TOWNS
+from apet_microworld.rng import Rng
 from apet_microworld.world import Cast
 
 Turns = list[tuple[str, str]]
@@ -67,7 +67,10 @@ def _meeting(rng: Rng, cast: Cast, people: tuple[str, str, str]) -> tuple[Turns,
     turns = [(a, rng.pick((f"let us meet in {place} on {day}", f"shall we meet on {day} in {place} ?")))]
     match rng.uniform(1, 3):
         case 1:
-            turns += [(b, f"not {place} , it is too far . what about {other_place} ?"), (a, f"yes , {other_place} is fine")]
+            turns += [
+                (b, f"not {place} , it is too far . what about {other_place} ?"),
+                (a, f"yes , {other_place} is fine"),
+            ]
             place = other_place
         case 2:
             turns += [(b, f"on {day} i work . {another} ?"), (a, f"yes , {another} is fine")]

@@ -6,11 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 from apet_microworld import dialogue, news_stories, questions, sentiment
-from apet_microworld.questions import answer, askable, question
-from apet_microworld.rng import Rng
 from apet_microworld.grammar import Event, clause, pair
 from apet_microworld.lexicon import ABOVE, ACTIONS, KINDS, PEOPLE, TRANSFERS
 from apet_microworld.logic import Verdict, claim_about, judge_all, unlike
+from apet_microworld.questions import answer, askable, question
+from apet_microworld.rng import Rng
 from apet_microworld.world import ATTRIBUTES, cast, facts
 
 
@@ -68,7 +68,9 @@ def restatement(rng: Rng) -> str:
     lines = [_and(stated, rng, ("and", "while"))]
     for _ in range(1 if len(stated) == 2 else rng.uniform(1, 2)):
         restated = stated if rng.chance(50) else unlike(rng, cast(), stated, plain=_plain(rng))
-        lines.append(f"does this mean that {_and(restated, rng, ('and', 'while'))} ? {_true_or_false(stated == restated)}")
+        lines.append(
+            f"does this mean that {_and(restated, rng, ('and', 'while'))} ? {_true_or_false(stated == restated)}"
+        )
     return _text(lines)
 
 
@@ -78,7 +80,8 @@ def wordings(rng: Rng) -> str:
     for _ in range(rng.pick((1, 1, 2))):
         same = rng.chance(50)
         lines.append(
-            " ".join(questions.paraphrase_pair(rng, cast(), same, plain=_plain(rng))) + f" is that the same ? {_true_or_false(same)}"
+            " ".join(questions.paraphrase_pair(rng, cast(), same, plain=_plain(rng)))
+            + f" is that the same ? {_true_or_false(same)}"
         )
     return _text(lines)
 
@@ -102,7 +105,7 @@ def quiz(rng: Rng) -> str:
 
 
 def lesson(rng: Rng) -> str:
-    """Lesson: a question about a person and its answer; of the training split alone, so that no task's answer is told."""
+    """Lesson: a question about a person of the training split and its answer, so that no held-out answer is given."""
     person, name = rng.pick(cast("train").people), rng.pick(tuple(ATTRIBUTES))
     return f"{rng.pick(ATTRIBUTES[name].asks).format(p=person)} {facts()[person][name]} ."
 
@@ -149,7 +152,7 @@ DOCUMENT_MIX: tuple[tuple[int, Callable[[Rng], str]], ...] = (
 
 
 def corpus(seed: int = 0, size: int = 40_000) -> list[str]:
-    """Documents for pre-training; the same seed gives the same bytes, and a shorter corpus is the start of a longer one.
+    """Documents for pre-training; a shorter corpus is the start of a longer one of the same seed.
 
     Args:
         seed: decides what is said.

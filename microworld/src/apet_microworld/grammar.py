@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from apet_microworld.rng import Rng
 from apet_microworld.lexicon import (
     ABOVE,
     ACTIONS,
@@ -19,6 +18,7 @@ from apet_microworld.lexicon import (
     TOWNS,
     TRANSFERS,
 )
+from apet_microworld.rng import Rng
 from apet_microworld.world import Cast
 
 Bound = Literal["", "some", "at least", "any"]

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from apet_microworld.rng import Rng
 from apet_microworld.grammar import Event, denied
 from apet_microworld.lexicon import ABOVE, ACTIONS, COLORS, DAYS, MOST, STATES, TOWNS, TRANSFERS
+from apet_microworld.rng import Rng
 from apet_microworld.world import Cast
 
 

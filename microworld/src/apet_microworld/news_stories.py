@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from apet_microworld.rng import Rng
 from apet_microworld.grammar import clause, random_event
 from apet_microworld.lexicon import COLORS, DAYS, MOST, NUMBERS, TOWNS
+from apet_microworld.rng import Rng
 from apet_microworld.world import Cast
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from apet_microworld.rng import Rng
 from apet_microworld.grammar import Event, random_event
 from apet_microworld.lexicon import ACTIONS, NUMBERS, RECEIVING, SENSES, TRANSFERS
 from apet_microworld.logic import altered, another, is_a
+from apet_microworld.rng import Rng
 from apet_microworld.world import ATTRIBUTES, Cast
 
 Slot = Literal["who", "what", "count", "color", "place", "day", "other"]
@@ -140,7 +140,9 @@ def _about_events(rng: Rng, cast: Cast, same: bool, plain: int) -> tuple[str, st
         if not same and rng.chance(25):
             other_slot = rng.pick(askable(event))
         elif not same:
-            other_event = another(rng, cast, event) if rng.chance(100 * plain // (plain + 1)) else altered(rng, cast, event)
+            other_event = (
+                another(rng, cast, event) if rng.chance(100 * plain // (plain + 1)) else altered(rng, cast, event)
+            )
         one, two = question(event, slot, rng), question(other_event, other_slot, rng)
         if one != two and (meaning(event, slot) == meaning(other_event, other_slot)) == same:
             return one, two

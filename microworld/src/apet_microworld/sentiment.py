@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from apet_microworld.rng import Rng
 from apet_microworld.lexicon import PARTS, WORKS
+from apet_microworld.rng import Rng
 from apet_microworld.world import Cast
 
 _KEEPS = ("{}", "{}", "very {}", "truly {}")
@@ -21,9 +21,7 @@ def quality(rng: Rng, cast: Cast, good: bool) -> str:
 
 def statement(rng: Rng, cast: Cast, good: bool, subject: str = "") -> str:
     """Clause about a part of a work, or about the subject: ``the ending is hardly dull``."""
-    return (
-        f"{subject or 'the ' + rng.pick(PARTS)} {rng.pick(('is', 'is', 'seems', 'was'))} {quality(rng, cast, good)}"
-    )
+    return f"{subject or 'the ' + rng.pick(PARTS)} {rng.pick(('is', 'is', 'seems', 'was'))} {quality(rng, cast, good)}"
 
 
 def contrast(rng: Rng, cast: Cast, good: bool) -> str:
@@ -70,7 +68,7 @@ def snippet(rng: Rng, cast: Cast, good: bool) -> str:
 
 
 def review(rng: Rng, cast: Cast, good: bool) -> list[str]:
-    """Review of six sentences: an opening, three opinions of the author, one of which may concede, and two of others."""
+    """Review of six sentences: an opening, three opinions of the author (one may concede), and two of others."""
     title, other = rng.sample(WORKS, 2)
     someone = rng.pick(cast.people)
     opinions = [statement(rng, cast, good) for _ in range(2)]

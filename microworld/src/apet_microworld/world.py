@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from apet_microworld.rng import Rng, Item
 from apet_microworld.lexicon import BLAME, JOBS, KINDS, PEOPLE, PRAISE, TOWNS
+from apet_microworld.rng import Item, Rng
 
 WORLD_SEED = 0
 
@@ -127,9 +127,15 @@ def _share(items: Sequence[Item], split: Split, *address: str) -> tuple[Item, ..
 
 @cache
 def cast(split: Split | None = None) -> Cast:
-    """The cast of one split, disjoint from the others' (people, things, opinion words); None is everyone's.
+    """Cast of a split, disjoint from those of the others: people, things and opinion words.
 
     Every split has nouns of every kind, so that what a validation text says of an unseen thing follows from its kind.
+
+    Args:
+        split: None = everybody and everything.
+
+    Returns:
+        The cast.
     """
     if split is None:
         return Cast(PEOPLE, tuple(n for nouns in KINDS.values() for n in nouns), PRAISE, BLAME)

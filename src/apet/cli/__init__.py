@@ -12,9 +12,10 @@ INTERRUPTED = 130
 
 
 def main() -> None:
-    """Run the command line of this process. Exit code 2 after a user's mistake, 1 after a fault of ours, 130 after Ctrl-C.
+    """Run the command line of this process.
 
-    A mistake is one line on the standard error; ``APET_TRACEBACK=1`` shows where a fault of ours lies.
+    The exit code is 2 after a user's mistake, which is one line on the standard error, 1 after a fault of ours, 130
+    after Ctrl-C. ``APET_TRACEBACK=1`` shows where a fault of ours lies.
     """
     from apet.cli.app import app
     from apet.cli.guests import take_imports

@@ -19,8 +19,9 @@ Settings = dict[str, object]
 
 
 def with_defaults(settings: Mapping[str, object]) -> Settings:
-    """Settings of a run, with the microworld's task where they name no task and no data, and its backbone for its tasks.
+    """Settings of a run, completed by the microworld's task and backbone.
 
+    Its task stands where no task and no data are named, its backbone where its tasks come without a backbone.
     Other texts get no default backbone: the microworld's know none of their words.
 
     Args:

@@ -33,9 +33,7 @@ DataPath = Annotated[
     str | None, typer.Option(help="Data file, or folder with train.* and validation.*, in place of the task's own.")
 ]
 TextColumns = Annotated[list[str] | None, typer.Option("--text", help="Column to read, for --data without --task.")]
-LabelColumn = Annotated[
-    str | None, typer.Option("--label", help="Column with the class, for --data without --task.")
-]
+LabelColumn = Annotated[str | None, typer.Option("--label", help="Column with the class, for --data without --task.")]
 Method = Annotated[str | None, typer.Option(help="Name of the method (see apet methods).")]
 Budget = Annotated[
     str | None, typer.Option(help="Exact number of parameters: 4096, 0.3%, =lora; without it, the method's default.")

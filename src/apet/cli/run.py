@@ -144,9 +144,7 @@ def predict(
     inputs = [parse_columns(task, line) for line in lines]
     predictions = TunedModel(run).predict(inputs)
     if json:
-        print_json(
-            [{**columns, "prediction": answer} for columns, answer in zip(inputs, predictions, strict=True)]
-        )
+        print_json([{**columns, "prediction": answer} for columns, answer in zip(inputs, predictions, strict=True)])
         return
     for line, answer in zip(lines, predictions, strict=True):
         print(f"{answer if answer is not None else '(no label word)'}\t{line}")

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from apet_microworld.questions import SLOTS, answer, question
-from apet_microworld.rng import Rng
 from apet_microworld.grammar import Event, clause, pair
 from apet_microworld.lexicon import ACTIONS, STATES, TRANSFERS
 from apet_microworld.logic import Verdict, another, claim_about, judge_all
+from apet_microworld.questions import SLOTS, answer, question
+from apet_microworld.rng import Rng
 from apet_microworld.tasks.row import PLAIN, Row
 from apet_microworld.world import Cast
 
@@ -34,6 +34,14 @@ def qnli(rng: Rng, cast: Cast, label: int) -> Row:
 
     What is asked and whether something is denied are drawn before, so that neither tells the label; a question without
     an answer often mixes both events.
+
+    Args:
+        rng: source of the choices.
+        cast: who and what it may speak of.
+        label: 0 or 1.
+
+    Returns:
+        The example.
     """
     slot, denials = rng.pick(SLOTS), rng.uniform(0, 1)
     while True:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from apet_microworld.questions import paraphrase_pair
-from apet_microworld.rng import Rng
 from apet_microworld.grammar import Event, clause, pair
 from apet_microworld.logic import unlike
+from apet_microworld.questions import paraphrase_pair
+from apet_microworld.rng import Rng
 from apet_microworld.tasks.row import PLAIN, Row
 from apet_microworld.world import Cast
 
