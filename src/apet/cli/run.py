@@ -70,15 +70,14 @@ def tune(
     if outcome.folder is None:  # another process of the same launch writes and speaks
         return
     if json:
-        show.as_json(outcome.result)
+        show.as_json(outcome.result.model_dump(mode="json"))
         return
     r = outcome.result
-    v = r["validation"]
     print(
-        f"{s.method}: {r['num_trainable']:,} trained ({r['trainable_percent']:.4g} %)"
-        f"  {v['measure']} {100 * v['value']:.1f} % [{100 * v['low']:.1f}, {100 * v['high']:.1f}] on {v['n']}"
-        f" validation items, best at step {r['best_step']} of {r['steps']}"
-        + (f"  test {100 * r['test']['value']:.1f} %" if r["test"] else "")
+        f"{s.method}: {r.num_trainable:,} trained ({r.trainable_percent:.4g} %)"
+        f"  {r.metric} {100 * r.score:.1f} % [{100 * r.ci_low:.1f}, {100 * r.ci_high:.1f}] on {r.num_examples}"
+        f" validation items, best at step {r.best_step} of {r.max_steps}"
+        + (f"  test {100 * r.test_score:.1f} %" if r.test_score is not None else "")
     )
     print(output)
 
@@ -173,7 +172,8 @@ def compare(
     flags: dict[str, Any] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
     flags |= {"budget": budget, "max_steps": steps}
     base = _settings(config, settings, flags)
-    keys = run(comparison_study(base, names, numbers), output, _shop(quiet))
+    resources = _shop(quiet)
+    keys = run(comparison_study(base, names, numbers, resources), output, resources)
     shown = report.entries(Study(output), keys)
     failed = [(m.method, s, why) for m in shown for s, why in m.failed.items()]
     if all(m.runs.empty for m in shown):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,16 +45,16 @@ def plan(
     """Every run with its exact count, what is done already, what is missing, what it will take; nothing is run."""
     from apet.studies.planning import estimate, missing_reasons
 
-    _, planner, _, runs = _planned(name, settings, only, limit)
+    _, _, runs = _planned(name, settings, only, limit)
     states, costs = _stored(output)
-    todo = [p for p in runs if states.get(p.key) != "complete"]
-    cost = estimate(todo, costs, planner)
-    done = sum(states.get(p.key) == "complete" for p in runs)
-    failed = sum(states.get(p.key) == "failed" for p in runs)
+    todo = [p for p in runs if states.get(p.run_id) != "complete"]
+    cost = estimate(todo, costs)
+    done = sum(states.get(p.run_id) == "complete" for p in runs)
+    failed = sum(states.get(p.run_id) == "failed" for p in runs)
     if json:
         show.as_json(
             {
-                "runs": [_as_data(p, states.get(p.key)) for p in runs],
+                "runs": [_as_data(p, states.get(p.run_id)) for p in runs],
                 "total": len(runs),
                 "complete": done,
                 "failed": failed,
@@ -66,16 +67,16 @@ def plan(
         return
     groups: dict[tuple[str, str, str], list[Any]] = {}
     for p in runs:
-        groups.setdefault((p.settings.backbone, p.cell.label, f"{p.parameters:,}"), []).append(p)
+        groups.setdefault((p.axes.backbone, p.axes.method, f"{p.num_trainable:,}"), []).append(p)
     show.as_table(
         ["backbone", "method", "trainable#", "tasks#", "seeds#", "runs#", "done#"],
         [
             [
                 *key,
-                str(len({p.settings.learnt for p in ps})),
-                str(len({p.settings.seed for p in ps})),
+                str(len({p.axes.task for p in ps})),
+                str(len({p.axes.seed for p in ps})),
                 str(len(ps)),
-                str(sum(states.get(p.key) == "complete" for p in ps)),
+                str(sum(states.get(p.run_id) == "complete" for p in ps)),
             ]
             for key, ps in groups.items()
         ],
@@ -107,10 +108,10 @@ def run(
     from apet.studies.store import open_store
 
     folder = _required(output)
-    definition, _, planned, runs = _planned(name, settings, only, limit)
+    definition, planned, runs = _planned(name, settings, only, limit)
     with open_store(folder) as store:
         store.describe(definition.name, definition.as_yaml(), planned)
-        with _engine(engine, workers, address, gpus, [p.settings for p in runs]) as machine:
+        with _engine(engine, workers, address, gpus, [p.config for p in runs]) as machine:
             summary = Scheduler(store, machine, _watch(quiet)).run(runs, retry=retry, opening=True)
     facts = {
         "wanted": summary.wanted,
@@ -122,7 +123,7 @@ def run(
     if json:
         show.as_json(facts)
         return
-    _ending(folder, [p.key for p in runs])
+    _ending(folder, [p.run_id for p in runs])
     print(
         f"{summary.wanted:,} runs: {summary.already:,} were done, {summary.done:,} done now,"
         f" {len(summary.failed):,} failed, {summary.missing.total():,} cannot run here  {folder}"
@@ -250,7 +251,7 @@ def transfer(
     table = study.transfers()
     table = table[[pair in meant for pair in zip(table["run_id"], table["target"], strict=True)]]
     axes = study.axes()
-    table.insert(5, "budget", [axes[key]["budget"] for key in table["run_id"]])
+    table.insert(5, "budget", [axes[key].budget for key in table["run_id"]])
     if json:
         show.as_json(table.to_dict(orient="records"))
         return
@@ -268,18 +269,18 @@ def transfer(
 
 def _planned(
     name: str, settings: list[str] | None, only: list[str] | None, limit: int | None
-) -> tuple[Any, Any, int, list[Any]]:
-    """Definition, planner, how many runs the study has, and those that are wanted."""
+) -> tuple[Any, int, list[Any]]:
+    """Definition, how many runs the study has, and those that are meant."""
     from apet.cli.overrides import parse_pairs
-    from apet.studies.planning import Planner
+    from apet.studies.planning import plan_study
     from apet.studies.planning import select_runs as kept
     from apet.studies.study_config import load_study
 
-    definition, planner = load_study(name, parse_pairs(settings or ())), Planner()
-    runs = planner.study(definition)
+    definition = load_study(name, parse_pairs(settings or ()))
+    runs = plan_study(definition)
     if not runs:
         raise ApetError(f"study {name!r} has no run; its rules skip them all")
-    return definition, planner, len(runs), kept(runs, only or (), limit)
+    return definition, len(runs), kept(runs, only or (), limit)
 
 
 def _stored(output: Path | None) -> tuple[dict[str, str], dict[tuple[str, str, str], Any]]:
@@ -291,11 +292,11 @@ def _stored(output: Path | None) -> tuple[dict[str, str], dict[tuple[str, str, s
         return {}, {}
     store = Store(output)
     costs: dict[tuple[str, str, str], Cost] = {}
-    for _, _, cell, result, _ in store.rows():
-        if result is not None:
-            key = cell["backbone"], cell["task"], cell["method"]
-            peak = max(result["peak_memory_bytes"], costs[key].peak if key in costs else 0)
-            costs[key] = Cost(1 / max(1e-9, result["times"]["steps_per_second"]), peak)
+    for stored in store.rows():
+        if stored.result is not None:
+            key = stored.axes.backbone, stored.axes.task, stored.axes.method
+            peak = max(stored.result.peak_memory_bytes, costs[key].peak if key in costs else 0)
+            costs[key] = Cost(1 / max(1e-9, stored.result.steps_per_second), peak)
     states = store.states()
     store.close()
     return states, costs
@@ -318,8 +319,8 @@ def _engine(name: str, workers: int, address: str | None, gpus: float, settings:
     if name == "local":
         from apet.studies.executors.local import LocalExecutor, default_workers, visible_gpus
 
-        devices = {s.device for s in settings}
-        size, cards = default_workers(visible_gpus(), devices, os.cpu_count() or 1, threads)
+        devices, device_maps = {s.device for s in settings}, {s.device_map for s in settings}
+        size, cards = default_workers(visible_gpus(), devices, device_maps, os.cpu_count() or 1, threads)
         machine: Any = LocalExecutor(workers or size, cards)
     elif name == "ray":
         from apet.studies.executors.ray import RayExecutor
@@ -340,15 +341,10 @@ def _watch(quiet: bool) -> Any:
 
 
 def _as_data(p: Any, state: str | None) -> dict[str, Any]:
-    s = p.settings
     return {
-        "run_id": p.key,
-        "backbone": s.backbone,
-        "task": s.learnt,
-        "method": p.cell.label,
-        "budget": p.cell.budget,
-        "num_trainable": p.parameters,
-        "seed": s.seed,
+        "run_id": p.run_id,
+        **asdict(p.axes),
+        "num_trainable": p.num_trainable,
         "state": state or ("missing" if p.missing else "waiting"),
     }
 
