@@ -35,7 +35,7 @@ slow: env
 	$(BIN)/python -m pytest -m slow --timeout=0
 
 soak: env
-	cd tests && ../$(BIN)/python killing.py 200
+	cd tests && ../$(BIN)/python crash_injection.py 200
 
 check: env
 	$(BIN)/ruff format --check $(CODE)

@@ -17,7 +17,7 @@ def test_analysis_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("column", ["run_id", "score", "untrained_baseline", "head_parameters"])
+@pytest.mark.parametrize("column", ["run_id", "score", "untrained_baseline", "num_head_parameters"])
 def test_a_missing_column_is_named_with_its_meaning(column):
     with pytest.raises(ApetError, match=f"runs: missing column {column} \\(.+\\)"):
         checked_runs(study(1).drop(columns=column))

@@ -19,8 +19,8 @@ from apet.backbones.loading import has_local_weights, load_config, load_model, l
 from apet.backbones.registry import SHAPES, locate_backbone, packaged_backbones
 from apet.cli import defaults
 from apet.studies import run_id as keys
-from apet.studies.planning import Planner
-from apet.studies.run_id import backbone_fingerprint, task_fingerprint
+from apet.studies.planning import plan_study
+from apet.training.run_id import backbone_fingerprint, task_fingerprint
 from apet.studies.study_config import cells, load_study
 from apet.tasks.objectives import make_objective
 from apet.tasks.sources import load_data
@@ -235,9 +235,9 @@ def test_tune_inspect_and_positions_need_no_name(small, tmp_path):
     done = call(tmp_path, "tune", *words, "--output", "first")
     assert done.code == 0, done.err
     result = json.loads(done.out)
-    assert (result["backbone"]["name"], result["task"]["name"]) == (small, defaults.TASK)
-    assert result["data"]["truncated"] == {"train": 0, "validation": 0}
-    assert json.loads(call(tmp_path, "evaluate", "first", "--json").out)["score"] == result["validation"]["score"]
+    assert (result["backbone"], result["task"]) == (small, defaults.TASK)
+    assert result["num_truncated"] == {"train": 0, "validation": 0}
+    assert json.loads(call(tmp_path, "evaluate", "first", "--json").out)["score"] == result["score"]
     assert json.loads(call(tmp_path, "inspect", "--json").out)["backbone"] == small
     ranked = json.loads(call(tmp_path, "inspect", "rank=4", "--method", "lora", "--json").out)
     assert (ranked["backbone"], ranked["settings"]) == (small, {"rank": 4})
@@ -317,10 +317,10 @@ def ladder(monkeypatch, tmp_path):
 def test_embedded_studies_are_planned_whole_and_all_of_it_is_at_hand(suite, size, ladder):
     study = load_study(suite)
     assert len(list(cells(study))) == size
-    planned = Planner().study(study)  # some counts of the row are a method's own size
+    planned = plan_study(study)  # some counts of the row are a method's own size
     assert 0.95 * size < len({p.run_id for p in planned}) == len(planned) <= size
     assert not [p.missing for p in planned if p.missing]
-    rates = {(p.cell.label, p.config.backbone.rpartition("-")[2]): p.config.learning_rate for p in planned}
+    rates = {(p.axes.method, p.config.backbone.rpartition("-")[2]): p.config.learning_rate for p in planned}
     assert "paper" not in rates.values()
     assert rates["lora", "mini"] > rates["lora", "base"]
 

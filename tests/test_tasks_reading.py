@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from apet import ApetError
 from apet.tasks.batches import POOL, evaluation_batches, training_batches
 from apet.tasks.encoding import EncodedSet, encode_all, truncate_parts
-from apet.tasks.examples import Example
+from apet.tasks.examples import Example, examples_fingerprint
 from apet.tasks.objectives import make_objective
 from apet.tasks.task import registered_tasks, validate_task
 from apet.tasks.template import Template
@@ -153,19 +153,20 @@ def test_tokens_are_made_once_and_taken_from_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("APET_CACHE", str(tmp_path))
     o = objective("t5")
     examples = [example(f"film {i}") for i in range(9)]
-    first = encode_all(o.encode, examples, o.recipe())
+    fingerprint = examples_fingerprint(examples)
+    first = encode_all(o.encode, examples, o.recipe(), fingerprint)
 
     def never(_):
         raise AssertionError("tokenised again")
 
-    again = encode_all(never, examples, o.recipe())
+    again = encode_all(never, examples, o.recipe(), fingerprint)
     assert all(np.array_equal(first.arrays[k], again.arrays[k]) for k in first.arrays)
     for other in (objective("t5", max_input_length=64), objective("t5", template="{sentence} Answer: {target}")):
         with pytest.raises(AssertionError, match="tokenised again"):
-            encode_all(never, examples, other.recipe())
+            encode_all(never, examples, other.recipe(), fingerprint)
     file = next(tmp_path.rglob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:40])
-    encode_all(o.encode, examples, o.recipe())
+    encode_all(o.encode, examples, o.recipe(), fingerprint)
     assert not list(tmp_path.rglob("*.part"))
 
 

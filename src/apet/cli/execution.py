@@ -59,8 +59,8 @@ def _make_executor(options: ExecutorOptions, configs: Sequence[RunConfig]) -> Ex
     if options.name == "local":
         from apet.studies.executors.local import LocalExecutor, default_workers, visible_gpus
 
-        devices = {config.device for config in configs}
-        size, gpu_names = default_workers(visible_gpus(), devices, os.cpu_count() or 1, threads)
+        devices, device_maps = {config.device for config in configs}, {config.device_map for config in configs}
+        size, gpu_names = default_workers(visible_gpus(), devices, device_maps, os.cpu_count() or 1, threads)
         return LocalExecutor(options.workers or size, gpu_names)
     if options.name == "ray":
         from apet.studies.executors.ray import RayExecutor

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -33,6 +33,7 @@ from apet.errors import ApetError
 
 if TYPE_CHECKING:
     from apet.training.resources import Resources
+    from apet.training.result import RunResult
 
 
 def tune(
@@ -75,20 +76,18 @@ def tune(
     if outcome.folder is None:  # another process of the same launch writes and prints
         return
     if json:
-        print_json(outcome.result)
+        print_json(outcome.result.model_dump(mode="json"))
         return
-    _print_result(run_config.method, outcome.result)
+    _print_result(outcome.result)
     print(folder)
 
 
-def _print_result(method: str, result: dict[str, Any]) -> None:
-    validation = result["validation"]
+def _print_result(result: RunResult) -> None:
     print(
-        f"{method}: {result['num_trainable']:,} trained ({result['trainable_percent']:.4g} %)"
-        f"  {validation['metric']} {100 * validation['score']:.1f} %"
-        f" [{100 * validation['ci_low']:.1f}, {100 * validation['ci_high']:.1f}] on {validation['num_examples']}"
-        f" validation items, best at step {result['best_step']} of {result['max_steps']}"
-        + (f"  test {100 * result['test']['score']:.1f} %" if result["test"] else "")
+        f"{result.method}: {result.num_trainable:,} trained ({result.trainable_percent:.4g} %)"
+        f"  {result.metric} {100 * result.score:.1f} % [{100 * result.ci_low:.1f}, {100 * result.ci_high:.1f}]"
+        f" on {result.num_examples} validation items, best at step {result.best_step} of {result.max_steps}"
+        + (f"  test {100 * result.test_score:.1f} %" if result.test_score is not None else "")
     )
 
 
@@ -140,7 +139,7 @@ def predict(
     if not text or "-" in text:
         lines += [line.rstrip("\r\n") for line in sys.stdin]
     # The task is read before the backbone is loaded: a line that does not fit is told at once.
-    task = read_run(run)[1]
+    task = read_run(run).task
     inputs = [parse_columns(task, line) for line in lines]
     predictions = TunedModel(run).predict(inputs)
     if json:
@@ -185,7 +184,8 @@ def compare(
     options: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
     options |= {"budget": budget, "max_steps": max_steps}
     base = build_run_config(config, settings, options)
-    run_ids = run(comparison_study(base, names, seed_list), folder, _resources(quiet))
+    resources = _resources(quiet)
+    run_ids = run(comparison_study(base, names, seed_list, resources), folder, resources)
     _print_comparison(folder, run_ids, json)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -28,9 +29,10 @@ from apet.errors import ApetError
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from apet.studies.planning import Cost, Estimate, PlannedRun, Planner
+    from apet.studies.planning import Cost, Estimate
     from apet.studies.scheduler import Summary
     from apet.studies.study_config import StudyConfig
+    from apet.training.run_plan import RunPlan
 
 study = typer.Typer(no_args_is_help=True, help="Plan, run and export grids of runs.", rich_markup_mode=None)
 
@@ -60,10 +62,10 @@ def plan(
     """
     from apet.studies.planning import estimate, missing_reasons
 
-    _, planner, runs, _ = _planned_runs(name, settings, filters, limit)
+    _, runs, _ = _planned_runs(name, settings, filters, limit)
     states, costs = _stored_runs(output)
     waiting = [run for run in runs if states.get(run.run_id) != "complete"]
-    cost = estimate(waiting, costs, planner)
+    cost = estimate(waiting, costs)
     num_complete = sum(states.get(run.run_id) == "complete" for run in runs)
     num_failed = sum(states.get(run.run_id) == "failed" for run in runs)
     if json:
@@ -87,18 +89,18 @@ def plan(
     _print_cannot_run(missing_reasons(runs))
 
 
-def _print_plan(runs: Sequence[PlannedRun], states: dict[str, str]) -> None:
+def _print_plan(runs: Sequence[RunPlan], states: dict[str, str]) -> None:
     """A row for each backbone, method and count."""
-    groups: dict[tuple[str, str, str], list[PlannedRun]] = {}
+    groups: dict[tuple[str, str, str], list[RunPlan]] = {}
     for run in runs:
-        groups.setdefault((run.config.backbone, run.cell.label, f"{run.num_trainable:,}"), []).append(run)
+        groups.setdefault((run.axes.backbone, run.axes.method, f"{run.num_trainable:,}"), []).append(run)
     print_table(
         ["backbone", "method", "trainable#", "tasks#", "seeds#", "runs#", "done#"],
         [
             [
                 *key,
-                str(len({run.config.task_name for run in group})),
-                str(len({run.config.seed for run in group})),
+                str(len({run.axes.task for run in group})),
+                str(len({run.axes.seed for run in group})),
                 str(len(group)),
                 str(sum(states.get(run.run_id) == "complete" for run in group)),
             ]
@@ -139,7 +141,7 @@ def run(
     from apet.studies.store import open_store
 
     folder = require_output(output)
-    definition, _, runs, num_planned = _planned_runs(name, settings, filters, limit)
+    definition, runs, num_planned = _planned_runs(name, settings, filters, limit)
     options = ExecutorOptions(executor, workers, ray_address, gpus)
     with open_store(folder) as store:
         store.describe(definition.name, definition.as_yaml(), num_planned)
@@ -207,7 +209,7 @@ def export(
 
 def _planned_runs(
     name: str, settings: list[str] | None, filters: list[str] | None, limit: int | None
-) -> tuple[StudyConfig, Planner, list[PlannedRun], int]:
+) -> tuple[StudyConfig, list[RunPlan], int]:
     """Plan a study.
 
     Args:
@@ -217,25 +219,25 @@ def _planned_runs(
         limit: number of runs, at most.
 
     Returns:
-        The study, the planner, the runs that were selected, and how many the whole study has.
+        The study, the runs that were selected, and how many the whole study has.
 
     Raises:
         ApetError: the study has no run, or none that matches.
     """
     from apet.cli.guests import command_line_imports
     from apet.cli.overrides import parse_filters, parse_pairs
-    from apet.studies.planning import Planner, select_runs
+    from apet.studies.planning import plan_study, select_runs
     from apet.studies.study_config import StudyConfig, load_study
 
     overrides = parse_pairs(settings or ())
     if "imports" in StudyConfig.model_fields and command_line_imports():
         # Given as an override, so that workers, and whoever runs the stored study again, import the same guests.
         overrides["imports"] = list(command_line_imports())
-    definition, planner = load_study(name, overrides), Planner()
-    runs = planner.study(definition)
+    definition = load_study(name, overrides)
+    runs = plan_study(definition)
     if not runs:
         raise ApetError(f"study {name!r} has no run: its overrides exclude them all; exclude fewer")
-    return definition, planner, select_runs(runs, parse_filters(filters or ()), limit), len(runs)
+    return definition, select_runs(runs, parse_filters(filters or ()), limit), len(runs)
 
 
 def _stored_runs(output: Path | None) -> tuple[dict[str, str], dict[tuple[str, str, str], Cost]]:
@@ -254,24 +256,20 @@ def _stored_runs(output: Path | None) -> tuple[dict[str, str], dict[tuple[str, s
         return {}, {}
     store = Store(output)
     costs: dict[tuple[str, str, str], Cost] = {}
-    for _, _, cell, result, _ in store.rows():
-        if result is not None:
-            key = cell["backbone"], cell["task"], cell["method"]
-            peak = max(result["peak_memory_bytes"], costs[key].peak if key in costs else 0)
-            costs[key] = Cost(1 / max(1e-9, result["times"]["steps_per_second"]), peak)
+    for stored in store.rows():
+        if stored.result is not None:
+            key = stored.axes.backbone, stored.axes.task, stored.axes.method
+            peak = max(stored.result.peak_memory_bytes, costs[key].peak if key in costs else 0)
+            costs[key] = Cost(1 / max(1e-9, stored.result.steps_per_second), peak)
     states = store.states()
     store.close()
     return states, costs
 
 
-def _run_record(run: PlannedRun, state: str | None) -> dict[str, JsonValue]:
+def _run_record(run: RunPlan, state: str | None) -> dict[str, JsonValue]:
     return {
         "run_id": run.run_id,
-        "backbone": run.config.backbone,
-        "task": run.config.task_name,
-        "method": run.cell.label,
-        "budget": run.cell.budget,
+        **asdict(run.axes),
         "num_trainable": run.num_trainable,
-        "seed": run.config.seed,
         "state": state or ("missing" if run.missing else "waiting"),
     }

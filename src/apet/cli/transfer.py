@@ -41,7 +41,7 @@ def transfer(
     # The record may hold more, measured by an earlier command with other filters or targets.
     table = table[[pair in pairs for pair in zip(table["run_id"], table["target"], strict=True)]]
     axes = study.axes()
-    table.insert(5, "budget", [axes[run_id]["budget"] for run_id in table["run_id"]])
+    table.insert(5, "budget", [axes[run_id].budget for run_id in table["run_id"]])
     if json:
         print_json(table.to_dict(orient="records"))
         return

@@ -36,7 +36,7 @@ def ran(a: Analysis, cells: Cells | None = None, tasks: Collection[str | None] |
         between(done["max_steps"], "step"),
         between(done["num_examples"], "validation item") + " a task",
     ]
-    heads = sorted({int(h) for h in done["head_parameters"].dropna() if h > 0})
+    heads = sorted({int(h) for h in done["num_head_parameters"].dropna() if h > 0})
     head = f" A task head is counted apart ({heads[0]:,} to {heads[-1]:,} parameters)." if heads else ""
     measures = listed(sorted(set(done["metric"])))
     return f"{plural(len(done), 'complete run')}: {', '.join(parts)}; {measures} on validation data.{head}"

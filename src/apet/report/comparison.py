@@ -111,7 +111,7 @@ def as_data(shown: Sequence[Entry]) -> list[dict[str, Any]]:
             row |= {
                 "num_trainable": e.count,
                 "trainable_percent": float(first["trainable_percent"]),
-                "head_parameters": int(first["head_parameters"]),
+                "num_head_parameters": int(first["num_head_parameters"]),
                 "metric": first["metric"],
                 "mean": e.mean,
                 "ci_low": e.spread[0],
@@ -128,7 +128,7 @@ def caption(shown: Sequence[Entry]) -> str:
     """What was run, in a sentence."""
     first = next(e.runs.iloc[0] for e in shown if len(e.runs))
     over = _over([len(e.runs) for e in shown if len(e.runs)], int(first["num_examples"]))
-    head = int(first["head_parameters"])
+    head = int(first["num_head_parameters"])
     counted = f"; task head of {head:,} parameters, counted apart" if head else ""
     return (
         f"{first['backbone']} on {first['task']}, {int(first['max_steps'])} steps of {int(first['batch_size'])},"

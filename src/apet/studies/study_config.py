@@ -15,10 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from apet.errors import ApetError, UnknownNameError
 from apet.methods import make_method
-from apet.training.config import RunConfig, field_help, validate_config
-
-DEFAULT_BUDGET = "default"
-"""A budget: the method's own full size."""
+from apet.training.config import DEFAULT_BUDGET, RunConfig, field_help, method_label, validate_config
 
 AXES = ("backbone", "task", "method", "budget", "seed")
 DECIDED_BY_AXES = {"backbone", "task", "data", "method", "method_settings", "budget", "seed"}
@@ -199,14 +196,6 @@ def _method(spec: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, settings
 
 
-def method_label(method: str, settings: Mapping[str, Any]) -> str:
-    """``lora``, ``apet-discrete``, ``lora(rank=4)``: what tables call it."""
-    rest = dict(settings)
-    how = rest.pop("distribution", None)
-    name = f"{method}-{how}" if how else method
-    return name + (f"({', '.join(f'{k}={v}' for k, v in rest.items())})" if rest else "")
-
-
 def suites() -> dict[str, str]:
     """Studies that ship: name -> what it is."""
     return {
@@ -349,7 +338,7 @@ def _message(error: Any) -> str:
     key = ".".join(str(x) for x in error["loc"])
     if error["type"] == "extra_forbidden":
         fields = Override.model_fields if error["loc"][0] == "overrides" else StudyConfig.model_fields
-        return str(UnknownNameError("run_id", str(error["loc"][-1]), fields))
+        return str(UnknownNameError("key", str(error["loc"][-1]), fields))
     if error["type"] == "missing":
         return f"{key} is missing"
     return f"{key}: {error['msg'].lower()}, came {error['input']!r}"

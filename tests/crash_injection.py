@@ -28,7 +28,7 @@ def study_of_60(place: Path) -> Path:
         "methods": ["prompt", "bitfit", "lora", "apet-adjacent", "apet-discrete"],
         "budgets": ["96"],
         "seeds": list(range(6)),
-        "defaults": {"max_steps": 20, "batch_size": 8, "dtype": "float32", "eval_steps": 2, "device": "cpu"}
+        "run_defaults": {"max_steps": 20, "batch_size": 8, "dtype": "float32", "eval_steps": 2, "device": "cpu"}
         | {"max_train_samples": 64, "max_eval_samples": 16, "learning_rate": 0.01},
     }
     (place / "sixty.yaml").write_text(yaml.safe_dump(raw))
@@ -140,7 +140,7 @@ def same_numbers(a: Path, b: Path) -> None:
     assert (left.state == "complete").all()
     curves = [s.curves().drop(columns="seconds").sort_values(["run_id", "step"], ignore_index=True) for s in (one, two)]
     pd.testing.assert_frame_equal(*curves, check_exact=True)
-    for key in left.key:
+    for key in left.run_id:
         files = [(s.run_folder(key) / "delta.safetensors").read_bytes() for s in (one, two)]
         assert files[0] == files[1]
         assert (two.run_folder(key) / "predictions.csv").read_text().count("\n") == 17
