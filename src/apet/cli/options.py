@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 
@@ -11,6 +11,8 @@ from apet.cli import defaults
 from apet.errors import ApetError
 
 if TYPE_CHECKING:  # commands that need no model start without torch
+    from pydantic import JsonValue
+
     from apet.training.config import RunConfig
     from apet.training.progress import Progress
 
@@ -92,7 +94,7 @@ def build_run_config(
     config: Path | None,
     pairs: list[str] | None,
     options: dict[str, object],
-    command_defaults: dict[str, object] | None = None,
+    command_defaults: dict[str, JsonValue] | None = None,
 ) -> RunConfig:
     """Settings of a run: a file's, then options, then ``key=value`` words; and the guests that the line imports.
 
@@ -112,11 +114,12 @@ def build_run_config(
     from apet.cli.overrides import parse_pairs
     from apet.training.config import RunConfig, apply_overrides, read_config, validate_config
 
-    given = {key: value for key, value in options.items() if value not in (None, [])}
+    # What typer reads are texts, numbers and lists of texts: JSON values, whose lists mypy cannot tell from lists of them.
+    given = cast("dict[str, JsonValue]", {key: value for key, value in options.items() if value not in (None, [])})
     overrides = parse_pairs(pairs or ())
     for key in sorted(set(given) & set(overrides)):
         raise ApetError(f"{key} came twice, as --{key.replace('_', '-')} and as {key}=…; give it once")
-    settings = {**(command_defaults or {}), **(read_config(config) if config else {})}
+    settings: dict[str, JsonValue] = {**(command_defaults or {}), **(read_config(config) if config else {})}
     if "imports" in RunConfig.model_fields and command_line_imports():
         in_file = settings.get("imports")
         settings["imports"] = [*(in_file if isinstance(in_file, list) else ()), *command_line_imports()]
