@@ -1,8 +1,9 @@
 """Registries: every kind of thing that is found by name, and the three doors by which a guest adds one.
 
-A registry holds one kind of thing (methods, distributions, families, tasks, metrics, executors, suites, backbones). What ships with
-the package registers itself by the same call as a guest's: in a module that is imported, through an entry point of the
-registry's group (``apet.methods``, …), or from a file or module that is named after ``--import`` or in a study file.
+A registry holds one kind of thing (methods, distributions, families, tasks, metrics, executors, suites, backbones).
+What ships with the package registers itself by the same call as a guest's: in a module that is imported, through an
+entry point of the registry's group (``apet.methods``, …), or from a file or module that is named after ``--import`` or
+in a study file.
 """
 
 from __future__ import annotations
@@ -52,8 +53,8 @@ class Registry(Generic[T]):
         Args:
             name: by which it is found.
             entry: what is found.
-            origin: module or file that it comes from. The same origin may register a name again (a file that is imported
-                twice); another one may not.
+            origin: module or file that it comes from. The same origin may register a name again (a file that is
+                imported twice); another one may not.
 
         Returns:
             The entry.
@@ -232,5 +233,6 @@ def _read_yaml_file(path: Path) -> None:
             registry.read_yaml(text, str(path))
             return
     raise ApetError(
-        f"--import {str(path)!r}: this YAML describes no family (key 'family'), task ('template') or study ('backbones')"
+        f"--import {str(path)!r}: this YAML describes no family (key 'family'), task ('template') or study"
+        " ('backbones')"
     )

@@ -118,6 +118,13 @@ class Backbone:
                 return layer
         raise UnknownNameError(f"layer of {self.model_class}", name, (x.name for x in self.layers))
 
+    def position(self, name: str) -> Position:
+        """The position called ``name``; raises `UnknownNameError` with the nearest names."""
+        for position in self.positions:
+            if position.name == name:
+                return position
+        raise UnknownNameError(f"position of {self.model_class}", name, (p.name for p in self.positions))
+
     def select(self, patterns: Sequence[str]) -> tuple[Layer, ...]:
         """Layers whose role or name matches a pattern, each once, in model order.
 

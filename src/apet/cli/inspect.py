@@ -47,8 +47,8 @@ def inspect(
     Where, exactly how many parameters, and what they cost; before any weight is loaded.
     """
     from apet.api import describe
-    from apet.budget import plan
     from apet.cli.overrides import parse_pairs
+    from apet.planning import plan
 
     if backbone is not None and "=" in backbone and not Path(backbone).exists():
         # The backbone may be left out: in ``inspect rank=4`` the first word is a setting.

@@ -8,9 +8,9 @@ from typing import Literal
 
 from apet.backbones.describe import Backbone
 from apet.backbones.family import ObjectiveName
-from apet.budget import plan
 from apet.delta import DeltaSpec
 from apet.methods import make_method
+from apet.planning import plan
 from apet.tasks.task import Task
 from apet.training.config import RunAxes, RunConfig
 from apet.training.lr_search import paper_learning_rate

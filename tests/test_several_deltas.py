@@ -1,4 +1,4 @@
-"""Attach, merge and detach in any order: the function is always that of the θs that are there, the bits return."""
+"""Attach, merge and detach in any order: the function is always that of the deltas that are there, the bits return."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ import pytest
 import torch
 
 import apet
-from tiny import batch, build, outputs, same_bits, shake, snapshot
+from apet.testing.tiny_models import batch, build, outputs, same_bits, shake, snapshot
 
 OVERLAPPING = {
-    "apet": {"operations": ["add"], "distribution": "discrete", "sharing": "proportional"},
+    "apet": {"operations": ["add"], "distribution": "discrete", "allocation": "proportional"},
     "lora": {"roles": ["mlp.up"]},
     "bitfit": {"roles": ["mlp.down"]},
 }
 
 
 def plans(model, methods):
-    """θs that any parameter can hold; the discrete ones share entries with each other."""
+    """Deltas that any parameter can hold; the discrete ones share entries with each other."""
     linear = sorted({x.role for x in apet.describe(model).layers if x.kind == "linear" and x.index is not None})
     out = []
     for seed, method in enumerate(methods):
@@ -31,11 +31,11 @@ def plans(model, methods):
     return out
 
 
-def attached_to_fresh(family, thetas, present):
-    """Outputs of a fresh backbone with only these θs, in the order in which they once came."""
+def attached_to_fresh(family, specs, present):
+    """Outputs of a fresh backbone with only these deltas, in the order in which they once came."""
     model = build(family)
     for i in present:
-        shake(apet.attach(model, thetas[i]), 0.1, seed=i)
+        shake(apet.attach(model, specs[i]), 0.1, seed=i)
     return outputs(model, batch(model))
 
 
@@ -52,8 +52,8 @@ ORDERS = [
 def test_two_thetas_merged_and_detached_in_any_order(family, methods, order):
     model = build(family)
     before, inputs = snapshot(model), batch(model)
-    thetas = plans(model, methods)
-    handles = [apet.attach(model, theta) for theta in thetas]
+    specs = plans(model, methods)
+    handles = [apet.attach(model, spec) for spec in specs]
     for seed, handle in enumerate(handles):
         shake(handle, 0.1, seed=seed)
     present = [0, 1]
@@ -61,16 +61,16 @@ def test_two_thetas_merged_and_detached_in_any_order(family, methods, order):
         getattr(handles[i], what)()
         if what == "detach":
             present.remove(i)
-        expected = attached_to_fresh(family, thetas, present)
+        expected = attached_to_fresh(family, specs, present)
         torch.testing.assert_close(outputs(model, inputs), expected, rtol=1e-4, atol=1e-5)
     assert same_bits(snapshot(model), before)
     assert not apet.attached(model)
 
 
 def test_the_two_share_entries_or_this_file_proves_nothing():
-    first, second = ({i.at: i for i in t.insertions} for t in plans(build("bert"), ("apet", "apet")))
+    first, second = ({i.position: i for i in t.insertions} for t in plans(build("bert"), ("apet", "apet")))
     shared = [
-        set(first[at].weights[0].support.indices) & set(second[at].weights[0].support.indices)
+        set(first[at].weights[0].mask.indices) & set(second[at].weights[0].mask.indices)
         for at in first.keys() & second.keys()
     ]
     assert sum(map(len, shared)) > 50
@@ -79,8 +79,8 @@ def test_the_two_share_entries_or_this_file_proves_nothing():
 @pytest.mark.parametrize("family", ["bert", "gpt2"])
 def test_a_forgotten_merge_is_the_backbone_that_the_other_returns_to(family):
     model = build(family)
-    thetas = plans(model, ("apet", "apet"))
-    first, second = (apet.attach(model, theta) for theta in thetas)
+    specs = plans(model, ("apet", "apet"))
+    first, second = (apet.attach(model, spec) for spec in specs)
     for seed, handle in enumerate((first, second)):
         shake(handle, 0.1, seed=seed)
     both = outputs(model, batch(model))
@@ -89,7 +89,7 @@ def test_a_forgotten_merge_is_the_backbone_that_the_other_returns_to(family):
     torch.testing.assert_close(outputs(model, batch(model)), both, rtol=1e-5, atol=1e-6)
     second.detach()
     alone = build(family)
-    shake(only := apet.attach(alone, thetas[0]), 0.1, seed=0)
+    shake(only := apet.attach(alone, specs[0]), 0.1, seed=0)
     only.merge(forget=True)
     assert same_bits(snapshot(model), snapshot(alone))
     assert not apet.attached(alone)
@@ -104,7 +104,7 @@ def test_a_handle_that_is_done_says_so():
         assert handle.is_merged
         assert repr(handle).endswith(", merged)")
         for verb in ("merge", "save"):
-            with pytest.raises(apet.ApetError, match=f"cannot {verb} a merged θ"):
+            with pytest.raises(apet.ApetError, match=f"cannot {verb} a merged delta"):
                 handle.merge() if verb == "merge" else handle.save("nowhere")
     assert not handle.is_attached
     with pytest.raises(apet.ApetError, match="no longer attached; attach it again"):

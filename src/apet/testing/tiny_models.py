@@ -1,4 +1,4 @@
-"""Tiny random backbones of every family, built in code; two equal blocks each, so that equal masks would be seen."""
+"""Tiny random backbones of every family, built in code: two equal blocks each, so that equal masks would be seen."""
 
 from __future__ import annotations
 
@@ -31,6 +31,8 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+
+from apet.attachment import Handle
 
 VOCAB = 61
 PAD = 0
@@ -89,10 +91,16 @@ BUILDERS: dict[str, Callable[[], nn.Module]] = {
 }
 
 
-def build(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Module:
-    """A tiny model in evaluation mode; every parameter random, biases and scales too."""
+def build(name: str | Callable[[], nn.Module], dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Module:
+    """Build a tiny model in evaluation mode; every parameter random, biases and scales too.
+
+    Args:
+        name: of one of `BUILDERS`, or a function that returns a model.
+        dtype: of its parameters.
+        seed: of their values.
+    """
     torch.manual_seed(seed)
-    model = BUILDERS[name]()
+    model = (BUILDERS[name] if isinstance(name, str) else name)()
     with torch.no_grad():
         for p in model.parameters():
             if p.dim() == 1:
@@ -101,7 +109,14 @@ def build(name: str, dtype: torch.dtype = torch.float32, seed: int = 0) -> nn.Mo
 
 
 def batch(model: nn.Module, *, rows: int = 3, seq: int = 9, seed: int = 1, left: bool = False) -> dict[str, Tensor]:
-    """Inputs with padding on one side, and labels for the model's own loss."""
+    """Make inputs with padding on one side, and labels for the model's own loss.
+
+    Args:
+        model: that will read them.
+        rows, seq: (batch, seq) of the token ids.
+        seed: of the token ids.
+        left: pad on the left, as decoders that generate need it.
+    """
     g = torch.Generator().manual_seed(seed)
     ids = torch.randint(3, VOCAB, (rows, seq), generator=g)
     lengths = torch.tensor([seq, seq - 2, seq - 4][:rows])
@@ -120,20 +135,23 @@ def batch(model: nn.Module, *, rows: int = 3, seq: int = 9, seed: int = 1, left:
 
 
 def outputs(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
+    """Compute the logits without gradients."""
     with torch.no_grad():
         return model(**inputs).logits
 
 
 def snapshot(model: nn.Module) -> dict[str, Tensor]:
+    """Copy the state dict."""
     return {k: v.clone() for k, v in model.state_dict(keep_vars=False).items()}
 
 
 def same_bits(a: dict[str, Tensor], b: dict[str, Tensor]) -> bool:
+    """Compare two snapshots bit for bit."""
     return a.keys() == b.keys() and all(torch.equal(a[k], b[k]) for k in a)
 
 
-def shake(handle, scale: float = 0.05, seed: int = 3) -> None:
-    """Move every trainable value, as training would."""
+def shake(handle: Handle, scale: float = 0.05, seed: int = 3) -> None:
+    """Move every trainable value by Gaussian noise, as training would."""
     g = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for v in handle.parameters():
