@@ -260,7 +260,7 @@ def test_inspect_says_what_where_and_how_much_before_any_weight(place):
     }
     assert needed <= set(done)
     assert done["num_trainable"] == 114688 == sum(p["num_trainable"] for p in done["positions"])
-    assert set(done["positions"][0]) >= {"name", "operation", "role", "shape", "num_trainable"}
+    assert set(done["positions"][0]) >= {"name", "form", "role", "shape", "num_trainable"}
     shown = call(place, "inspect", "t5-v1.1-small", "--method", "lora").out
     assert "229,376 trainable = 0.298 %" in shown
 

@@ -87,7 +87,7 @@ def _delta_weights(description: Backbone, spec: DeltaSpec) -> list[dict[str, Jso
     return [
         {
             "name": insertion.position,
-            "operation": insertion.operation,
+            "form": insertion.form,
             "role": places[insertion.position].role,
             "weight": weight.name,
             "shape": list(weight.shape),
@@ -99,13 +99,13 @@ def _delta_weights(description: Backbone, spec: DeltaSpec) -> list[dict[str, Jso
 
 
 def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) -> None:
-    """Counts, costs, and a table with one row for all tensors of one operation, role and shape."""
+    """Counts, costs, and a table with one row for all tensors of one form, role and shape."""
     counts: dict[tuple[str, ...], list[int]] = {}
     places = {layer.name: layer for layer in description.layers} | {p.name: p for p in description.positions}
     for insertion in spec.insertions:
         for weight in insertion.weights:
             key = (
-                insertion.operation,
+                insertion.form,
                 places[insertion.position].role,
                 weight.name,
                 " x ".join(map(str, weight.shape)),
@@ -122,7 +122,7 @@ def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) 
         + (f"; task head, counted apart: {head:,}" if head else "")
     )
     print_table(
-        ["operation", "role", "weight", "shape", "positions#", "trainable#"],
+        ["form", "role", "weight", "shape", "positions#", "trainable#"],
         [[*key, str(len(trainable)), f"{sum(trainable):,}"] for key, trainable in counts.items()],
     )
 
