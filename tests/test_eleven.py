@@ -7,7 +7,7 @@ import pytest
 from apet.tasks.task import registered_tasks
 from apet.training.config import RunConfig
 from apet.training.run import tune
-from small import SHARED, save_backbone
+from tiny_backbones import SHARED, save_backbone
 
 ELEVEN = ("sst2", "imdb", "rotten-tomatoes", "mnli", "qnli", "rte", "mrpc", "qqp", "nq-open", "samsum", "multi-news")
 EIGHT = ELEVEN[:8]

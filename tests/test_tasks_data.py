@@ -14,14 +14,14 @@ from apet.tasks.files import read_rows
 from apet.tasks.from_file import task_from_file
 from apet.tasks.sources import load_data
 from apet.tasks.task import load_task, parse_task, registered_tasks
-from small import reviews, write_csv, write_jsonl
+from tiny_backbones import reviews, write_csv, write_jsonl
 
 TASK = """
 name: films
 category: sentiment
 source: {files: {train: train.jsonl, validation: validation.jsonl}}
 columns: [text]
-answer: stars
+target: stars
 template: "{text} Sentiment: {target}"
 labels: {negative: negative, positive: positive}
 """
@@ -107,13 +107,13 @@ def test_training_text_that_is_held_out_is_refused_or_dropped(tmp_path):
     task = folder_with(tmp_path, [*reviews(1), twin, reviews(3)[2]], held)
     with pytest.raises(ApetError, match=r"train\.jsonl:2: the same text is held out at validation\.jsonl:1 \(1 such\)"):
         load_data(task)
-    data = load_data(task.model_copy(update={"overlap": "drop"}))
+    data = load_data(task.model_copy(update={"on_overlap": "drop"}))
     assert len(data.splits["train"]) == 2
     assert "1 examples left out" in data.notes[0]
 
 
 def test_a_split_left_empty_is_an_error(tmp_path):
-    task = folder_with(tmp_path, reviews(2), reviews(2)).model_copy(update={"overlap": "drop"})
+    task = folder_with(tmp_path, reviews(2), reviews(2)).model_copy(update={"on_overlap": "drop"})
     with pytest.raises(ApetError, match="split 'train' is empty"):
         load_data(task)
 
@@ -215,11 +215,11 @@ def test_the_eleven_tasks_of_the_paper_are_there():
         ({"lables": {}}, "unknown key 'lables'; nearest: labels"),
         ({"template": "{text}"}, r"must use each column once \(text\) and {target} last"),
         ({"template": "{target} {text}"}, "and {target} last"),
-        ({"template": "{text} {answer"}, "cannot be read"),
+        ({"template": "{text} {target"}, "cannot be read"),
         ({"metric": "f1"}, "accuracy needs labels"),
         ({"labels": {"a": "x", "b": "x"}}, "two labels have the same word"),
-        ({"unified": {"negative": 2}}, "maps label words to 0 or 1"),
-        ({"unified": {"bad": 0}}, r"\['bad'\] do not fit"),
+        ({"transfer_labels": {"negative": 2}}, "maps label words to 0 or 1"),
+        ({"transfer_labels": {"bad": 0}}, r"\['bad'\] do not fit"),
         ({"source": {}}, "give either hub, files or microworld"),
         ({"category": "poetry"}, "category: input should be"),
         ({"max_input_length": 2}, "max_input_length"),
@@ -233,7 +233,7 @@ def test_a_wrong_key_in_a_task_file_is_named(change, message):
 
 
 def test_answers_may_be_lists_also_in_csv(tmp_path):
-    qa = {"name": "qa", "category": "question-answering", "metric": "f1", "columns": ["question"], "answer": "answer"}
+    qa = {"name": "qa", "category": "question-answering", "metric": "f1", "columns": ["question"], "target": "answer"}
     qa |= {"template": "{question} {target}", "source": {"files": {"train": str(tmp_path / "a.csv")}}}
     rows = [{"question": "who", "answer": json.dumps(["Ann", "Ann B."])}, {"question": "where", "answer": "there"}]
     write_csv(tmp_path / "a.csv", rows + [{"question": f"q{i}", "answer": "x"} for i in range(9)])

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from apet import ApetError
 from apet.tasks.batches import POOL, evaluation_batches, training_batches
 from apet.tasks.encoding import EncodedSet, encode_all, truncate_parts
-from apet.tasks.examples import Example
+from apet.tasks.examples import Example, examples_fingerprint
 from apet.tasks.objectives import make_objective
 from apet.tasks.task import registered_tasks, validate_task
 from apet.tasks.template import Template
 from apet.tasks.tokenization import TextTokenizer
-from small import KINDS, tokenizer
+from tiny_backbones import KINDS, tokenizer
 
 USES = {
     "t5": "text-to-text",
@@ -131,8 +131,8 @@ def test_byte_level_words_follow_a_space_as_in_any_text():
 
 @pytest.mark.parametrize("kind", ["t5", "gpt2", "llama"])
 def test_label_words_of_several_tokens_are_written_out(kind):
-    o = objective(kind, labels={0: "utterly unwatchable", 1: "positive"}, unified={})
-    assert not o.words.one_step
+    o = objective(kind, labels={0: "utterly unwatchable", 1: "positive"}, transfer_labels={})
+    assert not o.words.single_token
     e = o.encode(Example({"sentence": "x"}, ("utterly unwatchable",), ""))
     assert o.reader.text(e.target) == "utterly unwatchable"
     assert e.target[-1] == o.reader.tokenizer.eos_token_id
@@ -140,7 +140,7 @@ def test_label_words_of_several_tokens_are_written_out(kind):
 
 def test_a_mask_holds_one_token_so_a_longer_word_is_refused_with_the_reason():
     with pytest.raises(ApetError, match=r"label word 'utterly unwatchable' is \d+ tokens here and one mask holds one"):
-        objective("bert-mlm", labels={0: "utterly unwatchable", 1: "positive"}, unified={})
+        objective("bert-mlm", labels={0: "utterly unwatchable", 1: "positive"}, transfer_labels={})
 
 
 @pytest.mark.parametrize("kind", ["bert-head", "bert-mlm"])
@@ -153,19 +153,20 @@ def test_tokens_are_made_once_and_taken_from_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("APET_CACHE", str(tmp_path))
     o = objective("t5")
     examples = [example(f"film {i}") for i in range(9)]
-    first = encode_all(o.encode, examples, o.recipe())
+    fingerprint = examples_fingerprint(examples)
+    first = encode_all(o.encode, examples, o.recipe(), fingerprint)
 
     def never(_):
         raise AssertionError("tokenised again")
 
-    again = encode_all(never, examples, o.recipe())
+    again = encode_all(never, examples, o.recipe(), fingerprint)
     assert all(np.array_equal(first.arrays[k], again.arrays[k]) for k in first.arrays)
     for other in (objective("t5", max_input_length=64), objective("t5", template="{sentence} Answer: {target}")):
         with pytest.raises(AssertionError, match="tokenised again"):
-            encode_all(never, examples, other.recipe())
+            encode_all(never, examples, other.recipe(), fingerprint)
     file = next(tmp_path.rglob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:40])
-    encode_all(o.encode, examples, o.recipe())
+    encode_all(o.encode, examples, o.recipe(), fingerprint)
     assert not list(tmp_path.rglob("*.part"))
 
 

@@ -37,7 +37,7 @@ def landscape(low: float, high: float, noise: float, *, chance=0.5, full=0.9, se
     return measure, asked
 
 
-@pytest.mark.parametrize(("ci_low", "ci_high"), [(10, 1000), (100, 200), (3, 20_000), (700, 5000)])
+@pytest.mark.parametrize(("low", "high"), [(10, 1000), (100, 200), (3, 20_000), (700, 5000)])
 @pytest.mark.parametrize("noise", [0.001, 0.004])
 def test_the_planted_thresholds_are_found_within_the_grids_spacing_in_a_quarter_of_its_runs(low, high, noise):
     measure, asked = landscape(low, high, noise)

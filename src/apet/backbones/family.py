@@ -17,6 +17,8 @@ from apet.errors import ApetError
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
 Roles = dict[str, tuple[str, ...]]
+ObjectiveName = Literal["classification-head", "masked-label-word", "text-to-text", "next-token"]
+"""Ways in which a backbone solves a task."""
 
 
 @dataclass(frozen=True)

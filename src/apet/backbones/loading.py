@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from huggingface_hub import try_to_load_from_cache
@@ -20,16 +20,15 @@ from transformers import (
     AutoTokenizer,
     GenerationConfig,
     PreTrainedConfig,
+    PreTrainedTokenizerBase,
 )
 from transformers.utils import logging as hf_logging
 
 from apet.backbones.describe import Backbone, describe
-from apet.backbones.family import family_of
+from apet.backbones.family import ObjectiveName, family_of
 from apet.backbones.hub import detect_offline
 from apet.backbones.registry import SHAPES, BackboneLocation, first_line, locate_backbone, packaged_backbones
 from apet.errors import ApetError, UnknownNameError
-
-ObjectiveName = Literal["classification-head", "masked-label-word", "text-to-text", "next-token"]
 
 _AUTO: dict[ObjectiveName, Any] = {
     "classification-head": AutoModelForSequenceClassification,
@@ -66,7 +65,7 @@ def load_config(name: str) -> PreTrainedConfig:
         raise ApetError(f"{hint}; not on the hub or in its cache either, give a local folder if you are offline") from e
 
 
-def load_tokenizer(name: str) -> Any:
+def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer beside a backbone.
 
     Raises:

@@ -103,7 +103,7 @@ PACKAGED: dict[str, PackagedBackbone] = {
 }
 """Backbones of other packages by name."""
 
-WORLD = "apet.microworld"
+WORLD = "apet_microworld"
 """Whose folder ``weights`` holds the backbones that ship with this package, a transformers folder each."""
 
 
@@ -114,7 +114,7 @@ def packaged_backbones() -> dict[str, PackagedBackbone]:
     accounts = home.glob("weights/*/pretraining.json") if home else ()
     sizes = {file.parent.name: int(json.loads(file.read_text("utf-8"))["parameters"]) for file in accounts}
     ladder = sorted(sizes, key=lambda name: (name.rpartition("-")[0], sizes[name]))
-    about = "synthetic: pre-trained on the microworld alone, {:,} parameters; ships with apet"
+    about = "synthetic: pre-trained on the microworld alone, {:,} parameters; in package apet-microworld"
     return {name: PackagedBackbone(WORLD, f"weights/{name}", about.format(sizes[name])) for name in ladder} | PACKAGED
 
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 
 from apet.errors import CannotWriteError
 from apet.studies.executors.base import Event, Executor, Job
-from apet.studies.planning import PlannedRun, axes_of
 from apet.studies.store import DamagedRunError, Store
 from apet.training.progress import Progress
+from apet.training.run_plan import RunPlan
 
 MAX_ATTEMPTS = 3
 """Times that a run is given to a worker before a vanishing worker is the run's own fault."""
@@ -52,7 +52,7 @@ class Scheduler:
         self._best: dict[str, tuple[float, str]] = {}
 
     def run(
-        self, plan: Sequence[PlannedRun], *, retry: bool = False, aloud: bool = False, opening: bool = False
+        self, plan: Sequence[RunPlan], *, retry: bool = False, aloud: bool = False, opening: bool = False
     ) -> Summary:
         """Run what is missing. A run that fails is recorded and stops nobody; nothing that is finished runs again.
 
@@ -76,10 +76,10 @@ class Scheduler:
                 self._work(waiting, summary, aloud)
         return summary
 
-    def _waiting(self, plan: Sequence[PlannedRun], summary: Summary, retry: bool) -> list[PlannedRun]:
+    def _waiting(self, plan: Sequence[RunPlan], summary: Summary, retry: bool) -> list[RunPlan]:
         """Runs that are to be run; the others are summed up."""
         states, reasons = self.store.states(), self.store.errors()
-        waiting: list[PlannedRun] = []
+        waiting: list[RunPlan] = []
         for p in plan:
             if states.get(p.run_id) == "complete" or self._found(p):
                 summary.already += 1
@@ -92,7 +92,7 @@ class Scheduler:
                 waiting.append(p)
         return waiting
 
-    def _found(self, p: PlannedRun) -> bool:
+    def _found(self, p: RunPlan) -> bool:
         """Whether a run has finished whose driver was killed, or lost power, before it could write it down."""
         folder = self.store.run_folder(p.run_id)
         if not folder.is_dir() or not any(folder.iterdir()):
@@ -104,9 +104,9 @@ class Scheduler:
             return False
         return True
 
-    def _work(self, waiting: list[PlannedRun], summary: Summary, aloud: bool) -> None:
+    def _work(self, waiting: list[RunPlan], summary: Summary, aloud: bool) -> None:
         total, tries = len(waiting), dict[str, int]()
-        busy: dict[int, PlannedRun] = {}
+        busy: dict[int, RunPlan] = {}
         shares: dict[int, tuple[float, str]] = {}
         while waiting or busy:
             for worker in range(self.engine.size):
@@ -116,7 +116,7 @@ class Scheduler:
                     tries[p.run_id] = tries.get(p.run_id, 0) + 1
                     if aloud:
                         self.watch.log(f"[{total - len(waiting)}/{total}] {_name(p)}")
-                    self.engine.start(worker, Job(p.run_id, p.config, self.store.run_folder(p.run_id)))
+                    self.engine.start(worker, Job(p, self.store.run_folder(p.run_id)))
             for event in self.engine.events(1.0):
                 if event.kind == "progress":
                     shares[event.worker] = event.fraction_done, event.text
@@ -128,9 +128,7 @@ class Scheduler:
             ended = total - len(waiting) - len(busy)
             self.watch.update(ended, self._standing(busy, shares, summary))
 
-    def _ended(
-        self, event: Event, p: PlannedRun, waiting: list[PlannedRun], tries: dict[str, int], summary: Summary
-    ) -> None:
+    def _ended(self, event: Event, p: RunPlan, waiting: list[RunPlan], tries: dict[str, int], summary: Summary) -> None:
         if event.kind == "done":
             self._take_in(p)
             summary.done += 1
@@ -147,17 +145,17 @@ class Scheduler:
         if event.kind == "unwritable":
             raise CannotWriteError(f"{event.text}; the same command goes on")
         reason = event.text if event.kind == "failed" else f"{event.text}, {MAX_ATTEMPTS} times"
-        self.store.fail(p.run_id, axes_of(p), reason)
+        self.store.fail(p.run_id, p.axes, reason)
         summary.failed[p.run_id] = reason
         self.watch.log(f"failed: {_name(p)}: {reason}")
 
-    def _take_in(self, p: PlannedRun) -> None:
-        result = self.store.record_result(p.run_id, axes_of(p))
-        value, task = result["validation"]["score"], p.config.task_name
+    def _take_in(self, p: RunPlan) -> None:
+        result = self.store.record_result(p.run_id, p.axes)
+        value, task = result.score, p.config.task_name
         if value > self._best.get(task, (-1.0, ""))[0]:
-            self._best[task] = value, p.cell.label
+            self._best[task] = value, p.axes.method
 
-    def _next(self, waiting: list[PlannedRun], worker: int) -> PlannedRun:
+    def _next(self, waiting: list[RunPlan], worker: int) -> RunPlan:
         """The next run for a worker: one for the backbone that it has loaded, else for one that nobody has."""
         loaded = self._loaded[worker]
         choice = next((i for i, p in enumerate(waiting) if _backbone(p) == loaded), None)
@@ -168,7 +166,7 @@ class Scheduler:
         self._loaded[worker] = _backbone(p)
         return p
 
-    def _standing(self, busy: dict[int, PlannedRun], shares: dict[int, tuple[float, str]], summary: Summary) -> str:
+    def _standing(self, busy: dict[int, RunPlan], shares: dict[int, tuple[float, str]], summary: Summary) -> str:
         """Live: what runs and how far it is, the best numbers by now, failures."""
         running = [f"{_name(p)} {100 * shares.get(w, (0.0, ''))[0]:.0f} %" for w, p in sorted(busy.items())]
         best = [f"{task} {100 * value:.1f} by {method}" for task, (value, method) in self._best.items()][-3:]
@@ -176,11 +174,11 @@ class Scheduler:
         return "  ".join([*running[:2], *(["best: " + ", ".join(best)] if best else []), *failed])
 
 
-def _backbone(p: PlannedRun) -> tuple[str, ...]:
+def _backbone(p: RunPlan) -> tuple[str, ...]:
     s = p.config
-    return s.backbone, s.task_name, s.dtype
+    return s.backbone, s.task_name, p.dtype
 
 
-def _name(p: PlannedRun) -> str:
+def _name(p: RunPlan) -> str:
     s = p.config
-    return f"{s.backbone} {s.task_name} {p.cell.label} {p.num_trainable:,} seed {s.seed}"
+    return f"{s.backbone} {s.task_name} {p.axes.method} {p.num_trainable:,} seed {s.seed}"

@@ -6,6 +6,7 @@ import fnmatch
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from apet.errors import ApetError, UnknownNameError
 from apet.methods import make_method
-from apet.training.config import RunConfig, field_help, validate_config
-
-DEFAULT_BUDGET = "default"
-"""A budget: the method's own full size."""
+from apet.training.config import DEFAULT_BUDGET, RunConfig, field_help, method_label, validate_config
 
 AXES = ("backbone", "task", "method", "budget", "seed")
 DECIDED_BY_AXES = {"backbone", "task", "data", "method", "method_settings", "budget", "seed"}
@@ -198,19 +196,18 @@ def _method(spec: str | dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return name, settings
 
 
-def method_label(method: str, settings: Mapping[str, Any]) -> str:
-    """``lora``, ``apet-discrete``, ``lora(rank=4)``: what tables call it."""
-    rest = dict(settings)
-    how = rest.pop("distribution", None)
-    name = f"{method}-{how}" if how else method
-    return name + (f"({', '.join(f'{k}={v}' for k, v in rest.items())})" if rest else "")
-
-
 def suites() -> dict[str, str]:
     """Studies that ship: name -> what it is."""
-    shelf = resources.files("apet").joinpath("suites")
-    found = {e.name.removesuffix(".yaml"): e.read_text("utf-8") for e in shelf.iterdir() if e.name.endswith(".yaml")}
-    return {name: str(yaml.safe_load(text).get("description", "")) for name, text in sorted(found.items())}
+    return {
+        name: str(yaml.safe_load(file.read_text("utf-8")).get("description", ""))
+        for name, file in sorted(_suite_files().items())
+    }
+
+
+def _suite_files() -> dict[str, Path]:
+    shelves = [Path(str(resources.files("apet").joinpath("suites")))]
+    shelves += [Path(str(point.load().__file__)).parent for point in entry_points(group="apet.suites")]
+    return {file.stem: file for shelf in shelves for file in shelf.glob("*.yaml")}
 
 
 def load_study(name: str, overrides: Mapping[str, Any] | None = None) -> StudyConfig:
@@ -229,7 +226,7 @@ def load_study(name: str, overrides: Mapping[str, Any] | None = None) -> StudyCo
         text = path.read_text("utf-8", errors="replace")
     elif name.removesuffix(".yaml") in suites():
         name = name.removesuffix(".yaml")
-        text = resources.files("apet").joinpath("suites", f"{name}.yaml").read_text("utf-8")
+        text = _suite_files()[name].read_text("utf-8")
     else:
         raise UnknownNameError("study", name, suites())
     return parse_study(text, name, overrides or {})
@@ -341,7 +338,7 @@ def _message(error: Any) -> str:
     key = ".".join(str(x) for x in error["loc"])
     if error["type"] == "extra_forbidden":
         fields = Override.model_fields if error["loc"][0] == "overrides" else StudyConfig.model_fields
-        return str(UnknownNameError("run_id", str(error["loc"][-1]), fields))
+        return str(UnknownNameError("key", str(error["loc"][-1]), fields))
     if error["type"] == "missing":
         return f"{key} is missing"
     return f"{key}: {error['msg'].lower()}, came {error['input']!r}"

@@ -16,7 +16,7 @@ from safetensors.numpy import load_file, save_file
 
 from apet.cache import cache_folder, write_cached
 from apet.errors import ApetError
-from apet.tasks.examples import Example, examples_fingerprint
+from apet.tasks.examples import Example
 
 Ids = npt.NDArray[np.int32]
 
@@ -94,6 +94,7 @@ def encode_all(
     encode: Callable[[Example], Encoded],
     examples: Sequence[Example],
     recipe: Sequence[object],
+    fingerprint: str,
     tick: Callable[[int], None] = lambda n: None,
 ) -> EncodedSet:
     """Encode examples, or take them from the cache.
@@ -102,9 +103,10 @@ def encode_all(
         encode: one example to its tokens.
         examples: in order.
         recipe: everything besides the examples that decides the tokens, as plain data: the cache's key.
+        fingerprint: of the examples, see `apet.tasks.examples.examples_fingerprint`.
         tick: told how many examples are done.
     """
-    key = hashlib.sha256(json.dumps([_VERSION, recipe, examples_fingerprint(examples)]).encode()).hexdigest()[:24]
+    key = hashlib.sha256(json.dumps([_VERSION, recipe, fingerprint]).encode()).hexdigest()[:24]
     path = cache_folder() / "tokens" / f"{key}.safetensors"
     try:
         found = load_file(path)

@@ -94,7 +94,7 @@ def check_overlap(task: Task, train: Sequence[Example], held: Sequence[Example])
     """Training examples whose text is not held out, and how many were left out.
 
     Raises:
-        ApetError: there are some and the task says ``overlap: refuse``.
+        ApetError: there are some and the task says ``on_overlap: refuse``.
     """
     seen = {e.key: e.location for e in held}
     kept = [e for e in train if e.key not in seen]
@@ -103,7 +103,7 @@ def check_overlap(task: Task, train: Sequence[Example], held: Sequence[Example])
         twin = next(e for e in train if e.key in seen)
         raise ApetError(
             f"{twin.location}: the same text is held out at {seen[twin.key]} ({dropped} such); remove it from one of the"
-            " two, or let the task's YAML say overlap: drop"
+            " two, or let the task's YAML say on_overlap: drop"
         )
     return kept, dropped
 
@@ -127,9 +127,9 @@ def _rank(example: Example) -> bytes:
     return hashlib.sha256(example.key.encode()).digest()
 
 
-def examples_fingerprint(examples: Iterable[Example], name: str = "") -> str:
-    """Fingerprint of examples in their order, and of what they are called, 16 hex digits."""
-    h = hashlib.sha256(name.encode())
+def examples_fingerprint(examples: Iterable[Example]) -> str:
+    """Fingerprint of examples in their order, 16 hex digits."""
+    h = hashlib.sha256()
     for e in examples:
         h.update(json.dumps([list(e.texts.values()), e.references]).encode())
     return h.hexdigest()[:16]

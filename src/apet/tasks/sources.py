@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 from apet.backbones.hub import detect_offline
 from apet.backbones.registry import package_folder
 from apet.errors import ApetError
-from apet.microworld.tasks import rows as made_rows
 from apet.tasks.examples import Example, check_overlap, examples_fingerprint, hold_out, read_examples, sample
 from apet.tasks.files import SUFFIXES, Row, read_rows
 from apet.tasks.task import SplitName, Task
@@ -31,10 +31,16 @@ class TaskData:
     splits: dict[str, list[Example]]
     notes: tuple[str, ...] = ()
 
+    # Cached: the texts of a split are hashed once, however many runs ask.
+    @cached_property
+    def split_fingerprints(self) -> dict[str, str]:
+        """Split -> fingerprint of its examples, 16 hex digits."""
+        return {name: examples_fingerprint(examples) for name, examples in self.splits.items()}
+
     @property
     def fingerprint(self) -> str:
         """Fingerprint of all splits, 16 hex digits."""
-        parts = [examples_fingerprint(self.splits[name], name) for name in sorted(self.splits)]
+        parts = [f"{name} {self.split_fingerprints[name]}" for name in sorted(self.splits)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     def limited(self, **most: int | None) -> TaskData:
@@ -42,25 +48,31 @@ class TaskData:
         return replace(self, splits={name: sample(rows, most.get(name)) for name, rows in self.splits.items()})
 
 
-def load_data(task: Task, folder: str | Path | None = None) -> TaskData:
+def load_data(
+    task: Task,
+    folder: str | Path | None = None,
+    read: Callable[[Path, str], dict[str, list[Row]]] | None = None,
+) -> TaskData:
     """Read, check and split a task's rows.
 
     Args:
         task: whose rows.
         folder: a file, or a folder with ``train.*`` and ``validation.*``, in place of the task's own source.
+        read: reads local files by split; None = `local_splits`.
 
     Raises:
         ApetError: missing or bad data, with file and line; offline without a cached copy.
     """
+    read = read or local_splits
     found: dict[str, list[Row]]
     if folder is not None:
-        found = local_splits(Path(folder).expanduser(), task.source.encoding)
+        found = read(Path(folder).expanduser(), task.source.encoding)
     elif task.source.hub:
         found = _from_hub(task)
     elif task.source.microworld:
         found = {s: _made(task.source.microworld, theirs, task.source.seed) for s, theirs in task.splits.items()}
     elif set(task.source.files) == {"train"}:  # one path for all: a file, or a folder with the splits in it
-        found = local_splits(_place(task, "train"), task.source.encoding)
+        found = read(_place(task, "train"), task.source.encoding)
     else:
         found = {s: read_rows(_place(task, s), task.source.encoding) for s in task.source.files}
     data = _checked(task, {name: read_examples(task, rows) for name, rows in found.items()})
@@ -136,6 +148,8 @@ def _place(task: Task, split: SplitName) -> Path:
 
 
 def _made(name: str, split: str, seed: int) -> list[Row]:
+    from apet_microworld.tasks import rows as made_rows
+
     where = f"microworld/{name}/{split}"
     return [Row(dict(r), f"{where}:row {n}") for n, r in enumerate(made_rows(name, split, seed), start=1)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib import resources
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from apet.errors import ApetError, UnknownNameError
 from apet.tasks.template import Template
 
-Category = Literal["sentiment", "inference", "paraphrase", "question-answering", "summarisation", "classification"]
+Category = Literal["sentiment", "inference", "paraphrase", "question-answering", "summarization", "classification"]
 MetricName = Literal["accuracy", "f1", "rouge-l"]
 SplitName = Literal["train", "validation", "test"]
 
@@ -54,7 +55,7 @@ class Source(_Plain):
 class Task(_Plain):
     """What is to be learnt.
 
-    A classification task has ``labels``; question answering and summarisation have none and write freely.
+    A classification task has ``labels``; question answering and summarization have none and write freely.
     """
 
     name: str
@@ -119,8 +120,9 @@ class Task(_Plain):
 @cache
 def registered_tasks() -> dict[str, Task]:
     """The tasks that ship, by name."""
-    shelf = resources.files("apet.tasks").joinpath("library")
-    found = [parse_task(e.read_text("utf-8"), e.name) for e in shelf.iterdir() if e.name.endswith(".yaml")]
+    shelves = [Path(str(resources.files("apet.tasks").joinpath("library")))]
+    shelves += [Path(str(point.load().__file__)).parent for point in entry_points(group="apet.tasks")]
+    found = [parse_task(e.read_text("utf-8"), e.name) for shelf in shelves for e in sorted(shelf.glob("*.yaml"))]
     return {t.name: t for t in sorted(found, key=lambda t: t.name)}
 
 

@@ -6,6 +6,8 @@ import hashlib
 from functools import cached_property
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from apet.errors import ApetError
 
 
@@ -20,7 +22,7 @@ class TextTokenizer:
         pad: id that fills batches; masked out, so any id serves a tokenizer without one.
     """
 
-    def __init__(self, tokenizer: Any) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
         self.tokenizer = tokenizer
         one, two = tokenizer("a")["input_ids"], tokenizer("a", "a")["input_ids"]
         a = tokenizer.encode("a", add_special_tokens=False)

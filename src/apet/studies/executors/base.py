@@ -9,9 +9,9 @@ from typing import Literal, Protocol
 
 from apet.errors import ApetError, CannotWriteError
 from apet.training import run_dir
-from apet.training.config import RunConfig
 from apet.training.resources import Resources
 from apet.training.run import tune
+from apet.training.run_plan import RunPlan
 
 
 @dataclass(frozen=True)
@@ -19,14 +19,17 @@ class Job:
     """One run for a worker.
 
     Attributes:
-        key: of the run.
-        settings: of the run.
+        plan: of the run: everything that it takes from this process.
         folder: where its result is to appear.
     """
 
-    run_id: str
-    settings: RunConfig
+    plan: RunPlan
     folder: Path
+
+    @property
+    def run_id(self) -> str:
+        """Names the run."""
+        return self.plan.run_id
 
 
 @dataclass(frozen=True)
@@ -71,7 +74,7 @@ def execute_job(job: Job, shop: Resources) -> tuple[Ending, str]:
     if (job.folder / run_dir.RESULT).is_file():
         return "done", ""
     try:
-        tune(job.settings, job.folder, shop)
+        tune(job.plan, job.folder, shop)
     except ApetError as e:
         if (job.folder / run_dir.RESULT).is_file():  # a worker whose driver was killed has finished it meanwhile
             return "done", ""

@@ -99,19 +99,20 @@ def gpu_names(given: str | None, count: int) -> list[str]:
 
 
 def default_workers(
-    cards: Sequence[str], devices: Collection[str], cores: int, threads: int
+    cards: Sequence[str], devices: Collection[str], device_maps: Collection[str | None], cores: int, num_threads: int
 ) -> tuple[int, Sequence[str]]:
     """How many workers there are where nobody says, and the GPUs to share out among them.
 
     Args:
         cards: that this process may use.
-        devices: what the runs ask for: auto, cpu, spread.
+        devices: what the runs ask for: auto, cpu.
+        device_maps: what the runs ask for: auto = one backbone over all GPUs; None = one GPU each.
         cores: of the processor.
-        threads: of a run.
+        num_threads: of a run.
     """
     if not cards or set(devices) <= {"cpu"}:
-        return max(1, cores // threads), ()
-    if "spread" in devices:  # one backbone lies over all of them
+        return max(1, cores // num_threads), ()
+    if "auto" in device_maps:  # one backbone lies over all of them
         return 1, ()
     return len(cards), cards
 

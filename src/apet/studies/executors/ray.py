@@ -128,7 +128,7 @@ class _Worker:
         """How it ended, why it failed, and the run's files."""
         here = Path(tempfile.mkdtemp(prefix="apet-"))
         try:
-            kind, text = execute_job(Job(job.run_id, job.settings, here / job.run_id), self._shop)
+            kind, text = execute_job(Job(job.plan, here / job.run_id), self._shop)
             files = {f.name: f.read_bytes() for f in (here / job.run_id).iterdir()} if kind == "done" else {}
             return kind, text, files
         finally:

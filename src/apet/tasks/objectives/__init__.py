@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from transformers import PreTrainedTokenizerBase
 
-from apet.backbones.loading import ObjectiveName
+from apet.backbones.family import ObjectiveName
 from apet.tasks.objectives.classification_head import ClassificationHead
 from apet.tasks.objectives.masked_label_word import MaskedLabelWord
 from apet.tasks.objectives.next_token import NextToken
@@ -21,7 +21,9 @@ _OBJECTIVES: dict[ObjectiveName, type[Objective]] = {
 }
 
 
-def make_objective(use: ObjectiveName, task: Task, tokenizer: Any, max_input_length: int) -> Objective:
+def make_objective(
+    use: ObjectiveName, task: Task, tokenizer: PreTrainedTokenizerBase, max_input_length: int
+) -> Objective:
     """The objective of a use.
 
     Raises:

@@ -7,7 +7,7 @@ from typing import ClassVar
 import numpy as np
 from torch import Tensor, nn
 
-from apet.backbones.loading import ObjectiveName
+from apet.backbones.family import ObjectiveName
 from apet.errors import ApetError
 from apet.tasks.encoding import Encoded, truncate_parts
 from apet.tasks.examples import Example

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from apet.backbones.describe import describe
-from apet.backbones.loading import ObjectiveName
+from apet.backbones.family import ObjectiveName
 from apet.errors import ApetError
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from apet.backbones.loading import ObjectiveName
+from apet.backbones.family import ObjectiveName
 from apet.errors import ApetError
 from apet.tasks.encoding import Encoded, truncate_parts
 from apet.tasks.examples import Example
