@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import csv
 import importlib
 import os
 import re
 import shlex
 import subprocess
 import sys
+import tomllib
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+FOLDERS = ("docs", "examples", "microworld")
+PAGES = sorted([*ROOT.glob("*.md"), *(page for folder in FOLDERS for page in (ROOT / folder).rglob("*.md"))])
 LIVING = [p for p in PAGES if p.name not in ("CHANGELOG.md", "log.md")]  # the others tell of what once was
 """Pages that speak of the present."""
 FENCE = re.compile(r"^```(\w*)([^\n]*)\n(.*?)^```", re.M | re.S)
@@ -126,3 +130,22 @@ def _settings() -> set[str]:
 
     of_methods = (key for method in apet.list_methods().values() for key in method.model_fields)
     return {*RunConfig.model_fields, *StudyConfig.model_fields, *of_methods}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "docs").rglob("*.csv")), ids=_name)
+def test_columns_of_stored_results_are_plain_names_and_counts_are_integers(path):
+    with path.open(encoding="utf-8", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert all(re.fullmatch(r"[a-z][a-z0-9_]*", column) for column in header)
+    assert len(set(header)) == len(header)
+    for column, values in zip(header, zip(*rows, strict=True), strict=True):
+        if re.search(r"(^|_)num_(trainable|seeds|examples|tasks|missing)$", column):
+            assert all(re.fullmatch(r"\d*", value) for value in values), column
+
+
+def test_the_citation_is_of_this_version():
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text("utf-8"))
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert (citation["title"].split(":")[0], citation["version"]) == (project["name"], project["version"])
+    assert citation["license"] == project["license"]
+    assert citation["preferred-citation"]["type"] == "conference-paper"
