@@ -20,11 +20,11 @@ from apet.backbones.registry import SHAPES, locate_backbone, packaged_backbones
 from apet.cli import defaults
 from apet.studies import run_id as keys
 from apet.studies.planning import plan_study
-from apet.training.run_id import backbone_fingerprint, task_fingerprint
 from apet.studies.study_config import cells, load_study
 from apet.tasks.objectives import make_objective
 from apet.tasks.sources import load_data
 from apet.tasks.task import parse_task, registered_tasks
+from apet.training.run_id import backbone_fingerprint, task_fingerprint
 from apet_microworld import TASKS, rows
 from apet_microworld.scales import SCALES, WEIGHTS, config
 from apet_microworld.tokenizer import build_tokenizer

@@ -11,6 +11,7 @@ import pytest
 import torch
 from accelerate import DistributedType
 from safetensors.torch import load_file
+from small import KINDS, reviews, save_backbone, write_csv, write_jsonl
 
 from apet import ApetError
 from apet.api import list_methods
@@ -22,7 +23,6 @@ from apet.training.resolve import resolve
 from apet.training.resources import SHARDED, Resources, refuse_sharded
 from apet.training.result import read_result
 from apet.training.run import tune
-from small import KINDS, reviews, save_backbone, write_csv, write_jsonl
 
 USES = {"t5": "text-to-text", "bert-head": "classification-head", "bert-mlm": "masked-label-word"}
 

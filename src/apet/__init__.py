@@ -16,8 +16,9 @@ from apet.errors import ApetError, CannotWriteError, NotMergeableError, UnknownN
 
 if TYPE_CHECKING:
     from apet.api import describe, list_methods, positions
-    from apet.attachment import Handle, attach, attached, load
+    from apet.attachment import attach, attached, load
     from apet.delta import DeltaSpec
+    from apet.handle import Handle
     from apet.masks.mask import Mask
     from apet.planning import plan
     from apet.studies.results import Study
@@ -32,7 +33,7 @@ _MODULES = {
     "plan": "apet.planning",
     "attach": "apet.attachment",
     "attached": "apet.attachment",
-    "Handle": "apet.attachment",
+    "Handle": "apet.handle",
     "load": "apet.attachment",
     "DeltaSpec": "apet.delta",
     "Mask": "apet.masks.mask",

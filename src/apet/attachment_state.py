@@ -12,7 +12,7 @@ from torch.utils.hooks import RemovableHandle
 from apet.backbones.describe import OWN_PREFIX, Backbone
 from apet.delta import DeltaSpec
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
-from apet.layers.base import DeltaLayer
+from apet.layers.base import DeltaLayer, Host
 
 STATE_NAME = OWN_PREFIX.rstrip(".")
 """The model's submodule that holds the state."""
@@ -118,3 +118,8 @@ def state_of(model: nn.Module) -> AttachmentState | None:
     """What this library put into a model, or None."""
     state = getattr(model, STATE_NAME, None)
     return state if isinstance(state, AttachmentState) else None
+
+
+def host_of(model: nn.Module, state: AttachmentState) -> Host:
+    """The model as delta layers see it. Made anew each time: a layer that kept it would keep the whole model in its tree."""
+    return Host(model, state.backbone, state.deltas_of)

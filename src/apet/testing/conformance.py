@@ -16,10 +16,10 @@ from safetensors.torch import load_file
 from torch import nn
 
 import apet
-from apet.attachment import Handle
 from apet.backbones.describe import Backbone, describe
 from apet.delta import DeltaSpec
 from apet.errors import NotMergeableError, UnreachableBudgetError
+from apet.handle import Handle
 from apet.masks.distributions import DISTRIBUTIONS
 from apet.methods import METHODS, make_method
 from apet.testing.tiny_models import BUILDERS, batch, build, outputs, same_bits, shake, snapshot

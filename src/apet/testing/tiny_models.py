@@ -32,7 +32,7 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from apet.attachment import Handle
+from apet.handle import Handle
 
 VOCAB = 61
 PAD = 0

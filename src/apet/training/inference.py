@@ -7,9 +7,10 @@ from pathlib import Path
 
 from torch import nn
 
-from apet.attachment import Handle, load
+from apet.attachment import load
 from apet.backbones.head import reset_head
 from apet.errors import ApetError
+from apet.handle import Handle
 from apet.tasks.encoding import EncodedSet
 from apet.tasks.examples import Example, sample, to_text
 from apet.tasks.metrics import MetricScore, compute_metric

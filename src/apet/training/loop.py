@@ -11,8 +11,8 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from apet.attachment import Handle
 from apet.errors import ApetError
+from apet.handle import Handle
 from apet.tasks.batches import training_batches
 from apet.tasks.encoding import EncodedSet
 from apet.tasks.metrics import MetricScore

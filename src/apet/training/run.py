@@ -13,9 +13,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from apet.attachment import Handle, HeadMode, attach
+from apet.attachment import HeadMode, attach
 from apet.backbones.head import reset_head
 from apet.errors import ApetError
+from apet.handle import Handle
 from apet.tasks.examples import Example, sample
 from apet.tasks.metrics import MetricScore
 from apet.tasks.objectives import Objective, make_objective

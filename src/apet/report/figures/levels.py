@@ -143,7 +143,9 @@ def _means(behind: Behind, method: str, mine: list[BudgetPoint]) -> list[dict[st
 
 
 def _singles(method: str, runs: pd.DataFrame) -> dict[str, Any]:
-    texts = [f"{r.seed:.0f}\nrun {r.run_id}\nitems: {points(r.ci_low)} to {points(r.ci_high)}" for r in runs.itertuples()]
+    texts = [
+        f"{r.seed:.0f}\nrun {r.run_id}\nitems: {points(r.ci_low)} to {points(r.ci_high)}" for r in runs.itertuples()
+    ]
     k = look(method)
     return plot.trace(
         method,
