@@ -121,5 +121,5 @@ def state_of(model: nn.Module) -> AttachmentState | None:
 
 
 def host_of(model: nn.Module, state: AttachmentState) -> Host:
-    """The model as delta layers see it. Made anew each time: a layer that kept it would keep the whole model in its tree."""
+    """The model as delta layers see it; made anew each time, since a layer must not keep the model in its own tree."""
     return Host(model, state.backbone, state.deltas_of)

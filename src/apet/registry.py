@@ -72,7 +72,10 @@ class Registry(Generic[T]):
         return entry
 
     def get(self, name: str) -> T:
-        """The entry of a name.
+        """Look up the entry of a name.
+
+        Returns:
+            The entry.
 
         Raises:
             UnknownNameError: no such entry; the nearest names are given, and how to add one.

@@ -30,6 +30,9 @@ def adapter_target(layer: Layer, bottleneck: int | None) -> Target:
     Args:
         layer: any.
         bottleneck: its width, or None.
+
+    Returns:
+        The target.
     """
     d = layer.d_out
 
@@ -60,6 +63,9 @@ def adapter_insertion(
         distribution: how they lie in a weight.
         mask_seed: which they are.
         bottleneck: m; None = the smallest that holds ``count``.
+
+    Returns:
+        The insertion.
     """
 
     def weight(name: str, shape: tuple[int, ...], entries: int, cover: Lines | None = None) -> TrainableWeight:

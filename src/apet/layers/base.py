@@ -131,6 +131,9 @@ class DeltaLayer(Fp32Module, ABC):
             values: initial entries of each weight, (k,).
             host: the model.
 
+        Returns:
+            The layer, not yet hooked in.
+
         Raises:
             ApetError: the module's parameters are of a kind that this form cannot work with.
         """
@@ -180,6 +183,9 @@ class DeltaLayer(Fp32Module, ABC):
         Args:
             name: of the weight.
             dtype: of the result, which takes part in the layer's own arithmetic.
+
+        Returns:
+            Of the weight's shape.
         """
         mask = self.mask(name)
         values: Tensor = self.get_parameter(name)

@@ -35,6 +35,9 @@ def lora_target(layer: Layer, rank: int | None, alpha: float) -> Target:
         rank: of the pair, or None.
         alpha: the scale is alpha / rank, and alpha / 8 where no rank is given.
 
+    Returns:
+        The target.
+
     Raises:
         ApetError: the layer is not linear, or the rank exceeds its smaller side.
     """
@@ -76,12 +79,16 @@ def lora_insertion(
 
     Args:
         layer: name of the linear layer.
-        d_in, d_out: its sizes.
+        d_in: size of its input.
+        d_out: size of its output.
         count: trained entries of both factors together.
         distribution: how they lie in a factor.
         mask_seed: which they are.
         scale: factor of the product.
         rank: of the pair; None = the smallest that holds ``count``.
+
+    Returns:
+        The insertion.
     """
     r = rank or smallest_rank(count, d_in, d_out)
     split = allocate_budget(count, [r, r], [d_in * r, d_out * r], [d_in, d_out], mask_seed)

@@ -31,6 +31,9 @@ def prompt_target(backbone: Backbone, length: int | None) -> Target:
         length: in tokens; None = 100 (at most half of the backbone's learned positions), or with a budget as few as
             hold it.
 
+    Returns:
+        The target.
+
     Raises:
         ApetError: the prompt leaves no room for text among the backbone's learned positions.
     """

@@ -26,6 +26,9 @@ def scale_target(layer: Layer, side: Side) -> Target:
         layer: a linear one.
         side: which of its hidden states is scaled.
 
+    Returns:
+        The target.
+
     Raises:
         ApetError: the layer is not linear.
     """

@@ -83,6 +83,9 @@ class WeightDelta(DeltaLayer):
     def create(cls, insertion: Insertion, values: dict[str, Tensor], host: Host) -> DeltaLayer:
         """Write the entries into the parameter and keep the original ones.
 
+        Returns:
+            The layer.
+
         Raises:
             ApetError: the parameter is quantized, sharded or not contiguous.
         """
@@ -96,6 +99,9 @@ class WeightDelta(DeltaLayer):
         cls, insertion: Insertion, values: Tensor, host: Host, position: str, parameter: str, replaces: bool = False
     ) -> WeightDelta:
         """Create the layer on a parameter by its name in the model, also one that is no position (a task head's).
+
+        Returns:
+            The layer.
 
         Raises:
             ApetError: the parameter is quantized, sharded or not contiguous.
@@ -211,6 +217,9 @@ def _computes_with_its_parameter(module: nn.Module) -> bool:
 
 def require_editable(tensor: Tensor, name: str) -> Tensor:
     """Pass a tensor whose entries can be written.
+
+    Returns:
+        The tensor.
 
     Raises:
         ApetError: it is quantized, sharded or not contiguous.

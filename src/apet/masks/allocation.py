@@ -73,6 +73,9 @@ def _level(num_trainable: int, low: np.ndarray, high: np.ndarray, share: np.ndar
 
     The sum grows with λ by straight pieces that bend where a target leaves its minimum or meets its maximum, so the
     piece that holds the budget is found by one sort instead of by trial.
+
+    Returns:
+        The level.
     """
     bends = np.concatenate([low / share, high / share])
     order = np.argsort(bends, kind="stable")

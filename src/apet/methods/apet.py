@@ -80,5 +80,8 @@ def _constant_has_no_gradient(layer: Layer, backbone: Backbone) -> bool:
 
     A constant on all keys shifts a query's scores alike, which the softmax cannot see, unless positions rotate the
     keys.
+
+    Returns:
+        Whether such a constant is dead.
     """
     return layer.role.endswith((".k", ".qkv")) and not backbone.family.rotary_embeddings

@@ -25,6 +25,9 @@ class FineTuning(Method):
     def plan(self, backbone: Backbone, budget: int | None, mask_seed: int, init_seed: int) -> DeltaSpec:
         """Plan a delta of every parameter.
 
+        Returns:
+            The spec.
+
         Raises:
             UnreachableBudgetError: a part of them is asked for, which is another method's business.
         """

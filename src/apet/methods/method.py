@@ -92,6 +92,9 @@ class Method(BaseModel, ABC):
             mask_seed: decides which entries are trained.
             init_seed: decides their initial values.
 
+        Returns:
+            The spec.
+
         Raises:
             UnreachableBudgetError: the method cannot have that many here; the nearest reachable counts are named.
             UnknownNameError: a role matches nothing.
@@ -172,6 +175,9 @@ def make_method(name: str, **settings: object) -> Method:
     Args:
         name: of a registered method; ``lora-discrete`` is short for ``lora`` with ``distribution="discrete"``.
         **settings: fields of that method.
+
+    Returns:
+        The method.
 
     Raises:
         UnknownNameError: no such method or setting; the nearest names are given.

@@ -1,4 +1,4 @@
-"""Conformance suite: the design invariants that every method, distribution and family must keep, a guest's and ours alike.
+"""Conformance suite: the design invariants that every method, distribution and family must keep.
 
 A guest's test file needs three lines:
 

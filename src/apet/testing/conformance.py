@@ -1,4 +1,4 @@
-"""The design invariants as pytest classes to inherit from; each case is a method × a distribution × a family of backbones.
+"""The design invariants as pytest classes to inherit from: cases are method × distribution × family.
 
 Budgets adapt to what a method can hold, so that a method of sixteen parameters is tested like one of millions.
 """
@@ -82,6 +82,9 @@ class _Conformance:
 
         Rows of embeddings may not be looked up. A bias on all keys is part of BitFit's and fine-tuning's definition,
         though the softmax cannot see a constant on all keys.
+
+        Returns:
+            Whether it is excused.
         """
         if method in ("bitfit", "fine-tuning") and (".k." in name or ".qkv." in name) and "weight" not in name:
             return True
@@ -232,7 +235,7 @@ class _Conformance:
 
 
 class MethodConformance(_Conformance):
-    """The design invariants for one method, with every distribution that serves it, on a tiny backbone of every family that ships.
+    """The design invariants for one method, with every distribution that serves it, on every family that ships.
 
     Attributes:
         method: name of the registered method.

@@ -98,6 +98,9 @@ def build(name: str | Callable[[], nn.Module], dtype: torch.dtype = torch.float3
         name: of one of `BUILDERS`, or a function that returns a model.
         dtype: of its parameters.
         seed: of their values.
+
+    Returns:
+        The model, in evaluation mode.
     """
     torch.manual_seed(seed)
     model = (BUILDERS[name] if isinstance(name, str) else name)()
@@ -113,9 +116,13 @@ def batch(model: nn.Module, *, rows: int = 3, seq: int = 9, seed: int = 1, left:
 
     Args:
         model: that will read them.
-        rows, seq: (batch, seq) of the token ids.
+        rows: examples in the batch.
+        seq: tokens of each.
         seed: of the token ids.
         left: pad on the left, as decoders that generate need it.
+
+    Returns:
+        ``input_ids``, ``attention_mask``, (rows, seq), and ``labels``.
     """
     g = torch.Generator().manual_seed(seed)
     ids = torch.randint(3, VOCAB, (rows, seq), generator=g)
