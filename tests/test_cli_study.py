@@ -12,9 +12,9 @@ import yaml
 import apet
 from apet.studies.executors import base as engine
 from apet.training.resources import Resources
-from tiny_backbones import reviews, save_backbone, write_jsonl
 from test_cli import call
 from test_studies import TASK
+from tiny_backbones import reviews, save_backbone, write_jsonl
 
 
 @pytest.fixture(scope="module")

@@ -16,21 +16,22 @@ from transformers import AutoConfig
 import apet
 from apet import ApetError, UnknownNameError
 from apet.backbones.loading import has_local_weights, load_config, load_model, load_tokenizer
-from apet.backbones.registry import SHAPES, locate_backbone, packaged_backbones
+from apet.backbones.registry import locate_backbone, packaged_backbones, published_shapes
 from apet.cli import defaults
 from apet.microworld import TASKS, rows
 from apet.microworld.scales import SCALES, WEIGHTS, config
 from apet.microworld.tokenizer import build
 from apet.studies import run_id as keys
+from apet.studies.grid import cells
 from apet.studies.planning import Planner
 from apet.studies.run_id import backbone_fingerprint, task_fingerprint
-from apet.studies.study_config import cells, load_study
+from apet.studies.study_file import load_study
 from apet.tasks.objectives import make_objective
 from apet.tasks.sources import load_data
 from apet.tasks.task import parse_task, registered_tasks
 from test_cli import call
 
-ELEVEN = {name: t for name, t in registered_tasks().items() if t.source.microworld}
+ELEVEN = {name: t for name, t in registered_tasks().items() if t.source.generator}
 EIGHT = [name for name, t in ELEVEN.items() if t.is_classification]
 SHIPPED = [name for name in SCALES if (WEIGHTS / name / "pretraining.json").is_file()]
 every_shipped = pytest.mark.parametrize("name", SHIPPED)
@@ -85,7 +86,7 @@ def test_another_folder_of_the_same_files_is_the_same_backbone(name, tmp_path):
 def test_every_name_is_a_scale_and_hides_no_other():
     world = {name for name, p in packaged_backbones().items() if p.module == "apet.microworld"}
     assert world == set(SHIPPED) <= set(SCALES)
-    assert not set(SCALES) & set(SHAPES)
+    assert not set(SCALES) & set(published_shapes())
 
 
 def test_a_misspelt_name_lists_the_nearest(small):
@@ -97,7 +98,7 @@ def test_a_misspelt_name_lists_the_nearest(small):
 
 
 def test_each_task_of_the_paper_has_its_mirror():
-    assert {t.source.microworld for t in ELEVEN.values()} == set(TASKS)
+    assert {t.source.arguments["task"] for t in ELEVEN.values()} == set(TASKS)
     for name, mirror in ELEVEN.items():
         real = registered_tasks()[name.removeprefix("microworld-")]
         assert (mirror.category, mirror.metric) == (real.category, real.metric)
@@ -118,12 +119,12 @@ def encodings(name):
 @every_task
 def test_nothing_is_cut_and_every_word_is_known(name):
     for objective in encodings(name):
-        unknown = objective.reader.tokenizer.unk_token_id
+        unknown = objective.tokenizer.pretrained.unk_token_id
         for split, examples in data(name).splits.items():
             for example in examples:
                 e = objective.encode(example)
                 assert e.num_cut == 0, (objective.name, split, example)
-                assert unknown not in e.ids, (objective.name, split, example)
+                assert unknown not in e.input_ids, (objective.name, split, example)
                 if objective.name == "text-to-text":
                     assert unknown not in e.target
 
@@ -131,12 +132,12 @@ def test_nothing_is_cut_and_every_word_is_known(name):
 @pytest.mark.parametrize("name", EIGHT)
 def test_label_words_are_one_token_for_both_families(name):
     t5, masked, _ = encodings(name)
-    assert t5.words.one_step
-    words = [masked.reader.tokenizer.convert_ids_to_tokens(i) for i in masked.word_ids]
+    assert t5.verbalizer.single_token
+    words = [masked.tokenizer.pretrained.convert_ids_to_tokens(i) for i in masked.word_ids]
     assert tuple(words) == ELEVEN[name].label_words
     example = data(name).splits["validation"][0]
     e = masked.encode(example)
-    assert e.ids[e.blank] == masked.reader.tokenizer.mask_token_id
+    assert e.input_ids[e.mask_position] == masked.tokenizer.pretrained.mask_token_id
     assert masked.task.label_words[e.target[0]] == example.references[0]
 
 

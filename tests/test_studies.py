@@ -24,11 +24,13 @@ from apet.studies import run_id as keys
 from apet.studies.executors.base import Event, InProcessExecutor, Job, execute_job
 from apet.studies.executors.local import LocalExecutor, default_workers, gpu_names, gpu_of, ignoring_interrupts
 from apet.studies.executors.ray import RayExecutor
+from apet.studies.grid import cells
 from apet.studies.planning import Cost, Planner, axes_of, estimate, missing_reasons, select_runs
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import FILE, Store, open_store, study_lock
-from apet.studies.study_config import StudyConfig, cells, load_study, method_label, parse_study, suites
+from apet.studies.study_config import StudyConfig, method_label
+from apet.studies.study_file import load_study, parse_study, suites
 from apet.training.progress import Progress
 from apet.training.resources import Resources
 from tiny_backbones import reviews, save_backbone, write_csv, write_jsonl
@@ -38,10 +40,10 @@ name: {name}
 category: sentiment
 source: {{files: {{train: {name}.jsonl, validation: {name}-held.jsonl}}}}
 columns: [text]
-answer: stars
+target: stars
 template: "{{text}} Sentiment: {{target}}"
 labels: {{negative: negative, positive: positive}}
-unified: {{negative: 0, positive: 1}}
+transfer_labels: {{negative: 0, positive: 1}}
 """
 
 
@@ -60,13 +62,13 @@ def place(tmp_path_factory):
         "backbones": [str(here / "t5"), str(here / "bert")],
         "tasks": [str(here / "one.yaml"), str(here / "two.yaml")],
         "methods": ["fine-tuning", "bitfit", "apet-discrete"],
-        "budgets": ["own"],
+        "budgets": ["default"],
         "seeds": [0, 1],
-        "defaults": {"max_steps": 2, "batch_size": 8, "dtype": "float32"},
-        "rules": [
-            {"where": {"method": "apet-*"}, "budgets": ["64", "=bitfit"]},
-            {"where": {"method": "fine-tuning"}, "set": {"save_delta": False, "learning_rate": 1e-4}},
-            {"where": {"backbone": "*bert", "task": "*two.yaml"}, "skip": True},
+        "run_defaults": {"max_steps": 2, "batch_size": 8, "dtype": "float32"},
+        "overrides": [
+            {"match": {"method": "apet-*"}, "budgets": ["64", "=bitfit"]},
+            {"match": {"method": "fine-tuning"}, "set": {"save_delta": False, "learning_rate": 1e-4}},
+            {"match": {"backbone": "*bert", "task": "*two.yaml"}, "exclude": True},
         ],
     }
     (here / "study.yaml").write_text(yaml.safe_dump(raw, sort_keys=False))
@@ -96,7 +98,7 @@ def test_words_go_over_the_study_or_its_runs(place):
     study = load_study(str(place / "study.yaml"), {"seeds": [7], "max_steps": 9})
     assert {c.config.seed for c in cells(study)} == {7}
     assert {c.config.max_steps for c in cells(study)} == {9}
-    with pytest.raises(ApetError, match="unknown setting of a study or of its runs 'stepz'; nearest: steps"):
+    with pytest.raises(ApetError, match="unknown setting of a study or of its runs 'stepz'; nearest: max_steps"):
         load_study(str(place / "study.yaml"), {"stepz": 9})
 
 
@@ -104,31 +106,34 @@ def test_words_go_over_the_study_or_its_runs(place):
     ("change", "message"),
     [
         ({"backbone": ["x"]}, r"s\.yaml:\d+: unknown key 'backbone'; nearest: backbones"),
-        ({"defaults": {"stepz": 3}}, r"s\.yaml:5: unknown run setting 'stepz'; nearest: steps"),
+        ({"run_defaults": {"stepz": 3}}, r"s\.yaml:5: unknown run setting 'stepz'; nearest: max_steps"),
         ({"seeds": ["a"]}, r"s\.yaml:\d+: seeds\.0: input should be a valid integer"),
-        ({"rules": [{"where": {"scale": "x"}, "skip": True}]}, r"s\.yaml:\d+: unknown axis 'scale'"),
+        ({"overrides": [{"match": {"scale": "x"}, "exclude": True}]}, r"s\.yaml:\d+: unknown axis 'scale'"),
         (
-            {"rules": [{"where": {"method": "lroa"}, "skip": True}]},
+            {"overrides": [{"match": {"method": "lroa"}, "exclude": True}]},
             r"s\.yaml:\d+: unknown method 'lroa'; nearest: lora",
         ),
-        ({"rules": [{"where": {"method": "lora"}, "sett": {}}]}, r"s\.yaml:\d+: unknown key 'sett'; nearest: set"),
+        ({"overrides": [{"match": {"method": "lora"}, "sett": {}}]}, r"s\.yaml:\d+: unknown key 'sett'; nearest: set"),
         ({"backbones": []}, r"s\.yaml:\d+: backbones: .*at least 1"),
-        ({"defaults": {"max_steps": "abc"}}, r"s\.yaml:5: max_steps='abc' does not fit; Optimizer steps\."),
+        ({"run_defaults": {"max_steps": "abc"}}, r"s\.yaml:5: max_steps='abc' does not fit; Optimizer steps\."),
         ({"methods": ["lorra"]}, r"s\.yaml:4: unknown method 'lorra'; nearest: lora"),
         ({"methods": ["lora", {"method": "lora", "rank": "abc"}]}, r"s\.yaml:\d: .*rank"),
-        ({"defaults": {"seed": 3}}, r"s\.yaml:5: seed is decided by the study's axes"),
+        ({"run_defaults": {"seed": 3}}, r"s\.yaml:5: seed is decided by the study's axes"),
         (
-            {"rules": [{"where": {"method": "lora"}, "set": {"learning_rate": "fast"}}]},
+            {"overrides": [{"match": {"method": "lora"}, "set": {"learning_rate": "fast"}}]},
             r"s\.yaml:8: learning_rate='fast' does not fit; A number",
         ),
         (
-            {"rules": [{"where": {"method": "lora", "seed": 0}, "budgets": ["64"]}]},
-            r"s\.yaml:7: a rule with budgets cannot ask for the seed: budgets are decided first",
+            {"overrides": [{"match": {"method": "lora", "seed": 0}, "budgets": ["64"]}]},
+            r"s\.yaml:7: an override with budgets cannot ask for the seed: budgets are decided first",
         ),
-        ({"rules": [{"where": {"budget": "64"}, "budgets": ["32"]}]}, r"s\.yaml:7: .* cannot ask for the budget"),
-        ({"rules": [{"where": {"seed": 0}, "seeds": [1]}]}, r"s\.yaml:7: a rule with seeds cannot ask for the seed"),
+        ({"overrides": [{"match": {"budget": "64"}, "budgets": ["32"]}]}, r"s\.yaml:7: .* cannot ask for the budget"),
+        (
+            {"overrides": [{"match": {"seed": 0}, "seeds": [1]}]},
+            r"s\.yaml:7: an override with seeds cannot ask for the seed",
+        ),
         ({False: 3}, r"s\.yaml:6: key false reads as bool in YAML; write it in quotes"),
-        ({"defaults": {4: 3}}, r"s\.yaml:5: key 4 reads as int in YAML; write it in quotes"),
+        ({"run_defaults": {4: 3}}, r"s\.yaml:5: key 4 reads as int in YAML; write it in quotes"),
     ],
 )
 def test_a_wrong_key_is_shown_with_its_line(change, message):
@@ -137,25 +142,36 @@ def test_a_wrong_key_is_shown_with_its_line(change, message):
         "backbones": ["bert-base"],
         "tasks": ["sst2"],
         "methods": ["lora"],
-        "defaults": {"max_steps": 3},
+        "run_defaults": {"max_steps": 3},
     }
     with pytest.raises(ApetError, match=message):
         parse_study(yaml.safe_dump({**raw, **change}, sort_keys=False, default_flow_style=None), "s.yaml", {})
 
 
 def test_words_that_yaml_takes_for_something_else_are_shown_with_their_line():
-    with pytest.raises(ApetError, match=r"s\.yaml:2: '2024-13-45' is no value \(month must be in 1..12\)"):
-        parse_study("about: x\nname: 2024-13-45\n", "s.yaml", {})
+    with pytest.raises(ApetError, match=r"s\.yaml:2: '2024-13-45' is not a valid value \(month must be in 1..12\)"):
+        parse_study("description: x\nname: 2024-13-45\n", "s.yaml", {})
     with pytest.raises(ApetError, match=r"s\.yaml:2: key no reads as bool in YAML; write it in quotes"):
         parse_study("name: x\nno: 3\n", "s.yaml", {})
-    with pytest.raises(ApetError, match=r"^steps='abc' does not fit; Optimizer steps\.$"):
+    with pytest.raises(ApetError, match=r"^max_steps='abc' does not fit; Optimizer steps\.$"):
         load_study("quick", {"max_steps": "abc"})
 
 
 def test_a_rule_with_seeds_may_ask_for_the_budget():
-    raw = {"name": "s", "backbones": ["bert-base"], "tasks": ["sst2"], "methods": ["lora"], "budgets": ["64", "own"]}
-    study = parse_study(yaml.safe_dump({**raw, "rules": [{"where": {"budget": "64"}, "seeds": [7]}]}), "s.yaml", {})
-    assert [(c.budget, c.config.seed) for c in cells(study)] == [("64", 7), ("own", 0), ("own", 1), ("own", 2)]
+    raw = {
+        "name": "s",
+        "backbones": ["bert-base"],
+        "tasks": ["sst2"],
+        "methods": ["lora"],
+        "budgets": ["64", "default"],
+    }
+    study = parse_study(yaml.safe_dump({**raw, "overrides": [{"match": {"budget": "64"}, "seeds": [7]}]}), "s.yaml", {})
+    assert [(c.budget, c.config.seed) for c in cells(study)] == [
+        ("64", 7),
+        ("default", 0),
+        ("default", 1),
+        ("default", 2),
+    ]
 
 
 def test_methods_may_have_settings_and_are_called_by_them():
@@ -171,28 +187,30 @@ def test_a_data_file_is_a_task_where_text_and_label_say_how_it_is_read(place, tm
     mine = str(write_csv(tmp_path / "mine.csv", reviews(32)))
     grid = {"name": "x", "backbones": [str(place / "bert")], "tasks": [mine, str(place / "one.yaml")]}
     grid |= {"methods": ["bitfit"], "seeds": [0]}
-    columns = {"where": {"task": "*.csv"}, "set": {"text": ["text"], "label": "stars"}}
-    runs = Planner().study(parse_study(yaml.safe_dump({**grid, "rules": [columns]}), "x.yaml", {}))
+    columns = {"match": {"task": "*.csv"}, "set": {"text": ["text"], "label": "stars"}}
+    runs = Planner().study(parse_study(yaml.safe_dump({**grid, "overrides": [columns]}), "x.yaml", {}))
     assert [axes_of(p)["task"] for p in runs] == grid["tasks"]
     assert [(p.config.task, p.config.data, p.missing) for p in runs] == [
         (None, mine, None),
         (grid["tasks"][1], None, None),
     ]
     write_csv(tmp_path / "mine.csv", reviews(32, 4))
-    again = Planner().study(parse_study(yaml.safe_dump({**grid, "rules": [columns]}), "x.yaml", {}))
+    again = Planner().study(parse_study(yaml.safe_dump({**grid, "overrides": [columns]}), "x.yaml", {}))
     assert [a.run_id == b.run_id for a, b in zip(runs, again, strict=True)] == [False, True]
     wrong = parse_study(
-        yaml.safe_dump({**grid, "rules": [{**columns, "set": {"text": ["text"], "label": "star"}}]}), "x", {}
+        yaml.safe_dump({**grid, "overrides": [{**columns, "set": {"text": ["text"], "label": "star"}}]}), "x", {}
     )
-    with pytest.raises(ApetError, match=r"bert, .*mine\.csv, bitfit, budget own: mine\.csv:2: unknown column 'star'"):
+    with pytest.raises(
+        ApetError, match=r"bert, .*mine\.csv, bitfit, budget default: mine\.csv:2: unknown column 'star'"
+    ):
         Planner().study(wrong)
     with pytest.raises(ApetError, match="data files are read; give these under tasks, without data='there'"):
-        list(cells(parse_study(yaml.safe_dump({**grid, "rules": [columns], "data": "there"}), "x.yaml", {})))
+        list(cells(parse_study(yaml.safe_dump({**grid, "overrides": [columns], "data": "there"}), "x.yaml", {})))
 
 
 def test_a_definition_reads_as_the_study_that_it_was(place):
     study = load_study(str(place / "study.yaml"))
-    assert parse_study(study.as_yaml(), "again.yaml", {}) == study
+    assert parse_study(study.to_yaml(), "again.yaml", {}) == study
 
 
 @pytest.mark.parametrize("name", suites())
@@ -207,17 +225,19 @@ def test_the_papers_grid_holds_the_counts_of_its_table():
         Planner().study(load_study("paper", {"seeds": [0]})), ["backbone=t5-v1.1-xxl", "task=sst2"], None
     )
     counts = {(p.cell.label, p.cell.budget): p.num_trainable for p in runs}
-    assert counts["lora", "own"] == 6291456 == counts["apet-discrete", "=lora"]
-    assert counts["adapter", "own"] == 19269888
-    assert counts["bitfit", "own"] == 2497920
+    assert counts["lora", "default"] == 6291456 == counts["apet-discrete", "=lora"]
+    assert counts["adapter", "default"] == 19269888
+    assert counts["bitfit", "default"] == 2497920
 
 
 def test_cells_that_mean_the_same_run_are_one(place):
     plain = plan_of(place)
-    twice = plan_of(place, methods=["bitfit", "bitfit"], rules=[])
+    twice = plan_of(place, methods=["bitfit", "bitfit"], overrides=[])
     assert len(twice) == 2 * 2 * 2
     n = next(p for p in plain if p.cell.label == "bitfit").num_trainable
-    spelt = plan_of(place, methods=["bitfit"], budgets=["own", "=bitfit"], rules=[], backbones=[str(place / "t5")])
+    spelt = plan_of(
+        place, methods=["bitfit"], budgets=["default", "=bitfit"], overrides=[], backbones=[str(place / "t5")]
+    )
     assert len(spelt) == 2 * 2
     assert {p.num_trainable for p in spelt} == {n}
 
@@ -233,7 +253,7 @@ def test_a_key_follows_everything_that_determines_a_run_and_nothing_else(place, 
         {"num_threads": 2},
         {"dtype": "bfloat16"},
     ):
-        changed = {p.run_id for p in plan_of(place, **change, rules=[], methods=["bitfit"])}
+        changed = {p.run_id for p in plan_of(place, **change, overrides=[], methods=["bitfit"])}
         assert not changed & base, change
     text = (place / "one.jsonl").read_text()
     try:
@@ -250,7 +270,7 @@ def test_missing_data_and_weights_are_known_before_a_second_is_spent(place):
     runs = Planner().study(load_study("paper", {"seeds": [0]}))
     assert all(p.missing for p in runs)
     assert "data of sst2 are not at hand" in dict(missing_reasons(runs)).__repr__()
-    data = plan_of(place, backbones=["bert-small"], rules=[])
+    data = plan_of(place, backbones=["bert-small"], overrides=[])
     assert all("weights of bert-small are not at hand" in str(p.missing) for p in data)
 
 
@@ -259,7 +279,7 @@ def test_a_folder_without_weights_has_none(place, tmp_path):
     shutil.copytree(place / "t5", tmp_path / "t5")
     (tmp_path / "t5" / "model.safetensors").unlink()
     assert not has_local_weights(str(tmp_path / "t5"))
-    runs = plan_of(place, backbones=[str(tmp_path / "t5")], rules=[])
+    runs = plan_of(place, backbones=[str(tmp_path / "t5")], overrides=[])
     assert all("are not at hand; give a local folder that holds them" in str(p.missing) for p in runs)
     with pytest.raises(ApetError, match="holds no weights; give a folder made by save_pretrained"):
         load_model(str(tmp_path / "t5"), "text-to-text", 2, torch.float32)
@@ -309,9 +329,9 @@ def test_a_cache_of_digests_that_cannot_be_written_is_done_without(tmp_path, mon
 
 def test_impossible_cells_are_named_when_planning(place):
     with pytest.raises(ApetError, match=r"bert, .*one\.yaml, bitfit, budget 999999999: budget=999999999 cannot be met"):
-        plan_of(place, methods=["bitfit"], budgets=["999999999"], rules=[], backbones=[str(place / "bert")])
-    with pytest.raises(ApetError, match=r"bert, samsum, lora, budget own: .*an encoder cannot write"):
-        plan_of(place, methods=["lora"], tasks=["samsum"], rules=[], backbones=[str(place / "bert")])
+        plan_of(place, methods=["bitfit"], budgets=["999999999"], overrides=[], backbones=[str(place / "bert")])
+    with pytest.raises(ApetError, match=r"bert, samsum, lora, budget default: .*an encoder cannot write"):
+        plan_of(place, methods=["lora"], tasks=["samsum"], overrides=[], backbones=[str(place / "bert")])
 
 
 def test_only_and_limit(place):
@@ -352,7 +372,7 @@ class Heard(Progress):
         super().__init__(quiet=True)
         self.lines = []
 
-    def say(self, line):
+    def log(self, line):
         self.lines.append(line)
 
 
@@ -360,14 +380,14 @@ class Heard(Progress):
 def finished(place, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     summary = run_here(place, folder)
-    assert (summary.wanted, summary.done, summary.failed) == (24, 24, {})
+    assert (summary.num_planned, summary.num_completed, summary.failed) == (24, 24, {})
     return folder
 
 
 def test_nothing_that_is_finished_runs_again(place, finished):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("result.json")}
     summary = run_here(place, finished)
-    assert (summary.already, summary.done) == (24, 0)
+    assert (summary.num_already_complete, summary.num_completed) == (24, 0)
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("result.json")}
 
 
@@ -381,10 +401,10 @@ def test_runs_and_curves_are_tables(finished):
     assert runs.num_trainable[runs.budget == "64"].eq(64).all()
     assert set(curves.groupby("run_id").size()) == {3}
     one = runs.iloc[0]
-    stored = json.loads((study.run_folder(one.key) / "result.json").read_text())
-    assert stored["validation"]["score"] == one.value
+    stored = json.loads((study.run_folder(one.run_id) / "result.json").read_text())
+    assert stored["validation"]["score"] == one.score
     for key in ("versions", "host", "seeds", "times", "peak_memory_bytes"):
-        assert study.results()[one.key][key]
+        assert study.results()[one.run_id][key]
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "json"])
@@ -407,7 +427,7 @@ def test_finished_rows_never_change(finished):
 def test_fine_tuning_kept_no_values_as_its_rule_says(finished):
     runs = Study(finished).runs()
     for _, r in runs.iterrows():
-        there = (finished / "runs" / r.key / "delta.safetensors").exists()
+        there = (finished / "runs" / r.run_id / "delta.safetensors").exists()
         assert there == (r.method != "fine-tuning")
 
 
@@ -423,7 +443,7 @@ class Stumbling:
     def start(self, worker, job):
         self.count += 1
         if self.lose.get(self.count):
-            self.ready.append(Event(worker, "lost", "its worker ended by signal 9"))
+            self.ready.append(Event(worker, "worker_died", "its worker ended by signal 9"))
         elif self.count in self.fail:
             self.ready.append(Event(worker, "failed", "out of memory"))
         else:
@@ -442,16 +462,18 @@ def test_a_lost_worker_is_replaced_and_a_failed_run_is_recorded_and_never_a_numb
     store = Store(tmp_path, create=True)
     plan = select_runs(plan_of(place), ["seed=0", "method=bitfit"], None)
     summary = Scheduler(store, Stumbling({1: 1}, {2}), Progress(quiet=True)).run(plan)
-    assert (summary.done, list(summary.failed.values())) == (2, ["out of memory"])
+    assert (summary.num_completed, list(summary.failed.values())) == (2, ["out of memory"])
     runs = Study(tmp_path).runs()
     failed = runs[runs.state == "failed"]
-    assert failed.reason.tolist() == ["out of memory"]
-    assert failed.value.isna().all()
+    assert failed.error.tolist() == ["out of memory"]
+    assert failed.score.isna().all()
     again = Scheduler(store, Stumbling({}, set()), Progress(quiet=True)).run(plan)
-    assert (again.already, again.done, again.failed) == (2, 0, summary.failed), "the reason is known from the record"
-    assert again.before == set(summary.failed)
+    assert (again.num_already_complete, again.num_completed, again.failed) == (2, 0, summary.failed), (
+        "the reason is known from the record"
+    )
+    assert again.failed_before == set(summary.failed)
     retried = Scheduler(store, Stumbling({}, set()), Progress(quiet=True)).run(plan, retry=True)
-    assert (retried.already, retried.done, retried.failed) == (2, 1, {})
+    assert (retried.num_already_complete, retried.num_completed, retried.failed) == (2, 1, {})
 
 
 def test_a_run_whose_worker_vanishes_every_time_is_given_up_with_the_reason(place, tmp_path):
@@ -472,7 +494,7 @@ def test_a_damaged_record_is_one_line_and_is_made_again_from_the_runs(place, fin
         run_here(place, tmp_path / "copy")
     file.unlink()
     summary = run_here(place, tmp_path / "copy")
-    assert (summary.already, summary.done) == (24, 0)
+    assert (summary.num_already_complete, summary.num_completed) == (24, 0)
     a, b = Study(finished).runs(), Study(tmp_path / "copy").runs()
     pd.testing.assert_frame_equal(a, b)
 
@@ -504,11 +526,11 @@ def test_a_full_disk_is_one_line_and_the_record_stays_whole(place, tmp_path):
     assert Study(tmp_path).runs().empty
     store.db.execute("PRAGMA max_page_count = 1000000")
     summary = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan)
-    assert summary.already + summary.done == 3
+    assert summary.num_already_complete + summary.num_completed == 3
 
 
 def test_a_finished_run_is_never_recorded_as_failed(finished):
-    key = Study(finished).runs().key[0]
+    key = Study(finished).runs().run_id[0]
     with open_store(finished) as store:
         with pytest.raises(ApetError, match="a finished run is never replaced"):
             store.fail(key, {}, "mine")
@@ -544,7 +566,7 @@ def test_where_runs_cannot_be_written_the_study_ends_and_no_run_has_failed(place
             driver.run(plan)
         assert store.states() == {}
         (tmp_path / "runs").unlink()
-        assert driver.run(plan).done == 2
+        assert driver.run(plan).num_completed == 2
 
 
 def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(place, tmp_path, monkeypatch):
@@ -563,7 +585,7 @@ def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(place, tmp
                 driver.run(plan)
         assert store.states() == {}
         assert not list((tmp_path / "runs").iterdir())
-        assert driver.run(plan).done == 1
+        assert driver.run(plan).num_completed == 1
 
 
 def test_what_killed_workers_left_half_written_is_removed_and_in_nobodys_way(place, tmp_path):
@@ -609,7 +631,7 @@ def test_a_run_that_a_power_cut_damaged_is_set_aside_and_made_again(place, finis
     heard = Heard()
     with open_store(tmp_path) as store:
         summary = Scheduler(store, InProcessExecutor(Resources()), heard).run([run])
-    assert (summary.already, summary.done, summary.failed) == (0, 1, {})
+    assert (summary.num_already_complete, summary.num_completed, summary.failed) == (0, 1, {})
     assert "is damaged" in heard.lines[0]
     assert "the run is made again" in heard.lines[0]
     assert len(list((tmp_path / "runs").glob("*.damaged"))) == 1
@@ -696,7 +718,7 @@ def test_workers_of_a_cluster_are_asked_all_at_once_how_far_they_are():
         return 0.5, ref
 
     def actor(name):
-        return SimpleNamespace(standing=SimpleNamespace(remote=lambda: name))
+        return SimpleNamespace(progress=SimpleNamespace(remote=lambda: name))
 
     engine = RayExecutor.__new__(RayExecutor)
     engine._ray = SimpleNamespace(wait=wait, get=get, exceptions=SimpleNamespace(RayError=Lost))
@@ -708,18 +730,18 @@ def test_workers_of_a_cluster_are_asked_all_at_once_how_far_they_are():
 
 
 @pytest.mark.parametrize(
-    ("cards", "devices", "size", "shared"),
+    ("cards", "devices", "device_maps", "size", "shared"),
     [
-        ([], {"auto"}, 4, []),
-        ([], {"spread"}, 4, []),
-        (["0", "1"], {"auto"}, 2, ["0", "1"]),
-        (["0", "1"], {"auto", "cpu"}, 2, ["0", "1"]),
-        (["0", "1"], {"cpu"}, 4, []),
-        (["0", "1"], {"auto", "spread"}, 1, []),
+        ([], {"auto"}, {None}, 4, []),
+        ([], {"auto"}, {"auto"}, 4, []),
+        (["0", "1"], {"auto"}, {None}, 2, ["0", "1"]),
+        (["0", "1"], {"auto", "cpu"}, {None}, 2, ["0", "1"]),
+        (["0", "1"], {"cpu"}, {None}, 4, []),
+        (["0", "1"], {"auto"}, {None, "auto"}, 1, []),
     ],
 )
-def test_every_gpu_gets_a_worker_and_a_spread_backbone_gets_all_of_them(cards, devices, size, shared):
-    assert default_workers(cards, devices, cores=8, num_threads=2) == (size, shared or ())
+def test_every_gpu_gets_a_worker_and_a_spread_backbone_gets_all_of_them(cards, devices, device_maps, size, shared):
+    assert default_workers(cards, devices, device_maps, cores=8, num_threads=2) == (size, shared or ())
 
 
 def test_workers_take_turns_on_the_gpus_that_are_theirs():
@@ -737,7 +759,9 @@ def test_a_worker_sees_its_own_gpu_alone(monkeypatch):
 
     seen = []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    monkeypatch.setattr(local, "perform", lambda job, shop: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]) or ("", ""))
+    monkeypatch.setattr(
+        local, "execute_job", lambda job, shop: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]) or ("", "")
+    )
     ours, theirs = local.mp.Pipe()
     before = signal.getsignal(signal.SIGINT)
     ours.send("a job")

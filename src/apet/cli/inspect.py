@@ -161,14 +161,14 @@ def backbones(json: Json = False) -> None:
     """Backbones by name; any local folder, hub id or transformers configuration of a known family serves, too."""
     from apet.backbones.family import families
     from apet.backbones.loading import has_local_weights
-    from apet.backbones.registry import SHAPES, package_folder, packaged_backbones
+    from apet.backbones.registry import package_folder, packaged_backbones, published_shapes
 
     rows = [
         {"name": n, "weights": package_folder(p.module) is not None, "description": p.description}
         for n, p in packaged_backbones().items()
     ] + [
         {"name": n, "weights": has_local_weights(n), "description": f"{s.description}; on the hub as {s.hub}"}
-        for n, s in SHAPES.items()
+        for n, s in published_shapes().items()
     ]
     kinds = {f.name: {"kind": f.kind, "model_types": list(f.model_types)} for f in families().values()}
     if json:

@@ -43,7 +43,7 @@ def show(
     if json:
         shown.as_json(found)
         return
-    words = next((t.labels for t in registered_tasks().values() if t.source.microworld == name), {})
+    words = next((t.labels for t in registered_tasks().values() if t.source.arguments.get("task") == name), {})
     width = max(len(column) for column in found[0]) + 2
     for n, row in enumerate(found):
         print(end="\n" if n else "")

@@ -113,23 +113,23 @@ def run(
         with _engine(engine, workers, address, gpus, [p.settings for p in runs]) as machine:
             summary = Scheduler(store, machine, _watch(quiet)).run(runs, retry=retry, opening=True)
     facts = {
-        "wanted": summary.wanted,
-        "already": summary.already,
-        "done": summary.done,
+        "wanted": summary.num_planned,
+        "already": summary.num_already_complete,
+        "done": summary.num_completed,
         "failed": summary.failed,
-        "missing": dict(summary.missing),
+        "missing": dict(summary.cannot_run),
     }
     if json:
         show.as_json(facts)
         return
     _ending(folder, [p.key for p in runs])
     print(
-        f"{summary.wanted:,} runs: {summary.already:,} were done, {summary.done:,} done now,"
-        f" {len(summary.failed):,} failed, {summary.missing.total():,} cannot run here  {folder}"
+        f"{summary.num_planned:,} runs: {summary.num_already_complete:,} were done, {summary.num_completed:,} done now,"
+        f" {len(summary.failed):,} failed, {summary.cannot_run.total():,} cannot run here  {folder}"
     )
     for key, reason in list(summary.failed.items())[:5]:
-        print(f"failed {key}: {reason}" + (" (before; --retry runs it again)" if key in summary.before else ""))
-    _cannot_run(summary.missing.items())
+        print(f"failed {key}: {reason}" + (" (before; --retry runs it again)" if key in summary.failed_before else ""))
+    _cannot_run(summary.cannot_run.items())
 
 
 def _cannot_run(reasons: Iterable[tuple[str, int]]) -> None:
@@ -212,7 +212,7 @@ def thresholds(
     with open_store(folder) as store, _engine(engine, workers, address, gpus, [base]) as machine:
         searcher = ThresholdSearcher(base, store, Scheduler(store, machine, _watch(quiet)), rules, reference_rate)
         search, points = searcher.search(least, most)
-        low, high = search.go()
+        low, high = search.run()
     full = len(points) * rules.max_seeds + rules.reference_seeds
     facts = {
         "backbone": base.backbone,
@@ -224,10 +224,10 @@ def thresholds(
         show.as_json(facts)
         return
     print(f"{base.backbone}, {base.task}, {searcher.label}")
-    print(low.spelt())
-    print(high.spelt())
-    print(f"{search.runs} runs; a full grid of {len(points)} N x {rules.max_seeds} seeds has {full}")
-    print(rules.spelt())
+    print(low.describe())
+    print(high.describe())
+    print(f"{search.num_runs} runs; a full grid of {len(points)} N x {rules.max_seeds} seeds has {full}")
+    print(rules.describe())
 
 
 def transfer(
@@ -273,7 +273,7 @@ def _planned(
     from apet.cli.overrides import parse_pairs
     from apet.studies.planning import Planner
     from apet.studies.planning import select_runs as kept
-    from apet.studies.study_config import load_study
+    from apet.studies.study_file import load_study
 
     definition, planner = load_study(name, parse_pairs(settings or ())), Planner()
     runs = planner.study(definition)
@@ -310,27 +310,20 @@ def _required(output: Path | None) -> Path:
 @contextlib.contextmanager
 def _engine(name: str, workers: int, address: str | None, gpus: float, settings: Sequence[RunConfig]) -> Iterator[Any]:
     """Workers for runs of these settings, ended whatever happens."""
-    import os
+    from apet.studies.executors import ExecutorOptions, running_executor
 
-    from apet.errors import UnknownNameError
-
-    threads = settings[0].num_threads or 1
-    if name == "local":
-        from apet.studies.executors.local import LocalExecutor, default_workers, visible_gpus
-
-        devices = {s.device for s in settings}
-        size, cards = default_workers(visible_gpus(), devices, os.cpu_count() or 1, threads)
-        machine: Any = LocalExecutor(workers or size, cards)
-    elif name == "ray":
-        from apet.studies.executors.ray import RayExecutor
-
-        machine = RayExecutor(workers, address, threads, gpus)
-    else:
-        raise UnknownNameError("engine", name, ["local", "ray"])
-    try:
-        yield machine
-    finally:
-        machine.stop()
+    # getattr: a run's device_map is a setting of its own
+    device_maps = frozenset(getattr(s, "device_map", None) for s in settings)
+    options = ExecutorOptions(
+        num_workers=workers,
+        num_threads=settings[0].num_threads or 1,
+        num_gpus=gpus,
+        ray_address=address,
+        devices=frozenset(s.device for s in settings),
+        device_maps=device_maps,
+    )
+    with running_executor(name, options) as executor:
+        yield executor
 
 
 def _watch(quiet: bool) -> Any:

@@ -78,7 +78,7 @@ def compare(study: StudyConfig, folder: Path, shop: Resources) -> list[str]:
     if not done.issuperset(p.run_id for p in runs):
         prefetch(runs[0].config, shop)
     with open_store(folder) as store:
-        store.describe(study.name, study.as_yaml(), len(runs))
+        store.describe(study.name, study.to_yaml(), len(runs))
         Scheduler(store, InProcessExecutor(shop), shop.watch).run(runs, retry=True, aloud=True)
     return [p.run_id for p in runs]
 

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from apet.backbones.describe import Backbone, describe
-from apet.backbones.loading import ObjectiveName, has_local_weights, load_config, meta_model
+from apet.backbones.family import ObjectiveName
+from apet.backbones.loading import has_local_weights, load_config, meta_model
 from apet.budget import parse_budget
 from apet.cli.overrides import parse_pairs
 from apet.errors import ApetError, UnknownNameError
 from apet.methods import make_method
+from apet.studies.grid import Cell, cells
 from apet.studies.run_id import backbone_fingerprint, common_settings, run_id, task_fingerprint
-from apet.studies.study_config import AXES, Cell, Override, StudyConfig, cells
+from apet.studies.study_config import AXES, Override, StudyConfig
 from apet.tasks.objectives import check_objective
 from apet.tasks.task import Task
 from apet.training.config import RunConfig

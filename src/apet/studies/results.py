@@ -13,8 +13,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from apet.errors import ApetError, UnknownNameError
+from apet.studies.grid import Cell, cells
 from apet.studies.store import Store
-from apet.studies.study_config import DECIDED_BY_AXES, DEFAULT_BUDGET, Cell, StudyConfig, cells
+from apet.studies.study_config import DECIDED_BY_AXES, DEFAULT_BUDGET, StudyConfig
 from apet.training import run_dir
 from apet.training.config import RunConfig
 
@@ -106,7 +107,7 @@ class Study:
     @cached_property
     def _definition(self) -> list[Cell] | None:
         text = self.notes.get("definition")
-        return list(cells(StudyConfig.stored(text))) if text else None
+        return list(cells(StudyConfig.from_stored(text))) if text else None
 
     def results(self) -> dict[str, dict[str, Any]]:
         """Everything that finished runs recorded, by key: settings, seeds, versions, host, digests."""

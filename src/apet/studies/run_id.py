@@ -11,9 +11,7 @@ from typing import Any
 from apet.backbones.hub import cached_dataset
 from apet.backbones.registry import locate_backbone
 from apet.cache import cache_folder, write_cached
-from apet.microworld import rows
-from apet.microworld.digests import digest
-from apet.tasks.sources import source_files
+from apet.tasks.sources import generated_fingerprint, source_files
 from apet.tasks.task import Task
 from apet.training.config import RunConfig
 from apet.training.run import NUMERIC_VERSION
@@ -102,8 +100,8 @@ def _content(file: Path, size: int) -> str:
 def task_fingerprint(task: Task, data: str | None) -> str | None:
     """Fingerprint of a task's definition and its data's files; None where the data are not at hand."""
     definition = task.model_dump_json(exclude={"description", "source"})
-    if data is None and task.source.microworld:
-        return _digest(definition, _made(task.source.microworld, task.source.seed, tuple(task.splits.values())))
+    if data is None and task.source.generator:
+        return _digest(definition, generated_fingerprint(task))
     if data is None and task.source.hub:
         found = cached_dataset(task.source.hub, task.source.config)
         return None if found is None else _digest(definition, found)
@@ -111,12 +109,6 @@ def task_fingerprint(task: Task, data: str | None) -> str | None:
     if files is None:
         return None
     return _digest(definition, *(f"{f.name} {_whole(f)}" for f in files))
-
-
-@cache
-def _made(name: str, seed: int, splits: tuple[str, ...]) -> str:
-    """Of the rows themselves: what is learnt decides, not the program that makes it."""
-    return digest(json.dumps(row, ensure_ascii=False) for split in splits for row in rows(name, split, seed))
 
 
 def _whole(file: Path) -> str:

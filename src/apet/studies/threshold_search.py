@@ -9,11 +9,12 @@ from apet.backbones.loading import load_config
 from apet.budget import plan as plan_theta
 from apet.errors import ApetError, UnreachableBudgetError
 from apet.methods import make_method
+from apet.studies.grid import Cell
 from apet.studies.planning import Planner
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import Store
-from apet.studies.study_config import DEFAULT_BUDGET, Cell, method_label
-from apet.studies.thresholds import Search, SeedScore, ThresholdRules, grid
+from apet.studies.study_config import DEFAULT_BUDGET, method_label
+from apet.studies.thresholds import SeedScore, ThresholdRules, ThresholdSearch, budget_grid
 from apet.tasks.objectives import is_generative
 from apet.training.config import RunConfig
 from apet.training.resolve import resolve_objective
@@ -50,12 +51,12 @@ class ThresholdSearcher:
         self.planner = Planner()
         self.label = method_label(base.method, base.method_settings)
 
-    def search(self, least: int = 1, most: int | None = None) -> tuple[Search, list[int]]:
+    def search(self, least: int = 1, most: int | None = None) -> tuple[ThresholdSearch, list[int]]:
         """A search, ready to go, and its grid."""
-        points = grid(
+        points = budget_grid(
             self._reachable(least), self._reachable(most or self._largest()), self.rules.spacing, self._reachable
         )
-        return Search(points, self._chance(), self._measure, self.rules), points
+        return ThresholdSearch(points, self._chance(), self._measure, self.rules), points
 
     def _measure(self, n: int | None, seeds: Sequence[int], target_score: float | None) -> list[SeedScore | None]:
         full = [self._cell(n, seed, None) for seed in seeds]

@@ -6,8 +6,8 @@ import torch
 from transformers import PreTrainedConfig
 
 from apet.backbones.describe import Backbone
-from apet.backbones.family import Kind, family_of
-from apet.backbones.loading import ObjectiveName, default_objective
+from apet.backbones.family import Kind, ObjectiveName, family_of
+from apet.backbones.loading import default_objective
 from apet.errors import ApetError
 from apet.tasks.from_file import task_from_file
 from apet.tasks.task import Task, load_task

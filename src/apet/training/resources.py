@@ -9,10 +9,11 @@ import torch
 from accelerate import Accelerator, DistributedType
 from torch import nn
 
-from apet.backbones.loading import ObjectiveName, load_model, load_tokenizer
+from apet.backbones.family import ObjectiveName
+from apet.backbones.loading import load_model, load_tokenizer
 from apet.errors import ApetError
 from apet.tasks.encoding import encode_all
-from apet.tasks.examples import Example
+from apet.tasks.examples import Example, examples_fingerprint
 from apet.tasks.objectives import Objective
 from apet.tasks.sources import TaskData, load_data
 from apet.tasks.task import Task
@@ -80,12 +81,12 @@ class Resources:
         if key not in self._data:
             self._data[key] = load_data(task, folder)
         held = s.max_eval_samples
-        return self._data[key].limited(train=s.max_train_samples, validation=held, test=held)
+        return self._data[key].limit(train=s.max_train_samples, validation=held, test=held)
 
     def split(self, objective: Objective, examples: Sequence[Example], name: str) -> Split:
         """Examples with their tokens."""
         with self.watch.begin(f"reading {name}", len(examples)) as bar:
-            return Split(examples, encode_all(objective.encode, examples, objective.recipe(), bar.update))
+            return Split(examples, encode_all(objective.encode, examples, objective.recipe(), examples_fingerprint(examples), bar.update))
 
 
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)

@@ -197,9 +197,9 @@ class _Run:
             return LearningRate(s.learning_rate, "given")
         train_split = self.splits["train"]
         examples: Sequence[Example] = train_split.examples
-        held_keys = {e.key for e in sample(examples, min(500, max(1, len(examples) // 5)))}
-        inside = [i for i, e in enumerate(examples) if e.key not in held_keys]
-        outside = [i for i, e in enumerate(examples) if e.key in held_keys]
+        held_keys = {e.normalized_text for e in sample(examples, min(500, max(1, len(examples) // 5)))}
+        inside = [i for i, e in enumerate(examples) if e.normalized_text not in held_keys]
+        outside = [i for i, e in enumerate(examples) if e.normalized_text in held_keys]
         if not inside or not outside:
             raise ApetError(f"learning_rate=auto needs more than {len(examples)} training examples; give a number")
         held, rest = (

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from apet.backbones.describe import Backbone, describe
-from apet.backbones.loading import ObjectiveName, load_config, meta_model
+from apet.backbones.family import ObjectiveName
+from apet.backbones.loading import load_config, meta_model
 from apet.budget import plan
 from apet.delta import DeltaSpec
 from apet.methods import make_method
