@@ -1,8 +1,11 @@
 """Registries: every kind of thing that is found by name, and the three doors by which a guest adds one.
 
-A registry holds one kind of thing (methods, distributions, families, tasks, metrics, executors, suites, backbones). What ships with
-the package registers itself by the same call as a guest's: in a module that is imported, through an entry point of the
-registry's group (``apet.methods``, …), or from a file or module that is named after ``--import`` or in a study file.
+A registry holds one kind of thing: methods, distributions, families, tasks, metrics, executors, suites, backbones. What
+ships with the package registers itself by the same call as a guest's. Doors for guests:
+
+- an installed package has an entry point of the registry's group, such as ``apet.metrics``;
+- a user names a Python file, YAML file or module after ``--import``;
+- a study's file names them under ``import``.
 """
 
 from __future__ import annotations
@@ -12,6 +15,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from pathlib import Path
@@ -23,7 +27,7 @@ from apet.errors import ApetError, UnknownNameError
 T = TypeVar("T")
 
 GUEST_PACKAGES = {"microworld*": "apet-microworld", "quick": "apet-microworld"}
-"""Names (patterns) of known guests -> the distribution that brings them, for whoever meets a name before its package."""
+"""Patterns of known guests' names -> the package that brings them, for whoever meets a name before its package."""
 
 
 class Registry(Generic[T]):
@@ -56,8 +60,8 @@ class Registry(Generic[T]):
         Args:
             name: by which it is found.
             entry: what is found.
-            origin: module or file that it comes from. The same origin may register a name again (a file that is imported
-                twice); another one may not.
+            origin: module or file that it comes from. The same origin may register a name again (a file that is
+                imported twice); another one may not.
 
         Returns:
             The entry.
@@ -128,9 +132,9 @@ class Registry(Generic[T]):
     def _load_guest(self, point: EntryPoint) -> None:
         """Register what an installed package offers through an entry point.
 
-        The entry point may name a module or package (importing it registers what it defines, and YAML files in its folder
-        are read), a class that registers itself, or a function without arguments that registers or returns entries by
-        name.
+        The entry point may name a module or package (importing it registers what it defines, and YAML files in its
+        folder are read), a class that registers itself, or a function without arguments that registers or returns
+        entries by name.
 
         Raises:
             ApetError: loading it fails; a guest that is installed and does not work is never skipped in silence.
@@ -245,10 +249,10 @@ def _where(error: BaseException) -> str:
     """What an exception says, and the line it came from."""
     if isinstance(error, ApetError):
         return str(error)
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" (at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})" if trace is not None else ""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    # A module that does not exist has no line of its own: only frames of Python's import system and of this module.
+    guest = [(file, line) for file, line in frames if not file.startswith("<frozen") and file != __file__]
+    place = f" (at {Path(guest[-1][0]).name}:{guest[-1][1]})" if guest else ""
     return f"{type(error).__name__}: {error}{place}"
 
 
@@ -272,5 +276,6 @@ def _read_yaml_file(path: Path) -> None:
             registry.read_yaml(text, str(path))
             return
     raise ApetError(
-        f"cannot import {str(path)!r}: this YAML describes no family (key 'family'), task ('template') or study ('backbones')"
+        f"cannot import {str(path)!r}: this YAML describes no family (key 'family'), task ('template') or study"
+        " ('backbones')"
     )

@@ -1,8 +1,8 @@
 """A family of backbones as data: which role each module path plays.
 
 One YAML file is one family; those in ``families/`` ship with the package, others come through `FAMILIES`. Paths start
-at the base model (``model.base_model``), those under ``lm_head`` at the model itself; ``*`` stands for the block number;
-a list gives alternatives, of which the first that exists is taken.
+at the base model (``model.base_model``), those under ``lm_head`` at the model itself; ``*`` stands for the block
+number; a list gives alternatives, of which the first that exists is taken.
 """
 
 from __future__ import annotations

@@ -312,7 +312,6 @@ def _engine(name: str, workers: int, address: str | None, gpus: float, settings:
     """Workers for runs of these settings, ended whatever happens."""
     from apet.studies.executors import ExecutorOptions, running_executor
 
-    # getattr: a run's device_map is a setting of its own
     device_maps = frozenset(getattr(s, "device_map", None) for s in settings)
     options = ExecutorOptions(
         num_workers=workers,

@@ -95,7 +95,7 @@ class Scheduler:
         states, errors = self.store.states(), self.store.errors()
         waiting: list[PlannedRun] = []
         for run in plan:
-            # The folder is looked into before the record of failures: a run may have been finished after it was recorded.
+            # The folder comes before the record of failures: an orphaned worker may have finished the run since.
             if states.get(run.run_id) == "complete" or self._recover(run):
                 summary.num_already_complete += 1
             elif run.run_id in errors and not retry:

@@ -1,4 +1,4 @@
-"""A study as data: backbones x tasks x methods x budgets x seeds, with run defaults and overrides for parts of the grid."""
+"""A study as data: backbones x tasks x methods x budgets x seeds, with run defaults and overrides."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ class StudyConfig(_Strict):
     description: str = ""
     """One line for people."""
     imports: tuple[str, ...] = Field(default=(), alias="import")
-    """Python files, YAML files (relative to the study's file) or modules that register methods, metrics and the like."""
+    """Python or YAML files (relative to the study's file), or modules, that register methods, metrics and the like."""
     backbones: tuple[str, ...] = Field(min_length=1)
     """Registered names, folders or hub ids."""
     tasks: tuple[str, ...] = Field(min_length=1)

@@ -173,8 +173,8 @@ def _check_overrides(study: StudyConfig, text: str, where: str) -> None:
             decided = _decided_before(override, axis)
             if decided:
                 raise ApetError(
-                    f"{where}:{line}: an override with {decided} cannot ask for the {axis}: {decided} are decided first;"
-                    " give other axes under match, or exclude what is not wanted"
+                    f"{where}:{line}: an override with {decided} cannot ask for the {axis}: {decided} are decided"
+                    " first; give other axes under match, or exclude what is not wanted"
                 )
             for pattern in given if isinstance(given, list) else [given]:
                 if axis in values and not fnmatch.filter(values[axis], str(pattern)):

@@ -1,8 +1,8 @@
 """Search for the low and the high threshold (paper section 5.3), without running a full grid.
 
-Over a geometric grid of N, two questions are asked by bisection: is the lower bound of the seeds' mean above the untrained
-baseline (low threshold), is the mean at most a margin below that of full fine-tuning (high threshold)? An N gets another
-seed only while more seeds could change its answer.
+Over a geometric grid of N, two questions are asked by bisection: is the lower bound of the seeds' mean above the
+untrained baseline (low threshold), is the mean at most a margin below that of full fine-tuning (high threshold)? An N
+gets another seed only while more seeds could change its answer.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class SeedScore:
 
 
 MeasureScores = Callable[[int | None, Sequence[int], float | None], list[SeedScore | None]]
-"""(N or None for full fine-tuning, seeds, target score at which a run may stop) -> a score a seed, None if it failed."""
+"""(N or None for full fine-tuning, seeds, score to stop at or None) -> a score for each seed, None if it failed."""
 
 
 @dataclass(frozen=True)

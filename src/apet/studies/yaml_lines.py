@@ -1,4 +1,4 @@
-"""Where things stand in a YAML text: line numbers for messages, and words that YAML reads as something else than text."""
+"""Where things stand in a YAML text: line numbers for messages, and words that YAML does not read as text."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def load_mapping(text: str, where: str) -> dict[str, object]:
     if not isinstance(raw, Mapping):
         raise ApetError(f"{where}: holds no mapping; expected lines such as 'backbones: [...]'")
     for node, is_key in _scalars(yaml.compose(text)):
-        # YAML 1.1 reads no, on and 3 as bool and int; such a key would otherwise be "unknown" in a spelling nobody typed.
+        # YAML 1.1 reads no, on and 3 as bool and int; such a key would be "unknown" in a spelling that nobody typed.
         if is_key and node.tag not in ("tag:yaml.org,2002:str", "tag:yaml.org,2002:merge"):
             kind = node.tag.rpartition(":")[2]
             raise ApetError(

@@ -43,7 +43,7 @@ class TaskData:
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
     def limit(self, **max_samples: int | None) -> TaskData:
-        """The data with at most so many examples a split, chosen by a hash of their text: files may be sorted by label."""
+        """At most so many examples of each split, chosen by a hash of the text: files may be sorted by label."""
         return replace(self, splits={name: sample(rows, max_samples.get(name)) for name, rows in self.splits.items()})
 
 

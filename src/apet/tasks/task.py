@@ -33,7 +33,7 @@ class Source(_Strict):
     package: str | None = None
     """An installed Python package that carries the files; it is not imported."""
     files: dict[SplitName, str] = {}
-    """Split -> file (CSV, TSV, JSONL, Parquet; ``archive.zip/member.tsv``), relative to the package or the YAML file."""
+    """Split -> file (CSV, TSV, JSONL, Parquet; ``archive.zip/member.tsv``), relative to the package or this file."""
     encoding: str = "utf-8"
     """Of text files."""
     generator: str | None = None

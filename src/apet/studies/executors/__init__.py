@@ -8,9 +8,12 @@ from contextlib import contextmanager
 from apet.registry import Registry
 from apet.studies.executors.base import Executor, ExecutorOptions
 
+__all__ = ["EXECUTORS", "Executor", "ExecutorFactory", "ExecutorOptions", "running_executor"]
+
 ExecutorFactory = Callable[[ExecutorOptions], Executor]
 
 
+# Modules are imported when an executor is made: local needs torch, ray needs Ray, and a list of names needs neither.
 def _local(options: ExecutorOptions) -> Executor:
     import os
 

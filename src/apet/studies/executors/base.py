@@ -40,9 +40,9 @@ class Event:
 
     Attributes:
         worker: its number.
-        kind: ``progress`` (the job goes on), ``done``, ``failed`` (the message says why), ``unwritable`` (the folder for
-            results takes no files: no run is to blame, and the next one would end the same way), ``worker_died`` (the
-            worker's process is gone; the job is not to blame and may be tried again).
+        kind: ``progress`` (the job goes on), ``done``, ``failed`` (the message says why), ``unwritable`` (the folder
+            for results takes no files: no run is to blame, and the next one would end the same way), ``worker_died``
+            (the worker's process is gone; the job is not to blame and may be tried again).
         message: of ``progress`` how the run stands, else the reason.
         fraction_done: of the run's steps, in [0, 1], for ``progress``.
     """
@@ -125,8 +125,8 @@ def import_guests(guests: Iterable[str]) -> str:
         guests: files and modules. Methods and metrics that they register are unknown in a new process until then.
 
     Returns:
-        Why one of them cannot be imported, else "". Every job then fails with this reason: a worker that died of it would
-        be started again and again.
+        Why one of them cannot be imported, else "". Every job then fails with this reason: a worker that died of it
+        would be started again and again.
     """
     try:
         for guest in guests:

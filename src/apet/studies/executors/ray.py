@@ -59,7 +59,8 @@ class RayExecutor:
                 f"workers={size} with {num_threads} cores and {num_gpus:g} GPUs each do not fit the cluster of"
                 f" {available.get('CPU', 0):g} cores and {available.get('GPU', 0):g} GPUs; at most {max_size}"
             )
-        # Two calls at a time: the second answers how far the first, the run, is. No restarts: the scheduler counts them.
+        # Two calls at a time: the second answers how far the first, the run, is. No restarts by Ray: the scheduler
+        # counts attempts, since a run that kills its worker must not be tried without end.
         options = {"num_cpus": num_threads, "num_gpus": num_gpus, "max_concurrency": 2, "max_restarts": 0}
         self._actor = ray.remote(**options)(_Worker)
         self._actors: list[Any] = [None] * self.size
