@@ -4,8 +4,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/ready
+CODE := src tests benchmarks microworld $(wildcard examples)
 
-.PHONY: env demo real test slow soak check clean
+.PHONY: env demo real test slow soak check dead-code clean
 
 demo: env
 	$(BIN)/apet study run quick --output runs/demo
@@ -17,14 +18,14 @@ real: env
 
 env: $(READY)
 
-$(READY): requirements.txt requirements-real.txt pyproject.toml
+$(READY): requirements.txt requirements-real.txt pyproject.toml microworld/pyproject.toml
 	@echo "making .venv (a few minutes the first time)"
 	@# Debian's python3 may lack ensurepip: then the pip outside makes the one inside.
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv >/dev/null 2>&1 \
 		|| { $(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
 	$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt
 	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r requirements-real.txt
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . -e microworld
 	@touch $@
 
 test: env
@@ -34,12 +35,19 @@ slow: env
 	$(BIN)/python -m pytest -m slow --timeout=0
 
 soak: env
-	cd tests && ../$(BIN)/python killing.py 200
+	cd tests && ../$(BIN)/python crash_injection.py 200
 
 check: env
-	$(BIN)/ruff format --check src tests benchmarks
-	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
+	$(MAKE) --no-print-directory dead-code
+	$(BIN)/codespell src docs benchmarks $(wildcard microworld examples) README.md CHANGELOG.md CONTRIBUTING.md
+
+dead-code: env
+	$(BIN)/vulture --version
+	! $(BIN)/vulture | grep -E "unused (function|method|property|import)|unused variable '[A-Z_0-9]+'|unreachable"
 
 clean:
-	rm -rf .venv build dist src/*.egg-info
+	rm -rf .venv build dist src/*.egg-info microworld/build microworld/src/*.egg-info

@@ -12,7 +12,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from apet.training.config import RunConfig, validate_config
+from apet.training.config import RunConfig
 from apet.training.progress import Progress
 from apet.training.resources import Resources
 from apet.training.run import tune
@@ -62,7 +62,7 @@ def backbone(part: str) -> str:
 def run(data: Path, part: str) -> None:
     """Every task of a part that is not there yet."""
     tasks, settings = PARTS[part]
-    shop = Resources(Progress())
+    resources = Resources(Progress())
     for task in tasks:
         s = RunConfig(
             backbone=backbone(part),
@@ -71,9 +71,9 @@ def run(data: Path, part: str) -> None:
             **settings,  # type: ignore[arg-type]
         )
         folder = RUNS / f"{part}-{task}"
-        if not (folder / RESULT).is_file() or validate_config(read_run(folder)[2]["settings"]) != s:
-            shop.watch.log(f"{part} {task}")
-            tune(s, folder, shop)
+        if not (folder / RESULT).is_file() or read_run(folder).result.config != s:
+            resources.progress.log(f"{part} {task}")
+            tune(s, folder, resources)
 
 
 def write_table() -> None:
@@ -87,13 +87,12 @@ def write_table() -> None:
             folder = RUNS / f"{part}-{task}"
             if not (folder / "result.json").is_file():
                 continue
-            r = read_run(folder)[2]
-            v, t, name = r["validation"], r["times"], r["backbone"]["name"].rpartition("backbone-")[2]
+            r = read_run(folder).result
             lines.append(
-                f"| {name} ({r['task']['objective']}) | {task} | {r['method']['method']} | {v['measure']} |"
-                f" {100 * v['value']:.1f} | {100 * v['low']:.1f} – {100 * v['high']:.1f} |"
-                f" {100 * r['untrained']['value']:.1f} | {r['steps']} x {r['settings']['batch_size']} |"
-                f" {t['steps_per_second']:.2f} | {t['total_seconds']:.0f} |"
+                f"| {r.backbone.rpartition('backbone-')[2]} ({r.objective}) | {task} | {r.method} | {r.metric} |"
+                f" {100 * r.score:.1f} | {100 * r.ci_low:.1f} – {100 * r.ci_high:.1f} |"
+                f" {100 * r.score_untrained:.1f} | {r.max_steps} x {r.batch_size} |"
+                f" {r.steps_per_second:.2f} | {r.total_seconds:.0f} |"
             )
     head = (
         TABLE.read_text("utf-8").split("\n| backbone")[0] if TABLE.exists() else "# The eleven tasks on real subsets\n"

@@ -2,7 +2,7 @@
 
     python benchmarks/planning.py            # a table in Markdown
 
-Neither data nor weights are read; every run gets its exact count and its key.
+Neither data nor weights are read; every run gets its exact count and its run_id.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import resource
 import time
 
-from apet.studies.planning import Planner
+from apet.studies.planning import plan_study
 from apet.studies.study_config import StudyConfig
 from apet.studies.study_file import load_study
 
@@ -32,7 +32,7 @@ def main() -> None:
     print("| study | runs | seconds | peak memory, MB |\n|---|--:|--:|--:|")
     for study in (load_study("paper", {}), large()):
         began = time.perf_counter()
-        runs = Planner().study(study)
+        runs = plan_study(study)
         seconds = time.perf_counter() - began
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         print(f"| {study.name} | {len(runs):,} | {seconds:.1f} | {peak:,.0f} |")

@@ -14,7 +14,7 @@ import tempfile
 from pathlib import Path
 
 from apet.studies.executors.local import LocalExecutor
-from apet.studies.planning import Planner
+from apet.studies.planning import plan_study
 from apet.studies.results import Study
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import open_store
@@ -40,7 +40,7 @@ overrides:
 def measured() -> list[list[str]]:
     """One row a measurement, every float to its last bit."""
     with tempfile.TemporaryDirectory() as folder:
-        plans = Planner().study(parse_study(STUDY, "reference study", {}))
+        plans = plan_study(parse_study(STUDY, "reference study", {}))
         with open_store(Path(folder)) as store:
             engine = LocalExecutor(2)
             try:
@@ -51,7 +51,7 @@ def measured() -> list[list[str]]:
         points = study.curves().merge(study.runs(), on="run_id", suffixes=("", "_best"))
     return sorted(
         [p.backbone, p.task, p.method, str(int(p.num_trainable)), str(p.seed), str(p.step)]
-        + [repr(float(x)) for x in (p.loss, p.value, p.low, p.high)]
+        + [repr(float(x)) for x in (p.loss, p.score, p.ci_low, p.ci_high)]
         for p in points.itertuples()
     )
 

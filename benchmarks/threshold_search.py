@@ -46,7 +46,7 @@ REFERENCE_RATE = 0.002
 def by_grid(search: ThresholdSearch) -> tuple[Bracket, Bracket]:
     """Where the thresholds lie by every N with all its seeds."""
     found = []
-    for kind in ("ci_low", "ci_high"):
+    for kind in ("low", "high"):
         passes = [search.passes(kind, n) for n in search.grid]
         found.append(bracket(search.grid, ["passes" if p else "fails" for p in passes]))
     return found[0], found[1]
@@ -85,7 +85,7 @@ def main(folder: Path, machine: LocalExecutor) -> None:
     PAGE.write_text(
         "# Threshold search against a full grid\n\n"
         "On the synthetic ladder; made by `python benchmarks/threshold_search.py`. "
-        f"{SETTINGS['steps']} steps of {SETTINGS['batch_size']}, learning rate {SETTINGS['learning_rate']}"
+        f"{SETTINGS['max_steps']} steps of {SETTINGS['batch_size']}, learning rate {SETTINGS['learning_rate']}"
         f" ({REFERENCE_RATE} of full fine-tuning), {SETTINGS['max_eval_samples']} validation items. Rules:"
         f" {RULES.describe()}.\n\nThe grid judges every N by all {RULES.max_seeds} seeds. Where an N fails above one that"
         " passes, its range takes in both. *Steps apart* (low, high): how many N of the grid lie between the search's"

@@ -24,8 +24,8 @@ def row(**given: object) -> dict[str, object]:
     base = dict.fromkeys(RUNS) | {
         "state": "complete",
         "backbone": "mid",
-        "family": "bert",
-        "backbone_parameters": SIZES.get(str(given.get("backbone", "mid")), 1_000_000),
+        "backbone_family": "bert",
+        "num_backbone_parameters": SIZES.get(str(given.get("backbone", "mid")), 1_000_000),
         "task": "films",
         "category": TASKS.get(str(given.get("task", "films")), "other"),
         "metric": "accuracy",
@@ -47,7 +47,7 @@ def row(**given: object) -> dict[str, object]:
         "peak_memory_bytes": 1e9,
         "data_fingerprint": "d",
         "backbone_fingerprint": "b",
-        "head_parameters": 0,
+        "num_head_parameters": 0,
         "objective": "classification-head",
     }
     made = base | given
@@ -97,7 +97,7 @@ def study(
                             trainable_percent=100 * n / SIZES[backbone],
                             budget=budget,
                             seed=seed,
-                            value=value,
+                            score=value,
                         )
                     )
     return pd.DataFrame(rows)
@@ -106,7 +106,7 @@ def study(
 def failing(frame: pd.DataFrame, at: int, reason: str = "diverged: loss is not finite at step 7") -> pd.DataFrame:
     """The same study with one run failed."""
     frame = frame.copy()
-    numbers = [c for c, (kind, _) in RUNS.items() if kind == "number" and c not in ("seed", "backbone_parameters")]
+    numbers = [c for c, (kind, _) in RUNS.items() if kind == "number" and c not in ("seed", "num_backbone_parameters")]
     frame.loc[frame.index[at], numbers] = np.nan
     frame.loc[frame.index[at], "state"] = "failed"
     frame.loc[frame.index[at], "error"] = reason
@@ -118,11 +118,11 @@ def curves(runs: pd.DataFrame, half_life: Callable[[str], float], points: int = 
     steps = every * np.arange(points)
     parts = []
     for r in runs[runs["state"] == "complete"].itertuples():
-        value = CHANCE + (r.value - CHANCE) * (1 - 0.5 ** (steps / half_life(r.method)))
+        value = CHANCE + (r.score - CHANCE) * (1 - 0.5 ** (steps / half_life(r.method)))
         parts.append(
             pd.DataFrame(
                 {
-                    "run_id": r.key,
+                    "run_id": r.run_id,
                     "step": steps,
                     "loss": np.where(steps > 0, 1 - value, np.nan),
                     "score": value,

@@ -17,7 +17,7 @@ def test_analysis_imports_no_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-@pytest.mark.parametrize("column", ["run_id", "score", "untrained_baseline", "head_parameters"])
+@pytest.mark.parametrize("column", ["run_id", "score", "untrained_baseline", "num_head_parameters"])
 def test_a_missing_column_is_named_with_its_meaning(column):
     with pytest.raises(ApetError, match=f"runs: missing column {column} \\(.+\\)"):
         checked_runs(study(1).drop(columns=column))
@@ -28,31 +28,31 @@ def test_a_missing_column_is_named_with_its_meaning(column):
     [
         (
             {"score": 81.0, "ci_low": 80.0, "ci_high": 82.0},
-            "value 81 of a lies outside \\[0, 1\\]; give fractions, not percent",
+            "score 81 of a lies outside \\[0, 1\\]; give fractions, not percent",
         ),
-        ({"score": np.nan}, "complete run 'a' has no value; mark it as failed"),
+        ({"score": np.nan}, "complete run 'a' has no score; mark it as failed"),
         ({"state": "running"}, "state 'running' is unknown; expected complete or failed"),
         ({"ci_low": 0.9}, "interval of run 'a' does not hold its value"),
-        ({"num_examples": "many"}, "column n \\(validation items\\) holds something that is no number"),
+        ({"num_examples": "many"}, "column num_examples \\(validation items\\) holds something that is no number"),
     ],
 )
 def test_a_wrong_row_is_refused_in_one_line(change, message):
     with pytest.raises(ApetError, match=message) as e:
-        checked_runs(pd.DataFrame([row(key="a", value=0.8) | change]))
+        checked_runs(pd.DataFrame([row(run_id="a", score=0.8) | change]))
     assert "\n" not in str(e.value)
 
 
 def test_a_key_twice_and_two_settings_in_one_cell_are_refused():
-    with pytest.raises(ApetError, match="key a comes twice"):
-        checked_runs(pd.DataFrame([row(key="a"), row(key="a", seed=1)]))
+    with pytest.raises(ApetError, match="run_id a comes twice"):
+        checked_runs(pd.DataFrame([row(run_id="a"), row(run_id="a", seed=1)]))
     with pytest.raises(ApetError, match="'a' and 'b' share backbone, task, method, N and seed"):
-        checked_runs(pd.DataFrame([row(key="a"), row(key="b", value=0.7)]))
-    with pytest.raises(ApetError, match=r"mid / films / lora / 4096.* differ in steps"):
-        checked_runs(pd.DataFrame([row(key="a"), row(key="b", seed=1, max_steps=999)]))
+        checked_runs(pd.DataFrame([row(run_id="a"), row(run_id="b", score=0.7)]))
+    with pytest.raises(ApetError, match=r"mid / films / lora / 4096.* differ in max_steps"):
+        checked_runs(pd.DataFrame([row(run_id="a"), row(run_id="b", seed=1, max_steps=999)]))
 
 
 def test_the_same_count_asked_for_in_two_ways_is_one_run_and_the_own_size_stays():
-    runs = checked_runs(pd.DataFrame([row(key="a", budget="4096"), row(key="b", budget=None)]))
+    runs = checked_runs(pd.DataFrame([row(run_id="a", budget="4096"), row(run_id="b", budget=None)]))
     assert list(runs["run_id"]) == ["b"]
 
 
@@ -68,12 +68,12 @@ def test_the_other_tables_are_checked_as_well():
     runs = checked_runs(study(1))
     made = curves(runs.head(2), lambda m: 20.0)
     assert len(checked_curves(made, runs.head(1))) == 21
-    with pytest.raises(ApetError, match=r"curves: key .*, step 0 comes twice"):
+    with pytest.raises(ApetError, match=r"curves: run_id .*, step 0 comes twice"):
         checked_curves(pd.concat([made, made]), runs)
     with pytest.raises(ApetError, match="items: missing column score"):
         checked_items(pd.DataFrame({"run_id": ["a"], "item": [0]}))
-    with pytest.raises(ApetError, match="transfer: value 2 of films to shops lies outside"):
-        checked_transfer(transfer().assign(value=lambda t: np.where(t.index == 3, 2.0, t["score"])))
+    with pytest.raises(ApetError, match="transfer: score 2 of films to shops lies outside"):
+        checked_transfer(transfer().assign(score=lambda t: np.where(t.index == 3, 2.0, t["score"])))
 
 
 def test_every_column_has_a_meaning():

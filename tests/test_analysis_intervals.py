@@ -150,7 +150,7 @@ def test_one_seed_has_a_value_and_no_spread():
 
 
 def test_holes_are_refused_with_the_first_one_named_and_marked_when_allowed():
-    runs = pd.DataFrame([row(key=f"{t}{s}", task=t, seed=s, value=0.7 + 0.01 * s) for t in "ab" for s in range(3)])
+    runs = pd.DataFrame([row(run_id=f"{t}{s}", task=t, seed=s, score=0.7 + 0.01 * s) for t in "ab" for s in range(3)])
     whole = score_matrix(runs, "lora", ["a", "b"], range(3))
     torn = score_matrix(runs[runs["run_id"] != "b2"], "lora", ["a", "b"], range(3))
     assert average(whole, {}).num_missing == 0
@@ -161,7 +161,7 @@ def test_holes_are_refused_with_the_first_one_named_and_marked_when_allowed():
 
 
 def test_a_task_without_any_run_is_left_out_whole_rather_than_every_seed():
-    runs = pd.DataFrame([row(key=f"a{s}", task="a", seed=s) for s in range(3)])
+    runs = pd.DataFrame([row(run_id=f"a{s}", task="a", seed=s) for s in range(3)])
     e = average(score_matrix(runs, "lora", ["a", "b"], range(3)), {}, allow_holes=True)
     assert (e.num_tasks, e.num_seeds, e.num_missing) == (1, 3, 3)
     nothing = score_matrix(runs.head(0), "lora", ["a"], range(3))

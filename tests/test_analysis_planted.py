@@ -152,15 +152,15 @@ def test_threshold_ranges_hold_the_planted_threshold_under_noise():
     def rising(method, backbone, n):
         return 0.9 if method == "fine-tuning" else 0.5 if n < 1_024 else 0.7 if n < 4_096 else 0.9
 
-    hits = {"ci_low": [], "ci_high": []}
+    hits = {"low": [], "high": []}
     frame = study(4, sd=0.01, tasks=[f"task {i}" for i in range(100)], backbones=["mid"], planted=rising)
     for t in thresholds(budget_points(StudyData.of(frame))):
         if t.task is not None:
             truth = 1_024 if t.kind == "low" else 4_096
             hits[t.kind].append(t.bracket.lower < truth <= t.bracket.upper)
-    assert len(hits["ci_low"]) == len(hits["ci_high"]) == 200
-    assert np.mean(hits["ci_low"]) >= 0.93
-    assert np.mean(hits["ci_high"]) >= 0.93
+    assert len(hits["low"]) == len(hits["high"]) == 200
+    assert np.mean(hits["low"]) >= 0.93
+    assert np.mean(hits["high"]) >= 0.93
 
 
 def test_intervals_of_planted_gaps_and_structures_cover_them_under_noise(monkeypatch):
@@ -281,7 +281,7 @@ def test_a_missing_pair_of_transfer_is_refused_or_left_out(board):
 def test_a_targets_own_measure_is_that_of_its_run(board):
     """What a store holds: the zero-shot measures alone, and of several counts."""
     zero_shot = transfer(within=0.6).query("source != target")
-    smaller = zero_shot.assign(num_trainable=64, value=0.1, low=0.05, high=0.15)
+    smaller = zero_shot.assign(num_trainable=64, score=0.1, ci_low=0.05, ci_high=0.15)
     found = {(r.source, r.target): r for r in transfer_scores(pd.concat([zero_shot, smaller]), board)}
     assert len(found) == 9
     assert found["films", "shops"].own_score == pytest.approx(FULL_LEVEL)
@@ -290,13 +290,13 @@ def test_a_targets_own_measure_is_that_of_its_run(board):
 
 
 def test_a_target_whose_own_measure_is_zero_has_no_relative_one(board):
-    zero = transfer().assign(value=lambda t: np.where(t["target"] == "claims", 0.0, t["score"]), low=0.0)
+    zero = transfer().assign(score=lambda t: np.where(t["target"] == "claims", 0.0, t["score"]), ci_low=0.0)
     assert {r.target for r in transfer_scores(zero, board)} == {"films", "shops"}
 
 
 def test_item_scores_make_the_difference_paired():
-    rows = [row(key=m, method=m, task="films", budget=None, num_trainable=n, value=0.5) for m, n in OWN.items()]
-    runs = pd.DataFrame([*rows, row(key="full", method="fine-tuning", num_trainable=10**6, value=0.6, n=10)])
+    rows = [row(run_id=m, method=m, task="films", budget=None, num_trainable=n, score=0.5) for m, n in OWN.items()]
+    runs = pd.DataFrame([*rows, row(run_id="full", method="fine-tuning", num_trainable=10**6, score=0.6, num_examples=10)])
     scores = {"full": [1] * 6 + [0] * 4, **{m: [1] * 5 + [0] * 5 for m in OWN}}
     items = pd.DataFrame([{"run_id": k, "item": i, "score": s} for k, xs in scores.items() for i, s in enumerate(xs)])
     g = next(g for g in gaps(StudyData.of(runs, items)) if g.method == "lora")

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import apet
 from apet import ApetError, UnreachableBudgetError
 from apet.masks.allocation import allocate_budget
-from tiny import BUILDERS, build
+from apet.testing.tiny_models import BUILDERS, build
 
 METHODS = [m for m in apet.list_methods() if m != "fine-tuning"]
 FAMILIES = list(BUILDERS)
@@ -38,23 +38,23 @@ def smallest(method: str) -> int:
     return 2 if method == "lora" else 1
 
 
-def assert_well_formed(theta, family: str) -> None:
+def assert_well_formed(spec, family: str) -> None:
     unused = {p.name: p.unused for p in backbone(family).positions}
-    for i in theta.insertions:
-        if i.form == "parameter":
-            first, last = unused[i.at]
-            assert not ((i.weights[0].support.indices >= first) & (i.weights[0].support.indices < last)).any()
+    for i in spec.insertions:
+        if i.form == "weight":
+            first, last = unused[i.position]
+            assert not ((i.weights[0].mask.indices >= first) & (i.weights[0].mask.indices < last)).any()
         for w in i.weights:
-            at = w.support.indices
-            assert len(at) == w.support.count
+            at = w.mask.indices
+            assert len(at) == w.mask.count
             assert (np.diff(at) > 0).all()
             assert at[0] >= 0
-            assert at[-1] < w.support.size
-        weights = {w.name: w.support for w in i.weights}
-        if i.form == "pair":
+            assert at[-1] < w.mask.size
+        weights = {w.name: w.mask for w in i.weights}
+        if i.form == "lora":
             assert_every_line(weights["lora_A"], 1)
             assert_every_line(weights["lora_B"], 0)
-        if i.form == "tokens":
+        if i.form == "prompt":
             assert_every_line(weights["prompt_embeddings"], 0)
         if "down_proj.weight" in weights:
             assert_every_line(weights["down_proj.weight"], 1)
@@ -75,9 +75,9 @@ def test_any_number_is_met_exactly(method, data):
     small = st.integers(smallest(method), min(most, 60))
     n = data.draw(small | st.integers(smallest(method), most) | st.integers(most - 3, most))
     how = data.draw(st.sampled_from(["adjacent", "discrete"]))
-    theta = apet.plan(backbone(family), method, n, distribution=how, mask_seed=data.draw(st.integers(0, 99)))
-    assert theta.num_trainable == n == sum(i.num_trainable for i in theta.insertions)
-    assert_well_formed(theta, family)
+    spec = apet.plan(backbone(family), method, n, distribution=how, mask_seed=data.draw(st.integers(0, 99)))
+    assert spec.num_trainable == n == sum(i.num_trainable for i in spec.insertions)
+    assert_well_formed(spec, family)
 
 
 @pytest.mark.parametrize(
@@ -92,12 +92,12 @@ def test_a_given_size_is_kept_and_none_of_its_lines_is_empty(method, size, each,
     n = data.draw(st.integers(each * units, 12 * each * units))
     how = data.draw(st.sampled_from(["adjacent", "discrete"]))
     chosen = {size: units, "distribution": how}
-    theta = apet.plan(backbone(family), method, n, mask_seed=data.draw(st.integers(0, 99)), **chosen)
-    assert theta.num_trainable == n
-    assert_well_formed(theta, family)
+    spec = apet.plan(backbone(family), method, n, mask_seed=data.draw(st.integers(0, 99)), **chosen)
+    assert spec.num_trainable == n
+    assert_well_formed(spec, family)
     sizes = {"lora": ("lora_B", 0), "adapter": ("up_proj.weight", 0), "prompt": ("prompt_embeddings", 0)}
     name, axis = sizes[method]
-    assert {w.shape[axis] for i in theta.insertions for w in i.weights if w.name == name} == {units}
+    assert {w.shape[axis] for i in spec.insertions for w in i.weights if w.name == name} == {units}
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta", "t5-gated", "electra"])
@@ -105,7 +105,7 @@ def test_a_given_size_is_kept_and_none_of_its_lines_is_empty(method, size, each,
 def test_entries_that_no_gradient_reaches_are_never_drawn(family, how):
     """Half of every table: the padding token's row or the first places would be among them."""
     roles = [r for r in ("embed.tokens", "embed.positions", "attn.relative_bias") if backbone(family).has_role(r)]
-    chosen = {"operations": ["add"], "roles": roles, "distribution": how, "sharing": "proportional"}
+    chosen = {"operations": ["add"], "roles": roles, "distribution": how, "allocation": "proportional"}
     n = sum(p.size for p in backbone(family).positions if p.role in roles) // 2
     for seed in range(5):
         assert_well_formed(apet.plan(backbone(family), "apet", n, mask_seed=seed, **chosen), family)
@@ -133,35 +133,35 @@ def test_apet_meets_its_budget_with_any_operations_roles_and_sharing(data):
         "operations": list(data.draw(subsets)),
         "roles": data.draw(st.none() | st.lists(st.sampled_from(roles), min_size=1, max_size=3, unique=True)),
         "prompt": data.draw(st.booleans()),
-        "sharing": data.draw(st.sampled_from(["equal", "proportional"])),
+        "allocation": data.draw(st.sampled_from(["equal", "proportional"])),
         "distribution": data.draw(st.sampled_from(["adjacent", "discrete"])),
     }
     n = data.draw(st.integers(2, 4000))
     try:
-        theta = apet.plan(backbone(family), "apet", n, **chosen)
+        spec = apet.plan(backbone(family), "apet", n, **chosen)
     except UnreachableBudgetError as refused:
         (most,) = refused.nearest
         assert most < n
-        theta = apet.plan(backbone(family), "apet", most, **chosen)
+        spec = apet.plan(backbone(family), "apet", most, **chosen)
         n = most
-    assert theta.num_trainable == n
-    assert_well_formed(theta, family)
+    assert spec.num_trainable == n
+    assert_well_formed(spec, family)
     allowed = {*chosen["operations"], *(["concatenate"] if chosen["prompt"] else [])}
-    assert {i.operation for i in theta.insertions} <= allowed
+    assert {i.operation for i in spec.insertions} <= allowed
     if chosen["roles"] and not chosen["prompt"]:
         site = {p.name: p.role for p in backbone(family).positions} | {x.name: x.role for x in layers}
-        hit = {site[i.position] for i in theta.insertions}  # a role, or one that begins with it (lm_head.transform)
+        hit = {site[i.position] for i in spec.insertions}  # a role, or one that begins with it (lm_head.transform)
         assert all(any(f"{role}.".startswith(f"{r}.") for r in chosen["roles"]) for role in hit)
 
 
 @pytest.mark.parametrize("how", ["adjacent", "discrete"])
 def test_equal_shares_differ_by_one_at_most_and_proportional_ones_follow_sizes(how):
     chosen = {"operations": ["add"], "roles": ["mlp.up", "mlp.down"], "distribution": how}
-    equal = apet.plan(backbone("bert"), "apet", 61, sharing="equal", **chosen)
+    equal = apet.plan(backbone("bert"), "apet", 61, allocation="equal", **chosen)
     counts = [i.num_trainable for i in equal.insertions]
     assert len(counts) == 8  # weight and bias, two roles, two blocks
     assert max(counts) - min(counts) <= 1
-    shares = apet.plan(backbone("bert"), "apet", 600, sharing="proportional", **chosen)
+    shares = apet.plan(backbone("bert"), "apet", 600, allocation="proportional", **chosen)
     sizes = {p.name: p.size for p in backbone("bert").positions}
     total = sum(sizes[i.position] for i in shares.insertions)
     for i in shares.insertions:
@@ -228,7 +228,7 @@ def test_a_method_by_its_own_size_is_the_budget_of_another(method):
 
 
 @pytest.mark.parametrize(
-    ("budget", "num_examples"),
+    ("budget", "n"),
     [(4096, 4096), ("4096", 4096), ("4_096", 4096), (" 4,096 ", 4096), ("=lora", 294912), ("1", 1)],
 )
 def test_budgets_as_people_write_them(budget, n):

@@ -86,10 +86,10 @@ def test_settings_come_from_a_file_and_words_go_over_it(place):
     )
     assert done.code == 0, done.err
     saved = yaml.safe_load((place / "by-file/config.yaml").read_text())
-    assert (saved["steps"], saved["method_settings"], saved["learning_rate"]) == (2, {"rank": 3}, 0.001)
+    assert (saved["max_steps"], saved["method_settings"], saved["learning_rate"]) == (2, {"rank": 3}, 0.001)
     again = call(place, "tune", "--config", "by-file/config.yaml", "--output", "again")
     assert again.code == 0, again.err
-    assert (place / "again/curve.csv").read_text().split("\n")[0] == "step,loss,value,low,high,seconds"
+    assert (place / "again/curve.csv").read_text().split("\n")[0] == "step,loss,score,ci_low,ci_high,seconds"
     values = [[r["score"] for r in csv.DictReader((place / d / "curve.csv").open())] for d in ("again", "by-file")]
     assert values[0] == values[1]
 
@@ -141,12 +141,12 @@ def test_a_comparison_is_a_study(side, place):
         (m, seed) for m in ("apet-discrete", "bitfit", "fine-tuning") for seed in (0, 1)
     ]
     assert set(runs.task) == {"train.csv"}
-    assert call(place, "report", "side", "--output", "side-report", "--strict").code == 0
+    assert call(place, "report", "side", "--output", "side-report", "--require-complete").code == 0
     assert "runs.csv" in call(place, "study", "export", "side", "--output", "side-tables").out
     definition = apet.Study(place / "side").notes["definition"]
     (place / "side.yaml").write_text(definition)
     done = json.loads(call(place, "study", "run", "side.yaml", "--output", "side", "--json", "--quiet").out)
-    assert (done["already"], done["done"]) == (6, 0)
+    assert (done["num_already_complete"], done["num_completed"]) == (6, 0)
 
 
 def test_the_same_comparison_runs_what_is_missing_and_a_wider_one_what_is_new(side, place):
@@ -163,7 +163,7 @@ def test_the_same_comparison_runs_what_is_missing_and_a_wider_one_what_is_new(si
     assert len(after) == 6 + 1 + 3
     runs = apet.Study(place / "wider").runs().set_index("run_id")
     mine = runs[(runs.method == "lora") & (runs.state == "complete")]
-    assert rows[1]["values"] == mine.value.tolist()
+    assert rows[1]["values"] == mine.score.tolist()
     assert rows[1]["num_trainable"] == mine.num_trainable.iloc[0]
 
 
@@ -176,7 +176,10 @@ def test_a_folder_of_runs_with_other_settings_or_data_is_refused_as_it_is(what, 
     steps = "3" if what == "settings" else "2"
     done = call(tmp_path, *COMPARE[:-1], steps, "--methods", "bitfit", "--output", "side")
     assert (done.code, done.err.count("\n")) == (2, 1)
-    expected = {"settings": "holds runs with other settings (steps)", "data": "holds bitfit, seed 0, with other data"}
+    expected = {
+        "settings": "holds runs with other settings (max_steps)",
+        "data": "holds bitfit, seed 0, with other data",
+    }
     assert expected[what] in done.err
     assert before == {p: p.read_bytes() for p in before}
 
@@ -191,17 +194,17 @@ def test_the_budget_of_a_comparison_is_every_methods_but_fine_tunings(place):
 
 
 def test_a_run_that_diverges_is_recorded_with_its_reason_and_stops_nobody(place, monkeypatch):
-    from apet.studies.executors import base as engine
+    from apet.studies.executors import base as executors
     from apet.training.loop import DivergedError
 
-    tune = engine.tune
+    tune = executors.tune
 
     def stumbling(s, *more):
         if s.method == "bitfit" and s.seed == 0:
             raise DivergedError("the loss was nan by step 2")
         return tune(s, *more)
 
-    monkeypatch.setattr(engine, "tune", stumbling)
+    monkeypatch.setattr(executors, "tune", stumbling)
     words = (*COMPARE, "--methods", "bitfit,lora", "--seeds", "0,1", "--output", "stumbles", "--quiet")
     done = call(place, *words)
     assert done.code == 0, done.err
@@ -222,9 +225,9 @@ def test_where_every_run_diverges_one_line_says_why(place):
 
 
 def test_a_comparison_that_is_stopped_goes_on_where_it_was(place, monkeypatch):
-    from apet.studies.executors import base as engine
+    from apet.studies.executors import base as executors
 
-    tune, calls = engine.tune, []
+    tune, calls = executors.tune, []
 
     def interrupted(*given):
         calls.append(given)
@@ -232,7 +235,7 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(place, monkeypatch):
             raise KeyboardInterrupt
         return tune(*given)
 
-    monkeypatch.setattr(engine, "tune", interrupted)
+    monkeypatch.setattr(executors, "tune", interrupted)
     words = (*COMPARE, "--methods", "bitfit,lora", "--output", "stopped", "--quiet")
     done = call(place, *words)
     assert (done.code, done.err) == (130, "apet: stopped\n")
@@ -249,15 +252,15 @@ def test_inspect_says_what_where_and_how_much_before_any_weight(place):
     needed = {
         "backbone",
         "family",
-        "backbone_parameters",
+        "num_backbone_parameters",
         "method",
         "num_trainable",
         "trainable_percent",
         "positions",
     }
     assert needed <= set(done)
-    assert done["num_trainable"] == 114688 == sum(p["trainable"] for p in done["positions"])
-    assert set(done["positions"][0]) >= {"name", "operation", "role", "shape", "trainable"}
+    assert done["num_trainable"] == 114688 == sum(p["num_trainable"] for p in done["positions"])
+    assert set(done["positions"][0]) >= {"name", "form", "role", "shape", "num_trainable"}
     shown = call(place, "inspect", "t5-v1.1-small", "--method", "lora").out
     assert "229,376 trainable = 0.298 %" in shown
 
@@ -322,7 +325,7 @@ def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
         "budget no number": (["inspect", "bert-base", "--budget", "lots"], "budget='lots' is no number"),
         "steps no number": ([*tune, "--output", "x", "--max-steps", "ten"], "Input should be a valid integer"),
         "steps 0": ([*tune, "--output", "x", "--max-steps", "0"], "max_steps=0 does not fit; Optimizer steps"),
-        "no output": (tune, "Give --output FOLDER"),
+        "no output": (tune, "--output is required: give the folder for the result"),
         "no backbone": (["tune", "--task", "sst2", "--output", "x"], "backbone is missing"),
         "weights missing": (
             ["tune", "--backbone", "bert-base", *tune[3:], "--output", "x"],
@@ -350,9 +353,15 @@ def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
             ["compare", "--backbone", "bert-base", *tune[3:], "--output", "x"],
             "weights of backbone 'bert-base' (google-bert/bert-base-uncased) are neither",
         ),
-        "seeds": (["compare", *tune[1:], "--seeds", "a", "--output", "x"], "seeds='a' are no whole numbers"),
-        "no key=value": ([*tune, "--output", "x", "rank"], "'rank' is no key=value"),
-        "twice": ([*tune, "--output", "x", "--max-steps", "3", "max_steps=4"], "steps came twice"),
+        "seeds": (
+            ["compare", *tune[1:], "--seeds", "a", "--output", "x"],
+            "--seeds 'a' is not a valid list of integers",
+        ),
+        "no key=value": ([*tune, "--output", "x", "rank"], "'rank' is not a valid key=value"),
+        "twice": (
+            [*tune, "--output", "x", "--max-steps", "3", "max_steps=4"],
+            "max_steps came twice, as --max-steps and as max_steps=…",
+        ),
     }
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 import apet
-from apet.studies.executors import base as engine
+from apet.studies.executors import base as executors
 from apet.training.resources import Resources
 from test_cli import call
 from test_studies import TASK
@@ -26,7 +26,7 @@ def place(tmp_path_factory):
         (here / f"{name}.yaml").write_text(TASK.format(name=name))
     save_backbone("t5", here / "t5")
     raw = {"name": "two", "backbones": ["t5"], "tasks": ["one.yaml", "two.yaml"], "methods": ["fine-tuning", "bitfit"]}
-    raw |= {"seeds": [0, 1], "defaults": {"max_steps": 2, "batch_size": 8, "dtype": "float32"}}
+    raw |= {"seeds": [0, 1], "run_defaults": {"max_steps": 2, "batch_size": 8, "dtype": "float32"}}
     (here / "grid.yaml").write_text(yaml.safe_dump(raw))
     done = call(here, "study", "run", "grid.yaml", "--output", "out", "--workers", "1", "--quiet")
     assert done.code == 0, done.err
@@ -36,7 +36,7 @@ def place(tmp_path_factory):
 
 def test_plan_says_what_is_done_and_what_it_takes(place):
     before = json.loads(call(place, "study", "plan", "grid.yaml", "--json").out)
-    assert (before["total"], before["complete"]) == (8, 0)
+    assert (before["num_runs"], before["num_complete"]) == (8, 0)
     assert before["seconds_of_one_worker"] > 0
     after = call(place, "study", "plan", "grid.yaml", "seeds=[0,1,2]", "--output", "out").out
     assert "12 runs: 8 done, 0 failed, 4 to run" in after
@@ -54,19 +54,19 @@ def test_run_says_at_once_what_there_is_to_do_and_at_the_end_why_some_cannot_run
     done = call(tmp_path, *words)
     assert done.err.splitlines()[0] == "2 of 4 runs to do, 1 at a time"
     assert "2 runs cannot run here: weights of bert-small are not at hand; give a local folder" in done.out
-    [(reason, n)] = json.loads(call(tmp_path, *words, "--json").out)["missing"].items()
+    [(reason, n)] = json.loads(call(tmp_path, *words, "--json").out)["cannot_run"].items()
     assert reason.startswith("weights of bert-small are not at hand")
     assert n == 2
 
 
 def test_the_same_command_goes_on_and_finds_nothing_to_do(place):
     done = json.loads(call(place, "study", "run", "grid.yaml", "--output", "out", "--json", "--quiet").out)
-    assert (done["already"], done["done"], done["failed"]) == (8, 0, {})
+    assert (done["num_already_complete"], done["num_completed"], done["failed"]) == (8, 0, {})
 
 
 def test_export_report_and_transfer(place):
     assert "runs.csv" in call(place, "study", "export", "out", "--output", "tables").out
-    some = ["transfer", "out", "--only", "task=one.yaml", "--only", "method=bitfit", "--json", "--quiet"]
+    some = ["transfer", "out", "--filter", "task=one.yaml", "--filter", "method=bitfit", "--json", "--quiet"]
     assert {(r["source"], r["method"]) for r in json.loads(call(place, *some).out)} == {("one.yaml", "bitfit")}
     moved = json.loads(call(place, "transfer", "out", "--json", "--quiet").out)
     assert {(r["source"], r["target"]) for r in moved} == {("one.yaml", "two.yaml"), ("two.yaml", "one.yaml")}
@@ -84,14 +84,14 @@ def test_export_report_and_transfer(place):
 def test_stored_zero_shot_measures_become_relative_transfer(place):
     save_backbone("bert-mlm", place / "bert")
     words = ["study", "run", "grid.yaml", "--output", "moved", "--workers", "1", "--quiet"]
-    words += ["backbones=[bert]", "methods=[bitfit]", "budgets=[own,'20']"]
+    words += ["backbones=[bert]", "methods=[bitfit]", "budgets=[default,'20']"]
     assert call(place, *words).code == 0
     assert call(place, "transfer", "moved", "--quiet").code == 0
-    done = call(place, "report", "moved", "--strict")
+    done = call(place, "report", "moved", "--require-complete")
     assert done.code == 0, done.err
     with (place / "moved/report/tables/e7_transfer.csv").open() as f:
         rows = {(r["source"], r["target"]): r for r in csv.DictReader(f)}
-    own = apet.Study(place / "moved").runs().query("budget.isna() and task == 'two.yaml'").value.mean()
+    own = apet.Study(place / "moved").runs().query("budget.isna() and task == 'two.yaml'").score.mean()
     assert len(rows) == 4
     assert float(rows["one.yaml", "two.yaml"]["target's own"]) == pytest.approx(own)
     assert list((place / "moved/report/figures").glob("e7_transfer*.png"))
@@ -99,7 +99,7 @@ def test_stored_zero_shot_measures_become_relative_transfer(place):
 
 def test_a_study_that_was_changed_is_reported_as_it_is_now(place):
     raw = yaml.safe_load((place / "grid.yaml").read_text())
-    raw["rules"] = [{"where": {"task": "two.yaml"}, "set": {"max_steps": 3}}]
+    raw["overrides"] = [{"match": {"task": "two.yaml"}, "set": {"max_steps": 3}}]
     (place / "ruled.yaml").write_text(yaml.safe_dump(raw))
     words = ["study", "run", "ruled.yaml", "--output", "changed", "--workers", "1", "--quiet", "tasks=[one.yaml]"]
     for rate in (0.01, 0.001):
@@ -117,7 +117,7 @@ def test_a_study_that_was_changed_is_reported_as_it_is_now(place):
 def test_what_a_study_leaves_open_makes_no_run_outdated(place):
     """The dtype that ``auto`` came to is in the record; the study still asks for ``auto``."""
     raw = yaml.safe_load((place / "grid.yaml").read_text())
-    raw["defaults"].pop("dtype", None)
+    raw["run_defaults"].pop("dtype", None)
     (place / "open.yaml").write_text(yaml.safe_dump(raw))
     words = ["study", "run", "open.yaml", "--output", "open", "--workers", "1", "--quiet", "--limit", "2"]
     assert call(place, *words).code == 0
@@ -145,11 +145,11 @@ def test_a_report_of_nothing_says_what_it_takes(place):
 
 
 def test_a_strict_report_refuses_what_was_planned_and_is_not_there(place):
-    done = call(place, "report", "open", "--strict", "--output", "strict")
+    done = call(place, "report", "open", "--require-complete", "--output", "strict")
     assert done.code == 2
     assert "6 of 8 planned runs are missing, first " in done.err
     assert not (place / "strict").exists()
-    assert call(place, "report", "out", "--strict", "--output", "strict").code == 0
+    assert call(place, "report", "out", "--require-complete", "--output", "strict").code == 0
 
 
 def test_a_study_knows_its_plan_and_every_items_score(place):
@@ -159,8 +159,8 @@ def test_a_study_knows_its_plan_and_every_items_score(place):
     there = runs.merge(planned, on=["backbone", "task", "method", "num_trainable", "seed"])
     assert len(there) == len(runs) == len(items) == 2
     for r in runs.itertuples():
-        assert len(items[r.key]) == r.n
-        assert items[r.key].mean() == pytest.approx(r.value)
+        assert len(items[r.run_id]) == r.num_examples
+        assert items[r.run_id].mean() == pytest.approx(r.score)
 
 
 def test_a_part_of_a_study_is_reported_as_a_part(place):
@@ -179,7 +179,7 @@ def test_thresholds_on_the_store(place):
         "dtype=float32",
         "--spacing",
         "8",
-        "--most-seeds",
+        "--max-seeds",
         "2",
         "--workers",
         "1",
@@ -191,7 +191,7 @@ def test_thresholds_on_the_store(place):
     assert first["untrained_baseline"] == 0
     assert first["runs"] < first["runs_of_a_full_grid"]
     assert "lower 95 % bound" in first["rules"]
-    other = json.loads(call(place, *words, "--json", "--reference-seeds", "2", "--forecast", "80").out)
+    other = json.loads(call(place, *words, "--json", "--full-seeds", "2", "--forecast", "80").out)
     assert len(other["full_fine_tuning"]) == 2
     assert "2 seeds of full fine-tuning" in other["rules"]
     assert "(80 %)" in other["rules"]
@@ -216,10 +216,12 @@ def test_what_failed_in_an_earlier_search_is_tried_again(place, monkeypatch):
         "--spacing",
         "64",
     ]
-    words += ["--most-seeds", "1", "--json"]
-    monkeypatch.setattr("apet.studies.executors.local.Local", lambda size, cards: engine.InProcessExecutor(Resources()))
+    words += ["--max-seeds", "1", "--json"]
+    monkeypatch.setattr(
+        "apet.studies.executors.local.LocalExecutor", lambda size, cards: executors.InProcessExecutor(Resources())
+    )
     with monkeypatch.context() as m:
-        m.setattr(engine, "perform", lambda job, shop: ("failed", "out of memory"))
+        m.setattr(executors, "execute_job", lambda job, shop: ("failed", "out of memory"))
         done = call(place, *words)
         assert "full fine-tuning failed with every seed" in done.err
         assert "out of memory" in done.err
@@ -237,36 +239,39 @@ def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(plac
     """A run's folder knows its task; that of another run may be gone."""
     shutil.copytree(place / "out", tmp_path / "out")
     runs = apet.Study(tmp_path / "out").runs()
-    for key in runs.key[runs.seed == 1]:
+    for key in runs.run_id[runs.seed == 1]:
         shutil.rmtree(tmp_path / "out" / "runs" / key)
-    words = ["transfer", "out", "--only", "method=bitfit", "--only", "seed=0", "--quiet"]
+    words = ["transfer", "out", "--filter", "method=bitfit", "--filter", "seed=0", "--quiet"]
     moved = json.loads(call(tmp_path, *words, "--json").out)
     assert {(r["source"], r["target"], r["seed"], r["budget"]) for r in moved} == {
-        ("one.yaml", "two.yaml", 0, "own"),
-        ("two.yaml", "one.yaml", 0, "own"),
+        ("one.yaml", "two.yaml", 0, "default"),
+        ("two.yaml", "one.yaml", 0, "default"),
     }
     lines = [line.split() for line in call(tmp_path, *words).out.splitlines()]
     assert lines[1] == ["backbone", "method", "budget", "source", "one.yaml", "two.yaml"]
-    assert [line[:4] for line in lines[2:]] == [["t5", "bitfit", "own", t] for t in ("one.yaml", "two.yaml")]
+    assert [line[:4] for line in lines[2:]] == [["t5", "bitfit", "default", t] for t in ("one.yaml", "two.yaml")]
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         (["study", "plan", "quik"], "unknown study 'quik'"),
-        (["study", "run", "grid.yaml"], "Give --output FOLDER"),
+        (["study", "run", "grid.yaml"], "--output is required: give the folder for the results"),
         (
-            ["study", "run", "grid.yaml", "--output", "x", "--engine", "slurm"],
-            "unknown engine 'slurm'; known: local, ray",
+            ["study", "run", "grid.yaml", "--output", "x", "--executor", "slurm"],
+            "unknown executor 'slurm'; known: local, ray",
         ),
         (["study", "run", "grid.yaml", "--output", "x", "stps=3"], "unknown setting of a study or of its runs 'stps'"),
         (["study", "export", "nowhere"], "no study at 'nowhere'"),
         (["report", "nowhere"], "nowhere"),
         (["transfer", "nowhere"], "no study at 'nowhere'"),
-        (["transfer", "out", "--only", "method=lora"], "no finished run that matches method=lora in 'out' kept its θ"),
-        (["transfer", "out", "--only", "metod=lora"], "unknown axis 'metod'"),
         (
-            ["transfer", "out", "--to", "microworld-nq-open"],
+            ["transfer", "out", "--filter", "method=lora"],
+            "no finished run that matches method=lora in 'out' kept its θ",
+        ),
+        (["transfer", "out", "--filter", "metod=lora"], "unknown axis 'metod'"),
+        (
+            ["transfer", "out", "--target-tasks", "microworld-nq-open"],
             "nothing to transfer from one.yaml, two.yaml to microworld-nq-open",
         ),
         (

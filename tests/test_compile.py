@@ -7,7 +7,7 @@ import torch
 from torch._dynamo.utils import counters
 
 import apet
-from tiny import batch, build, outputs, shake
+from apet.testing.tiny_models import batch, build, outputs, shake
 
 
 @pytest.fixture(autouse=True)

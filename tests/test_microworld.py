@@ -14,13 +14,13 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from apet import UnknownNameError
-from apet.microworld import TASKS, corpus, digests, rows
-from apet.microworld.dice import Dice
-from apet.microworld.grammar import Event, clause, denied, pair
-from apet.microworld.lexicon import ABOVE, BLAME, KINDS, PRAISE
-from apet.microworld.logic import another, claim_about, is_a, judge, unlike
-from apet.microworld.tokenizer import vocabulary, words
-from apet.microworld.world import ATTRIBUTES, SPLITS, cast, facts
+from apet_microworld import TASKS, corpus, fingerprints, rows
+from apet_microworld.grammar import Event, clause, denied, pair
+from apet_microworld.lexicon import ABOVE, BLAME, KINDS, PRAISE
+from apet_microworld.logic import another, claim_about, is_a, judge, unlike
+from apet_microworld.rng import Rng
+from apet_microworld.tokenizer import vocabulary, words
+from apet_microworld.world import ATTRIBUTES, SPLITS, cast, facts
 
 COLUMNS = {
     "sst2": ["sentence", "label"],
@@ -62,11 +62,11 @@ def text(row):
 
 
 def test_same_seed_same_bytes():
-    assert digests() == PINNED
+    assert fingerprints() == PINNED
 
 
 def test_another_process_makes_the_same_documents():
-    code = "from apet.microworld import corpus; print(corpus(5, 40))"
+    code = "from apet_microworld import corpus; print(corpus(5, 40))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert out.strip() == str(corpus(5, 40))
 
@@ -142,12 +142,12 @@ def test_split_casts_share_nobody_and_have_every_kind():
 
 
 def test_answers_are_facts_that_the_corpus_tells():
-    told = "\n".join(corpus(0, 4000))
+    stated = "\n".join(corpus(0, 4000))
     for row in made("nq_open", "validation")[:100]:
         person = next(w for w in words(row["question"]) if w in facts())
         value = row["answer"][0]
         assert any(
-            say.format(p=person, v=value) in told
+            say.format(p=person, v=value) in stated
             for name, attribute in ATTRIBUTES.items()
             if facts()[person][name] == value
             for say in attribute.says
@@ -169,7 +169,7 @@ def test_documents_have_numbered_sources_and_dialogues_have_speakers():
         assert len(speakers) == 2
 
 
-APPLES = Event("bador", "buy", "apple", 3, colour="red", place="norburg")
+APPLES = Event("bador", "buy", "apple", 3, color="red", place="norburg")
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ APPLES = Event("bador", "buy", "apple", 3, colour="red", place="norburg")
         (Event("bador", "buy", "fruit", 2, bound="at least"), "follows"),
         (Event("bador", "buy", "food", 1, bound="some"), "follows"),
         (Event("bador", "buy", "apple", 4, bound="at least"), "impossible"),
-        (Event("bador", "buy", "apple", 4, colour="red"), "impossible"),
+        (Event("bador", "buy", "apple", 4, color="red"), "impossible"),
         (Event("bador", "buy", "apple", 3, place="kalton"), "impossible"),
         (Event("bador", "buy", "apple", 3, day="monday"), "open"),
         (Event("bador", "buy", "pear", 3), "open"),
@@ -186,7 +186,7 @@ APPLES = Event("bador", "buy", "apple", 3, colour="red", place="norburg")
         (Event("bador", "find", "apple", 3), "open"),
         (denied(Event("bador", "buy", "fruit")), "impossible"),
         (denied(Event("bador", "buy", "pear")), "open"),
-        (denied(Event("bador", "buy", "apple", colour="green")), None),
+        (denied(Event("bador", "buy", "apple", color="green")), None),
     ],
     ids=lambda value: clause(value) if isinstance(value, Event) else str(value),
 )
@@ -211,22 +211,22 @@ def test_what_follows_from_no_fruit(claim, verdict):
 
 @pytest.mark.parametrize("verdict", ["follows", "open", "impossible"])
 def test_claims_have_the_verdict_that_was_asked_for(verdict):
-    dice = Dice(0, "claims", verdict)
+    rng = Rng(0, "claims", verdict)
     signs = Counter()
     for _ in range(300):
-        told = pair(dice, cast())[0]
-        claim = claim_about(dice, cast(), told, verdict)
-        assert judge(told, claim) == verdict
-        signs[told.negated, claim.negated] += 1
+        stated = pair(rng, cast())[0]
+        claim = claim_about(rng, cast(), stated, verdict)
+        assert judge(stated, claim) == verdict
+        signs[stated.negated, claim.negated] += 1
     assert len(signs) == (2 if verdict == "follows" else 3 if verdict == "impossible" else 4)
 
 
 def test_what_is_unlike_does_not_follow_both_ways():
-    dice = Dice(0, "unlike")
+    rng = Rng(0, "unlike")
     for _ in range(300):
-        told = pair(dice, cast())
-        assert unlike(dice, cast(), told) != told
-        assert judge(told[0], another(dice, cast(), told[0])) == "open"
+        stated = pair(rng, cast())
+        assert unlike(rng, cast(), stated) != stated
+        assert judge(stated[0], another(rng, cast(), stated[0])) == "open"
 
 
 def test_kinds_go_up_only():
@@ -236,7 +236,7 @@ def test_kinds_go_up_only():
 
 
 def test_one_event_in_many_words():
-    said = {clause(APPLES, Dice(0, str(i))) for i in range(60)}
+    said = {clause(APPLES, Rng(0, str(i))) for i in range(60)}
     assert said == {
         f"{core} in norburg"
         for verb in ("bought", "purchased")

@@ -21,7 +21,7 @@ from transformers import (
 import apet
 from apet import ApetError, UnknownNameError
 from apet.backbones.family import FAMILIES, families, family_of
-from tiny import BUILDERS, build
+from apet.testing.tiny_models import BUILDERS, build
 
 # Roles and patterns ---------------------------------------------------------------------------------------------
 
@@ -98,7 +98,9 @@ def test_a_method_that_is_no_name_is_refused(name):
 
 
 def test_the_order_of_methods_is_the_papers():
-    assert list(apet.list_methods()) == ["fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet"]
+    """And those that it does not have follow."""
+    papers = ["fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet"]
+    assert list(apet.list_methods()) == [*papers, "ia3", "ln-tuning"]
 
 
 @pytest.mark.parametrize("method", apet.list_methods())
@@ -106,30 +108,30 @@ def test_an_unknown_setting_lists_the_nearest_and_every_method_knows_its_distrib
     with pytest.raises(UnknownNameError, match=f"unknown setting of {method} 'distributon'; nearest: distribution"):
         apet.plan(build("bert"), method, distributon="discrete")
     assert apet.plan(build("bert"), f"{method}-discrete").recipe.settings == {"distribution": "discrete"}
-    with pytest.raises(ApetError, match=f"{method}: distribution='scattered' does not fit: input should be"):
+    with pytest.raises(ApetError, match=f"{method}: distribution='scattered' is not valid: unknown distribution"):
         apet.plan(build("bert"), method, distribution="scattered")
 
 
 @pytest.mark.parametrize(
     ("method", "chosen", "says"),
     [
-        ("lora", {"rank": 0}, "rank=0 does not fit"),
-        ("lora", {"rank": "many"}, "rank='many' does not fit"),
+        ("lora", {"rank": 0}, "rank=0 is not valid"),
+        ("lora", {"rank": "many"}, "rank='many' is not valid"),
         ("lora", {"rank": 17}, "rank=17 exceeds the smaller side of 'encoder.0.attn.q'"),
-        ("lora", {"alpha": -1}, "alpha=-1 does not fit"),
-        ("lora", {"roles": []}, r"roles=\[\] does not fit"),
-        ("lora", {"roles": "attn"}, "roles='attn' does not fit"),
+        ("lora", {"alpha": -1}, "alpha=-1 is not valid"),
+        ("lora", {"roles": []}, r"roles=\[\] is not valid"),
+        ("lora", {"roles": "attn"}, "roles='attn' is not valid"),
         ("lora", {"roles": ["mlp.norm"]}, "needs a linear layer; 'encoder.0.mlp.norm' is a norm"),
-        ("adapter", {"bottleneck": -2}, "bottleneck=-2 does not fit"),
-        ("prompt", {"prompt_length": 0}, "prompt_length=0 does not fit"),
-        ("apet", {"operations": ["subtract"]}, "operations='subtract' does not fit"),
-        ("apet", {"operations": []}, r"operations=\[\] does not fit"),
+        ("adapter", {"bottleneck": -2}, "bottleneck=-2 is not valid"),
+        ("prompt", {"prompt_length": 0}, "prompt_length=0 is not valid"),
+        ("apet", {"operations": ["subtract"]}, "operations='subtract' is not valid"),
+        ("apet", {"operations": []}, r"operations=\[\] is not valid"),
         (
             "apet",
             {"operations": ["plugin"], "roles": ["attn.k"]},
-            "finds nothing to train: operations plugin at roles attn.k",
+            "has nothing to train: operations plugin at roles attn.k",
         ),
-        ("apet", {"allocation": "fair"}, "allocation='fair' does not fit"),
+        ("apet", {"allocation": "fair"}, "allocation='fair' is not valid"),
     ],
 )
 def test_settings_that_do_not_fit_get_one_clear_line(method, chosen, says):

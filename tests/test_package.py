@@ -2,20 +2,69 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
+import zipfile
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
 import apet
 
+ROOT = Path(__file__).parents[1]
 
-@pytest.mark.parametrize("first", ["apet.attachment", "apet.methods", "apet.training.run", "apet.budget", "apet"])
+
+@pytest.mark.parametrize("first", ["apet.attachment", "apet.methods", "apet.training.run", "apet.planning", "apet.methods.lora", "apet"])
 def test_public_names_are_functions_whoever_imported_the_modules_of_the_same_names(first):
     """`import apet.training.run` once turned apet.attach and apet.methods into modules."""
     code = f"import {first}, apet, types\n"
     code += "assert not [n for n in apet.__all__ if isinstance(getattr(apet, n), types.ModuleType)]"
-    subprocess.run([sys.executable, "-c", code + "\napet.methods()['lora']"], check=True)
+    subprocess.run([sys.executable, "-c", code + "\napet.list_methods()['lora']"], check=True)
+
+
+def test_the_version_is_that_of_the_installed_package():
+    assert apet.__version__ == version("apet")
+    check = "import sys, apet; apet.__version__; assert 'numpy' not in sys.modules"
+    subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def build_wheel(project: Path, folder: Path) -> Path:
+    """The wheel of a project, built from a copy, since a build leaves files beside its sources."""
+    skip = shutil.ignore_patterns(
+        ".venv", ".git", "runs", "build", "*.egg-info", "microworld", "docs", "tests", ".*_cache"
+    )
+    shutil.copytree(project, folder / "project", ignore=skip if (project / "docs").is_dir() else None)
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(folder)]
+    subprocess.run([*command, str(folder / "project")], check=True)
+    return next(folder.glob("*.whl"))
+
+
+@pytest.mark.slow
+def test_the_core_wheel_is_small_and_without_the_microworld(tmp_path):
+    wheel = build_wheel(ROOT, tmp_path)
+    assert wheel.stat().st_size <= 1_000_000
+    names = zipfile.ZipFile(wheel).namelist()
+    assert {"apet/py.typed", "apet/suites/paper.yaml", "apet/tasks/library/sst2.yaml"} <= set(names)
+    assert not [name for name in names if "microworld" in name or name.endswith(".safetensors")]
+
+
+@pytest.mark.slow
+def test_the_wheel_of_the_microworld_has_all_that_it_registers(tmp_path):
+    wheel = zipfile.ZipFile(build_wheel(ROOT / "microworld", tmp_path))
+    names = wheel.namelist()
+    for folder, ending, count in (("weights", "model.safetensors", 7), ("tasks", ".yaml", 11), ("suites", ".yaml", 2)):
+        inside = [n for n in names if n.startswith(f"apet_microworld/{folder}/") and n.endswith(ending)]
+        assert len(inside) == count, folder
+    points = wheel.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()
+    assert {line for line in points.splitlines() if line.startswith("[")} == {
+        "[apet.tasks]",
+        "[apet.suites]",
+        "[apet.backbones]",
+        "[apet.commands]",
+    }
+    assert any(n.endswith("licenses/LICENSE") for n in names)
 
 
 def test_a_name_that_is_none_is_an_attribute_error():

@@ -26,11 +26,11 @@ def described(name: str):
 def test_counts_and_ratios_are_the_papers(row):
     """The one setting: bert-small's printed prompt ratio is that of 50 tokens."""
     short = row["backbone"] == "bert-small" and row["method"] == "prompt"
-    theta = apet.plan(described(row["backbone"]), row["method"], **({"prompt_length": 50} if short else {}))
-    assert theta.num_trainable == int(row["num_trainable"])
-    assert theta.num_backbone_parameters == int(row["backbone_parameters"])
+    spec = apet.plan(described(row["backbone"]), row["method"], **({"prompt_length": 50} if short else {}))
+    assert spec.num_trainable == int(row["num_trainable"])
+    assert spec.num_backbone_parameters == int(row["backbone_parameters"])
     printed = row["paper_ratio_percent"]
-    assert f"{theta.trainable_percent:.{len(printed.partition('.')[2])}f}" == printed
+    assert f"{spec.trainable_percent:.{len(printed.partition('.')[2])}f}" == printed
 
 
 def test_there_are_24_rows():
@@ -41,7 +41,7 @@ PLAN_XXL = """
 import json, time
 start = time.process_time()  # of this process: other work on the machine does not count
 import apet
-n = apet.plan("t5-v1.1-xxl", "lora").n
+n = apet.plan("t5-v1.1-xxl", "lora").num_trainable
 # ru_maxrss would be no less than what the process that started this one held
 peak = next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM"))
 print(json.dumps([n, time.process_time() - start, int(peak) / 2**20]))

@@ -8,7 +8,7 @@ from transformers import GenerationConfig
 
 import apet
 from apet import ApetError
-from tiny import PAD, VOCAB, batch, build, outputs, shake
+from apet.testing.tiny_models import PAD, VOCAB, batch, build, outputs, shake
 
 N = 4
 DECODERS = ["llama", "mistral", "qwen2", "gpt2", "bloom", "opt"]

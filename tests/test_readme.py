@@ -18,7 +18,7 @@ def test_the_python_example_runs_and_prints_what_it_says(tmp_path, monkeypatch, 
     exec(compile(code, "README.md", "exec"), {})
     expected = re.findall(r"^print.*# (.*)$", code, re.M)
     assert capsys.readouterr().out.splitlines() == expected
-    assert (tmp_path / "theta/delta.safetensors").stat().st_size <= 4 * 4096 + 4096
+    assert (tmp_path / "delta/delta.safetensors").stat().st_size <= 4 * 4096 + 4096
 
 
 def test_it_fits_one_screen():

@@ -11,7 +11,7 @@ from torch import nn
 from transformers import BertModel
 
 import apet
-from tiny import batch, build, shake
+from apet.testing.tiny_models import batch, build, outputs, shake
 
 LORA_TARGETS = {
     "bert": r".*\.(query|value)",
@@ -184,3 +184,58 @@ def test_an_adapter_is_the_formula_of_equation_17(family):
     reference.loss.backward()
     for name, t in handle.values():
         close(t.grad, v[name.rpartition("/")[2]].grad)
+
+
+IA3_TARGETS = {
+    "bert": (["key", "value", "output.dense"], ["output.dense"], r"attention\.output"),
+    "llama": (["k_proj", "v_proj", "down_proj"], ["down_proj"], None),
+    "t5-gated": (["k", "v", "wo"], ["wo"], None),
+    "gpt2": (["c_attn", "mlp.c_proj"], ["mlp.c_proj"], None),
+}
+
+
+@pytest.mark.parametrize("family", IA3_TARGETS)
+def test_ia3_computes_and_learns_what_pefts_does(family):
+    ours, reference = build(family), build(family)
+    handle = apet.attach(ours, apet.plan(ours, "ia3"))
+    shake(handle, 0.3)
+    targets, feedforward, excluded = IA3_TARGETS[family]
+    config = peft.IA3Config(
+        target_modules=targets, feedforward_modules=feedforward, exclude_modules=excluded and f".*{excluded}.*",
+        fan_in_fan_out=family == "gpt2",
+    )  # fmt: skip
+    reference = peft.get_peft_model(reference, config).eval()
+    scaled = {n.removeprefix("base_model.model."): m for n, m in reference.named_modules() if hasattr(m, "ia3_l")}
+    module_of = {x.name: x.module for x in apet.describe(ours).layers}
+    factors = {}
+    for name, offset in handle.values():
+        layer = name.rpartition("/")[0].rpartition(".")[0]
+        factors[name] = scaled.pop(module_of[layer]).ia3_l["default"]
+        with torch.no_grad():
+            factors[name].copy_((1 + offset).view_as(factors[name]))
+    assert not scaled, f"peft scales more: {list(scaled)}"
+    inputs = batch(ours)
+    close(outputs(ours, inputs), outputs(reference, inputs))
+    for model in (ours, reference):
+        model(**inputs).loss.backward()
+    for name, offset in handle.values():
+        close(offset.grad, factors[name].grad.reshape(-1))
+
+
+@pytest.mark.parametrize("family", ["bert", "gpt2", "llama", "t5-gated"])
+def test_ln_tuning_trains_what_pefts_does(family):
+    """The same parameters, the same gradients."""
+    ours, reference = build(family), build(family)
+    norms = {x.module: x for x in apet.describe(ours).layers if x.kind == "norm"}
+    handle = apet.attach(ours, apet.plan(ours, "ln-tuning"))
+    reference = peft.get_peft_model(reference, peft.LNTuningConfig(target_modules=list(norms))).eval()
+    trained = {n: p for n, p in reference.named_parameters() if p.requires_grad}
+    assert handle.spec.num_trainable == sum(p.numel() for p in trained.values())
+    inputs = batch(ours)
+    for model in (ours, reference):
+        model(**inputs).loss.backward()
+    for name, values in handle.values():
+        layer, _, parameter = name.rpartition("/")[0].rpartition(".")
+        module = next(m for m, x in norms.items() if x.name == layer)
+        expected = next(p for n, p in trained.items() if f"{module}.ln_tuning_layers.default.{parameter}" in n)
+        close(values.grad, expected.grad)

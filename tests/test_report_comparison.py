@@ -26,7 +26,13 @@ class Planted:
             "untrained_baseline": 0.5,
             "max_steps": 9,
         }
-        same |= {"batch_size": 32, "best_step": 6, "steps_per_second": 2.0, "head_parameters": 66, "state": "complete"}
+        same |= {
+            "batch_size": 32,
+            "best_step": 6,
+            "steps_per_second": 2.0,
+            "num_head_parameters": 66,
+            "state": "complete",
+        }
         rows = [
             {
                 **same,

@@ -91,7 +91,7 @@ def test_a_word_wider_than_the_figure_is_set_smaller():
 
 
 @pytest.mark.parametrize(
-    ("ci_low", "ci_high", "ticks"),
+    ("low", "high", "ticks"),
     [
         (28, 955, [50, 100, 200, 500]),
         (60, 1700, [100, 200, 500, 1000]),
@@ -106,7 +106,7 @@ def test_a_logarithmic_axis_has_two_labelled_ticks_or_more(low, high, ticks):
     figure, axes = canvas.sheet(1, 1)
     axis = axes[0][0]
     axis.set_xlim(low, high)
-    canvas.log_counts(axis, "num_examples")
+    canvas.log_counts(axis, "items")
     axis.set_xlim(low, high)
     figure.canvas.draw()
     seen = [

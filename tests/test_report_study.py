@@ -67,7 +67,7 @@ def test_every_table_is_markdown_latex_and_csv(report):
 def test_the_csv_holds_the_planted_numbers(report):
     rows = list(csv.DictReader((report.folder / "tables/e1_gaps.csv").open(encoding="utf-8")))
     lora = next(r for r in rows if (r["backbone"], r["method"], r["task"]) == ("mid", "LoRA", "mean over tasks"))
-    assert float(lora["gap: value"]) == pytest.approx(0.04, abs=0.003)
+    assert float(lora["gap: score"]) == pytest.approx(0.04, abs=0.003)
     assert (lora["N"], lora["gap: seeds"], lora["verdict"]) == ("4096", "2", "below full fine-tuning")
 
 
@@ -112,7 +112,7 @@ def test_what_is_missing_is_said_and_not_drawn(tmp_path):
 def test_unequal_training_is_said_beside_the_gaps():
     frame = small()
     assert "Unequal training" not in tables.gaps(analyze(frame, NO_CURVES)).caption
-    frame.loc[(frame["method"] == "fine-tuning") & (frame["backbone"] == "mid"), "steps"] = 100
+    frame.loc[(frame["method"] == "fine-tuning") & (frame["backbone"] == "mid"), "max_steps"] = 100
     caption = tables.gaps(analyze(frame, NO_CURVES)).caption
     assert "Unequal training: full fine-tuning took 100 steps on mid, the methods 200 steps." in caption
 
@@ -142,7 +142,9 @@ def test_without_a_complete_run_the_report_says_so(tmp_path):
 def test_a_study_that_has_not_begun_and_a_failure_that_knows_nothing_are_reported_too(tmp_path):
     assert write_report(tmp_path / "a", small().head(0), NO_CURVES, {}).answer == "No run is complete yet."
     unknown = failing(small(seeds=1).head(2), 0)
-    unknown.loc[unknown.index[0], ["backbone", "family", "category", "metric", "backbone_parameters"]] = None
+    unknown.loc[unknown.index[0], ["backbone", "backbone_family", "category", "metric", "num_backbone_parameters"]] = (
+        None
+    )
     report = write_report(tmp_path / "b", unknown, NO_CURVES, {})
     assert report.answer == "The runs that are complete do not compare anything yet."
     assert "diverged" in report.page.read_text("utf-8")
@@ -238,11 +240,11 @@ T = Table(
 
 
 def test_a_table_in_three_forms_where_the_unknown_is_a_dash_and_never_a_zero():
-    assert markdown(T).splitlines()[2:6] == ["| name | value |", "| --- | ---: |", "| a_b | 1.2 |", "| c | – |"]
+    assert markdown(T).splitlines()[2:6] == ["| name | score |", "| --- | ---: |", "| a_b | 1.2 |", "| c | – |"]
     assert r"a\_b & 1.2 \\" in latex(T)
     assert r"é \& 5 \% & inf \\" in latex(T)
     assert all(rule in latex(T) for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lr}"))
-    assert comma_separated(T) == "name,value\na_b,1.25\nc,\nd,\né & 5 %,inf\n"
+    assert comma_separated(T) == "name,score\na_b,1.25\nc,\nd,\né & 5 %,inf\n"
     column = data(T)["columns"][1]
     assert [column["numbers"][i] for i in column["at"]] == [1.25, None, None, 1e300]
 

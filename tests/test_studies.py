@@ -20,17 +20,18 @@ import yaml
 
 from apet import ApetError
 from apet.backbones.loading import has_local_weights, load_model
-from apet.studies import run_id as keys
 from apet.studies.executors.base import Event, InProcessExecutor, Job, execute_job
 from apet.studies.executors.local import LocalExecutor, default_workers, gpu_names, gpu_of, ignoring_interrupts
 from apet.studies.executors.ray import RayExecutor
 from apet.studies.grid import cells
-from apet.studies.planning import Cost, Planner, axes_of, estimate, missing_reasons, select_runs
+from apet.studies.planning import Cost, estimate, missing_reasons, plan_study, select_runs
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import FILE, Store, open_store, study_lock
-from apet.studies.study_config import StudyConfig, method_label
+from apet.studies.study_config import StudyConfig
 from apet.studies.study_file import load_study, parse_study, suites
+from apet.training import run_id as run_ids
+from apet.training.config import method_label
 from apet.training.progress import Progress
 from apet.training.resources import Resources
 from tiny_backbones import reviews, save_backbone, write_csv, write_jsonl
@@ -81,7 +82,7 @@ def _own_cache(tmp_path_factory, monkeypatch):
 
 
 def plan_of(place, **overrides):
-    return Planner().study(load_study(str(place / "study.yaml"), overrides))
+    return plan_study(load_study(str(place / "study.yaml"), overrides))
 
 
 def test_a_grid_is_every_combination_with_its_rules(place):
@@ -188,14 +189,14 @@ def test_a_data_file_is_a_task_where_text_and_label_say_how_it_is_read(place, tm
     grid = {"name": "x", "backbones": [str(place / "bert")], "tasks": [mine, str(place / "one.yaml")]}
     grid |= {"methods": ["bitfit"], "seeds": [0]}
     columns = {"match": {"task": "*.csv"}, "set": {"text": ["text"], "label": "stars"}}
-    runs = Planner().study(parse_study(yaml.safe_dump({**grid, "overrides": [columns]}), "x.yaml", {}))
-    assert [axes_of(p)["task"] for p in runs] == grid["tasks"]
+    runs = plan_study(parse_study(yaml.safe_dump({**grid, "overrides": [columns]}), "x.yaml", {}))
+    assert [p.axes.task for p in runs] == grid["tasks"]
     assert [(p.config.task, p.config.data, p.missing) for p in runs] == [
         (None, mine, None),
         (grid["tasks"][1], None, None),
     ]
     write_csv(tmp_path / "mine.csv", reviews(32, 4))
-    again = Planner().study(parse_study(yaml.safe_dump({**grid, "overrides": [columns]}), "x.yaml", {}))
+    again = plan_study(parse_study(yaml.safe_dump({**grid, "overrides": [columns]}), "x.yaml", {}))
     assert [a.run_id == b.run_id for a, b in zip(runs, again, strict=True)] == [False, True]
     wrong = parse_study(
         yaml.safe_dump({**grid, "overrides": [{**columns, "set": {"text": ["text"], "label": "star"}}]}), "x", {}
@@ -203,7 +204,7 @@ def test_a_data_file_is_a_task_where_text_and_label_say_how_it_is_read(place, tm
     with pytest.raises(
         ApetError, match=r"bert, .*mine\.csv, bitfit, budget default: mine\.csv:2: unknown column 'star'"
     ):
-        Planner().study(wrong)
+        plan_study(wrong)
     with pytest.raises(ApetError, match="data files are read; give these under tasks, without data='there'"):
         list(cells(parse_study(yaml.safe_dump({**grid, "overrides": [columns], "data": "there"}), "x.yaml", {})))
 
@@ -215,16 +216,16 @@ def test_a_definition_reads_as_the_study_that_it_was(place):
 
 @pytest.mark.parametrize("name", suites())
 def test_studies_that_ship_are_planned_exactly_without_data_or_weights(name):
-    runs = Planner().study(load_study(name))
+    runs = plan_study(load_study(name))
     assert len(runs) > 10
     assert len({p.run_id for p in runs}) == len(runs)
 
 
 def test_the_papers_grid_holds_the_counts_of_its_table():
     runs = select_runs(
-        Planner().study(load_study("paper", {"seeds": [0]})), ["backbone=t5-v1.1-xxl", "task=sst2"], None
+        plan_study(load_study("paper", {"seeds": [0]})), {"backbone": "t5-v1.1-xxl", "task": "sst2"}, None
     )
-    counts = {(p.cell.label, p.cell.budget): p.num_trainable for p in runs}
+    counts = {(p.axes.method, p.axes.budget): p.num_trainable for p in runs}
     assert counts["lora", "default"] == 6291456 == counts["apet-discrete", "=lora"]
     assert counts["adapter", "default"] == 19269888
     assert counts["bitfit", "default"] == 2497920
@@ -234,7 +235,7 @@ def test_cells_that_mean_the_same_run_are_one(place):
     plain = plan_of(place)
     twice = plan_of(place, methods=["bitfit", "bitfit"], overrides=[])
     assert len(twice) == 2 * 2 * 2
-    n = next(p for p in plain if p.cell.label == "bitfit").num_trainable
+    n = next(p for p in plain if p.axes.method == "bitfit").num_trainable
     spelt = plan_of(
         place, methods=["bitfit"], budgets=["default", "=bitfit"], overrides=[], backbones=[str(place / "t5")]
     )
@@ -267,11 +268,11 @@ def test_a_key_follows_everything_that_determines_a_run_and_nothing_else(place, 
 
 
 def test_missing_data_and_weights_are_known_before_a_second_is_spent(place):
-    runs = Planner().study(load_study("paper", {"seeds": [0]}))
+    runs = plan_study(load_study("paper", {"seeds": [0]}))
     assert all(p.missing for p in runs)
-    assert "data of sst2 are not at hand" in dict(missing_reasons(runs)).__repr__()
+    assert "data of sst2 are not on this machine" in dict(missing_reasons(runs)).__repr__()
     data = plan_of(place, backbones=["bert-small"], overrides=[])
-    assert all("weights of bert-small are not at hand" in str(p.missing) for p in data)
+    assert all("weights of bert-small are not on this machine" in str(p.missing) for p in data)
 
 
 def test_a_folder_without_weights_has_none(place, tmp_path):
@@ -280,19 +281,21 @@ def test_a_folder_without_weights_has_none(place, tmp_path):
     (tmp_path / "t5" / "model.safetensors").unlink()
     assert not has_local_weights(str(tmp_path / "t5"))
     runs = plan_of(place, backbones=[str(tmp_path / "t5")], overrides=[])
-    assert all("are not at hand; give a local folder that holds them" in str(p.missing) for p in runs)
+    assert all("are not on this machine; give a local folder that holds them" in str(p.missing) for p in runs)
     with pytest.raises(ApetError, match="holds no weights; give a folder made by save_pretrained"):
         load_model(str(tmp_path / "t5"), "text-to-text", 2, torch.float32)
 
 
 def test_one_entry_more_or_less_is_another_backbone(place, tmp_path, monkeypatch):
     """Also in a file so large that its digest is kept; one that nobody wrote to is not read again."""
-    monkeypatch.setattr(keys, "LARGE", 1000)
+    monkeypatch.setattr(run_ids, "LARGE", 1000)
     folder = tmp_path / "t5"
     shutil.copytree(place / "t5", folder)
     weights = folder / "model.safetensors"
-    print_of, read, content = keys.backbone_fingerprint.__wrapped__, [], keys._content
-    monkeypatch.setattr(keys, "_content", lambda file, size: read.append(file.name) or content(file, size))
+    print_of, read, content = run_ids.backbone_fingerprint, [], run_ids._content_fingerprint
+    monkeypatch.setattr(
+        run_ids, "_content_fingerprint", lambda file, size: read.append(file.name) or content(file, size)
+    )
     first = print_of(str(folder))
     assert "model.safetensors" in read
     read.clear()
@@ -315,16 +318,16 @@ def test_one_entry_more_or_less_is_another_backbone(place, tmp_path, monkeypatch
 def test_files_of_one_folder_are_told_apart(tmp_path):
     for name in ("one", "two"):
         (tmp_path / f"{name}.gguf").write_text(name)
-    one, two = (keys.backbone_fingerprint(str(tmp_path / f"{name}.gguf")) for name in ("one", "two"))
+    one, two = (run_ids.backbone_fingerprint(str(tmp_path / f"{name}.gguf")) for name in ("one", "two"))
     assert one != two
 
 
 def test_a_cache_of_digests_that_cannot_be_written_is_done_without(tmp_path, monkeypatch):
     (tmp_path / "large").write_bytes(b"1" * 2000)
     (tmp_path / "cache").write_text("a file")
-    monkeypatch.setattr(keys, "LARGE", 1000)
+    monkeypatch.setattr(run_ids, "LARGE", 1000)
     monkeypatch.setenv("APET_CACHE", str(tmp_path / "cache"))
-    assert keys.file_fingerprint(tmp_path / "large") == keys.file_fingerprint(tmp_path / "large")
+    assert run_ids.file_fingerprint(tmp_path / "large") == run_ids.file_fingerprint(tmp_path / "large")
 
 
 def test_impossible_cells_are_named_when_planning(place):
@@ -336,25 +339,25 @@ def test_impossible_cells_are_named_when_planning(place):
 
 def test_only_and_limit(place):
     runs = plan_of(place)
-    assert {axes_of(p)["method"] for p in select_runs(runs, ["method=apet-*"], None)} == {"apet-discrete"}
-    assert len(select_runs(runs, ["seed=0", "method=[bitfit, fine-tuning]"], 4)) == 4
+    assert {p.axes.method for p in select_runs(runs, {"method": "apet-*"}, None)} == {"apet-discrete"}
+    assert len(select_runs(runs, {"seed": "0", "method": ["bitfit", "fine-tuning"]}, 4)) == 4
     with pytest.raises(ApetError, match="unknown axis 'methd'; nearest: method"):
-        select_runs(runs, ["methd=x"], None)
+        select_runs(runs, {"methd": "x"}, None)
     with pytest.raises(ApetError, match="no run matches method=nothing; the study has 24 runs"):
-        select_runs(runs, ["method=nothing"], None)
+        select_runs(runs, {"method": "nothing"}, None)
 
 
 def test_what_was_timed_before_gives_the_estimate(place):
-    runs, planner = plan_of(place), Planner()
-    costs = {(p.config.backbone, str(p.config.task), p.cell.label): Cost(0.5, 7e9) for p in runs}
-    cost = estimate(runs, costs, planner)
+    runs = plan_of(place)
+    costs = {(p.config.backbone, str(p.config.task), p.axes.method): Cost(0.5, 7e9) for p in runs}
+    cost = estimate(runs, costs)
     assert cost.measured == 1
     assert cost.peak_bytes == 7e9
-    few = select_runs(runs, ["method=bitfit"], None)
+    few = select_runs(runs, {"method": "bitfit"}, None)
     others = {key: Cost(0.5, 1e9 + n) for n, key in enumerate(costs) if key[2] != "bitfit"}
-    assert estimate(few, others, planner).peak_bytes > 1e9, "other methods on the same backbone and task"
+    assert estimate(few, others).peak_bytes > 1e9, "other methods on the same backbone and task"
     assert cost.seconds == pytest.approx(24 * 2 * 0.5 * 1.2)
-    unknown = estimate(runs, {}, planner)
+    unknown = estimate(runs, {})
     assert unknown.measured == 0
     assert unknown.seconds > 0
     assert unknown.peak_bytes > 0
@@ -402,9 +405,8 @@ def test_runs_and_curves_are_tables(finished):
     assert set(curves.groupby("run_id").size()) == {3}
     one = runs.iloc[0]
     stored = json.loads((study.run_folder(one.run_id) / "result.json").read_text())
-    assert stored["validation"]["score"] == one.score
-    for key in ("versions", "host", "seeds", "times", "peak_memory_bytes"):
-        assert study.results()[one.run_id][key]
+    assert stored["score"] == one.score
+    assert study.results()[one.run_id].model_dump(mode="json") == stored
 
 
 @pytest.mark.parametrize("form", ["csv", "parquet", "json"])
@@ -418,7 +420,8 @@ def test_export(finished, tmp_path, form):
 
 def test_finished_rows_never_change(finished):
     db = sqlite3.connect(finished / FILE)
-    replaced = "INSERT OR REPLACE INTO runs SELECT key, 'failed', cell, NULL, 'mine', 1, '' FROM runs"
+    known = "run_id, state, axes, attempts, recorded_at"
+    replaced = f"INSERT OR REPLACE INTO runs ({known}) SELECT run_id, 'failed', axes, 1, '' FROM runs"
     for change in ("UPDATE runs SET state = 'failed'", "DELETE FROM runs", replaced):
         with pytest.raises(sqlite3.IntegrityError, match="a finished run"):
             db.execute(change)
@@ -460,7 +463,7 @@ class Stumbling:
 
 def test_a_lost_worker_is_replaced_and_a_failed_run_is_recorded_and_never_a_number(place, tmp_path):
     store = Store(tmp_path, create=True)
-    plan = select_runs(plan_of(place), ["seed=0", "method=bitfit"], None)
+    plan = select_runs(plan_of(place), {"seed": "0", "method": "bitfit"}, None)
     summary = Scheduler(store, Stumbling({1: 1}, {2}), Progress(quiet=True)).run(plan)
     assert (summary.num_completed, list(summary.failed.values())) == (2, ["out of memory"])
     runs = Study(tmp_path).runs()
@@ -478,7 +481,7 @@ def test_a_lost_worker_is_replaced_and_a_failed_run_is_recorded_and_never_a_numb
 
 def test_a_run_whose_worker_vanishes_every_time_is_given_up_with_the_reason(place, tmp_path):
     store = Store(tmp_path, create=True)
-    plan = select_runs(plan_of(place), ["seed=0", "method=bitfit"], 1)
+    plan = select_runs(plan_of(place), {"seed": "0", "method": "bitfit"}, 1)
     summary = Scheduler(store, Stumbling(dict.fromkeys(range(9), 1), set()), Progress(quiet=True)).run(plan)
     assert list(summary.failed.values()) == ["its worker ended by signal 9, 3 times"]
 
@@ -518,7 +521,7 @@ def test_a_newer_record_two_drivers_and_no_study_are_one_line_each(tmp_path, fin
 def test_a_full_disk_is_one_line_and_the_record_stays_whole(place, tmp_path):
     """SQLite told to take no page more: what it says is what a full disk says."""
     store = Store(tmp_path, create=True)
-    plan = select_runs(plan_of(place), ["method=bitfit"], 3)
+    plan = select_runs(plan_of(place), {"method": "bitfit"}, 3)
     pages = store.db.execute("PRAGMA page_count").fetchone()[0]
     store.db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(ApetError, match="the disk is full; free some space, the same command goes on"):
@@ -533,7 +536,7 @@ def test_a_finished_run_is_never_recorded_as_failed(finished):
     key = Study(finished).runs().run_id[0]
     with open_store(finished) as store:
         with pytest.raises(ApetError, match="a finished run is never replaced"):
-            store.fail(key, {}, "mine")
+            store.fail(key, Study(finished).axes()[key], "mine")
         assert store.states()[key] == "complete"
 
 
@@ -557,7 +560,7 @@ def test_a_record_that_another_process_writes_is_not_called_damaged(tmp_path):
 
 
 def test_where_runs_cannot_be_written_the_study_ends_and_no_run_has_failed(place, tmp_path):
-    plan = select_runs(plan_of(place), ["method=bitfit"], 2)
+    plan = select_runs(plan_of(place), {"method": "bitfit"}, 2)
     with open_store(tmp_path) as store:
         driver = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True))
         (tmp_path / "runs").rmdir()
@@ -572,11 +575,11 @@ def test_where_runs_cannot_be_written_the_study_ends_and_no_run_has_failed(place
 def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(place, tmp_path, monkeypatch):
     """The run's last file goes to a device that is always full."""
 
-    def to_full(path, task, split, answers):
+    def to_full(path, task, examples, predictions):
         with open("/dev/full", "w") as f:
             f.write("x" * 100)
 
-    plan = select_runs(plan_of(place), ["method=bitfit"], 1)
+    plan = select_runs(plan_of(place), {"method": "bitfit"}, 1)
     with open_store(tmp_path) as store:
         driver = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True))
         with monkeypatch.context() as m:
@@ -589,13 +592,13 @@ def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(place, tmp
 
 
 def test_what_killed_workers_left_half_written_is_removed_and_in_nobodys_way(place, tmp_path):
-    key = select_runs(plan_of(place), ["method=bitfit"], 1)[0].run_id
+    key = select_runs(plan_of(place), {"method": "bitfit"}, 1)[0].run_id
     for name in (f"{key}.{os.getpid()}.part", f"{key}.1-abc.part"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "result.json").write_text("{}")
     with open_store(tmp_path) as store:
         assert not list((tmp_path / "runs").iterdir())
-        plan = select_runs(plan_of(place), ["method=bitfit"], 1)
+        plan = select_runs(plan_of(place), {"method": "bitfit"}, 1)
         assert Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan).failed == {}
 
 
@@ -612,16 +615,16 @@ def test_an_orphaned_worker_whose_folder_was_swept_away_never_finishes_half_of_i
             pass
         assert not folder.exists()
 
-    run = select_runs(plan_of(place), ["method=bitfit"], 1)[0]
+    run = select_runs(plan_of(place), {"method": "bitfit"}, 1)[0]
     monkeypatch.setattr(run_dir, "write_run", swept)
-    kind, text = execute_job(Job(run.run_id, run.config, tmp_path / "runs" / run.run_id), Resources())
+    kind, text = execute_job(Job(run, tmp_path / "runs" / run.run_id), Resources())
     assert (kind, "cannot write" in text) == ("unwritable", True)
     assert not list((tmp_path / "runs").iterdir()), "neither half a folder nor a whole one"
 
 
 @pytest.mark.parametrize("damage", ["", "\0" * 80, "{", "{}", None])
 def test_a_run_that_a_power_cut_damaged_is_set_aside_and_made_again(place, finished, tmp_path, damage):
-    run = select_runs(plan_of(place), ["method=bitfit"], 1)[0]
+    run = select_runs(plan_of(place), {"method": "bitfit"}, 1)[0]
     there = tmp_path / "runs" / run.run_id
     shutil.copytree(finished / "runs" / run.run_id, there)
     if damage is None:
@@ -659,7 +662,7 @@ def test_a_run_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
 
 
 def test_what_is_to_do_is_said_before_the_first_run_ends(place, tmp_path):
-    heard, plan = Heard(), select_runs(plan_of(place), ["method=bitfit"], 2)
+    heard, plan = Heard(), select_runs(plan_of(place), {"method": "bitfit"}, 2)
     with open_store(tmp_path) as store:
         driver = Scheduler(store, Stumbling({}, {1}), heard)
         driver.run(plan[:1])
@@ -737,7 +740,7 @@ def test_workers_of_a_cluster_are_asked_all_at_once_how_far_they_are():
         (["0", "1"], {"auto"}, {None}, 2, ["0", "1"]),
         (["0", "1"], {"auto", "cpu"}, {None}, 2, ["0", "1"]),
         (["0", "1"], {"cpu"}, {None}, 4, []),
-        (["0", "1"], {"auto"}, {None, "auto"}, 1, []),
+        (["0", "1"], {"auto"}, {"auto", None}, 1, []),
     ],
 )
 def test_every_gpu_gets_a_worker_and_a_spread_backbone_gets_all_of_them(cards, devices, device_maps, size, shared):

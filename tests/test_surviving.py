@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from apet.studies.results import Study
-from killing import finish, kill_at_random, same_numbers, start, study_of_60
+from crash_injection import finish, kill_at_random, same_numbers, start, study_of_60
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +32,7 @@ def undisturbed(place):
 @pytest.mark.timeout(1800)  # minutes, where the machine is busy
 def test_twenty_kills_lose_nothing_and_change_nothing(place, undisturbed):
     """Driver, worker, or in the middle of a write; then the same command finishes what is missing."""
-    hit, keys = Counter[str](), tuple(Study(undisturbed).runs().key)
+    hit, keys = Counter[str](), tuple(Study(undisturbed).runs().run_id)
     while hit.total() < 20:  # a fast machine ends the study before, and then goes through it once more
         folder = place / f"killed-{hit.total()}"
         hit.update(kill_at_random(place / "sixty.yaml", folder, 20 - hit.total(), seed=5 + hit.total()))

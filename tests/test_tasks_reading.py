@@ -153,19 +153,20 @@ def test_tokens_are_made_once_and_taken_from_the_cache(tmp_path, monkeypatch):
     monkeypatch.setenv("APET_CACHE", str(tmp_path))
     o = objective("t5")
     examples = [example(f"film {i}") for i in range(9)]
-    first = encode_all(o.encode, examples, o.recipe(), examples_fingerprint(examples))
+    fingerprint = examples_fingerprint(examples)
+    first = encode_all(o.encode, examples, o.recipe(), fingerprint)
 
     def never(_):
         raise AssertionError("tokenised again")
 
-    again = encode_all(never, examples, o.recipe(), examples_fingerprint(examples))
+    again = encode_all(never, examples, o.recipe(), fingerprint)
     assert all(np.array_equal(first.arrays[k], again.arrays[k]) for k in first.arrays)
     for other in (objective("t5", max_input_length=64), objective("t5", template="{sentence} Answer: {target}")):
         with pytest.raises(AssertionError, match="tokenised again"):
-            encode_all(never, examples, other.recipe(), examples_fingerprint(examples))
+            encode_all(never, examples, other.recipe(), fingerprint)
     file = next(tmp_path.rglob("*.safetensors"))
     file.write_bytes(file.read_bytes()[:40])
-    encode_all(o.encode, examples, o.recipe(), examples_fingerprint(examples))
+    encode_all(o.encode, examples, o.recipe(), fingerprint)
     assert not list(tmp_path.rglob("*.part"))
 
 

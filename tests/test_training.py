@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 import subprocess
 import sys
@@ -15,12 +14,14 @@ from safetensors.torch import load_file
 
 from apet import ApetError
 from apet.api import list_methods
+from apet.tasks.metrics import MetricScore
 from apet.training import run_dir
 from apet.training.config import RunConfig, apply_overrides, validate_config
 from apet.training.inference import TunedModel, parse_columns
+from apet.training.resolve import resolve
 from apet.training.resources import SHARDED, Resources, refuse_sharded
+from apet.training.result import read_result
 from apet.training.run import tune
-from apet.training.run_plan import resolve
 from tiny_backbones import KINDS, reviews, save_backbone, write_csv, write_jsonl
 
 USES = {"t5": "text-to-text", "bert-head": "classification-head", "bert-mlm": "masked-label-word"}
@@ -50,6 +51,11 @@ def settings(backbone, data, **more):
     return RunConfig(**{**base, "dtype": "float32", **more})
 
 
+def score_of(result):
+    """The validation score of a record, as a metric gives it."""
+    return MetricScore(result.metric, result.score, result.ci_low, result.ci_high, result.num_examples)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", list_methods())
 def test_every_method_trains_on_every_kind_of_backbone(kind, method, backbones, data, tmp_path):
@@ -57,13 +63,13 @@ def test_every_method_trains_on_every_kind_of_backbone(kind, method, backbones, 
     outcome = tune(s, tmp_path / "run")
     r = outcome.result
     if method != "fine-tuning":
-        assert r["num_trainable"] == 150
-    assert r["task"]["objective"] == USES.get(kind, "next-token")
-    assert r["head"]["use"] == ("trained" if kind == "bert-head" else "none")
-    assert 0 <= r["validation"]["ci_low"] <= r["validation"]["score"] <= r["validation"]["ci_high"] <= 1
-    assert r["untrained_baseline"] == (0.5 if kind.startswith("bert") else 0.0)
+        assert r.num_trainable == 150
+    assert r.objective == USES.get(kind, "next-token")
+    assert r.head == ("trained" if kind == "bert-head" else "none")
+    assert 0 <= r.ci_low <= r.score <= r.ci_high <= 1
+    assert r.untrained_baseline == (0.5 if kind.startswith("bert") else 0.0)
     tuned = TunedModel(tmp_path / "run")
-    assert tuned.evaluate().as_dict() == r["validation"], "loaded again, it measures the same"
+    assert score_of(r) == tuned.evaluate(), "loaded again, it measures the same"
     tuned.close()
 
 
@@ -72,8 +78,8 @@ def test_it_learns(kind, backbones, data):
     """One word tells the label; full fine-tuning of a random backbone finds it."""
     s = settings(backbones[kind], data, method="fine-tuning", max_steps=120, batch_size=16, learning_rate=3e-3)
     r = tune(s).result
-    assert r["validation"]["score"] >= 0.9
-    assert r["score_untrained"]["score"] <= 0.75
+    assert r.score >= 0.9
+    assert r.score_untrained <= 0.75
 
 
 def test_the_same_seeds_give_bit_equal_curves_and_another_data_seed_does_not(backbones, data, tmp_path):
@@ -83,15 +89,15 @@ def test_the_same_seeds_give_bit_equal_curves_and_another_data_seed_does_not(bac
     assert (tmp_path / "a/delta.safetensors").read_bytes() == (tmp_path / "b/delta.safetensors").read_bytes()
     other = tune(s.model_copy(update={"data_seed": 5}))
     assert [p.loss for p in other.points] != [p.loss for p in a.points]
-    assert other.result["seeds"] == {"mask_seed": 0, "init_seed": 0, "data_seed": 5}
+    assert (other.result.mask_seed, other.result.init_seed, other.result.data_seed) == (0, 0, 5)
 
 
 def test_runs_that_share_a_backbone_do_not_touch_each_other(backbones, data):
-    shop = Resources()
+    resources = Resources()
     s = settings(backbones["bert-head"], data, method="adapter", max_steps=3)
-    first = tune(s, shop=shop)
-    tune(s.model_copy(update={"method": "fine-tuning", "learning_rate": 1e-2, "init_seed": 4}), shop=shop)
-    again = tune(s, shop=shop)
+    first = tune(s, resources=resources)
+    tune(s.model_copy(update={"method": "fine-tuning", "learning_rate": 1e-2, "init_seed": 4}), resources=resources)
+    again = tune(s, resources=resources)
     assert [(p.loss, p.score) for p in first.points] == [(p.loss, p.score) for p in again.points]
 
 
@@ -100,16 +106,17 @@ def test_the_best_values_are_kept_and_the_rule_is_stated(backbones, data, tmp_pa
     outcome = tune(s, tmp_path / "run")
     values = [p.score.score for p in outcome.points]
     best = values.index(max(values))
-    r = json.loads((tmp_path / "run/result.json").read_text())
-    assert r["best_step"] == outcome.points[best].step
-    assert r["validation"]["score"] == max(values)
-    assert r["selection"] == "the highest validation measure, the earliest of equals"
+    r = read_result(tmp_path / "run/result.json")
+    assert r.best_step == outcome.points[best].step
+    assert r.score == max(values)
+    assert r.selection == "the highest validation metric, the earliest of equals"
     tuned = TunedModel(tmp_path / "run")
     assert tuned.evaluate().score == max(values)
 
 
 def test_a_run_writes_what_a_reader_needs(backbones, data, tmp_path):
-    tune(settings(backbones["llama"], data, method="apet", budget=77), tmp_path / "run")
+    config = settings(backbones["llama"], data, method="apet", budget=77)
+    outcome = tune(config, tmp_path / "run")
     files = {p.name for p in (tmp_path / "run").iterdir()}
     assert files == {
         "result.json",
@@ -119,28 +126,22 @@ def test_a_run_writes_what_a_reader_needs(backbones, data, tmp_path):
         "predictions.csv",
         "delta.safetensors",
     }
-    r = json.loads((tmp_path / "run/result.json").read_text())
-    for key in (
-        "versions",
-        "host",
-        "times",
-        "peak_memory_bytes",
-        "seeds",
-        "data",
-        "learning_rate",
-        "trainable_percent",
-    ):
-        assert r[key]
-    assert r["backbone"]["digest"]
-    assert r["data"]["digest"]
-    assert r["data"]["examples"] == {"train": 64, "validation": 40}
+    r = read_result(tmp_path / "run/result.json")
+    assert r == outcome.result
+    assert r.run_id == resolve(config).run_id
+    assert r.versions["torch"] == torch.__version__
+    assert r.peak_memory_bytes > 0
+    assert r.config == config, "as it was given; config.yaml leaves nothing open"
+    assert r.backbone_fingerprint
+    assert r.data_fingerprint
+    assert r.split_sizes == {"train": 64, "validation": 40}
     with (tmp_path / "run/curve.csv").open() as f:
         rows = list(csv.DictReader(f))
     assert [row["step"] for row in rows] == ["0", "1", "2", "3", "4"]
     with (tmp_path / "run/predictions.csv").open() as f:
         items = list(csv.DictReader(f))
-    assert sum(float(i["score"]) for i in items) / 40 == pytest.approx(r["validation"]["score"])
-    assert items[0]["where"] == "validation.csv:2"
+    assert sum(float(i["score"]) for i in items) / 40 == pytest.approx(r.score)
+    assert items[0]["location"] == "validation.csv:2"
 
 
 def test_the_saved_settings_run_the_same_run(backbones, data, tmp_path):
@@ -151,12 +152,12 @@ def test_the_saved_settings_run_the_same_run(backbones, data, tmp_path):
 
 
 def test_auto_finds_a_rate_on_training_data_and_says_what_it_cost(backbones, data):
-    r = tune(settings(backbones["t5"], data, method="lora", max_steps=10, learning_rate="auto")).result["learning_rate"]
-    assert r["rule"] == "auto"
-    assert 3 <= len(r["tried"]) <= 7
-    assert r["search_steps"] == 2 * len(r["tried"])
-    assert r["score"] in [t["rate"] for t in r["tried"]]
-    assert r["search_seconds"] > 0
+    r = tune(settings(backbones["t5"], data, method="lora", max_steps=10, learning_rate="auto")).result
+    assert r.learning_rate_rule == "auto"
+    assert 3 <= len(r.learning_rate_trials) <= 7
+    assert r.learning_rate_search_steps == 2 * len(r.learning_rate_trials)
+    assert r.learning_rate in [t.learning_rate for t in r.learning_rate_trials]
+    assert r.learning_rate_search_seconds > 0
 
 
 def _trial_with_best(where, diverges_above=1.0):
@@ -165,11 +166,11 @@ def _trial_with_best(where, diverges_above=1.0):
     from apet.training.loop import DivergedError, EvalPoint
 
     def trial(schedule):
-        if schedule.rate > diverges_above:
+        if schedule.learning_rate > diverges_above:
             raise DivergedError("nan")
-        value = 1 / (1 + abs(math.log(schedule.rate / where)))
+        value = 1 / (1 + abs(math.log(schedule.learning_rate / where)))
         untrained = EvalPoint(0, None, MetricScore("accuracy", 0.0, 0.0, 0.0, 10), 0.0)
-        return [untrained, EvalPoint(schedule.steps, 1.0, MetricScore("accuracy", value, value, value, 10), 0.0)]
+        return [untrained, EvalPoint(schedule.max_steps, 1.0, MetricScore("accuracy", value, value, value, 10), 0.0)]
 
     return trial
 
@@ -181,7 +182,8 @@ def test_where_no_trial_learns_anything_the_papers_rate_stays():
 
     def trial(schedule):
         return [
-            EvalPoint(step, 0.7, MetricScore("accuracy", 0.53, 0.49, 0.57, 500), 0.0) for step in (0, schedule.steps)
+            EvalPoint(step, 0.7, MetricScore("accuracy", 0.53, 0.49, 0.57, 500), 0.0)
+            for step in (0, schedule.max_steps)
         ]
 
     assert search_learning_rate(3e-2, TrainingSchedule(300, 32, 3e-2, 0.0, 1.0, 50, 0), trial).value == 3e-2
@@ -196,16 +198,16 @@ def test_the_search_takes_the_smallest_rate_that_is_as_good_within_one_standard_
     values = {9e-4: 0.786, 2.7e-3: 0.794}
 
     def trial(schedule):
-        value = next((v for r, v in values.items() if math.isclose(r, schedule.rate, rel_tol=1e-6)), 0.56)
+        value = next((v for r, v in values.items() if math.isclose(r, schedule.learning_rate, rel_tol=1e-6)), 0.56)
         start = EvalPoint(0, None, MetricScore("accuracy", 0.5, 0.465, 0.535, 500), 0.0)
         return [
             start,
-            EvalPoint(schedule.steps, 1.0, MetricScore("accuracy", value, value - 0.035, value + 0.035, 500), 0.0),
+            EvalPoint(schedule.max_steps, 1.0, MetricScore("accuracy", value, value - 0.035, value + 0.035, 500), 0.0),
         ]
 
     found = search_learning_rate(3e-4, TrainingSchedule(300, 32, 3e-4, 0.0, 1.0, 50, 0), trial)
     assert found.value == pytest.approx(9e-4)
-    assert 2.7e-3 in [pytest.approx(r) for r, _, _ in found.tried]
+    assert 2.7e-3 in [pytest.approx(t.learning_rate) for t in found.trials]
 
 
 @pytest.mark.parametrize("best", [1e-4, 3e-4, 9e-4, 8.1e-3, 2.43e-2])
@@ -216,7 +218,7 @@ def test_the_search_walks_to_the_best_rate_wherever_it_lies(best):
     schedule = TrainingSchedule(40, 8, 3e-4, 0.0, 1.0, 4, 0)
     found = search_learning_rate(3e-4, schedule, _trial_with_best(best))
     assert found.value == pytest.approx(best)
-    assert all(steps == 10 for _, steps, _ in found.tried)
+    assert all(t.max_steps == 10 for t in found.trials)
     with pytest.raises(ApetError, match=r"no learning rate near 0\.0003 trains this"):
         search_learning_rate(3e-4, schedule, _trial_with_best(best, diverges_above=1e-9))
 
@@ -260,8 +262,8 @@ def test_limits_take_some_of_each_class(backbones, tmp_path):
     write_csv(tmp_path / "a.csv", rows)
     s = settings(backbones["t5"], str(tmp_path / "a.csv"), max_train_samples=40, max_eval_samples=10, max_steps=1)
     r = tune(s).result
-    assert r["data"]["examples"] == {"train": 40, "validation": 10}
-    assert r["majority_baseline"] < 0.9
+    assert r.split_sizes == {"train": 40, "validation": 10}
+    assert r.majority_baseline < 0.9
 
 
 def test_truncation_is_counted(backbones, tmp_path):
@@ -269,14 +271,12 @@ def test_truncation_is_counted(backbones, tmp_path):
     write_csv(tmp_path / "train.csv", rows)
     write_csv(tmp_path / "validation.csv", reviews(4, 50))
     r = tune(settings(backbones["gpt2"], str(tmp_path), max_input_length=40, max_steps=1)).result
-    assert r["data"]["truncated"] == {"train": 1, "validation": 0}
+    assert r.num_truncated == {"train": 1, "validation": 0}
 
 
 def test_a_prompt_takes_its_places_from_the_text_where_positions_are_learned(backbones, data):
     s = settings(backbones["bert-head"], data, method="prompt", method_settings={"prompt_length": 100})
-    assert (
-        tune(s.model_copy(update={"max_input_length": 256, "max_steps": 1})).result["data"]["max_input_length"] == 200
-    )
+    assert tune(s.model_copy(update={"max_input_length": 256, "max_steps": 1})).result.max_input_length == 200
     with pytest.raises(ApetError, match="prompt_length=300 leaves no room for text"):
         resolve(s.model_copy(update={"method_settings": {"prompt_length": 300}}))
 
@@ -284,9 +284,10 @@ def test_a_prompt_takes_its_places_from_the_text_where_positions_are_learned(bac
 def test_frozen_heads_are_named_and_counted_apart(backbones, data):
     s = settings(backbones["bert-head"], data, method="lora", head="frozen", max_steps=2)
     r = tune(s).result
-    assert r["head"] == {"use": "frozen", "parameters": 66, "names": ["classifier.weight", "classifier.bias"]}
+    assert (r.head, r.num_head_parameters) == ("frozen", 66)
+    assert r.head_parameters == ["classifier.weight", "classifier.bias"]
     trained = tune(s.model_copy(update={"head": "trained"})).result
-    assert trained["num_trainable"] == r["num_trainable"]
+    assert trained.num_trainable == r.num_trainable
 
 
 def test_gradient_checkpointing_gives_the_same_curve(backbones, data):
@@ -325,32 +326,32 @@ def test_two_processes_give_the_curve_of_one(backbones, data, tmp_path):
 
 def test_a_spread_backbone_gives_the_run_of_a_whole_one(backbones, data):
     s = settings(backbones["t5"], data, method="apet", budget=99)
-    one, spread = tune(s).result, tune(s.model_copy(update={"device": "spread"})).result
-    for same in ("validation", "last", "num_trainable"):
-        assert spread[same] == one[same]
+    one, spread = tune(s).result, tune(s.model_copy(update={"device_map": "auto"})).result
+    for same in ("score", "ci_low", "score_last", "num_trainable"):
+        assert getattr(spread, same) == getattr(one, same)
 
 
 def test_a_backbone_larger_than_all_devices_is_one_line(backbones, data, monkeypatch):
-    monkeypatch.setattr("apet.backbones.loading.SPREAD", {"": "disk"})
+    monkeypatch.setattr("apet.backbones.loading.DEVICE_MAP", {"": "disk"})
     with pytest.raises(ApetError, match="is larger than all devices of this machine: 1 part"):
-        tune(settings(backbones["t5"], data, method="apet", budget=99, device="spread"))
+        tune(settings(backbones["t5"], data, method="apet", budget=99, device_map="auto"))
 
 
 @pytest.mark.parametrize("launched", SHARDED)
 def test_backbones_in_pieces_are_refused(launched):
     with pytest.raises(ApetError, match="cuts weights into pieces"):
-        refuse_sharded(launched, "auto")
+        refuse_sharded(launched, None)
 
 
 def test_a_spread_backbone_belongs_to_one_process():
-    refuse_sharded(DistributedType.NO, "spread")
+    refuse_sharded(DistributedType.NO, "auto")
     with pytest.raises(ApetError, match="takes all devices for one process"):
-        refuse_sharded(DistributedType.MULTI_CPU, "spread")
+        refuse_sharded(DistributedType.MULTI_CPU, "auto")
 
 
 def test_bf16_backbones_keep_fp32_values(backbones, data, tmp_path):
     r = tune(settings(backbones["t5"], data, method="apet", budget=99, dtype="bfloat16"), tmp_path / "run").result
-    assert r["backbone"]["dtype"] == "bfloat16"
+    assert r.dtype == "bfloat16"
     assert load_file(tmp_path / "run/delta.safetensors")["values"].dtype == torch.float32
 
 
@@ -390,10 +391,10 @@ name: {name}
 category: sentiment
 source: {{files: {{train: {name}-train.jsonl, validation: {name}-validation.jsonl}}}}
 columns: [text]
-answer: label
+target: label
 template: "{{text}} Answer: {{target}}"
 labels: {{negative: "{words[0]}", positive: "{words[1]}"}}
-unified: {{"{words[0]}": 0, "{words[1]}": 1}}
+transfer_labels: {{"{words[0]}": 0, "{words[1]}": 1}}
 """
         (tmp_path / f"{name}.yaml").write_text(text)
         return str(tmp_path / f"{name}.yaml")
@@ -409,10 +410,10 @@ unified: {{"{words[0]}": 0, "{words[1]}": 1}}
     own = tuned.evaluate().score
     assert own >= 0.9
     assert tuned.transfer(load_task(target)).score == own
-    flipped = load_task(inverse).model_copy(update={"unified": {"x": 1, "y": 0}})
+    flipped = load_task(inverse).model_copy(update={"transfer_labels": {"x": 1, "y": 0}})
     assert tuned.transfer(flipped).score == pytest.approx(1 - own)
-    with pytest.raises(ApetError, match="gives no unified label to each word"):
-        tuned.transfer(load_task(target).model_copy(update={"unified": {}}))
+    with pytest.raises(ApetError, match="gives no transfer label to some of its words"):
+        tuned.transfer(load_task(target).model_copy(update={"transfer_labels": {}}))
     with pytest.raises(ApetError, match="transfer needs two tasks of one kind"):
         tuned.transfer(load_task("samsum"))
 
@@ -422,7 +423,7 @@ unified: {{"{words[0]}": 0, "{words[1]}": 1}}
     [
         ({"max_steps": 0}, r"max_steps=0 does not fit; Optimizer steps"),
         ({"max_steps": "many"}, r"max_steps='many' does not fit"),
-        ({"stepz": 3}, "unknown setting 'stepz'; nearest: steps"),
+        ({"stepz": 3}, "unknown setting 'stepz'"),
         ({"learning_rate": "fast"}, r"learning_rate='fast' does not fit; A number; paper = "),
         ({"dtype": "int8"}, "dtype='int8' does not fit"),
         ({"backbone": None}, "backbone=None does not fit"),
@@ -450,7 +451,7 @@ def test_words_go_to_the_run_or_to_its_method():
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        ({}, "what is to be learnt"),
+        ({}, "there is nothing to learn; give a task"),
         ({"data": "x.csv"}, r"needs text \(the column to read\) and label"),
         ({"task": "sst2", "text": ("a",)}, "text and label describe a data file, a task has its own"),
         ({"task": "sst3"}, "unknown task 'sst3'; nearest: sst2"),

@@ -17,8 +17,8 @@ from apet.tasks.task import registered_tasks, validate_task
 from apet.tasks.tokenization import TextTokenizer
 from apet.training.config import RunConfig, apply_overrides
 from apet.training.inference import TunedModel
+from apet.training.resolve import resolve
 from apet.training.run import tune
-from apet.training.run_plan import resolve
 from tiny_backbones import model, reviews, save_backbone, tokenizer, write_csv, write_jsonl
 
 
@@ -85,7 +85,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
     ],
 )
 def test_columns_that_a_template_could_not_read_are_refused(text, label, message, tmp_path):
-    rows = [{**r, "answer": "x", "a{b": "y"} for r in reviews(30)]
+    rows = [{**r, "target": "x", "a{b": "y"} for r in reviews(30)]
     with pytest.raises(ApetError, match=message):
         task_from_file(str(write_csv(tmp_path / "a.csv", rows)), text, label)
 
@@ -101,7 +101,7 @@ def test_an_objective_that_a_backbone_cannot_serve_is_refused(kind, objective, p
 
 def test_a_run_that_may_stop_at_once_still_has_a_result(place):
     r = tune(settings(place, "bert-mlm", method="bitfit", target_score=0.0, max_steps=6, eval_steps=2)).result
-    assert r["stopped_at"] == 2
+    assert r.stopped_at == 2
 
 
 def test_too_few_examples_to_search_a_rate_are_named(place):
@@ -115,7 +115,7 @@ def test_a_place_that_cannot_be_written_is_known_before_training(place, tmp_path
     def never(*_, **__):
         raise AssertionError("trained first")
 
-    monkeypatch.setattr("apet.training.run.fit", never)
+    monkeypatch.setattr("apet.training.run.train", never)
     with pytest.raises(ApetError, match="cannot write to"):
         tune(settings(place, "t5", method="bitfit"), tmp_path / "file" / "out")
     with pytest.raises(ApetError, match=r"cannot be a folder's name|cannot write to"):
@@ -134,15 +134,15 @@ def tuned(place, tmp_path_factory):
 
 def test_a_single_file_is_evaluated_whole_and_limits_hold_for_every_split(tuned, place):
     other = write_csv(place / "other.csv", reviews(60, 900))
-    assert tuned.measure(data=str(other)).n == 60
-    assert tuned.measure(data=str(other), limit=7).n == 7
-    assert tuned.measure("train", limit=5).n == 5
+    assert tuned.evaluate(data=str(other)).num_examples == 60
+    assert tuned.evaluate(data=str(other), limit=7).num_examples == 7
+    assert tuned.evaluate("train", limit=5).num_examples == 5
     with pytest.raises(ApetError, match="has no split 'test'"):
-        tuned.measure("test")
+        tuned.evaluate("test")
 
 
 def test_any_text_can_be_predicted(tuned):
-    answers = tuned.answers([{"text": "\udcff lone"}, {"text": ""}, {"text": "🙂"}])
+    answers = tuned.predict([{"text": "\udcff lone"}, {"text": ""}, {"text": "🙂"}])
     assert set(answers) <= {"positive", "negative"}
 
 
@@ -175,7 +175,7 @@ def test_label_words_that_a_tokenizer_cannot_tell_apart_are_refused():
     task = {
         **registered_tasks()["sst2"].model_dump(exclude_defaults=True),
         "labels": {0: "Positive", 1: "positive"},
-        "unified": {},
+        "transfer_labels": {},
     }
     with pytest.raises(ApetError, match="'Positive' and 'positive' are the same to this backbone's tokenizer"):
         make_objective("next-token", validate_task(task, "test"), t, 64)
@@ -192,7 +192,7 @@ def test_moving_an_example_between_splits_changes_the_datas_fingerprint():
 def test_method_settings_from_words_and_mappings_add_up():
     out = apply_overrides({"method": "lora"}, {"method_settings": {"rank": 4}, "alpha": 8})
     assert out["method_settings"] == {"rank": 4, "alpha": 8}
-    with pytest.raises(ApetError, match="method_settings=5 is no mapping"):
+    with pytest.raises(ApetError, match="method_settings=5 is not a mapping"):
         apply_overrides({"method": "lora", "method_settings": 5}, {})
 
 
@@ -220,7 +220,7 @@ def test_settings_of_a_run_lead_back_to_its_files_from_any_folder(place, tmp_pat
     monkeypatch.chdir(tmp_path)
     assert (
         TunedModel(tmp_path / "run").evaluate().num_examples
-        == json.loads((tmp_path / "run/result.json").read_text())["validation"]["num_examples"]
+        == json.loads((tmp_path / "run/result.json").read_text())["num_examples"]
     )
 
 

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainingArguments
 
 import apet
-from tiny import BUILDERS, batch, build, outputs, same_bits, shake, snapshot
+from apet.testing.tiny_models import BUILDERS, batch, build, outputs, same_bits, shake, snapshot
 
 METHODS = list(apet.list_methods())
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -108,7 +108,7 @@ def test_gradients_accumulate_over_batches():
 
 @every_method
 def test_modes_are_the_models_own(method):
-    """Dropout acts in train() and rests in eval(), with θ as without."""
+    """Dropout acts in train() and rests in eval(), with a delta as without."""
     model, _ = attached("bert", method)
     inputs = batch(model)
     assert torch.equal(outputs(model, inputs), outputs(model, inputs))
@@ -255,7 +255,7 @@ def test_trainer_trains_exactly_the_values(family, method, checkpointing, tmp_pa
     assert any(not torch.equal(a, b) for a, b in zip(values, handle.parameters(), strict=True))
     inputs = batch(model)
     trained = outputs(model.eval(), inputs)
-    folder = handle.save(tmp_path / "theta")
+    folder = handle.save(tmp_path / "spec")
     fresh = build(family)
     apet.load(fresh, folder)
     assert torch.equal(outputs(fresh, inputs), trained)
@@ -375,7 +375,7 @@ def test_two_processes_get_the_gradients_of_the_joint_batch(tmp_path):
 def test_a_second_trained_head_is_refused_and_a_frozen_one_is_fine():
     model = build("bert")
     apet.attach(model, apet.plan(model, "lora", 50), head="trained")
-    with pytest.raises(apet.ApetError, match="another θ on this model trains its head already"):
+    with pytest.raises(apet.ApetError, match="another delta on this model trains its head already"):
         apet.attach(model, apet.plan(model, "lora", 50), head="trained")
     apet.attach(model, apet.plan(model, "lora", 50))
     assert len(apet.attached(model)) == 2
@@ -385,9 +385,9 @@ def test_a_model_without_weights_or_head_is_refused():
     from apet.backbones.loading import meta_model
 
     on_meta = meta_model(build("bert").config)
-    theta = apet.plan(on_meta, "lora", 50)
+    spec = apet.plan(on_meta, "lora", 50)
     with pytest.raises(apet.ApetError, match="has no weights"):
-        apet.attach(on_meta, theta)
+        apet.attach(on_meta, spec)
     gpt2 = build("gpt2")
     with pytest.raises(apet.ApetError, match="no task head"):
         apet.attach(gpt2, apet.plan(gpt2, "lora", 50), head="trained")
@@ -399,10 +399,10 @@ ALIKE = ("bert", "bert-mlm", "roberta", "electra")  # BERT's names and, at this 
 
 @pytest.mark.parametrize("family", [f for f in BUILDERS if f not in ALIKE])
 def test_a_theta_for_another_architecture_is_refused_and_the_model_untouched(family):
-    theta = apet.plan(build("bert"), "apet", 300)
+    spec = apet.plan(build("bert"), "apet", 300)
     model = build(family)
     before = snapshot(model)
     with pytest.raises(apet.ApetError, match="planned for BertForSequenceClassification, this is"):
-        apet.attach(model, theta)
+        apet.attach(model, spec)
     assert same_bits(snapshot(model), before)
     assert all(p.requires_grad for p in model.parameters())

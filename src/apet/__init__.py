@@ -1,7 +1,7 @@
-"""Arbitrary parameter-efficient tuning: exactly N trainable scalars, anywhere in a backbone.
+"""Arbitrary parameter-efficient tuning: exactly N trainable parameters, anywhere in a backbone.
 
-theta = apet.plan(model, "apet", budget=4096, distribution="discrete")
-handle = apet.attach(model, theta)          # exactly 4,096 scalars require gradients
+spec = apet.plan(model, "apet", budget=4096, distribution="discrete")
+handle = apet.attach(model, spec)           # exactly 4,096 parameters require gradients
 ...                                         # train as ever
 handle.save("folder"); handle.detach()      # the backbone is what it was, bit for bit
 handle = apet.load(model, "folder")
@@ -10,29 +10,30 @@ handle = apet.load(model, "folder")
 from __future__ import annotations
 
 import importlib
-import sys
-import types
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from apet.errors import ApetError, NotMergeableError, UnknownNameError, UnreachableBudgetError
+from apet.errors import ApetError, CannotWriteError, NotMergeableError, UnknownNameError, UnreachableBudgetError
 
 if TYPE_CHECKING:
     from apet.api import describe, list_methods, positions
-    from apet.attachment import Handle, attach, attached, load
-    from apet.budget import plan
+    from apet.attachment import attach, attached, load
     from apet.delta import DeltaSpec
+    from apet.handle import Handle
     from apet.masks.mask import Mask
+    from apet.planning import plan
     from apet.studies.results import Study
 
+    __version__: str
+
 # torch and transformers take seconds to import: names are fetched when they are first used.
-_HOME = {
+_MODULES = {
     "positions": "apet.api",
     "describe": "apet.api",
     "list_methods": "apet.api",
-    "plan": "apet.budget",
+    "plan": "apet.planning",
     "attach": "apet.attachment",
     "attached": "apet.attachment",
-    "Handle": "apet.attachment",
+    "Handle": "apet.handle",
     "load": "apet.attachment",
     "DeltaSpec": "apet.delta",
     "Mask": "apet.masks.mask",
@@ -41,6 +42,7 @@ _HOME = {
 
 __all__ = [
     "ApetError",
+    "CannotWriteError",
     "DeltaSpec",
     "Handle",
     "Mask",
@@ -58,20 +60,17 @@ __all__ = [
 ]
 
 
-class _Package(types.ModuleType):
-    """This package: ``apet.attach`` and ``apet.methods`` stay functions, whoever imports the modules of those names."""
+def __getattr__(name: str) -> object:
+    if name == "__version__":
+        from importlib.metadata import version
 
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name in _HOME and isinstance(value, types.ModuleType):
-            return
-        super().__setattr__(name, value)
-
-    def __getattr__(self, name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module 'apet' has no attribute {name!r}")
-        value = getattr(importlib.import_module(_HOME[name]), name)
-        setattr(self, name, value)
-        return value
+        return version("apet")
+    if name not in _MODULES:
+        raise AttributeError(f"module 'apet' has no attribute {name!r}")
+    value = getattr(importlib.import_module(_MODULES[name]), name)
+    globals()[name] = value  # the next look-up finds it without coming here
+    return value
 
 
-sys.modules[__name__].__class__ = _Package
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_MODULES, "__version__"})

@@ -2,31 +2,64 @@
 
 from __future__ import annotations
 
-from typing import Any
+from torch import nn
+from transformers import PreTrainedConfig
 
 from apet.backbones.describe import Backbone, Position
 from apet.backbones.loading import resolve_backbone
 from apet.methods import Method, registered_methods
 
 
-def describe(model_or_config: Any) -> Backbone:
-    """Layers, positions, head and counts of a model, a configuration or a backbone's name; no weight is read.
+def describe(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
+    """Describe a backbone: its layers, positions, head and counts. No weight is read.
+
+    Args:
+        model_or_config: a transformers model, its configuration, or a backbone's name.
+
+    Returns:
+        The description.
 
     Raises:
         ApetError: an architecture that no family describes.
+
+    Example:
+        >>> import apet
+        >>> backbone = apet.describe("t5-v1.1-small")
+        >>> backbone.num_parameters, len(backbone.layers)
+        (76961152, 197)
     """
     return resolve_backbone(model_or_config)
 
 
-def positions(model_or_config: Any) -> tuple[Position, ...]:
-    """Every place where something can be trained: each parameter (tied tensors once) and each layer's output.
+def positions(model_or_config: nn.Module | PreTrainedConfig | str) -> tuple[Position, ...]:
+    """List the positions of a backbone: every parameter (tied tensors once) and every layer's output.
+
+    Args:
+        model_or_config: a transformers model, its configuration, or a backbone's name.
+
+    Returns:
+        All positions, in the order of the layers.
 
     Raises:
-        ApetError: as `describe`.
+        ApetError: an architecture that no family describes.
+
+    Example:
+        >>> import apet
+        >>> apet.positions("bert-small")[0].name
+        'encoder.embed.tokens.weight'
     """
     return resolve_backbone(model_or_config).positions
 
 
 def list_methods() -> dict[str, type[Method]]:
-    """The registered methods by name."""
+    """List the registered methods by name: in the paper's order, then the others.
+
+    Returns:
+        Name -> class; its fields are its settings.
+
+    Example:
+        >>> import apet
+        >>> list(apet.list_methods())[:6]
+        ['fine-tuning', 'prompt', 'bitfit', 'lora', 'adapter', 'apet']
+    """
     return registered_methods()

@@ -1,40 +1,40 @@
-"""θ, a trainable module, as data: a list of insertions, each an operation at a position with its trainable weights."""
+"""DeltaSpec: what is trained, where and how many, as plain data that needs no model and no weight."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
-from typing import Any, Literal
-
-import torch
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from apet.errors import ApetError
+from apet.masks.distributions import DISTRIBUTIONS, ScoredDistribution
 from apet.masks.mask import Mask
-from apet.seeding import derive_seed
+
+if TYPE_CHECKING:  # numbers for printing need no torch
+    from torch import Tensor
 
 Operation = Literal["add", "concatenate", "plugin"]
-Form = Literal["parameter", "output", "tokens", "pair", "bottleneck"]
-
-FORMS: dict[Form, Operation] = {
-    "parameter": "add",
-    "output": "add",
-    "tokens": "concatenate",
-    "pair": "concatenate",
-    "bottleneck": "plugin",
-}
-"""How an operation of the paper (eq. 14–17) is carried, and which operation it is."""
+"""The paper's three ways of putting a trainable weight into a layer (eq. 14-17)."""
 
 PLAN_VERSION = 2
-"""Raised when the same recipe begins to give other supports or other initial values."""
+"""Raised when the same recipe begins to give other masks or other initial values."""
+
+Settings = dict[str, "SettingValue"]
+SettingValue = str | int | float | bool | None | list["SettingValue"] | dict[str, "SettingValue"]
 
 
 @dataclass(frozen=True)
 class Init:
     """Initial values of a trainable weight's entries.
 
-    ``zeros``; ``uniform`` in ±bound, or, where ``fan_in`` is set, in ±1/√(live entries of the entry's column);
-    ``vocabulary``: rows of the backbone's token embedding, drawn by ``init_seed`` (Lester et al. 2021, section 3.2).
+    Attributes:
+        kind: ``zeros``; ``uniform`` in ±bound, or, where ``fan_in`` is set, in ±1/√(trained entries of the entry's
+            column); ``vocabulary``: rows of the backbone's token embedding, drawn by ``init_seed`` (Lester et al. 2021,
+            section 3.2).
+        bound: of ``uniform``.
+        fan_in: whether ``uniform`` takes its bound from the column.
     """
 
     kind: Literal["zeros", "uniform", "vocabulary"] = "zeros"
@@ -44,12 +44,12 @@ class Init:
 
 @dataclass(frozen=True)
 class TrainableWeight:
-    """``W̃ = W ⊙ m`` (paper section 5.1): only the entries of the support exist.
+    """Trainable weight ``W̃ = W ⊙ m`` (paper section 5.1): only the entries of the mask exist.
 
     Attributes:
         name: ``delta`` (eq. 14: W₁), ``prompt_embeddings`` (eq. 15: W₂), ``lora_A``, ``lora_B`` (eq. 16: W₃, W₄),
-            ``down_proj.weight``, ``up_proj.weight`` and their biases (eq. 17: W₅, W₆).
-        support: the unmasked entries.
+            ``down_proj.weight``, ``up_proj.weight`` and their biases (eq. 17: W₅, W₆), ``ia3_l``.
+        mask: the trained entries.
         init: their initial values.
     """
 
@@ -65,52 +65,52 @@ class TrainableWeight:
 
 @dataclass(frozen=True)
 class Insertion:
-    """An operation at a position.
+    """One delta layer of a spec: a form of delta at a position, with its trainable weights.
 
     Attributes:
-        form: how it is carried; decides the operation.
-        at: name of the position (``parameter``, ``output``) or of the layer (``pair``, ``bottleneck``, ``tokens``).
+        form: name of a registered delta layer: ``weight``, ``bias``, ``prompt``, ``lora``, ``adapter``, ``scale``.
+        position: name of the position (``weight``, ``bias``, ``scale``) or of the layer (``lora``, ``adapter``,
+            ``prompt``).
         weights: its trainable weights.
         scale: factor of a low-rank pair, α/r for LoRA.
     """
 
-    form: Form
+    form: str
     position: str
     weights: tuple[TrainableWeight, ...]
     scale: float = 1.0
 
     @property
-    def operation(self) -> Operation:
-        """Of the paper: add, concatenate or plugin."""
-        return FORMS[self.form]
-
-    @property
     def num_trainable(self) -> int:
-        """Live scalars."""
+        """Trained entries of all its weights."""
         return sum(w.mask.num_trainable for w in self.weights)
 
-    def definition(self) -> list[Any]:
-        """Plain data that fixes it."""
-        return [
-            self.form,
-            self.position,
-            self.scale,
-            [[w.name, w.mask.definition(), w.init.kind, w.init.bound, w.init.fan_in] for w in self.weights],
-        ]
+    def definition(self) -> list[object]:
+        """The insertion as plain data that fixes it, listed indices apart."""
+        weights = [[w.name, w.mask.definition(), w.init.kind, w.init.bound, w.init.fan_in] for w in self.weights]
+        return [self.form, self.position, self.scale, weights]
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What a θ was planned from: enough to plan it again."""
+    """What a spec was planned from: enough to plan it again.
+
+    Attributes:
+        method: name of a registered method.
+        settings: of the method, those that differ from its defaults.
+        budget: N.
+        mask_seed: decided which entries are trained.
+        init_seed: decides their initial values.
+    """
 
     method: str
-    settings: dict[str, Any]
+    settings: Settings
     budget: int
     mask_seed: int
     init_seed: int
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain data, as written into files."""
+    def as_dict(self) -> Settings:
+        """The recipe as plain data, as it is written into files."""
         return {
             "method": self.method,
             "settings": self.settings,
@@ -122,14 +122,24 @@ class Recipe:
 
 @dataclass(frozen=True)
 class DeltaSpec:
-    """A trainable module: planned, counted and printed without any weights in memory.
+    """Specification of a delta: which entries are trained, where, and how many, without a weight in memory.
 
     Attributes:
         insertions: in the order in which they act on a layer.
         backbone: name of the model class it was planned for, such as ``BertForSequenceClassification``.
-        backbone_parameters: of that model, the denominator of `trainable_percent`.
+        num_backbone_parameters: of that model, the denominator of `trainable_percent`.
         recipe: how it was planned; None for one built by hand.
         init_seed: of the initial values.
+        name: of one built by hand.
+
+    Raises:
+        ApetError: two insertions of one form at one position.
+
+    Example:
+        >>> import apet
+        >>> spec = apet.plan("bert-small", "apet", budget=4096)
+        >>> isinstance(spec, apet.DeltaSpec), spec.num_trainable
+        (True, 4096)
     """
 
     insertions: tuple[Insertion, ...]
@@ -140,32 +150,38 @@ class DeltaSpec:
     name: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
-        seen: set[tuple[str, str]] = set()
+        taken: set[tuple[str, str]] = set()
         for i in self.insertions:
-            if (i.form, i.position) in seen:
+            if (i.form, i.position) in taken:
                 raise ApetError(
-                    f"θ holds two insertions of form {i.form!r} at {i.position!r}; join them or plan two θs"
+                    f"the delta holds two insertions of form {i.form!r} at {i.position!r}; join them, or plan two"
+                    " deltas"
                 )
-            seen.add((i.form, i.position))
+            taken.add((i.form, i.position))
 
     @property
     def num_trainable(self) -> int:
-        """Trainable scalars, exactly. A task head is not among them."""
+        """Trainable parameters, exactly. A task head is not among them."""
         return sum(i.num_trainable for i in self.insertions)
 
     @property
     def trainable_percent(self) -> float:
-        """100 × n / backbone parameters, as the paper prints it."""
+        """100 × trainable / backbone parameters, as the paper prints it."""
         return 100 * self.num_trainable / self.num_backbone_parameters
 
     @property
     def method(self) -> str:
-        """Of the recipe, or ``"own"``."""
-        return self.recipe.method if self.recipe else self.name or "own"
+        """Name of the method it was planned by; of one built by hand its own name, or ``"custom"``."""
+        return self.recipe.method if self.recipe else self.name or "custom"
+
+    @property
+    def needs_scores(self) -> bool:
+        """Whether some masks are known only once the backbone's weights are (`apet.attach` settles them)."""
+        return any(w.mask.kind == "scored" for i in self.insertions for w in i.weights)
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint of structure and supports, 16 hex digits: two θs of one digest hold the same entries."""
+        """Fingerprint of structure and masks, 16 hex digits: equal ones train the same entries."""
         h = hashlib.sha256(json.dumps([PLAN_VERSION, [i.definition() for i in self.insertions]]).encode())
         for i in self.insertions:
             for w in i.weights:
@@ -175,38 +191,84 @@ class DeltaSpec:
 
     def __repr__(self) -> str:
         return (
-            f"DeltaSpec({self.method}, {self.num_trainable:,} scalars = {self.trainable_percent:.4g} % of {self.backbone},"
+            f"DeltaSpec({self.method}, {self.num_trainable:,} parameters = {self.trainable_percent:.4g} % of"
+            f" {self.backbone},"
             f" {len(self.insertions)} insertions)"
         )
 
 
-def initial_values(
-    weight: TrainableWeight, at: str, init_seed: int, vocabulary: torch.Tensor | None = None
-) -> torch.Tensor:
-    """Initial values of a trainable weight, fp32, (k,).
+def initial_values(weight: TrainableWeight, position: str, init_seed: int, vocabulary: Tensor | None = None) -> Tensor:
+    """Draw the initial values of a trainable weight's entries.
 
     Args:
         weight: whose entries are asked for.
-        at: the insertion's position, the address of its random stream.
+        position: of its insertion, the address of its random stream.
         init_seed: the user's seed.
         vocabulary: the backbone's token embedding, (vocab, d); needed for ``vocabulary`` only.
+
+    Returns:
+        (k,), fp32, on the processor.
+
+    Raises:
+        ApetError: values from the vocabulary are asked for without one.
     """
+    import torch
+
+    from apet.seeding import derive_seed
+
     k, kind = weight.mask.num_trainable, weight.init.kind
     if kind == "zeros":
         return torch.zeros(k)
-    # On the CPU whatever the backbone's device: the same seed gives the same values everywhere.
-    generator = torch.Generator().manual_seed(derive_seed(init_seed, at, weight.name) >> 1)
+    # On the processor whatever the backbone's device: the same seed gives the same values everywhere.
+    generator = torch.Generator().manual_seed(derive_seed(init_seed, position, weight.name) >> 1)
     if kind == "vocabulary":
         if vocabulary is None:
-            raise ApetError("initial values from the vocabulary need the backbone's token embedding")
-        tokens, d = weight.shape
-        rows = torch.randint(vocabulary.shape[0], (tokens,), generator=generator)
-        at_entry = torch.from_numpy(weight.mask.indices)
-        picked = vocabulary.detach()[rows[at_entry // d].to(vocabulary.device), (at_entry % d).to(vocabulary.device)]
+            raise ApetError("initial values from the vocabulary need the backbone's token embedding; it has none")
+        num_tokens, d = weight.shape
+        rows = torch.randint(vocabulary.shape[0], (num_tokens,), generator=generator)
+        entries = torch.from_numpy(weight.mask.indices)
+        picked = vocabulary.detach()[rows[entries // d].to(vocabulary.device), (entries % d).to(vocabulary.device)]
         return picked.float().cpu()
-    bound: float | torch.Tensor = weight.init.bound
+    bound: float | Tensor = weight.init.bound
     if weight.init.fan_in:
+        # A masked column has fewer inputs than the weight is tall: the bound follows those that are trained.
         columns = torch.from_numpy(weight.mask.indices) % weight.shape[-1]
-        live = torch.bincount(columns, minlength=weight.shape[-1])
-        bound = live[columns].float().rsqrt()
+        fan_in = torch.bincount(columns, minlength=weight.shape[-1])
+        bound = fan_in[columns].float().rsqrt()
     return (torch.rand(k, generator=generator) * 2 - 1) * bound
+
+
+def settle_masks(
+    spec: DeltaSpec, parameter: Callable[[str], Tensor], scores: Mapping[str, Tensor] | None = None
+) -> DeltaSpec:
+    """Settle the masks that rank entries by scores, now that the backbone's weights are at hand.
+
+    Args:
+        spec: as it was planned.
+        parameter: position -> the parameter's values as the backbone came.
+        scores: position -> one score for each entry; None = what each mask's distribution makes of the parameter.
+
+    Returns:
+        The spec with listed masks in place of scored ones; itself where there are none.
+
+    Raises:
+        ApetError: scores are missing, or do not fit a parameter.
+    """
+    if not spec.needs_scores:
+        return spec
+
+    def settled(position: str, weight: TrainableWeight) -> TrainableWeight:
+        if weight.mask.kind != "scored":
+            return weight
+        distribution = DISTRIBUTIONS.get(weight.mask.distribution)
+        assert isinstance(distribution, ScoredDistribution)
+        if scores is None:
+            ranked = distribution.scores(parameter(position).float().cpu().numpy())
+        elif position in scores:
+            ranked = scores[position].detach().float().cpu().numpy()
+        else:
+            raise ApetError(f"scores hold none for {position!r}; give one tensor for each position of the delta")
+        return replace(weight, mask=distribution.settle(weight.mask, ranked))
+
+    insertions = tuple(replace(i, weights=tuple(settled(i.position, w) for w in i.weights)) for i in spec.insertions)
+    return replace(spec, insertions=insertions)

@@ -1,4 +1,4 @@
-"""What a caller did wrong, in one sentence: what came, what was expected, what to do."""
+"""Errors: what a caller did wrong, in one sentence: what came, what is valid, what to do."""
 
 from __future__ import annotations
 

@@ -79,7 +79,10 @@ class Registry(Generic[T]):
         return entry
 
     def get(self, name: str) -> T:
-        """The entry of a name.
+        """Look up the entry of a name.
+
+        Returns:
+            The entry.
 
         Raises:
             UnknownNameError: no such entry; the nearest names are given, and how to add one.
@@ -96,7 +99,7 @@ class Registry(Generic[T]):
         )
         package = missing_package(name)
         if package is not None:
-            remedy = f"it comes with a package that is not installed: pip install {package}"
+            remedy = f"the package {package} brings it: pip install {package}"
         return UnknownNameError(self.kind, name, self.entries(), remedy)
 
     def entries(self) -> dict[str, T]:
@@ -250,8 +253,9 @@ def _where(error: BaseException) -> str:
     if isinstance(error, ApetError):
         return str(error)
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
-    # A module that does not exist has no line of its own: only frames of Python's import system and of this module.
-    guest = [(file, line) for file, line in frames if not file.startswith("<frozen") and file != __file__]
+    # A module that does not exist has no line of its own: only frames of the import system and of this module.
+    ours = (__file__, importlib.__file__)
+    guest = [(file, line) for file, line in frames if not file.startswith("<frozen") and file not in ours]
     place = f" (at {Path(guest[-1][0]).name}:{guest[-1][1]})" if guest else ""
     return f"{type(error).__name__}: {error}{place}"
 

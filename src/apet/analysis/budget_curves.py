@@ -52,7 +52,7 @@ def budget_points(board: StudyData, allow_holes: bool = False) -> list[BudgetPoi
     bad = failed(board.runs)
     if len(bad) and not allow_holes:
         r = bad.iloc[0]
-        raise ApetError(f"{len(bad)} runs failed, first {r['key']!r} ({r['reason']}); retry them, or allow holes")
+        raise ApetError(f"{len(bad)} runs failed, first {r['run_id']!r} ({r['error']}); retry them, or allow holes")
     scales = {s.name: s for s in board.scales}
     cells = {at: (b, chance, ratio) for at, b, chance, ratio in _cells(board.runs)}
     full = {(backbone, task): b for (backbone, task, m, _), (b, _, _) in cells.items() if m == FULL}

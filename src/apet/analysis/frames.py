@@ -8,51 +8,56 @@ import numpy as np
 import pandas as pd
 
 from apet.errors import ApetError
+from apet.training.result import ColumnKind, CurvePoint, Record, RunResult, columns
 
 Kind = Literal["text", "number"]
 Columns = dict[str, tuple[Kind, str]]
 
+
+def _described(record: type[Record], *names: str) -> Columns:
+    """Columns of a record's fields, with the kind and the meaning that the record gives them."""
+    fields = {c.name: c for c in columns(record)}
+    kinds: dict[ColumnKind, Kind] = {"text": "text", "integer": "number", "number": "number"}
+    return {name: (kinds[fields[name].kind], fields[name].description.rstrip(".")) for name in names}
+
+
+# What the analysis reads of a run; what each of them means is said once, in the record.
 RUNS: Columns = {
-    "run_id": ("text", "names the run; unique"),
     "state": ("text", "complete or failed"),
     "error": ("text", "why it failed"),
-    "backbone": ("text", "name of the backbone"),
-    "family": ("text", "family of the backbone"),
-    "backbone_parameters": ("number", "its scale"),
-    "task": ("text", "name of the task"),
-    "category": ("text", "category of the task"),
-    "metric": ("text", "accuracy, f1 or rouge-l"),
-    "method": ("text", "display name, such as lora or apet-adjacent"),
-    "budget": ("text", "as asked for; none = the method's own size"),
-    "num_trainable": ("number", "N, exact, without a task head"),
-    "trainable_percent": ("number", "N in percent of the backbone"),
-    "seed": ("number", "of the run"),
-    "score": ("number", "validation measure in [0, 1]"),
-    "ci_low": ("number", "lower end of its item-level 95 % interval"),
-    "ci_high": ("number", "upper end of its item-level 95 % interval"),
-    "num_examples": ("number", "validation items"),
-    "score_untrained": ("number", "the measure before the first step"),
-    "untrained_baseline": ("number", "the measure of the majority class; 0 for free text"),
-    "best_step": ("number", "step whose values were kept"),
-    "max_steps": ("number", "steps trained"),
-    "learning_rate": ("number", "as used"),
-    "training_seconds": ("number", "without evaluation of the untrained model"),
-    "steps_per_second": ("number", "while training"),
-    "peak_memory_bytes": ("number", "largest use"),
-    "data_fingerprint": ("text", "of the examples"),
-    "backbone_fingerprint": ("text", "of the frozen weights"),
-    "head_parameters": ("number", "of the task head, counted apart"),
-    "objective": ("text", "how the task was put"),
+    **_described(
+        RunResult,
+        "run_id",
+        "backbone",
+        "backbone_family",
+        "num_backbone_parameters",
+        "task",
+        "category",
+        "metric",
+        "method",
+        "budget",
+        "num_trainable",
+        "trainable_percent",
+        "seed",
+        "score",
+        "ci_low",
+        "ci_high",
+        "num_examples",
+        "score_untrained",
+        "untrained_baseline",
+        "best_step",
+        "max_steps",
+        "learning_rate",
+        "training_seconds",
+        "steps_per_second",
+        "peak_memory_bytes",
+        "data_fingerprint",
+        "backbone_fingerprint",
+        "num_head_parameters",
+        "objective",
+    ),
 }
-CURVES: Columns = {
-    "run_id": ("text", "the run"),
-    "step": ("number", "steps done"),
-    "loss": ("number", "mean training loss since the point before; none at step 0"),
-    "score": ("number", "validation measure in [0, 1]"),
-    "ci_low": ("number", "lower end of its item-level 95 % interval"),
-    "ci_high": ("number", "upper end of its item-level 95 % interval"),
-    "seconds": ("number", "of training so far"),
-}
+CURVES: Columns = {"run_id": ("text", "the run"), **_described(CurvePoint, *CurvePoint.model_fields)}
 ITEMS: Columns = {
     "run_id": ("text", "the run"),
     "item": ("number", "validation item; the same number is the same item in every run of the task"),
@@ -84,7 +89,7 @@ ADJACENT, DISCRETE = "apet-adjacent", "apet-discrete"
 CELL = ["backbone", "task", "method", "num_trainable"]
 
 _NEEDED = (
-    "backbone_parameters",
+    "num_backbone_parameters",
     "num_trainable",
     "seed",
     "score",
@@ -120,7 +125,7 @@ def checked_runs(frame: pd.DataFrame) -> pd.DataFrame:
             f"runs: the interval of run {wrong.iloc[0]!r} does not hold its value; give low <= value <= high"
         )
     _one_setting(done)
-    order = ["family", "backbone_parameters", "backbone", "task", "method", "num_trainable", "seed"]
+    order = ["backbone_family", "num_backbone_parameters", "backbone", "task", "method", "num_trainable", "seed"]
     return runs.sort_values(order, kind="stable", na_position="last").reset_index(drop=True)
 
 
@@ -237,7 +242,8 @@ def _one_setting(done: pd.DataFrame) -> None:
     if len(twice):
         a, b = twice.iloc[0], twice.iloc[1]
         raise ApetError(
-            f"runs {a['key']!r} and {b['key']!r} share backbone, task, method, N and seed; report one setting at a time"
+            f"runs {a['run_id']!r} and {b['run_id']!r} share backbone, task, method, N and seed;"
+            " report one setting at a time"
         )
     settings = done.groupby(CELL, observed=True, sort=False)[list(_ONE_SETTING)].nunique(dropna=False)
     mixed = settings[(settings > 1).any(axis=1)]

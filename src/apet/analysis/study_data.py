@@ -57,9 +57,11 @@ class StudyData:
     @cached_property
     def scales(self) -> tuple[Scale, ...]:
         """Backbones with a finished run, by family, small to large."""
-        known = complete(self.runs)[["family", "backbone_parameters", "backbone"]].drop_duplicates("backbone")
-        ordered = known.sort_values(["family", "backbone_parameters", "backbone"])
-        return tuple(Scale(r.backbone, r.family, int(r.backbone_parameters)) for r in ordered.itertuples())
+        known = complete(self.runs)[["backbone_family", "num_backbone_parameters", "backbone"]].drop_duplicates(
+            "backbone"
+        )
+        ordered = known.sort_values(["backbone_family", "num_backbone_parameters", "backbone"])
+        return tuple(Scale(r.backbone, r.backbone_family, int(r.num_backbone_parameters)) for r in ordered.itertuples())
 
     @cached_property
     def families(self) -> dict[str, tuple[Scale, ...]]:
@@ -79,9 +81,9 @@ class StudyData:
 
     @cached_property
     def _tasks(self) -> dict[str, tuple[str, ...]]:
-        pairs = self.runs[["family", "category", "task"]].drop_duplicates(["family", "task"])
+        pairs = self.runs[["backbone_family", "category", "task"]].drop_duplicates(["backbone_family", "task"])
         pairs = pairs.sort_values(["category", "task"])
-        return {str(f): tuple(g["task"]) for f, g in pairs.groupby("family")}
+        return {str(f): tuple(g["task"]) for f, g in pairs.groupby("backbone_family")}
 
     @cached_property
     def categories(self) -> dict[str, str]:
@@ -119,7 +121,7 @@ class StudyData:
     @cached_property
     def _seeds(self) -> dict[str, tuple[int, ...]]:
         found = {}
-        for family, mine in self.runs.groupby("family"):
+        for family, mine in self.runs.groupby("backbone_family"):
             own, others = mine["budget"].isna(), mine["method"] != FULL
             chosen = next(c for c in (mine[own & others], mine[others], mine) if len(c))
             found[str(family)] = tuple(sorted({int(s) for s in chosen["seed"].dropna()}))

@@ -66,7 +66,7 @@ def transfer_scores(transfer: pd.DataFrame, board: StudyData, allow_holes: bool 
                 pairs = {
                     s: (rows[source, target, s], rows[target, target, s])
                     for s in seeds
-                    if (source, target, s) in rows and (target, target, s) in rows and rows[target, target, s].value > 0
+                    if (source, target, s) in rows and (target, target, s) in rows and rows[target, target, s].score > 0
                 }
                 if pairs:
                     found.append(_relative(str(backbone), str(method), source, target, pairs, len(seeds) - len(pairs)))

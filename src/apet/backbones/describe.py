@@ -6,6 +6,7 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
+from weakref import WeakKeyDictionary
 
 from torch import nn
 from transformers.pytorch_utils import Conv1D
@@ -117,6 +118,13 @@ class Backbone:
                 return layer
         raise UnknownNameError(f"layer of {self.model_class}", name, (x.name for x in self.layers))
 
+    def position(self, name: str) -> Position:
+        """The position called ``name``; raises `UnknownNameError` with the nearest names."""
+        for position in self.positions:
+            if position.name == name:
+                return position
+        raise UnknownNameError(f"position of {self.model_class}", name, (p.name for p in self.positions))
+
     def select(self, patterns: Sequence[str]) -> tuple[Layer, ...]:
         """Layers whose role or name matches a pattern, each once, in model order.
 
@@ -154,6 +162,9 @@ def layer_name(stack: str, index: int | None, role: str) -> str:
     return ".".join([stack, role] if index is None else [stack, str(index), role])
 
 
+_described: WeakKeyDictionary[nn.Module, tuple[int, Backbone]] = WeakKeyDictionary()
+
+
 def describe(model: nn.Module) -> Backbone:
     """Read the backbone's layers and positions off a model (weights may be on the meta device).
 
@@ -167,6 +178,22 @@ def describe(model: nn.Module) -> Backbone:
         raise ApetError(
             f"{type(model).__name__} has no config.model_type; give a transformers model, configuration or folder"
         )
+    # Attaching, fingerprints, heads and objectives ask again for every run on a model; its tree hardly ever changes.
+    tree = _tree(model)
+    known = _described.get(model)
+    if known is None or known[0] != tree:
+        known = _described[model] = tree, _describe(model, model_type)
+    return known[1]
+
+
+def _tree(model: nn.Module) -> int:
+    """A number that is another one when a module or a parameter is added, removed, exchanged, tied or resized."""
+    modules = tuple((name, id(type(m))) for name, m in model.named_modules(remove_duplicate=False))
+    parameters = tuple((name, id(p), tuple(p.shape)) for name, p in model.named_parameters(remove_duplicate=False))
+    return hash((modules, parameters))
+
+
+def _describe(model: nn.Module, model_type: str) -> Backbone:
     family = family_of(model_type)
     if family is not None:
         found, missing = _read(model, family)

@@ -1,4 +1,4 @@
-"""The command line: each command reads its words, calls the library and shows what came back."""
+"""The command line: each command reads its words, calls the library and prints what came back."""
 
 from __future__ import annotations
 
@@ -7,40 +7,49 @@ import sys
 
 from apet.errors import ApetError
 
-STOPPED = 130
+INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 
 
 def main() -> None:
-    """Entry point. What a user did wrong is one line and exit code 2; a fault of ours is 1; Ctrl-C is 130."""
+    """Run the command line of this process.
+
+    The exit code is 2 after a user's mistake, which is one line on the standard error, 1 after a fault of ours, 130
+    after Ctrl-C. ``APET_TRACEBACK=1`` shows where a fault of ours lies.
+    """
     from apet.cli.app import app
+    from apet.cli.guests import take_imports
 
     try:
-        code = app(standalone_mode=False)
-        if code == STOPPED:  # typer answers Ctrl-C with this code, and without a word
+        code = app(args=take_imports(sys.argv[1:]), prog_name="apet", standalone_mode=False)
+        if code == INTERRUPTED:  # typer answers Ctrl-C with this code, and without a word
             raise KeyboardInterrupt
     except ApetError as e:
         _fail(str(e))
     except KeyboardInterrupt:
         print("apet: stopped", file=sys.stderr)
-        sys.exit(STOPPED)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader, such as head, has seen enough
-        sys.stderr.close()
+        sys.stderr.close()  # else the interpreter complains about the pipe when it exits
         sys.exit(0)
     except Exception as e:
-        message = getattr(e, "format_message", None)  # typer's own errors; their class is not public
-        if message is not None:
-            _fail(message())
-        if type(e).__name__ == "OutOfMemoryError":
+        format_message = getattr(e, "format_message", None)  # typer's own errors; their class is not public
+        if format_message is not None:
+            _fail(format_message())
+        if type(e).__name__ == "OutOfMemoryError":  # torch's, by name: torch may not be imported
             _fail("the device's memory is full; give a smaller batch_size, or gradient_checkpointing=true")
         if os.environ.get("APET_TRACEBACK"):
             raise
-        first = (str(e).strip().splitlines() or [""])[0]
-        print(f"apet: {type(e).__name__}: {first} (a fault of apet's; APET_TRACEBACK=1 shows where)", file=sys.stderr)
+        first_line = (str(e).strip().splitlines() or [""])[0]
+        print(
+            f"apet: {type(e).__name__}: {first_line} (a fault of apet's; APET_TRACEBACK=1 shows where)", file=sys.stderr
+        )
         sys.exit(1)
     sys.exit(code if isinstance(code, int) else 0)
 
 
 def _fail(message: str) -> None:
-    print(f"apet: {' '.join(message.split())}", file=sys.stderr)
+    from apet.cli.defaults import with_package_hint
+
+    print(f"apet: {with_package_hint(' '.join(message.split()))}", file=sys.stderr)
     sys.exit(2)

@@ -1,19 +1,22 @@
-"""All commands, in the order of `apet --help`."""
+"""All commands, in the order of ``apet --help``."""
 
 from __future__ import annotations
 
-from importlib.metadata import version
+from typing import Annotated
 
 import typer
 
-from apet.cli import inspect as looking
-from apet.cli import microworld as world
-from apet.cli import run as running
-from apet.cli import study as studying
+from apet.cli.guests import RootGroup
+from apet.cli.inspect import backbones, inspect, methods, positions, tasks
+from apet.cli.report import report
+from apet.cli.run import compare, evaluate, predict, tune
+from apet.cli.study import study
+from apet.cli.thresholds import thresholds
+from apet.cli.transfer import transfer
 
 app = typer.Typer(
+    cls=RootGroup,
     name="apet",
-    help="Arbitrary parameter-efficient tuning: exactly N trainable scalars, anywhere in a backbone.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -21,33 +24,45 @@ app = typer.Typer(
 )
 
 
-def _version(wanted: bool) -> None:
-    if wanted:
+def _print_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
         print(version("apet"))
         raise typer.Exit
 
 
 @app.callback()
-def _root(
-    show_version: bool = typer.Option(False, "--version", callback=_version, is_eager=True, help="Print it and leave."),
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and leave.")
+    ] = False,
+    # `main` takes --import out of the line before it is parsed, wherever it stands; here it is only listed.
+    imports: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--import",
+            metavar="FILE|MODULE",
+            help="Import a guest that registers methods, tasks or others; anywhere on the line, repeatable.",
+        ),
+    ] = None,
 ) -> None:
-    """Arbitrary parameter-efficient tuning: exactly N trainable scalars, anywhere in a backbone."""
+    """Arbitrary parameter-efficient tuning: exactly N trainable parameters, anywhere in a backbone."""
 
 
 for command in (
-    running.tune,
-    running.evaluate,
-    running.predict,
-    running.compare,
-    studying.thresholds,
-    studying.transfer,
-    studying.report,
-    looking.inspect,
-    looking.positions,
-    looking.methods,
-    looking.tasks,
-    looking.backbones,
+    tune,
+    evaluate,
+    predict,
+    compare,
+    thresholds,
+    transfer,
+    report,
+    inspect,
+    positions,
+    methods,
+    tasks,
+    backbones,
 ):
     app.command()(command)
-app.add_typer(studying.study, name="study")
-app.add_typer(world.world, name="microworld")
+app.add_typer(study, name="study")

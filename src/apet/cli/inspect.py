@@ -1,185 +1,243 @@
-"""Commands that look: no weight is loaded."""
+"""Commands that look at backbones, methods and tasks; no weight is loaded."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apet.cli import output as show
-from apet.cli.defaults import BACKBONE
+from apet.cli import defaults
+from apet.cli.options import Budget, Json
+from apet.cli.output import format_bytes, print_json, print_table
 from apet.errors import ApetError
 
-Named = Annotated[str, typer.Argument(metavar="BACKBONE", help="Name (apet backbones), folder or hub id.")]
-Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+if TYPE_CHECKING:
+    from pydantic import JsonValue
+
+    from apet.backbones.describe import Backbone
+    from apet.delta import DeltaSpec
+
+BackboneArgument = Annotated[
+    str | None,
+    typer.Argument(
+        metavar="[BACKBONE]",
+        help=f"Name (see apet backbones), folder or hub id; without it, {defaults.BACKBONE}.",
+    ),
+]
+OPTIMIZER_BYTES = 16
+"""Of one trained float32 value: itself, its gradient and the two moments of AdamW."""
+FILE_BYTES = 4
+"""Of one saved float32 value."""
 
 
 def inspect(
-    backbone: Named = BACKBONE,
-    settings: Annotated[list[str] | None, typer.Argument(help="Of the method: rank=4, prompt_length=50.")] = None,
-    method: Annotated[str, typer.Option(help="See apet methods.")] = "apet",
-    budget: Annotated[str | None, typer.Option(help="4096, 0.3%, =lora; none = the method's own size.")] = None,
-    seed: Annotated[int, typer.Option(help="mask_seed and init_seed.")] = 0,
+    backbone: BackboneArgument = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the method, such as rank=4 or prompt_length=50."),
+    ] = None,
+    method: Annotated[str, typer.Option(help="Name of the method (see apet methods).")] = "apet",
+    budget: Budget = None,
+    seed: Annotated[int, typer.Option(help="Seed of the mask and of the initial values.")] = 0,
     json: Json = False,
 ) -> None:
-    """What would be trained, where, exactly how much, and what it costs; before any weight is loaded."""
-    from apet.api import describe
-    from apet.budget import plan
-    from apet.cli.overrides import parse_pairs
+    """Show what a method would train.
 
-    if "=" in backbone and not Path(backbone).exists():  # inspect rank=4
-        settings, backbone = [backbone, *(settings or ())], BACKBONE
+    Where, exactly how many parameters, and what they cost; before any weight is loaded.
+    """
+    from apet.api import describe
+    from apet.cli.overrides import parse_pairs
+    from apet.planning import plan
+
+    if backbone is not None and "=" in backbone and not Path(backbone).exists():
+        # The backbone may be left out: in ``inspect rank=4`` the first word is a setting.
+        settings, backbone = [backbone, *(settings or ())], None
+    name = defaults.default_backbone(backbone)
     values = parse_pairs(settings or ())
-    taken = sorted({"method", "budget", "mask_seed", "init_seed", "seed"} & set(values))
-    if taken:
-        raise ApetError(f"{taken[0]}=… is no setting of {method}; give it as --{taken[0].removeprefix('mask_')}")
-    described = describe(backbone)
-    theta = plan(described, method, budget, mask_seed=seed, init_seed=seed, **values)
-    layer_of = {x.name: x for x in described.layers} | {p.name: p for p in described.positions}
-    places: list[dict[str, Any]] = [
-        {
-            "name": i.position,
-            "operation": i.operation,
-            "role": layer_of[i.position].role,
-            "weight": w.name,
-            "shape": list(w.shape),
-            "trainable": w.mask.num_trainable,
-        }
-        for i in theta.insertions
-        for w in i.weights
-    ]
-    facts: dict[str, Any] = {
-        "backbone": backbone,
-        "family": described.family.name,
-        "backbone_parameters": described.num_parameters,
-        "head_parameters": described.num_head_parameters,
-        "method": method,
-        "settings": values,
-        "num_trainable": theta.num_trainable,
-        "trainable_percent": theta.trainable_percent,
-        "training_bytes": 16 * theta.num_trainable,
-        "file_bytes": 4 * theta.num_trainable,
-        "delta_fingerprint": theta.fingerprint,
-    }
+    for key in sorted({"method", "budget", "mask_seed", "init_seed", "seed"} & set(values)):
+        option = "--seed" if key.endswith("seed") else f"--{key}"
+        raise ApetError(f"{key}=… is not a setting of {method}; give it as {option}")
+    description = describe(name)
+    spec = plan(description, method, budget, mask_seed=seed, init_seed=seed, **values)
     if json:
-        show.as_json({**facts, "positions": places})
+        print_json(
+            {
+                "backbone": name,
+                "family": description.family.name,
+                "num_backbone_parameters": description.num_parameters,
+                "num_head_parameters": description.num_head_parameters,
+                "method": method,
+                "settings": values,
+                "num_trainable": spec.num_trainable,
+                "trainable_percent": spec.trainable_percent,
+                "training_bytes": OPTIMIZER_BYTES * spec.num_trainable,
+                "file_bytes": FILE_BYTES * spec.num_trainable,
+                "delta_fingerprint": spec.fingerprint,
+                "positions": _delta_weights(description, spec),
+            }
+        )
         return
-    rows: dict[tuple[str, ...], list[int]] = {}
-    for p in places:
-        key = (str(p["operation"]), str(p["role"]), str(p["weight"]), " x ".join(map(str, p["shape"])))
-        rows.setdefault(key, []).append(p["trainable"])
+    _print_spec(name, method, description, spec)
+
+
+def _delta_weights(description: Backbone, spec: DeltaSpec) -> list[dict[str, JsonValue]]:
+    """The tensors that a DeltaSpec trains, with their position, role, shape and count."""
+    places = {layer.name: layer for layer in description.layers} | {p.name: p for p in description.positions}
+    return [
+        {
+            "name": insertion.position,
+            "form": insertion.form,
+            "role": places[insertion.position].role,
+            "weight": weight.name,
+            "shape": list(weight.shape),
+            "num_trainable": weight.mask.num_trainable,
+        }
+        for insertion in spec.insertions
+        for weight in insertion.weights
+    ]
+
+
+def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) -> None:
+    """Counts, costs, and a table with one row for all tensors of one form, role and shape."""
+    counts: dict[tuple[str, ...], list[int]] = {}
+    places = {layer.name: layer for layer in description.layers} | {p.name: p for p in description.positions}
+    for insertion in spec.insertions:
+        for weight in insertion.weights:
+            key = (
+                insertion.form,
+                places[insertion.position].role,
+                weight.name,
+                " x ".join(map(str, weight.shape)),
+            )
+            counts.setdefault(key, []).append(weight.mask.num_trainable)
     print(
-        f"{backbone} ({described.family.name}, {described.num_parameters:,} parameters)  {method}:"
-        f"  {theta.num_trainable:,} trainable = {theta.trainable_percent:.4g} %"
+        f"{name} ({description.family.name}, {description.num_parameters:,} parameters)  {method}:"
+        f"  {spec.num_trainable:,} trainable = {spec.trainable_percent:.4g} %"
     )
+    head = description.num_head_parameters
     print(
-        f"values, gradients and AdamW's state: {show.size(16 * theta.num_trainable)}; saved: {show.size(4 * theta.num_trainable)}"
-        + (f"; task head, counted apart: {described.num_head_parameters:,}" if described.num_head_parameters else "")
+        f"values, gradients and AdamW's state: {format_bytes(OPTIMIZER_BYTES * spec.num_trainable)};"
+        f" saved: {format_bytes(FILE_BYTES * spec.num_trainable)}"
+        + (f"; task head, counted apart: {head:,}" if head else "")
     )
-    show.as_table(
-        ["operation", "role", "weight", "shape", "places#", "trainable#"],
-        [[*key, str(len(counts)), f"{sum(counts):,}"] for key, counts in rows.items()],
+    print_table(
+        ["form", "role", "weight", "shape", "positions#", "trainable#"],
+        [[*key, str(len(trainable)), f"{sum(trainable):,}"] for key, trainable in counts.items()],
     )
 
 
 def positions(
-    backbone: Named = BACKBONE,
+    backbone: BackboneArgument = None,
     pattern: Annotated[
         list[str] | None, typer.Argument(help="Roles or names, such as attn.q or 'encoder.*.mlp.*'.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Every place of a backbone where something can be trained."""
+    """List the positions of a backbone.
+
+    Every parameter that a method can train, with its role and shape; tied tensors once.
+    """
     from apet.api import describe
 
-    described = describe(backbone)
-    layers = described.select(pattern) if pattern else described.layers
-    found = [p for x in layers for p in x.positions]
+    description = describe(defaults.default_backbone(backbone))
+    layers = description.select(pattern) if pattern else description.layers
+    selected = [position for layer in layers for position in layer.positions]
     if json:
-        show.as_json([{"name": p.name, "role": p.role, "shape": list(p.shape), "tied": list(p.tied)} for p in found])
+        print_json([{"name": p.name, "role": p.role, "shape": list(p.shape), "tied": list(p.tied)} for p in selected])
         return
-    show.as_table(
+    print_table(
         ["position", "role", "shape", "size#"],
-        [[p.name, p.role, " x ".join(map(str, p.shape)), f"{p.size:,}"] for p in found],
+        [[p.name, p.role, " x ".join(map(str, p.shape)), f"{p.size:,}"] for p in selected],
     )
 
 
 def methods(
-    json: Json = False, markdown: Annotated[bool, typer.Option("--markdown", help="As docs/methods.md.")] = False
+    json: Json = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, as in docs/methods.md.")] = False,
 ) -> None:
-    """Methods and their settings."""
-    from apet.api import list_methods as registered
+    """List methods and their settings."""
+    from apet.api import list_methods
 
-    found = registered()
+    registered = list_methods()
     if json:
-        show.as_json(
+        print_json(
             {
-                name: {"description": m.description, "settings": {k: f.description for k, f in m.model_fields.items()}}
-                for name, m in found.items()
+                name: {
+                    "description": method.description,
+                    "settings": {key: field.description for key, field in method.model_fields.items()},
+                }
+                for name, method in registered.items()
             }
         )
         return
     if markdown:
-        print("# Methods\n\nWritten by `apet methods --markdown` from the registry.")
-        for name, m in found.items():
-            usual = f"{m.learning_rate:g}"
-            print(
-                f"\n## {name}\n\n{m.description}. The paper's learning rate: {usual}.\n\n| setting | default | meaning |"
-            )
-            print("| --- | --- | --- |")
-            for key, f in m.model_fields.items():
-                default = "none" if f.default is None else f.default
-                print(
-                    f"| `{key}` | {', '.join(default) if isinstance(default, tuple) else default} | {f.description} |"
-                )
+        _print_methods_page()
         return
-    show.as_table(
+    print_table(
         ["method", "what it trains", "settings"],
-        [[name, m.description, ", ".join(m.model_fields)] for name, m in found.items()],
+        [[name, method.description, ", ".join(method.model_fields)] for name, method in registered.items()],
     )
 
 
-def tasks(json: Json = False) -> None:
-    """Tasks that ship. Your own: a YAML like theirs, or --data FILE --text COLUMN --label COLUMN."""
-    from apet.tasks.task import registered_tasks as shipped
+def _print_methods_page() -> None:
+    from apet.api import list_methods
 
-    found = shipped()
+    print("# Methods\n\nWritten by `apet methods --markdown` from the registry.")
+    for name, method in list_methods().items():
+        print(f"\n## {name}\n\n{method.description}. The paper's learning rate: {method.learning_rate:g}.")
+        print("\n| setting | default | meaning |\n| --- | --- | --- |")
+        for key, field in method.model_fields.items():
+            default = "none" if field.default is None else field.default
+            shown = ", ".join(default) if isinstance(default, tuple) else default
+            print(f"| `{key}` | {shown} | {field.description} |")
+
+
+def tasks(json: Json = False) -> None:
+    """List the registered tasks.
+
+    A task of your own is a YAML file like theirs, or --data FILE --text COLUMN --label COLUMN.
+    """
+    from apet.tasks.task import registered_tasks
+
+    registered = registered_tasks()
     if json:
-        show.as_json({name: t.model_dump(mode="json") for name, t in found.items()})
+        print_json({name: task.model_dump(mode="json") for name, task in registered.items()})
         return
-    show.as_table(
+    print_table(
         ["task", "category", "metric", "labels", "description"],
         [
-            [t.name, t.category, t.metric, ", ".join(t.label_words) or "free text", t.description]
-            for t in found.values()
+            [task.name, task.category, task.metric, ", ".join(task.label_words) or "free text", task.description]
+            for task in registered.values()
         ],
     )
 
 
 def backbones(json: Json = False) -> None:
-    """Backbones by name; any local folder, hub id or transformers configuration of a known family serves, too."""
+    """List backbones by name, and families.
+
+    Any local folder, hub id or transformers configuration of a known family serves, too.
+    """
     from apet.backbones.family import families
     from apet.backbones.loading import has_local_weights
     from apet.backbones.registry import package_folder, packaged_backbones, published_shapes
 
-    rows = [
-        {"name": n, "weights": package_folder(p.module) is not None, "description": p.description}
-        for n, p in packaged_backbones().items()
-    ] + [
-        {"name": n, "weights": has_local_weights(n), "description": f"{s.description}; on the hub as {s.hub}"}
-        for n, s in published_shapes().items()
+    rows: list[dict[str, JsonValue]] = [
+        {"name": name, "weights": package_folder(b.module) is not None, "description": b.description}
+        for name, b in packaged_backbones().items()
     ]
-    kinds = {f.name: {"kind": f.kind, "model_types": list(f.model_types)} for f in families().values()}
+    rows += [
+        {"name": name, "weights": has_local_weights(name), "description": f"{s.description}; on the hub as {s.hub}"}
+        for name, s in published_shapes().items()
+    ]
+    registered = families().values()
     if json:
-        show.as_json({"backbones": rows, "families": kinds})
+        kinds = {f.name: {"kind": f.kind, "model_types": list(f.model_types)} for f in registered}
+        print_json({"backbones": rows, "families": kinds})
         return
-    show.as_table(
-        ["backbone", "weights here", "description"],
-        [[str(r["name"]), "yes" if r["weights"] else "no", str(r["description"])] for r in rows],
+    print_table(
+        ["backbone", "local weights", "description"],
+        [[str(row["name"]), "yes" if row["weights"] else "no", str(row["description"])] for row in rows],
     )
     print()
-    show.as_table(
-        ["family", "kind", "model types"],
-        [[name, str(k["kind"]), ", ".join(k["model_types"])] for name, k in kinds.items()],
-    )
+    print_table(["family", "kind", "model types"], [[f.name, f.kind, ", ".join(f.model_types)] for f in registered])

@@ -1,4 +1,4 @@
-"""Tables for people, JSON for programs."""
+"""What commands print on the standard output: tables for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -6,38 +6,70 @@ import json
 import shutil
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
-def as_json(value: Any) -> None:
-    """One JSON document on the standard output."""
+def print_json(value: object) -> None:
+    """Print one JSON document.
+
+    Args:
+        value: mappings, lists, texts and finite numbers.
+    """
+    # allow_nan=False: NaN is not JSON, and programs that read ours would choke on it far from here.
     json.dump(value, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
 
 
-def as_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
-    """A table on the standard output; columns whose names end in '#' are numbers and stand at the right."""
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:
+    """Print a table without lines.
+
+    Args:
+        columns: headings; one that ends in ``#`` holds numbers, which are aligned at the right.
+        rows: a text for each column.
+        title: line above the table.
+    """
+    from rich.table import Table
+
     table = Table(title=title, title_justify="left", box=None, pad_edge=False, header_style="bold")
-    for c in columns:
-        table.add_column(c.rstrip("#"), justify="right" if c.endswith("#") else "left", overflow="fold")
+    for heading in columns:
+        numeric = heading.endswith("#")
+        table.add_column(heading.rstrip("#"), justify="right" if numeric else "left", overflow="fold")
     for row in rows:
         table.add_row(*row)
-    console().print(table)
+    _console().print(table)
 
 
-def console() -> Console:
-    """The standard output; as wide as it needs where it is no terminal."""
-    wide = None if sys.stdout.isatty() else max(160, shutil.get_terminal_size().columns)
-    return Console(width=wide, highlight=False, markup=False)
+def _console() -> Console:
+    from rich.console import Console
+
+    # Where the output is no terminal, a line of a table stays one line, so that grep and head see whole rows.
+    width = None if sys.stdout.isatty() else max(160, shutil.get_terminal_size().columns)
+    return Console(width=width, highlight=False, markup=False)
 
 
-def size(n_bytes: float) -> str:
-    """Bytes as people say them."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000 or unit == "GB":
-            return f"{n_bytes:.3g} {unit}"
-        n_bytes /= 1000
-    raise AssertionError
+def format_bytes(num_bytes: float) -> str:
+    """Size of something with its unit: ``"1.05 MB"``. Units are powers of 1,000.
+
+    Args:
+        num_bytes: the size, bytes.
+
+    Returns:
+        Three significant digits and B, kB, MB or GB.
+    """
+    for unit in ("B", "kB", "MB"):
+        if num_bytes < 1000:
+            return f"{num_bytes:.3g} {unit}"
+        num_bytes /= 1000
+    return f"{num_bytes:.3g} GB"
+
+
+def format_duration(seconds: float) -> str:
+    """Duration in the unit that a person would use: ``"40 seconds"``, ``"12 minutes"``, ``"3.5 hours"``."""
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} minutes"
+    return f"{seconds / 3600:.1f} hours"

@@ -1,1 +1,1 @@
-"""Forward and gradient of W ⊙ m at the cost it should have: O(k) memory, a fraction of a dense product's time."""
+"""Kernels of W ⊙ m: entries written in place, and their gradients, in O(k) memory."""

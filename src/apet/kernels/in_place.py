@@ -1,4 +1,4 @@
-"""Entries written into a frozen parameter, with the old ones kept: added by assignment, taken back bit for bit."""
+"""In-place deltas: entries written into a frozen parameter, whose original values come back bit for bit."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ from apet.masks.mask import Mask
 
 
 class Fp32Module(nn.Module):
-    """A module whose tensors follow the model to a device but not to a dtype: trained values stay fp32."""
+    """Module whose tensors follow the model to a device but not to a dtype.
+
+    Trained values stay fp32 beside a bf16 backbone: an optimizer's small steps would be lost in bf16's eight bits.
+    """
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Fp32Module:
         def moved(t: Tensor) -> Tensor:
@@ -23,25 +26,28 @@ class Fp32Module(nn.Module):
 
 
 class InPlaceDelta(Fp32Module):
-    """``values`` (k,), fp32, to be added to k entries of one parameter.
+    """Values (k,), fp32, that are added to k entries of one parameter, or stand in their place.
+
+    Args:
+        mask: the entries.
+        values: (k,); trainable where they require a gradient, a plain buffer once they are merged.
+        replaces: the values stand for the entries themselves, not for what is added to them.
 
     Attributes:
-        values: trainable while attached; a plain buffer once merged.
-        kept: the entries as they were, in the parameter's own dtype, (k,).
-        indices: flat indices (k,), or None where the support is a slice.
-        replaces: the values stand for the entries themselves, not for what is added to them.
+        original_values: the entries as they were, in the parameter's own dtype, (k,); None before the first write.
+        indices: flat indices (k,), or None where the mask is a slice.
     """
 
     values: Tensor
     original_values: Tensor | None
     indices: Tensor | None
 
-    def __init__(self, support: Mask, values: Tensor, replaces: bool = False) -> None:
+    def __init__(self, mask: Mask, values: Tensor, replaces: bool = False) -> None:
         super().__init__()
-        self.support = support
+        self.mask = mask
         self.replaces = replaces
-        self.register_buffer("kept", None, persistent=False)
-        indices = None if support.slice is not None else torch.from_numpy(support.indices).to(values.device)
+        self.register_buffer("original_values", None, persistent=False)
+        indices = None if mask.slice is not None else torch.from_numpy(mask.indices).to(values.device)
         self.register_buffer("indices", indices, persistent=False)
         if values.requires_grad:
             self.values = nn.Parameter(values.detach())
@@ -49,73 +55,75 @@ class InPlaceDelta(Fp32Module):
             self.register_buffer("values", values, persistent=False)
 
     def read(self, flat: Tensor) -> Tensor:
-        """The edited entries of a flat tensor, as a copy."""
-        return flat[self.support.slice].clone() if self.indices is None else flat[self.indices]
+        """Copy the masked entries out of a flat tensor, (k,)."""
+        return flat[self.mask.slice].clone() if self.indices is None else flat[self.indices]
 
     def write(self, flat: Tensor, entries: Tensor) -> None:
-        """Assign the edited entries of a flat tensor."""
+        """Assign the masked entries of a flat tensor."""
         if self.indices is None:
-            flat[self.support.slice].copy_(entries)
+            flat[self.mask.slice].copy_(entries)
         else:
             flat.index_copy_(0, self.indices, entries.to(flat.dtype))
 
     def updated(self, entries: Tensor) -> Tensor:
-        """What the entries become."""
+        """What the entries become, (k,), fp32: the sum is rounded once, when it is written."""
         return self.values.detach() if self.replaces else entries.float() + self.values.detach()
 
 
 class ParameterDeltas:
-    """All edits of one parameter, in the order they were attached. Where they overlap, they add up.
+    """All in-place deltas of one parameter, in the order they were attached. Where they overlap, they add up.
 
-    Writes go past autograd's version counter (`Tensor.data`): a weight may be written again between forward and
-    backward with the same values, as gradient checkpointing and tied weights do.
+    Writes go past autograd's version counter (``Tensor.data``): a weight may be written again between forward and
+    backward with the same values, as gradient checkpointing and tied weights do, and autograd would take that for an
+    error.
     """
 
     def __init__(self) -> None:
         self.deltas: list[InPlaceDelta] = []
-        self.in_forward = False  # for the forward that is running
+        self.in_forward = False  # written for the forward that is running: layers need not write again
 
     @torch.no_grad()
     def write(self, parameter: Tensor) -> None:
-        """Make the parameter hold kept + values. Called before every use, so it follows the optimizer."""
+        """Make the parameter hold original + values. Called before every use, so it follows the optimizer."""
         flat = parameter.data.view(-1)
-        if len(self.deltas) == 1:
-            edit = self.deltas[0]
-            assert edit.original_values is not None
-            edit.write(flat, edit.updated(edit.original_values))
+        if len(self.deltas) == 1:  # the common case: one assignment, nothing to restore first
+            delta = self.deltas[0]
+            assert delta.original_values is not None
+            delta.write(flat, delta.updated(delta.original_values))
             return
+        # Several may share entries: each adds to what the ones before it left, from the original values up.
         self.restore(parameter)
-        for edit in self.deltas:
-            edit.write(flat, edit.updated(edit.read(flat)))
+        for delta in self.deltas:
+            delta.write(flat, delta.updated(delta.read(flat)))
 
     @torch.no_grad()
     def restore(self, parameter: Tensor) -> None:
-        """Put the kept entries back."""
+        """Put the original values back. By assignment: subtracting would not return the same bits."""
         flat = parameter.data.view(-1)
-        for edit in self.deltas:
-            assert edit.original_values is not None
-            edit.write(flat, edit.original_values)
+        for delta in self.deltas:
+            assert delta.original_values is not None
+            delta.write(flat, delta.original_values)
 
-    def add(self, edit: InPlaceDelta, parameter: Tensor) -> None:
-        """Take an edit in; it keeps the entries that the backbone had before any edit."""
+    def add(self, delta: InPlaceDelta, parameter: Tensor) -> None:
+        """Take a delta in; it keeps the values that the backbone had before any delta."""
         self.restore(parameter)
-        edit.original_values = edit.read(parameter.data.view(-1))
-        self.deltas.append(edit)
+        delta.original_values = delta.read(parameter.data.view(-1))
+        self.deltas.append(delta)
         self.write(parameter)
 
-    def remove(self, edit: InPlaceDelta, parameter: Tensor) -> None:
-        """Let an edit go; the others stay."""
+    def remove(self, delta: InPlaceDelta, parameter: Tensor) -> None:
+        """Let a delta go; the others stay."""
         self.restore(parameter)
-        self.deltas = [e for e in self.deltas if e is not edit]
+        self.deltas = [d for d in self.deltas if d is not delta]
         self.write(parameter)
 
-    def make_permanent(self, edit: InPlaceDelta, parameter: Tensor) -> None:
-        """Make an edit part of the backbone for good: what it replaced is forgotten."""
+    def make_permanent(self, delta: InPlaceDelta, parameter: Tensor) -> None:
+        """Make a delta part of the backbone for good: what it replaced is forgotten."""
         self.restore(parameter)
         flat = parameter.data.view(-1)
         with torch.no_grad():
-            edit.write(flat, edit.updated(edit.read(flat)))
-        self.deltas = [e for e in self.deltas if e is not edit]
-        for other in self.deltas:
+            delta.write(flat, delta.updated(delta.read(flat)))
+        self.deltas = [d for d in self.deltas if d is not delta]
+        for other in self.deltas:  # what they restore is now the backbone with the permanent delta in it
             other.original_values = other.read(flat)
         self.write(parameter)

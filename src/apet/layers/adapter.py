@@ -1,33 +1,123 @@
-"""Plugin (eq. 17): ``h_out = f(h_in) + σ(f(h_in) W̃₅) W̃₆``, the bottleneck adapter, with its biases."""
+"""Adapter delta: a masked bottleneck after a layer; W̃₅, W̃₆ of *plugin* (eq. 17; Houlsby et al. 2019)."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 from torch import Tensor, nn
 
-from apet.backbones.describe import Backbone
-from apet.layers.base import DeltaLayer, Hook
+from apet.backbones.describe import Backbone, Layer
+from apet.delta import Init, Insertion, Operation, TrainableWeight
+from apet.layers.base import DeltaLayer, Hook, Host, Shape, Target
+from apet.masks.allocation import allocate_budget
+from apet.masks.distributions import draw_mask
+from apet.masks.mask import Lines
+
+DEFAULT_BOTTLENECK = 24
+"""The paper's (table 1 and appendix B.2)."""
+
+
+def smallest_bottleneck(count: int, d: int) -> int:
+    """Smallest bottleneck that holds ``count`` entries; one entry alone is a bias, two make a unit."""
+    return 0 if count == 1 else max(1, math.ceil((count - d) / (2 * d + 1)))
+
+
+def adapter_target(layer: Layer, bottleneck: int | None) -> Target:
+    """A bottleneck after a layer; a given width stays, else a budget gets the smallest that holds it.
+
+    Args:
+        layer: any.
+        bottleneck: its width, or None.
+
+    Returns:
+        The target.
+    """
+    d = layer.d_out
+
+    def build(count: int, distribution: str, mask_seed: int) -> Insertion:
+        return adapter_insertion(layer.name, d, count, distribution, mask_seed, bottleneck)
+
+    return Target(
+        min_params=2 * bottleneck if bottleneck else 1,
+        max_params=(bottleneck or max(d, DEFAULT_BOTTLENECK)) * (2 * d + 1) + d,
+        default_params=(bottleneck or DEFAULT_BOTTLENECK) * (2 * d + 1) + d,
+        build=build,
+    )
+
+
+def adapter_insertion(
+    layer: str, d: int, count: int, distribution: str, mask_seed: int, bottleneck: int | None = None
+) -> Insertion:
+    """Bottleneck adapter with exactly ``count`` entries.
+
+    Its weights are down_proj.weight (d, m), down_proj.bias (m), up_proj.weight (m, d), up_proj.bias (d). Every unit has
+    an entry of both weights, or its other entries would have no gradient. up_proj and the biases start at zero,
+    down_proj.weight uniform in ±1/√(entries of its column).
+
+    Args:
+        layer: name of the layer after which it sits.
+        d: size of that layer's output.
+        count: trained entries of all four weights together.
+        distribution: how they lie in a weight.
+        mask_seed: which they are.
+        bottleneck: m; None = the smallest that holds ``count``.
+
+    Returns:
+        The insertion.
+    """
+
+    def weight(name: str, shape: tuple[int, ...], entries: int, cover: Lines | None = None) -> TrainableWeight:
+        init = Init("uniform", fan_in=True) if name == "down_proj.weight" else Init()
+        return TrainableWeight(name, draw_mask(shape, entries, distribution, mask_seed, layer, name, cover=cover), init)
+
+    m = smallest_bottleneck(count, d) if bottleneck is None else bottleneck
+    if m == 0:
+        return Insertion("adapter", layer, (weight("up_proj.bias", (d,), count),))
+    # Each unit's first entry of both weights is set aside; the rest is shared over the four by their sizes.
+    split = allocate_budget(count - 2 * m, [1, 1, 1, 1], [(d - 1) * m, m, m * (d - 1), d], [d, 1, d, d / m], mask_seed)
+    down, down_bias, up, up_bias = split or (0, 0, 0, 0)  # None: nothing is left to share
+    weights = [weight("down_proj.weight", (d, m), down + m, cover="columns")]
+    if down_bias:
+        weights.append(weight("down_proj.bias", (m,), down_bias))
+    weights.append(weight("up_proj.weight", (m, d), up + m, cover="rows"))
+    if up_bias:
+        weights.append(weight("up_proj.bias", (d,), up_bias))
+    return Insertion("adapter", layer, tuple(weights))
 
 
 class AdapterDelta(DeltaLayer):
-    """A bottleneck after a layer (Houlsby et al. 2019). σ is GELU: a ReLU unit could be dead from the start."""
+    """Bottleneck adapter after a layer (Houlsby et al. 2019). σ is GELU: a ReLU unit could be dead from the start."""
 
-    def hooks(self, model: nn.Module, backbone: Backbone) -> Iterator[Hook]:
+    form: ClassVar[str] = "adapter"
+    operation: ClassVar[Operation] = "plugin"
+
+    @classmethod
+    def expected_shapes(cls, insertion: Insertion, backbone: Backbone) -> dict[str, Shape]:
+        """A bottleneck of any width between two sides of the layer's output size."""
+        d = backbone.layer(insertion.position).d_out
+        return {
+            "down_proj.weight": (d, None),
+            "down_proj.bias": (None,),
+            "up_proj.weight": (None, d),
+            "up_proj.bias": (d,),
+        }
+
+    def hooks(self, host: Host) -> Iterator[Hook]:
         """After the layer."""
-        yield Hook(model.get_submodule(backbone.layer(self.insertion.position).module), "after", self.after)
+        layer = host.backbone.layer(self.insertion.position)
+        yield Hook(host.model.get_submodule(layer.module), "after", self.add_bottleneck)
 
-    def after(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
-        """Add what the bottleneck makes of the layer's output, (…, d_out)."""
+    def add_bottleneck(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+        """Compute ``f(h_in) + σ(f(h_in) W̃₅ + b₅) W̃₆ + b₆``, (…, d_out)."""
         dtype = output.dtype
-        if self.has_weight("down_proj.weight"):
-            inner = output @ self.dense("down_proj.weight", dtype)
-            if self.has_weight("down_proj.bias"):
-                inner = inner + self.dense("down_proj.bias", dtype)
-            delta = nn.functional.gelu(inner) @ self.dense("up_proj.weight", dtype)
-            if self.has_weight("up_proj.bias"):
-                delta = delta + self.dense("up_proj.bias", dtype)
-        else:
-            delta = self.dense("up_proj.bias", dtype)
+        if not self.has_weight("down_proj.weight"):  # a single parameter is an output bias
+            return output + self.dense("up_proj.bias", dtype)
+        inner = output @ self.dense("down_proj.weight", dtype)
+        if self.has_weight("down_proj.bias"):
+            inner = inner + self.dense("down_proj.bias", dtype)
+        delta = nn.functional.gelu(inner) @ self.dense("up_proj.weight", dtype)
+        if self.has_weight("up_proj.bias"):
+            delta = delta + self.dense("up_proj.bias", dtype)
         return output + delta

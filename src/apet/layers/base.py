@@ -1,19 +1,53 @@
-"""What every carrier of a trainable weight is and owes."""
+"""What a delta layer is: how it is planned, how it acts on a module, how it is merged; and the registry of all."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
 
 from apet.backbones.describe import Backbone
-from apet.delta import Insertion
+from apet.delta import Insertion, Operation
 from apet.errors import NotMergeableError
-from apet.kernels.in_place import Fp32Module, InPlaceDelta
+from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
+from apet.masks.mask import Mask
+from apet.registry import Registry, load_modules
+
+
+def _load_builtin() -> None:
+    from apet import layers
+
+    load_modules(layers.__name__, layers.__path__)
+
+
+LAYERS: Registry[type[DeltaLayer]] = Registry("delta layer", "apet.layers", _load_builtin)
+"""All delta layers by their form."""
+
+Shape = tuple[int | None, ...]
+"""A weight's shape; None where the plan decides, such as a rank."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """Somewhere a budget can go: one possible delta layer and its size limits.
+
+    Attributes:
+        min_params: the fewest parameters with which all of them have a gradient.
+        max_params: the most that fit.
+        default_params: how many it takes where no budget is given.
+        build: (count, distribution, mask_seed) -> the insertion with exactly ``count`` parameters.
+        has_scores: whether its entries are those of an existing parameter, which a distribution can rank.
+    """
+
+    min_params: int
+    max_params: int
+    default_params: int
+    build: Callable[[int, str, int], Insertion]
+    has_scores: bool = False
 
 
 @dataclass(frozen=True)
@@ -27,23 +61,55 @@ class Hook:
 
 @dataclass(frozen=True)
 class MergedDelta:
-    """What a merge asks for: these values, for good, in that parameter.
+    """One edit that a merge asks for: these values, for good, in that parameter.
 
     Attributes:
         position: name of the parameter's position.
-        edit: the static edit.
+        delta: its values, which no optimizer sees.
+        parameter: its name in the model, of one that is no position (a task head's).
     """
 
     position: str
     delta: InPlaceDelta
+    parameter: str | None = None
+
+
+@dataclass(frozen=True)
+class Host:
+    """The model that delta layers are put on.
+
+    Attributes:
+        model: with its weights.
+        backbone: its description.
+        parameter_deltas: (position name, parameter name) -> all in-place deltas of that parameter.
+    """
+
+    model: nn.Module
+    backbone: Backbone
+    parameter_deltas: Callable[[str, str], ParameterDeltas]
 
 
 class DeltaLayer(Fp32Module, ABC):
-    """One insertion at work: its trainable weights as flat fp32 parameters, one scalar for each unmasked entry.
+    """Layer of a delta: the trainable weights of one insertion, as flat fp32 parameters with only the trained entries.
 
-    Attributes:
-        insertion: what it carries.
+    A subclass with a ``form`` is registered by being defined. It also ships the function that plans it (a `Target`).
+
+    Args:
+        insertion: what it carries out.
+        values: initial entries of each weight, (k,).
+        device: where they shall be.
     """
+
+    form: ClassVar[str] = ""
+    operation: ClassVar[Operation]
+    """Which of the paper's three operations it is (eq. 14-17)."""
+    peft_name: ClassVar[str | None] = None
+    """The tuner of the peft library with the same form, or None."""
+
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__()
+        if cls.form:
+            LAYERS.register(cls.form, cls, cls.__module__)
 
     def __init__(self, insertion: Insertion, values: dict[str, Tensor], device: torch.device) -> None:
         super().__init__()
@@ -51,14 +117,96 @@ class DeltaLayer(Fp32Module, ABC):
         for w in insertion.weights:
             holder, name = self._holder(w.name)
             holder.register_parameter(name, nn.Parameter(values[w.name].to(device, torch.float32)))
-            whole = w.mask.slice is not None
-            indices = None if whole else torch.from_numpy(w.mask.indices).to(device)
+            indices = None if w.mask.slice is not None else torch.from_numpy(w.mask.indices).to(device)
+            # A buffer, so that it follows the model to a device; never saved, since the mask's definition gives it
+            # back.
             holder.register_buffer(f"{name}_indices", indices, persistent=False)
 
+    @classmethod
+    def create(cls, insertion: Insertion, values: dict[str, Tensor], host: Host) -> DeltaLayer:
+        """Make the layer for a model, on the device of the module it acts on.
+
+        Args:
+            insertion: what it carries out.
+            values: initial entries of each weight, (k,).
+            host: the model.
+
+        Returns:
+            The layer, not yet hooked in.
+
+        Raises:
+            ApetError: the module's parameters are of a kind that this form cannot work with.
+        """
+        module = host.model.get_submodule(host.backbone.layer(cls.layer_name(insertion)).module)
+        return cls(insertion, values, next(module.parameters()).device)
+
+    @classmethod
+    def layer_name(cls, insertion: Insertion) -> str:
+        """Name of the backbone's layer that an insertion acts on."""
+        return insertion.position
+
+    @classmethod
+    @abstractmethod
+    def expected_shapes(cls, insertion: Insertion, backbone: Backbone) -> dict[str, Shape]:
+        """Shapes that its weights must have on a backbone, by name.
+
+        Raises:
+            UnknownNameError: the backbone has no such position.
+        """
+
+    @abstractmethod
+    def hooks(self, host: Host) -> Iterator[Hook]:
+        """Where it acts, and how."""
+
     def values(self) -> Iterator[tuple[str, Tensor]]:
-        """The trainable weights' entries, each (k,), in the order of the insertion."""
+        """Trained entries of each weight by name, (k,), in the order of the insertion."""
         for w in self.insertion.weights:
             yield w.name, self.get_parameter(w.name)
+
+    def in_place(self) -> list[tuple[str, str, InPlaceDelta]]:
+        """What it writes into parameters: (position, parameter name, delta). Most forms write nothing."""
+        return []
+
+    def merged_deltas(self, host: Host) -> list[MergedDelta]:
+        """The edits of existing parameters that compute what this layer computes.
+
+        Raises:
+            NotMergeableError: no existing parameter can hold it.
+        """
+        raise NotMergeableError(
+            f"{self.form} at {self.insertion.position!r} cannot be merged: no parameter of the backbone computes it"
+        )
+
+    def dense(self, name: str, dtype: torch.dtype) -> Tensor:
+        """Form ``W ⊙ m`` in its own shape; masked entries are zero and get no gradient.
+
+        Args:
+            name: of the weight.
+            dtype: of the result, which takes part in the layer's own arithmetic.
+
+        Returns:
+            Of the weight's shape.
+        """
+        mask = self.mask(name)
+        values: Tensor = self.get_parameter(name)
+        holder, leaf = self._holder(name)
+        indices: Tensor | None = getattr(holder, f"{leaf}_indices")
+        if mask.kind == "dense":
+            flat = values
+        elif indices is None:
+            assert mask.slice is not None
+            flat = nn.functional.pad(values, (mask.slice.start, mask.size - mask.slice.stop))  # cheaper than a scatter
+        else:
+            flat = values.new_zeros(mask.size).scatter(0, indices, values)
+        return flat.view(mask.shape).to(dtype)
+
+    def mask(self, name: str) -> Mask:
+        """Mask of the weight of this name."""
+        return next(w.mask for w in self.insertion.weights if w.name == name)
+
+    def has_weight(self, name: str) -> bool:
+        """Whether the insertion has a weight of this name."""
+        return any(w.name == name for w in self.insertion.weights)
 
     def _holder(self, name: str) -> tuple[nn.Module, str]:
         """The module that holds a weight, such as ``down_proj`` for ``down_proj.bias``, and the name it has there."""
@@ -67,45 +215,17 @@ class DeltaLayer(Fp32Module, ABC):
             self.add_module(path, Fp32Module())
         return (self.get_submodule(path) if path else self), leaf
 
-    def dense(self, name: str, dtype: torch.dtype) -> Tensor:
-        """``W ⊙ m`` in its own shape; masked entries are zero and get no gradient."""
-        support = next(w.mask for w in self.insertion.weights if w.name == name)
-        values: Tensor = self.get_parameter(name)
-        holder, leaf = self._holder(name)
-        indices: Tensor | None = getattr(holder, f"{leaf}_indices")
-        if support.kind == "full":
-            flat = values
-        elif indices is None:
-            assert support.slice is not None
-            flat = nn.functional.pad(values, (support.slice.start, support.size - support.slice.stop))
-        else:
-            flat = values.new_zeros(support.size).scatter(0, indices, values)
-        return flat.view(support.shape).to(dtype)
-
-    def has_weight(self, name: str) -> bool:
-        """Whether the insertion has a weight of this name."""
-        return any(w.name == name for w in self.insertion.weights)
-
-    @abstractmethod
-    def hooks(self, model: nn.Module, backbone: Backbone) -> Iterator[Hook]:
-        """Where it acts."""
-
-    def merged_delta(self, model: nn.Module, backbone: Backbone) -> MergedDelta:
-        """Its lasting form.
-
-        Raises:
-            NotMergeableError: no existing parameter can hold it.
-        """
-        raise NotMergeableError(
-            f"{self.insertion.form} at {self.insertion.position!r} cannot be merged: no parameter of the backbone computes it"
-        )
-
 
 def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-    """What a layer was called with, by place or by keyword."""
+    """What a layer was called with, by place or by keyword, (…, d_in)."""
     return args[0] if args else next(iter(kwargs.values()))
 
 
 def flat_tokens(x: Tensor) -> Tensor:
-    """(…, d) as (tokens, d)."""
+    """Join all axes but the last: (…, d) as (tokens, d)."""
     return x.reshape(-1, x.shape[-1])
+
+
+def fixed_delta(mask: Mask, values: Tensor) -> InPlaceDelta:
+    """An in-place delta whose values no optimizer sees: what a merge leaves behind."""
+    return InPlaceDelta(mask, values.detach().float())

@@ -1,73 +1,95 @@
-"""Concatenate: ``f([h_in ; W̃₂])`` (eq. 15, soft prompts) and ``f(h_in) + α h_in W̃₃ W̃₄`` (eq. 16, low-rank pairs)."""
+"""Prompt delta: masked soft tokens beside the input embeddings; W̃₂ of *concatenate* (eq. 15; Lester et al. 2021)."""
 
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from apet.backbones.describe import Backbone
-from apet.errors import ApetError, NotMergeableError
-from apet.layers.base import DeltaLayer, Hook, MergedDelta, first_input
-from apet.layers.weight import fixed_delta
-from apet.masks.mask import dense_mask
+from apet.delta import Init, Insertion, Operation, TrainableWeight
+from apet.errors import ApetError
+from apet.layers.base import DeltaLayer, Hook, Host, Shape, Target
+from apet.masks.distributions import draw_mask
+
+DEFAULT_LENGTH = 100
+"""The paper's (table 1 and appendix B.2)."""
+
+MAX_LENGTH = 4096
+"""Longest prompt that is planned where the backbone's positions set no limit; ours."""
 
 
-class LoraDelta(DeltaLayer):
-    """A low-rank pair beside a linear layer (Hu et al. 2021, section 4.1)."""
+def prompt_target(backbone: Backbone, length: int | None) -> Target:
+    """Soft prompt tokens before the text.
 
-    def hooks(self, model: nn.Module, backbone: Backbone) -> Iterator[Hook]:
-        """After the layer."""
-        yield Hook(model.get_submodule(backbone.layer(self.insertion.position).module), "after", self.after)
+    Args:
+        backbone: the prompt stands at its input.
+        length: in tokens; None = 100 (at most half of the backbone's learned positions), or with a budget as few as
+            hold it.
 
-    def after(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
-        """``f(h_in) + s · h_in W̃₃ W̃₄``, (…, d_out)."""
-        x = first_input(args, kwargs).to(output.device)
-        return output + (x @ self.dense("lora_A", x.dtype)) @ self.dense("lora_B", x.dtype) * self.insertion.scale
+    Returns:
+        The target.
 
-    def merged_delta(self, model: nn.Module, backbone: Backbone) -> MergedDelta:
-        """As ``s · W̃₃ W̃₄`` added to the layer's weight."""
-        layer = backbone.layer(self.insertion.position)
-        position = layer.position("weight")
-        if position is None or position.tied:
-            raise NotMergeableError(
-                f"pair at {self.insertion.position!r} cannot be merged: its weight is tied to another layer,"
-                " which would change too"
-            )
-        with torch.no_grad():
-            delta = self.dense("lora_A", torch.float32) @ self.dense("lora_B", torch.float32) * self.insertion.scale
-        if not isinstance(model.get_submodule(layer.module), Conv1D):
-            delta = delta.t()
-        return MergedDelta(position.name, fixed_delta(dense_mask(tuple(delta.shape)), delta.reshape(-1)))
+    Raises:
+        ApetError: the prompt leaves no room for text among the backbone's learned positions.
+    """
+    embedding = next(x for x in backbone.layers if x.role == "embed.tokens")
+    table = next((p for p in backbone.positions if p.role == "embed.positions"), None)
+    num_positions = 2 * MAX_LENGTH if table is None else (table.size - table.num_unused) // table.shape[1]
+    longest = min(num_positions // 2, MAX_LENGTH)
+    default = length or min(DEFAULT_LENGTH, longest)
+    if length and length >= num_positions:
+        raise ApetError(
+            f"prompt_length={length} leaves no room for text: the backbone has {num_positions} positions; give fewer"
+        )
+    d = backbone.width
+
+    def build(count: int, distribution: str, mask_seed: int) -> Insertion:
+        tokens = length or (default if count == default * d else math.ceil(count / d))
+        # A token without a trained entry would be a constant that is only in the way: each gets one.
+        mask = draw_mask((tokens, d), count, distribution, mask_seed, embedding.name, "prompt_embeddings", cover="rows")
+        return Insertion("prompt", embedding.name, (TrainableWeight("prompt_embeddings", mask, Init("vocabulary")),))
+
+    return Target(length or 1, (length or longest) * d, default * d, build)
 
 
 class PromptDelta(DeltaLayer):
     """Soft prompt tokens next to the real ones: after left padding, before right-padded text (Lester et al. 2021).
 
-    They enter where the family says and leave again after its last block, so that callers, losses and generation
-    see the length they know. An encoder–decoder's stay: its decoder attends to them. With a key-value cache they
-    enter once and stay in the cache; masks and position ids of later steps are stretched to match.
+    They are inserted where the family says and removed after its last block, so that callers, losses and generation
+    see the length they know. An encoder-decoder's stay: its decoder attends to them. With a key-value cache they
+    are inserted once and stay in the cache; masks and position ids of later steps are stretched to match.
     ``hidden_states`` and ``attentions``, where they are asked for, show the prompt's places too.
     """
 
-    def hooks(self, model: nn.Module, backbone: Backbone) -> Iterator[Hook]:
-        """At the door of the prompted stack and behind it."""
-        base: nn.Module = getattr(model, "base_model", model)
-        family = backbone.family
-        enter = base.get_submodule(family.prompt_input_module)
-        self.parameters_of_enter = list(inspect.signature(enter.forward).parameters)
-        self.entered_at: Tensor | None = None
-        table = next((x for x in backbone.layers if x.role == "embed.positions"), None)
-        self.places, self.padding = None, None
+    form: ClassVar[str] = "prompt"
+    operation: ClassVar[Operation] = "concatenate"
+    peft_name: ClassVar[str | None] = "PROMPT_TUNING"
+
+    @classmethod
+    def expected_shapes(cls, insertion: Insertion, backbone: Backbone) -> dict[str, Shape]:
+        """Any number of tokens of the width of an input embedding."""
+        backbone.layer(insertion.position)
+        return {"prompt_embeddings": (None, backbone.width)}
+
+    def hooks(self, host: Host) -> Iterator[Hook]:
+        """Before the module that embeds the text, and after the last block (or before a decoder that attends to it)."""
+        base: nn.Module = getattr(host.model, "base_model", host.model)
+        family = host.backbone.family
+        input_module = base.get_submodule(family.prompt_input_module)
+        self.input_parameters = list(inspect.signature(input_module.forward).parameters)
+        self.inserted_at: Tensor | None = None  # first real token of each row, between insertion and removal
+        table = next((x for x in host.backbone.layers if x.role == "embed.positions"), None)
+        self.num_positions, self.padding = None, None
         if table is not None:
             weight = table.positions[0]
-            self.places = (weight.size - weight.num_unused) // table.d_out
-            self.padding = getattr(model.get_submodule(table.module), "padding_idx", None)
-        yield Hook(enter, "before", self.insert_prompt)
+            self.num_positions = (weight.size - weight.num_unused) // table.d_out
+            self.padding = getattr(host.model.get_submodule(table.module), "padding_idx", None)
+        yield Hook(input_module, "before", self.insert_prompt)
         if family.prompt_output_module is None:
             yield Hook(base.get_submodule("decoder"), "before", self.widen_cross_attention)
         else:
@@ -77,64 +99,67 @@ class PromptDelta(DeltaLayer):
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> tuple[tuple[()], dict[str, Any]]:
         """Put the prompt into (batch, seq, d) embeddings, its mask, token types and position ids."""
-        named = {**dict(zip(self.parameters_of_enter, args, strict=False)), **kwargs}
+        # By name, whatever way the caller passed them: the ids give way to embeddings.
+        named = {**dict(zip(self.input_parameters, args, strict=False)), **kwargs}
         positions: Tensor | None = named.get("position_ids")
         if positions is None and self.padding is not None and named.get("input_ids") is not None:
             real = named["input_ids"] != self.padding  # RoBERTa counts its real tokens, which embeddings do not show
             positions = real.cumsum(1) * real + self.padding
-        tokens = named.get("inputs_embeds")
-        if tokens is None:
-            tokens = module.get_input_embeddings()(named["input_ids"])  # type: ignore[operator]
+        embeddings = named.get("inputs_embeds")
+        if embeddings is None:
+            embeddings = module.get_input_embeddings()(named["input_ids"])  # type: ignore[operator]
         named["input_ids"] = None
-        batch, seq, _ = tokens.shape
+        batch, seq, _ = embeddings.shape
         mask: Tensor | None = named.get("attention_mask")
         if isinstance(mask, dict) or (mask is not None and mask.dim() != 2):
             raise ApetError("a soft prompt needs an attention mask of shape (batch, seq); this one is already expanded")
         past = _cached(named.get("past_key_values"))
-        at = _first_real(mask, batch, tokens.device)
+        start = _first_real(mask, batch, embeddings.device)
         n = self.insertion.weights[0].shape[0]
-        if self.places is not None and past + n * (not past) + seq > self.places:
+        if self.num_positions is not None and past + n * (not past) + seq > self.num_positions:
             raise ApetError(
-                f"a prompt of {n} and a text of {seq} tokens exceed the backbone's {self.places} positions;"
+                f"a prompt of {n} and a text of {seq} tokens exceed the backbone's {self.num_positions} positions;"
                 " shorten the text or plan a shorter prompt"
             )
         if mask is not None:
-            named["attention_mask"] = _inserted(mask[..., None], mask.new_ones(batch, n, 1), at)[..., 0]
-        if past:
-            self.entered_at = None
+            named["attention_mask"] = _inserted(mask[..., None], mask.new_ones(batch, n, 1), start)[..., 0]
+        if past:  # the prompt is in the cache already; only masks and positions must know of it
+            self.inserted_at = None
             if positions is not None:
                 named["position_ids"] = positions + n
         else:
-            self.entered_at = at
-            prompt = self.dense("prompt_embeddings", tokens.dtype).expand(batch, -1, -1)
-            tokens = _inserted(tokens, prompt, at)
+            self.inserted_at = start
+            prompt = self.dense("prompt_embeddings", embeddings.dtype).expand(batch, -1, -1)
+            embeddings = _inserted(embeddings, prompt, start)
             if positions is not None:
-                named["position_ids"] = self._stretched(positions.expand(batch, seq), at, n)
+                named["position_ids"] = self._stretched(positions.expand(batch, seq), start, n)
             types: Tensor | None = named.get("token_type_ids")
             if types is not None:
-                first = types.expand(batch, seq).gather(1, at[:, None]).expand(batch, n)
-                named["token_type_ids"] = _inserted(types.expand(batch, seq)[..., None], first[..., None], at)[..., 0]
-        named["inputs_embeds"] = tokens
+                first = types.expand(batch, seq).gather(1, start[:, None]).expand(batch, n)
+                named["token_type_ids"] = _inserted(types.expand(batch, seq)[..., None], first[..., None], start)[
+                    ..., 0
+                ]
+        named["inputs_embeds"] = embeddings
         return (), named
 
-    def _stretched(self, positions: Tensor, at: Tensor, n: int) -> Tensor:
-        """Position ids with the prompt's own in place and those of the real tokens moved up, (batch, n + seq)."""
-        start = positions.gather(1, at[:, None])
-        real = torch.arange(positions.shape[1], device=at.device) >= at[:, None]
-        own = start + torch.arange(n, device=at.device)
-        return _inserted((positions + n * real)[..., None], own[..., None], at)[..., 0]
+    def _stretched(self, positions: Tensor, start: Tensor, n: int) -> Tensor:
+        """Position ids with the prompt's in them and those of the real tokens moved up, (batch, n + seq)."""
+        first = positions.gather(1, start[:, None])
+        real = torch.arange(positions.shape[1], device=start.device) >= start[:, None]
+        prompt_positions = first + torch.arange(n, device=start.device)
+        return _inserted((positions + n * real)[..., None], prompt_positions[..., None], start)[..., 0]
 
     def remove_prompt(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
-        """Take the prompt's places out of the last hidden state, (batch, n + seq, d) -> (batch, seq, d)."""
-        if self.entered_at is None:
+        """Take the prompt's positions out of the last hidden state, (batch, n + seq, d) -> (batch, seq, d)."""
+        if self.inserted_at is None:
             return output
-        at, self.entered_at = self.entered_at, None
+        start, self.inserted_at = self.inserted_at, None
         n = self.insertion.weights[0].shape[0]
         if isinstance(output, Tensor):
-            return _without(output, at, n)
+            return _without(output, start, n)
         if isinstance(output, tuple):
-            return (_without(output[0], at, n), *output[1:])
-        output.last_hidden_state = _without(output.last_hidden_state, at, n)
+            return (_without(output[0], start, n), *output[1:])
+        output.last_hidden_state = _without(output.last_hidden_state, start, n)
         return output
 
     def widen_cross_attention(
@@ -145,8 +170,8 @@ class PromptDelta(DeltaLayer):
         if states is None or mask is None or states.shape[1] <= mask.shape[1]:
             return args, kwargs
         n = self.insertion.weights[0].shape[0]
-        at = _first_real(mask, len(mask), mask.device)
-        wide = _inserted(mask[..., None], mask.new_ones(len(mask), n, 1), at)[..., 0]
+        start = _first_real(mask, len(mask), mask.device)
+        wide = _inserted(mask[..., None], mask.new_ones(len(mask), n, 1), start)[..., 0]
         return args, {**kwargs, "encoder_attention_mask": wide}
 
 
@@ -156,28 +181,26 @@ def _cached(past: Any) -> int:
 
 
 def _first_real(mask: Tensor | None, batch: int, device: torch.device) -> Tensor:
-    """Place of the first real token of each row, (batch,)."""
+    """Position of the first real token of each row, (batch,)."""
     if mask is None:
         return torch.zeros(batch, dtype=torch.long, device=device)
     return (mask != 0).long().argmax(dim=1)
 
 
-def _inserted(x: Tensor, new: Tensor, at: Tensor) -> Tensor:
+def _inserted(x: Tensor, new: Tensor, start: Tensor) -> Tensor:
     """(batch, seq, d) with (batch, n, d) put in before place ``at`` of each row."""
-    n, at = new.shape[1], at.to(x.device)
-    place = torch.arange(x.shape[1] + n, device=x.device)[None, :] - at[:, None]  # 0 at the first new one
+    n, start = new.shape[1], start.to(x.device)
+    # One gather over [x ; new]: rows have their text at different positions, so that slices would not do.
+    offset = torch.arange(x.shape[1] + n, device=x.device)[None, :] - start[:, None]  # 0 at the first new one
     source = torch.where(
-        place < 0, place + at[:, None], torch.where(place < n, place + x.shape[1], place + at[:, None] - n)
+        offset < 0, offset + start[:, None], torch.where(offset < n, offset + x.shape[1], offset + start[:, None] - n)
     )
     both = torch.cat([x, new.to(x)], dim=1)
     return both.gather(1, source[..., None].expand(-1, -1, x.shape[2]))
 
 
-def _without(x: Tensor, at: Tensor, n: int) -> Tensor:
+def _without(x: Tensor, start: Tensor, n: int) -> Tensor:
     """(batch, n + seq, d) without the ``n`` places from ``at`` on."""
-    place, at = torch.arange(x.shape[1] - n, device=x.device)[None, :], at.to(x.device)
-    source = torch.where(place < at[:, None], place, place + n)
+    position, start = torch.arange(x.shape[1] - n, device=x.device)[None, :], start.to(x.device)
+    source = torch.where(position < start[:, None], position, position + n)
     return x.gather(1, source[..., None].expand(-1, -1, x.shape[2]))
-
-
-__all__ = ["LoraDelta", "PromptDelta"]

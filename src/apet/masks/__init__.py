@@ -1,1 +1,1 @@
-"""What is trained: supports, trainable weights, insertions, θ. No model is touched here."""
+"""Masks: which entries of a weight are trained, how they are chosen, and how a budget is shared out over weights."""

@@ -1,4 +1,4 @@
-"""Sharing a budget out over places: exact, fair, and never leaving a place less than it needs to be alive."""
+"""Allocation of a budget over weights: exact, even, and never too little for a weight to have a gradient."""
 
 from __future__ import annotations
 
@@ -10,68 +10,79 @@ from apet.seeding import SeededGenerator
 
 
 def allocate_budget(
-    total: int, minima: Sequence[int], caps: Sequence[int], weights: Sequence[float], mask_seed: int
+    num_trainable: int,
+    min_params: Sequence[int],
+    max_params: Sequence[int],
+    shares: Sequence[float],
+    mask_seed: int,
 ) -> list[int] | None:
-    """Split ``total`` scalars over places, as evenly as their weights ask, by the largest-remainder rule.
+    """Split a budget over targets, as evenly as their shares ask, by the largest-remainder rule.
 
-    A budget too small for every place goes to some of them, chosen by ``mask_seed``; where those cannot hold it all,
+    A budget too small for every target goes to some of them, chosen by ``mask_seed``; where those cannot hold it all,
     to the largest.
 
     Args:
-        total: at least 1.
-        minima: fewest scalars with which a place is alive; at least 1 each.
-        caps: most that a place can hold.
-        weights: shares are proportional to these, within [minimum, cap].
-        mask_seed: decides which places a small budget reaches and who gets the odd scalar.
+        num_trainable: the budget N, at least 1.
+        min_params: of each target, the fewest parameters with which all of them have a gradient; at least 1.
+        max_params: of each target, the most that it can hold.
+        shares: counts are proportional to these, within [min, max].
+        mask_seed: decides which targets a small budget reaches and which get the odd parameter.
 
     Returns:
-        One count for each place, 0 for those left out, adding up to ``total``; None if no split exists (decided
-        exactly for minima that are all equal, or 1 and 2, as those of every method here are).
+        One count for each target, 0 for those left out, adding up to ``num_trainable``; None if no split exists
+        (decided exactly for minima that are all equal, or 1 and 2, as those of every method here are).
     """
-    order = SeededGenerator(mask_seed, "allocation").permutation(range(len(minima)))
-    chosen = _affordable(total, minima, order)
-    if sum(caps[i] for i in chosen) < total:
-        chosen = _affordable(total, minima, sorted(order, key=lambda i: -caps[i]))
-    if not chosen or sum(caps[i] for i in chosen) < total:
+    order = SeededGenerator(mask_seed, "allocation").permutation(range(len(min_params)))
+    chosen = _affordable(num_trainable, min_params, order)
+    if sum(max_params[i] for i in chosen) < num_trainable:
+        chosen = _affordable(num_trainable, min_params, sorted(order, key=lambda i: -max_params[i]))
+    if not chosen or sum(max_params[i] for i in chosen) < num_trainable:
         return None
-    low = np.array([minima[i] for i in chosen], dtype=float)
-    high = np.array([caps[i] for i in chosen], dtype=float)
-    weight = np.array([weights[i] for i in chosen], dtype=float)
-    level = _level(total, low, high, weight)
-    ideal = np.clip(level * weight, low, high)
+    low = np.array([min_params[i] for i in chosen], dtype=float)
+    high = np.array([max_params[i] for i in chosen], dtype=float)
+    share = np.array([shares[i] for i in chosen], dtype=float)
+    ideal = np.clip(_level(num_trainable, low, high, share) * share, low, high)
     given = np.floor(ideal).astype(np.int64)
-    rest = total - int(given.sum())
+    rest = num_trainable - int(given.sum())
+    # The odd parameters go to the largest remainders; the stable sort keeps the drawn order among equals.
     ranking = np.argsort(-(ideal - given), kind="stable")
     step = 1 if rest > 0 else -1
     bound = high if rest > 0 else low
     while rest:
-        open_ = [j for j in ranking if given[j] != bound[j]][: abs(rest)]
-        given[open_] += step
-        rest -= step * len(open_)
-    counts = [0] * len(minima)
-    for i, n in zip(chosen, given, strict=True):
-        counts[i] = int(n)
+        with_room = [j for j in ranking if given[j] != bound[j]][: abs(rest)]
+        given[with_room] += step
+        rest -= step * len(with_room)
+    counts = [0] * len(min_params)
+    for i, count in zip(chosen, given, strict=True):
+        counts[i] = int(count)
     return counts
 
 
-def _affordable(total: int, minima: Sequence[int], order: Sequence[int]) -> list[int]:
-    """The places that ``total`` keeps alive, first come, first served."""
+def _affordable(num_trainable: int, min_params: Sequence[int], order: Sequence[int]) -> list[int]:
+    """Targets whose minima together fit into the budget, first come, first served."""
     chosen, needed = [], 0
     for i in order:
-        if needed + minima[i] <= total:
+        if needed + min_params[i] <= num_trainable:
             chosen.append(i)
-            needed += minima[i]
+            needed += min_params[i]
     return chosen
 
 
-def _level(total: int, low: np.ndarray, high: np.ndarray, weight: np.ndarray) -> float:
-    """The level λ at which Σ clip(λ · weight, low, high) reaches the total: it grows by straight pieces."""
-    bends = np.concatenate([low / weight, high / weight])
+def _level(num_trainable: int, low: np.ndarray, high: np.ndarray, share: np.ndarray) -> float:
+    """The level λ at which Σ clip(λ · share, low, high) reaches the budget.
+
+    The sum grows with λ by straight pieces that bend where a target leaves its minimum or meets its maximum, so the
+    piece that holds the budget is found by one sort instead of by trial.
+
+    Returns:
+        The level.
+    """
+    bends = np.concatenate([low / share, high / share])
     order = np.argsort(bends, kind="stable")
     bends = bends[order]
-    slopes = np.cumsum(np.concatenate([weight, -weight])[order])
+    slopes = np.cumsum(np.concatenate([share, -share])[order])
     sums = low.sum() + np.concatenate([[0.0], np.cumsum(slopes[:-1] * np.diff(bends))])
-    piece = int(np.searchsorted(sums, total, side="right")) - 1
+    piece = int(np.searchsorted(sums, num_trainable, side="right")) - 1
     if piece < 0 or slopes[piece] <= 0:
         return float(bends[max(piece, 0)])
-    return float(bends[piece] + (total - sums[piece]) / slopes[piece])
+    return float(bends[piece] + (num_trainable - sums[piece]) / slopes[piece])

@@ -1,7 +1,7 @@
-"""The support of a mask m: which entries of W are unmasked, and so are parameters (paper section 5.1, figures 4 and 8).
+"""The mask m of a trainable weight W̃ = W ⊙ m: which entries are trained (paper section 5.1, figures 4 and 8).
 
-A support is kept as its definition (a few numbers), never as a mask. Its indices are flat, row-major and sorted;
-they are drawn when asked for and take O(k) memory.
+A mask is kept as its definition, a few numbers, never as a tensor of zeros and ones. Its indices are flat, row-major
+and sorted; they are computed when they are asked for and take O(k) memory.
 """
 
 from __future__ import annotations
@@ -9,38 +9,49 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
 from apet.errors import ApetError
-from apet.seeding import Integers, SeededGenerator
+from apet.seeding import Integers
 
-Distribution = Literal["adjacent", "discrete"]
 Lines = Literal["rows", "columns"]
+Kind = Literal["dense", "contiguous", "sampled", "scored", "listed"]
+Plain = int | str | None | list["Plain"]
+"""What a definition is made of: it is written as JSON."""
 
 
 @dataclass(frozen=True)
 class Mask:
-    """The unmasked entries of one tensor.
+    """Mask of one tensor: the entries that are trained.
 
     Attributes:
         shape: of the tensor.
-        count: how many entries are unmasked, at least 1.
-        kind: ``full`` (all); ``run`` (one contiguous run along rows or columns: adjacent); ``scattered``
-            (drawn at random: discrete); ``listed`` (given by the caller).
-        start, along: of a run, which goes past the gap. One along columns is contiguous in column-major order.
-        seed: address of a scattered draw (mask_seed, then the place's names).
-        cover: every row (or column) holds at least one entry of a scattered draw.
-        gap: flat entries ``[first, last)`` that are never drawn, because no input reaches them.
-        listed: flat indices of a listed support.
+        num_trainable: how many entries are trained, at least 1.
+        kind: ``dense`` (all entries); ``contiguous`` (one run along rows or columns); ``sampled`` (drawn by a
+            distribution from a seed); ``scored`` (the entries that a distribution ranks first, known once the scores
+            are); ``listed`` (given one by one).
+        start, along: of a contiguous mask, which skips the unused entries. One along columns is contiguous in
+            column-major order.
+        distribution: name of the distribution that draws a sampled mask or ranks a scored one.
+        seed: of a sampled mask: mask_seed, then the names of its place.
+        cover: every row (or column) holds at least one trained entry, since a line without one would be dead.
+        unused: flat entries ``[first, last)`` that are never trained, because no input reaches them.
+        listed: flat indices of a listed mask.
+
+    Example:
+        >>> from apet import Mask
+        >>> Mask(shape=(2, 3), num_trainable=2, kind="contiguous", start=1).indices
+        array([1, 2])
     """
 
     shape: tuple[int, ...]
     num_trainable: int
-    kind: Literal["full", "run", "scattered", "listed"]
+    kind: Kind
     start: int = 0
     along: Lines = "rows"
+    distribution: str = ""
     seed: tuple[int | str, ...] = ()
     cover: Lines | None = None
     unused: tuple[int, int] = (0, 0)
@@ -53,124 +64,86 @@ class Mask:
 
     @property
     def slice(self) -> slice | None:
-        """The support as a slice of the flat tensor, where it is one."""
-        if self.kind == "full":
+        """The trained entries as a slice of the flat tensor, or None where they are not one."""
+        if self.kind == "dense":
             return slice(0, self.size)
-        if self.kind == "run" and (self.along == "rows" or len(self.shape) == 1 or 1 in self.shape):
+        if self.kind == "contiguous" and (self.along == "rows" or len(self.shape) == 1 or 1 in self.shape):
             first, last = self.span
             return slice(first, last) if last - first == self.num_trainable else None
         return None
 
     @property
     def span(self) -> tuple[int, int]:
-        """Flat entries ``[first, last)`` between the ends of a run along rows, a gap inside it included."""
-        hole = self.unused[1] - self.unused[0]
+        """Flat entries ``[first, last)`` from end to end of a contiguous mask along rows, unused ones included."""
+        skipped = self.unused[1] - self.unused[0]
         first, last = self.start, self.start + self.num_trainable
-        return first + hole * (first >= self.unused[0]), last + hole * (last > self.unused[0])
+        return first + skipped * (first >= self.unused[0]), last + skipped * (last > self.unused[0])
 
     @cached_property
     def indices(self) -> Integers:
-        """Flat row-major indices, sorted, (k,)."""
-        here = self.slice
-        if here is not None:
-            return np.arange(here.start, here.stop, dtype=np.int64)
-        if self.kind == "run" and self.along == "rows":
-            return self._past_gap(np.arange(self.start, self.start + self.num_trainable, dtype=np.int64))
-        if self.kind == "run":
+        """Flat row-major indices, sorted, (k,).
+
+        Raises:
+            ApetError: the mask is scored and its scores are not known yet.
+        """
+        if self.slice is not None:
+            return np.arange(self.slice.start, self.slice.stop, dtype=np.int64)
+        if self.kind == "contiguous" and self.along == "rows":
+            return self.skip_unused(np.arange(self.start, self.start + self.num_trainable, dtype=np.int64))
+        if self.kind == "contiguous":
             rows, columns = self.shape
-            at = np.arange(self.start, self.start + self.num_trainable, dtype=np.int64)
-            return np.sort(at % rows * columns + at // rows)
+            in_column_order = np.arange(self.start, self.start + self.num_trainable, dtype=np.int64)
+            return np.sort(in_column_order % rows * columns + in_column_order // rows)
         if self.kind == "listed":
             return np.asarray(self.listed, dtype=np.int64)
-        return self._draw()
+        # A distribution is looked up by name, so that the mask stays plain data that can be written and compared.
+        from apet.masks.distributions import DISTRIBUTIONS
 
-    def _draw(self) -> Integers:
-        mask_seed, *address = self.seed
-        stream = SeededGenerator(int(mask_seed), *map(str, address))
-        if self.cover is None:
-            return self._past_gap(stream.choice(self.size - (self.unused[1] - self.unused[0]), self.num_trainable))
-        rows, columns = self.shape
-        if self.cover == "rows":
-            one_each = np.arange(rows, dtype=np.int64) * columns + stream.integers(columns, rows)
-        else:
-            one_each = stream.integers(rows, columns) * columns + np.arange(columns, dtype=np.int64)
-        one_each = np.sort(one_each)
-        rest = stream.choice(self.size - len(one_each), self.num_trainable - len(one_each))
-        # The rest is drawn among the entries not yet taken: shift each draw past the taken ones before it.
-        gaps = one_each - np.arange(len(one_each), dtype=np.int64)
-        rest = rest + np.searchsorted(gaps, rest, side="right")
-        return np.sort(np.concatenate([one_each, rest]))
+        return DISTRIBUTIONS.get(self.distribution).indices(self)
 
-    def _past_gap(self, at: Integers) -> Integers:
-        """Flat indices of entries that were numbered without the gap."""
+    def skip_unused(self, numbers: Integers) -> Integers:
+        """Flat indices of entries that were numbered without the unused ones, (k,)."""
         first, last = self.unused
-        return at + (last - first) * (at >= first)
+        return numbers + (last - first) * (numbers >= first)
 
-    def definition(self) -> list[Any]:
-        """The definition as plain data; equal specs mean equal indices."""
-        fixed = [list(self.shape), self.num_trainable, self.kind, self.start, self.along, list(self.seed), self.cover]
-        return [*fixed, list(self.unused)]
+    def definition(self) -> list[Plain]:
+        """The mask as plain data, (listed indices apart); equal definitions mean equal indices."""
+        return [
+            list(self.shape),
+            self.num_trainable,
+            self.kind,
+            self.start,
+            self.along,
+            self.distribution,
+            list(self.seed),
+            self.cover,
+            list(self.unused),
+        ]
 
 
 def dense_mask(shape: tuple[int, ...]) -> Mask:
-    """Every entry."""
-    return Mask(shape, math.prod(shape), "full")
+    """Mask under which every entry is trained."""
+    return Mask(shape, math.prod(shape), "dense")
 
 
 def listed_mask(shape: tuple[int, ...], indices: Integers | list[int]) -> Mask:
-    """The entries whose flat row-major indices are given.
+    """Mask of entries that are given one by one.
+
+    Args:
+        shape: of the tensor.
+        indices: flat row-major indices in any order.
+
+    Returns:
+        The mask, its indices sorted.
 
     Raises:
         ApetError: no index, one twice, or one outside the tensor.
     """
-    at = np.sort(np.asarray(indices, dtype=np.int64).reshape(-1))
+    ordered = np.sort(np.asarray(indices, dtype=np.int64).reshape(-1))
     size = math.prod(shape)
-    if not len(at) or at[0] < 0 or at[-1] >= size or (np.diff(at) == 0).any():
+    if not len(ordered) or ordered[0] < 0 or ordered[-1] >= size or (np.diff(ordered) == 0).any():
         raise ApetError(
-            f"indices for shape {shape} must be distinct, at least one, and lie in [0, {size}); came {len(at)} of them"
-            + (f" from {at[0]} to {at[-1]}" if len(at) else "")
+            f"indices for shape {shape} must be distinct, at least one, and lie in [0, {size}); came"
+            f" {len(ordered)} of them" + (f" from {ordered[0]} to {ordered[-1]}" if len(ordered) else "")
         )
-    return Mask(shape, len(at), "listed", listed=tuple(at.tolist()))
-
-
-def draw_mask(
-    shape: tuple[int, ...],
-    count: int,
-    distribution: Distribution,
-    mask_seed: int,
-    *address: str,
-    cover: Lines | None = None,
-    gap: tuple[int, int] = (0, 0),
-) -> Mask:
-    """Choose ``count`` entries of a tensor by a rule and a seed.
-
-    Args:
-        shape: of the tensor.
-        count: 1 ≤ count ≤ entries outside the gap; with ``cover`` at least the number of its lines.
-        distribution: ``adjacent`` is one run along rows or columns (which of the two is drawn, too);
-            ``discrete`` scatters uniformly without replacement.
-        mask_seed: the user's seed.
-        address: names of the place, so that equal shapes do not share a mask.
-        cover: every row (column) gets an entry. A run then starts where it meets all lines.
-        gap: flat entries ``[first, last)`` that must not be chosen.
-    """
-    size, hole = math.prod(shape), gap[1] - gap[0]
-    usable = size - hole
-    if not 1 <= count <= usable:
-        raise ApetError(f"{count} entries of a tensor of shape {shape} ({hole} unusable); give 1 to {usable}")
-    if count == size:
-        return dense_mask(shape)
-    if distribution == "discrete":
-        return Mask(shape, count, "scattered", seed=(mask_seed, *address), cover=cover, unused=gap)
-    stream = SeededGenerator(mask_seed, *address)
-    if len(shape) == 1:
-        return Mask(shape, count, "run", stream.uniform(0, usable - count), unused=gap)
-    if cover is None:
-        along: Lines = "rows" if hole or stream.uniform(0, 1) == 0 else "columns"
-        return Mask(shape, count, "run", stream.uniform(0, usable - count), along, unused=gap)
-    lines, width = shape if cover == "rows" else shape[::-1]
-    low, high = max(0, (lines - 1) * width + 1 - count), min(width - 1, size - count)
-    if low <= high:
-        return Mask(shape, count, "run", stream.uniform(low, high), cover, cover=cover)
-    across: Lines = "columns" if cover == "rows" else "rows"
-    return Mask(shape, count, "run", stream.uniform(0, size - count), across, cover=cover)
+    return Mask(shape, len(ordered), "listed", listed=tuple(ordered.tolist()))

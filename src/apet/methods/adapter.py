@@ -7,18 +7,19 @@ from typing import ClassVar
 from pydantic import Field
 
 from apet.backbones.describe import Backbone
+from apet.layers.adapter import adapter_target
+from apet.layers.base import Target
 from apet.methods.method import Method
-from apet.methods.target import Target, adapter_target
 
 
 class Adapter(Method):
-    """``f(h_in) + σ(f(h_in) W̃₅ + b₅) W̃₆ + b₆`` (Houlsby et al. 2019; paper table 1: bottleneck 24)."""
+    """Bottlenecks ``f(h_in) + σ(f(h_in) W̃₅ + b₅) W̃₆ + b₆`` (Houlsby et al. 2019; paper table 1: width 24)."""
 
     name: ClassVar[str] = "adapter"
     description: ClassVar[str] = "bottlenecks after attention and feed-forward (Houlsby et al. 2019)"
 
     bottleneck: int | None = Field(default=None, ge=1)
-    """Default: 24, or with a budget the smallest that holds it."""
+    """Width. Default: 24, or with a budget the smallest that holds it."""
     roles: tuple[str, ...] | None = Field(default=None, min_length=1)
     """Layers after which one sits. Default: attn.out and mlp.down."""
 

@@ -9,19 +9,24 @@ from pydantic import Field
 from apet.backbones.describe import Backbone, Layer
 from apet.delta import Operation
 from apet.errors import ApetError
+from apet.layers.adapter import adapter_target
+from apet.layers.base import Target
+from apet.layers.bias import output_target
+from apet.layers.lora import lora_target
+from apet.layers.prompt import prompt_target
+from apet.layers.weight import weight_target
 from apet.methods.method import Method
-from apet.methods.target import Target, adapter_target, lora_target, output_target, prompt_target, weight_target
 
-_PAIR_ALPHA = 16.0
+_LORA_ALPHA = 16.0
 
 
 class Apet(Method):
-    """Arbitrary parameter-efficient tuning (paper section 5.1, eq. 14–17): N entries over operations and positions."""
+    """Arbitrary parameter-efficient tuning (paper section 5.1, eq. 14-17): N entries over operations and positions."""
 
     name: ClassVar[str] = "apet"
     description: ClassVar[str] = "exactly N entries over any operations and positions (Su et al. 2023)"
-    identity_at_start: ClassVar[bool] = True
     default_budget: ClassVar[str | None] = "=lora"
+    takes_distributions: ClassVar[bool] = True
 
     operations: tuple[Operation, ...] = Field(default=("add", "concatenate", "plugin"), min_length=1)
     """Which of the three take part."""
@@ -30,45 +35,53 @@ class Apet(Method):
     prompt: bool = False
     """Whether soft tokens take part too. They change the output before the first step, so they must be asked for."""
     allocation: Literal["equal", "proportional"] = "equal"
-    """Shares of a budget: the same for every place, or in proportion to its size."""
+    """Shares of a budget: the same for every target, or in proportion to its size."""
 
     def targets(self, backbone: Backbone) -> list[Target]:
-        """Every operation at every place where its entries can matter."""
+        """Every operation at every layer where its entries have a gradient."""
         layers = backbone.select(self.roles) if self.roles else backbone.layers
-        slots = [
-            s for layer in layers for s in self._at(layer, constant_has_no_gradient=_has_no_gradient(layer, backbone))
-        ]
+        targets = [t for layer in layers for t in self._targets_of(layer, backbone)]
         if self.prompt:
-            slots.append(prompt_target(backbone, None))
-        if not slots:
+            targets.append(prompt_target(backbone, None))
+        if not targets:
             raise ApetError(
-                f"apet finds nothing to train: operations {', '.join(self.operations)}"
+                f"apet has nothing to train: operations {', '.join(self.operations)}"
                 f" at roles {', '.join(self.roles or ())}; give more of either"
             )
-        return slots
+        return targets
 
-    def _at(self, layer: Layer, constant_has_no_gradient: bool) -> list[Target]:
-        """The slots of one layer. ``blind``: a constant added to its output changes nothing, so it would be dead."""
-        slots = []
-        hidden = layer.role != "attn.relative_bias"  # its output are attention scores, no hidden state
+    def _targets_of(self, layer: Layer, backbone: Backbone) -> list[Target]:
+        """Targets at one layer."""
+        targets = []
+        constant_is_dead = _constant_has_no_gradient(layer, backbone)
+        is_hidden_state = layer.role != "attn.relative_bias"  # what that layer returns is added to attention scores
         if "add" in self.operations:
             for p in layer.positions:
-                own_bias = p.parameter == "output" and layer.position("bias") is not None
-                if p.parameter == "weight" or not (
-                    constant_has_no_gradient or own_bias or (p.parameter == "output" and not hidden)
-                ):
-                    slots.append(output_target(p) if p.parameter == "output" else weight_target(p))
+                if p.parameter == "weight":
+                    targets.append(weight_target(p))
+                elif p.parameter == "output":
+                    if is_hidden_state and not constant_is_dead and layer.position("bias") is None:
+                        targets.append(output_target(p))
+                elif not constant_is_dead:
+                    targets.append(weight_target(p))
         if "concatenate" in self.operations and layer.kind == "linear":
-            slots.append(lora_target(layer, None, _PAIR_ALPHA))
-        if "plugin" in self.operations and hidden and not constant_has_no_gradient:
-            slots.append(adapter_target(layer, None))
-        return slots
+            targets.append(lora_target(layer, None, _LORA_ALPHA))
+        if "plugin" in self.operations and is_hidden_state and not constant_is_dead:
+            targets.append(adapter_target(layer, None))
+        return targets
 
-    def shares(self, slots: list[Target]) -> list[float]:
-        """Equal, or by size."""
-        return [1.0] * len(slots) if self.allocation == "equal" else [float(s.max_params) for s in slots]
+    def shares(self, targets: list[Target]) -> list[float]:
+        """Equal shares, or shares by size."""
+        return [1.0] * len(targets) if self.allocation == "equal" else [float(t.max_params) for t in targets]
 
 
-def _has_no_gradient(layer: Layer, backbone: Backbone) -> bool:
-    """A constant on all keys shifts a query's scores alike, unseen by the softmax, unless positions rotate keys."""
+def _constant_has_no_gradient(layer: Layer, backbone: Backbone) -> bool:
+    """Whether a constant added to the layer's output changes nothing.
+
+    A constant on all keys shifts a query's scores alike, which the softmax cannot see, unless positions rotate the
+    keys.
+
+    Returns:
+        Whether such a constant is dead.
+    """
     return layer.role.endswith((".k", ".qkv")) and not backbone.family.rotary_embeddings

@@ -7,13 +7,14 @@ from typing import ClassVar
 from pydantic import Field
 
 from apet.backbones.describe import Backbone
+from apet.layers.base import Target
+from apet.layers.bias import bias_target
 from apet.methods.method import Method
-from apet.methods.target import Target, bias_target
 
 _ATTENTION = ("attn.q", "attn.k", "attn.v", "attn.qkv", "attn.out")
 _ENCODER = (*_ATTENTION, "attn.norm", "mlp.down", "mlp.norm")
 _DECODER = (*_ATTENTION, "attn.norm", "mlp.gate", "mlp.up", "mlp.down", "mlp.norm", "norm")
-ROLES = {
+DEFAULT_ROLES = {
     "encoder": _ENCODER,
     "decoder": _DECODER,
     "encoder-decoder": (*_DECODER, "cross_attn.norm", "lm_head"),
@@ -22,7 +23,7 @@ ROLES = {
 
 
 class BitFit(Method):
-    """``f(h_in) + W̃₁`` with W̃₁ a bias (Ben Zaken et al. 2022; paper table 1)."""
+    """Biases ``f(h_in) + W̃₁`` (Ben Zaken et al. 2022; paper table 1)."""
 
     name: ClassVar[str] = "bitfit"
     description: ClassVar[str] = "biases, added where there are none (Ben Zaken et al. 2022)"
@@ -34,4 +35,4 @@ class BitFit(Method):
         """A bias at each chosen layer."""
         if self.roles:
             return [bias_target(x) for x in backbone.select(self.roles)]
-        return [bias_target(x) for x in backbone.layers if x.role in ROLES[backbone.family.kind]]
+        return [bias_target(x) for x in backbone.layers if x.role in DEFAULT_ROLES[backbone.family.kind]]

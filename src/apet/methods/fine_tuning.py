@@ -7,29 +7,32 @@ from typing import ClassVar
 from apet.backbones.describe import Backbone
 from apet.delta import DeltaSpec
 from apet.errors import UnreachableBudgetError
-from apet.layers import building as make
+from apet.layers.base import Target
+from apet.layers.weight import full_target
 from apet.methods.method import Method
-from apet.methods.target import Target
 
 
 class FineTuning(Method):
-    """All of Φ is trained (paper section 2). The same carrier as any other *add*, with full supports."""
+    """Full fine-tuning: all of Φ is trained (paper section 2), by weight deltas with dense masks."""
 
     name: ClassVar[str] = "fine-tuning"
     description: ClassVar[str] = "every pre-trained parameter (all of Φ)"
 
     def targets(self, backbone: Backbone) -> list[Target]:
         """Every parameter, whole."""
-        return [
-            Target(p.size, p.size, p.size, lambda k, how, seed, p=p: make.parameter(p.name, p.shape, k, how, seed))  # type: ignore[misc]
-            for p in backbone.positions
-            if p.parameter != "output"
-        ]
+        return [full_target(p) for p in backbone.positions if p.parameter != "output"]
 
     def plan(self, backbone: Backbone, budget: int | None, mask_seed: int, init_seed: int) -> DeltaSpec:
-        """θ with every scalar; a part of them is another method's business."""
-        everything = sum(s.default_params for s in self.targets(backbone))
+        """Plan a delta of every parameter.
+
+        Returns:
+            The spec.
+
+        Raises:
+            UnreachableBudgetError: a part of them is asked for, which is another method's business.
+        """
+        everything = sum(t.default_params for t in self.targets(backbone))
         if budget not in (None, everything):
-            why = "fine-tuning trains all of them (apet with operations=['add'] trains any number)"
-            raise UnreachableBudgetError(budget, [everything], why)
+            reason = "fine-tuning trains all of them (apet with operations=['add'] trains any number)"
+            raise UnreachableBudgetError(budget, [everything], reason)
         return super().plan(backbone, None, mask_seed, init_seed)

@@ -7,12 +7,13 @@ from typing import ClassVar
 from pydantic import Field
 
 from apet.backbones.describe import Backbone
+from apet.layers.base import Target
+from apet.layers.lora import lora_target
 from apet.methods.method import Method
-from apet.methods.target import Target, lora_target
 
 
 class LoRA(Method):
-    """``f(h_in) + (α/r) h_in W̃₃ W̃₄`` (Hu et al. 2021; paper table 1: r 8, α 16, self-attention q and v)."""
+    """Low-rank pairs ``f(h_in) + (α/r) h_in W̃₃ W̃₄`` (Hu et al. 2021; paper table 1: r 8, α 16, on q and v)."""
 
     name: ClassVar[str] = "lora"
     description: ClassVar[str] = "low-rank pairs beside query and value (Hu et al. 2021)"

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, ClassVar
+from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from apet.backbones.describe import Backbone
-from apet.delta import DeltaSpec, Recipe
+from apet.delta import DeltaSpec, Recipe, Settings
 from apet.errors import ApetError, UnknownNameError, UnreachableBudgetError
+from apet.layers.base import Target
 from apet.masks.allocation import allocate_budget
-from apet.masks.mask import Distribution
-from apet.methods.target import Target
+from apet.masks.distributions import DISTRIBUTIONS
+from apet.registry import Registry, load_modules
+
+PAPER_ORDER = ("fine_tuning", "prompt", "bitfit", "lora", "adapter", "apet")
+"""Modules in the order in which the paper names their methods; the others follow by name."""
+
+
+def _load_builtin() -> None:
+    from apet import methods
+
+    for name in PAPER_ORDER:
+        __import__(f"{methods.__name__}.{name}")
+    load_modules(methods.__name__, methods.__path__)
+
+
+METHODS: Registry[type[Method]] = Registry("method", "apet.methods", _load_builtin)
+"""All methods by name."""
 
 
 class Method(BaseModel, ABC):
-    """A recipe: positions, budget and seeds in, θ out. The fields of a subclass are its settings.
+    """A recipe: backbone, budget and seeds in, DeltaSpec out. The fields of a subclass are its settings.
 
-    A subclass with a ``name`` is registered by being defined. It says where it may train (`slots`); counts, shares,
-    supports, files, hooks and freezing are the library's business.
+    A subclass with a ``name`` is registered by being defined. It says where it may train (`targets`); counts, shares,
+    masks, files, hooks and freezing are the library's business.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
@@ -33,109 +49,166 @@ class Method(BaseModel, ABC):
     """Attached and untrained, outputs are bit-equal."""
     default_budget: ClassVar[str | None] = None
     """What is meant where no budget is given; None = the method's own full size."""
+    in_comparisons: ClassVar[bool] = True
+    """Whether ``apet compare`` runs it beside the others where no methods are named."""
+    takes_distributions: ClassVar[bool] = False
+    """Whether comparisons run it once for every distribution, as ``apet-adjacent``, ``apet-discrete`` and so on."""
 
-    distribution: Distribution = "adjacent"
-    """How a budget below the full size falls on the entries: in runs, or scattered."""
+    distribution: str = "adjacent"
+    """How a budget below the full size falls on the entries of a weight: a registered distribution."""
 
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls, **kwargs: object) -> None:
+        super().__init_subclass__()
         if cls.name:
-            if cls.name in _REGISTRY:
-                raise ApetError(
-                    f"two methods are called {cls.name!r}: {_REGISTRY[cls.name].__module__}, {cls.__module__}"
-                )
-            _REGISTRY[cls.name] = cls
+            METHODS.register(cls.name, cls, cls.__module__)
+
+    @field_validator("distribution")
+    @classmethod
+    def _is_registered(cls, name: str) -> str:
+        DISTRIBUTIONS.get(name)
+        return name
 
     @abstractmethod
     def targets(self, backbone: Backbone) -> list[Target]:
-        """Where this method may train on this backbone, in model order; a role that matches nothing raises."""
+        """Where this method may train on a backbone, in model order.
 
-    def shares(self, slots: list[Target]) -> list[float]:
-        """Shares of a budget are proportional to these: by default to the method's own full sizes."""
-        return [float(s.default_params) for s in slots]
-
-    def plan(self, backbone: Backbone, budget: int | None, mask_seed: int, init_seed: int) -> DeltaSpec:
-        """θ with exactly ``budget`` scalars; None means the method's own full size.
+        Args:
+            backbone: described.
 
         Raises:
-            UnreachableBudgetError: no θ of this method has that many; the nearest reachable counts are named.
             UnknownNameError: a role matches nothing.
         """
-        slots = self.targets(backbone)
-        counts = self._counts(slots, budget, mask_seed)
+
+    def shares(self, targets: list[Target]) -> list[float]:
+        """Shares of a budget, one for each target: by default proportional to the method's own full sizes."""
+        return [float(t.default_params) for t in targets]
+
+    def plan(self, backbone: Backbone, budget: int | None, mask_seed: int, init_seed: int) -> DeltaSpec:
+        """Plan a delta with exactly ``budget`` parameters.
+
+        Args:
+            backbone: described; no weight is read.
+            budget: N; None = the method's own full size.
+            mask_seed: decides which entries are trained.
+            init_seed: decides their initial values.
+
+        Returns:
+            The spec.
+
+        Raises:
+            UnreachableBudgetError: the method cannot have that many here; the nearest reachable counts are named.
+            UnknownNameError: a role matches nothing.
+            ApetError: the distribution ranks entries of existing parameters, and this method trains none.
+        """
+        targets = self._scored(self.targets(backbone))
+        counts = self._counts(targets, budget, mask_seed)
         total = sum(counts)
-        insertions = tuple(s.build(k, self.distribution, mask_seed) for s, k in zip(slots, counts, strict=True) if k)
-        settings = self.model_dump(mode="json", exclude_defaults=True)
-        theta = DeltaSpec(
-            insertions=insertions,
+        spec = DeltaSpec(
+            insertions=tuple(
+                t.build(k, self.distribution, mask_seed) for t, k in zip(targets, counts, strict=True) if k
+            ),
             backbone=backbone.model_class,
             num_backbone_parameters=backbone.num_parameters,
-            recipe=Recipe(self.name, settings, total, mask_seed, init_seed),
+            recipe=Recipe(self.name, self.settings(), total, mask_seed, init_seed),
             init_seed=init_seed,
         )
-        assert theta.num_trainable == total, f"{self.name}: planned {total}, built {theta.num_trainable}"
-        return theta
+        assert spec.num_trainable == total, f"{self.name}: planned {total}, built {spec.num_trainable}"
+        return spec
 
     def count_trainable(self, backbone: Backbone, budget: int | None) -> int:
-        """Scalars that `plan` would give, without planning where; raises as it does."""
-        return sum(self._counts(self.targets(backbone), budget, 0))
+        """Count the parameters that `plan` would give, without planning where; raises as `plan` does."""
+        return sum(self._counts(self._scored(self.targets(backbone)), budget, 0))
 
-    def _counts(self, slots: list[Target], budget: int | None, mask_seed: int) -> list[int]:
-        natural = [s.default_params for s in slots]
-        if budget is None or budget == sum(natural):
-            return natural
-        minima, caps = [s.min_params for s in slots], [s.max_params for s in slots]
-        shared = allocate_budget(budget, minima, caps, self.shares(slots), mask_seed)
-        if shared is None:
-            raise self._unreachable(budget, minima, caps)
-        return shared
+    def settings(self) -> Settings:
+        """Its settings that differ from the defaults, as plain data."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
-    def _unreachable(self, budget: int, minima: list[int], caps: list[int]) -> UnreachableBudgetError:
-        least, most = min(minima), sum(caps)
+    def _scored(self, targets: list[Target]) -> list[Target]:
+        """Targets that the distribution can serve: new weights have no scores by which to rank their entries."""
+        if not DISTRIBUTIONS.get(self.distribution).needs_scores:
+            return targets
+        scored = [t for t in targets if t.has_scores]
+        if not scored:
+            others = ", ".join(name for name, d in DISTRIBUTIONS.entries().items() if not d.needs_scores)
+            raise ApetError(
+                f"distribution {self.distribution!r} ranks entries of the backbone's own parameters, and"
+                f" {self.name} trains"
+                f" none of them; give another distribution ({others}), or method apet or fine-tuning"
+            )
+        return scored
+
+    def _counts(self, targets: list[Target], budget: int | None, mask_seed: int) -> list[int]:
+        """How many parameters each target gets."""
+        defaults = [t.default_params for t in targets]
+        if budget is None or budget == sum(defaults):
+            return defaults
+        lowest, highest = [t.min_params for t in targets], [t.max_params for t in targets]
+        counts = allocate_budget(budget, lowest, highest, self.shares(targets), mask_seed)
+        if counts is None:
+            raise self._unreachable(budget, lowest, highest)
+        return counts
+
+    def _unreachable(self, budget: int, lowest: list[int], highest: list[int]) -> UnreachableBudgetError:
+        least, most = min(lowest), sum(highest)
         candidates = (range(min(budget - 1, most), least - 1, -1), range(max(budget + 1, least), most + 1))
         nearest = [
-            next((n for n in side if allocate_budget(n, minima, caps, caps, 0) is not None), None)
+            next((n for n in side if allocate_budget(n, lowest, highest, highest, 0) is not None), None)
             for side in candidates
         ]
         if budget < least:
-            why = f"{self.name} needs at least {least} scalars to be alive here"
+            reason = f"{self.name} needs at least {least} parameters here for all of them to have a gradient"
         elif budget > most:
-            why = f"{self.name} can hold at most {most:,} scalars here"
+            reason = f"{self.name} can hold at most {most:,} parameters here"
         else:
-            why = f"the places of {self.name} cannot share it out"
-        return UnreachableBudgetError(budget, [n for n in nearest if n is not None], why)
-
-
-_REGISTRY: dict[str, type[Method]] = {}
+            reason = f"the targets of {self.name} cannot share it out"
+        return UnreachableBudgetError(budget, [n for n in nearest if n is not None], reason)
 
 
 def registered_methods() -> dict[str, type[Method]]:
-    """All methods by name, in the paper's order."""
-    order = ["fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet"]
-    return dict(sorted(_REGISTRY.items(), key=lambda kv: (order.index(kv[0]) if kv[0] in order else len(order), kv[0])))
+    """All methods by name: in the paper's order, then the others."""
+    return METHODS.entries()
 
 
-def make_method(name: str, **settings: Any) -> Method:
-    """A method with its settings. ``lora-discrete`` is short for ``lora`` with ``distribution="discrete"``.
+def make_method(name: str, **settings: object) -> Method:
+    """Create a method with its settings.
+
+    Args:
+        name: of a registered method; ``lora-discrete`` is short for ``lora`` with ``distribution="discrete"``.
+        **settings: fields of that method.
+
+    Returns:
+        The method.
 
     Raises:
         UnknownNameError: no such method or setting; the nearest names are given.
-        ApetError: the name is no text, or a setting's value does not fit.
+        ApetError: the name is not a text, or a setting's value does not fit.
     """
     if not isinstance(name, str):
-        raise ApetError(f"method={name!r} is a {type(name).__name__}; give a name: {', '.join(registered_methods())}")
+        raise ApetError(f"method={name!r} is a {type(name).__name__}; give a name: {', '.join(METHODS)}")
     base, _, suffix = name.rpartition("-")
-    if name not in _REGISTRY and base in _REGISTRY and suffix in ("adjacent", "discrete"):
+    if name not in METHODS and base in METHODS and suffix in DISTRIBUTIONS:
         name, settings = base, {"distribution": suffix, **settings}
-    if name not in _REGISTRY:
-        raise UnknownNameError("method", name, registered_methods())
-    method = _REGISTRY[name]
+    method = METHODS.get(name)
     for key in settings:
         if key not in method.model_fields:
             raise UnknownNameError(f"setting of {name}", key, method.model_fields)
     try:
-        return method(**settings)
+        return method.model_validate(settings)
     except ValidationError as e:
         first = e.errors()[0]
-        where = ".".join(str(x) for x in first["loc"][:1])
-        raise ApetError(f"{name}: {where}={first['input']!r} does not fit: {first['msg'].lower()}") from e
+        field = ".".join(str(x) for x in first["loc"][:1])
+        reason = first["msg"].removeprefix("Value error, ")
+        raise ApetError(f"{name}: {field}={first['input']!r} is not valid: {reason[:1].lower()}{reason[1:]}") from e
+
+
+def method_variants() -> list[str]:
+    """Names under which methods are compared: each once, and those that take distributions once for each of these."""
+    names: list[str] = []
+    for name, method in METHODS.entries().items():
+        if not method.in_comparisons:
+            continue
+        if method.takes_distributions:
+            names += [f"{name}-{d}" for d, how in DISTRIBUTIONS.entries().items() if how.in_comparisons]
+        else:
+            names.append(name)
+    return names

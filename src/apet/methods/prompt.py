@@ -1,4 +1,4 @@
-"""Prompt: soft tokens before the input embeddings."""
+"""Prompt tuning: soft tokens before the input embeddings."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from typing import ClassVar
 from pydantic import Field
 
 from apet.backbones.describe import Backbone
+from apet.layers.base import Target
+from apet.layers.prompt import prompt_target
 from apet.methods.method import Method
-from apet.methods.target import Target, prompt_target
 
 
 class Prompt(Method):
-    """``f([h_in ; W̃₂])`` at the input (Lester et al. 2021; paper table 1: 100 tokens, rate 3e-2)."""
+    """Soft prompt ``f([h_in ; W̃₂])`` at the input (Lester et al. 2021; paper table 1: 100 tokens, rate 3e-2)."""
 
     name: ClassVar[str] = "prompt"
     description: ClassVar[str] = "soft tokens before the text (Lester et al. 2021)"

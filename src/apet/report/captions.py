@@ -33,10 +33,10 @@ def ran(a: Analysis, cells: Cells | None = None, tasks: Collection[str | None] |
         plural(done["backbone"].nunique(), "backbone"),
         plural(done["task"].nunique(), "task"),
         between(seeds, "seed") + " a cell",
-        between(done["steps"], "step"),
+        between(done["max_steps"], "step"),
         between(done["num_examples"], "validation item") + " a task",
     ]
-    heads = sorted({int(h) for h in done["head_parameters"].dropna() if h > 0})
+    heads = sorted({int(h) for h in done["num_head_parameters"].dropna() if h > 0})
     head = f" A task head is counted apart ({heads[0]:,} to {heads[-1]:,} parameters)." if heads else ""
     measures = listed(sorted(set(done["metric"])))
     return f"{plural(len(done), 'complete run')}: {', '.join(parts)}; {measures} on validation data.{head}"
@@ -73,7 +73,7 @@ def _unequal_steps(a: Analysis) -> str:
     parts = []
     for scale in a.data.scales:
         mine = done[done["backbone"] == scale.name]
-        full, others = (set(mine.loc[side, "steps"]) for side in (mine["method"] == FULL, mine["method"] != FULL))
+        full, others = (set(mine.loc[side, "max_steps"]) for side in (mine["method"] == FULL, mine["method"] != FULL))
         if full and others and full != others:
             parts.append(f"{between(full, 'step')} on {scale.name}, the methods {between(others, 'step')}")
     return f" Unequal training: full fine-tuning took {listed(parts)}." if parts else ""

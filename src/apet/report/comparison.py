@@ -55,7 +55,7 @@ class Entry:
     def basis(self) -> str:
         """What the interval is over: ``3 seeds``, or ``50 items`` of one seed."""
         n = len(self.runs)
-        return f"{n} seeds" if n > 1 else f"{int(self.runs['n'].iloc[0]):,} items"
+        return f"{n} seeds" if n > 1 else f"{int(self.runs['num_examples'].iloc[0]):,} items"
 
     @property
     def count(self) -> int:
@@ -111,7 +111,7 @@ def as_data(shown: Sequence[Entry]) -> list[dict[str, Any]]:
             row |= {
                 "num_trainable": e.count,
                 "trainable_percent": float(first["trainable_percent"]),
-                "head_parameters": int(first["head_parameters"]),
+                "num_head_parameters": int(first["num_head_parameters"]),
                 "metric": first["metric"],
                 "mean": e.mean,
                 "ci_low": e.spread[0],
@@ -128,11 +128,11 @@ def caption(shown: Sequence[Entry]) -> str:
     """What was run, in a sentence."""
     first = next(e.runs.iloc[0] for e in shown if len(e.runs))
     over = _over([len(e.runs) for e in shown if len(e.runs)], int(first["num_examples"]))
-    head = int(first["head_parameters"])
+    head = int(first["num_head_parameters"])
     counted = f"; task head of {head:,} parameters, counted apart" if head else ""
     return (
-        f"{first['backbone']} on {first['task']}, {int(first['steps'])} steps of {int(first['batch_size'])},"
-        f" {over}{counted}; chance {100 * first['chance']:.1f} %"
+        f"{first['backbone']} on {first['task']}, {int(first['max_steps'])} steps of {int(first['batch_size'])},"
+        f" {over}{counted}; chance {100 * first['untrained_baseline']:.1f} %"
     )
 
 
@@ -186,7 +186,7 @@ def picture(every: Sequence[Entry], path: Path) -> None:
     for axis in (left, right):
         axis.axhline(chance, color="grey", linestyle=":", linewidth=1)
         where = {"xycoords": ("axes fraction", "data"), "va": "bottom"}
-        axis.annotate("untrained_baseline", (0.01, chance), **where, color="grey", fontsize=8)
+        axis.annotate("baseline", (0.01, chance), **where, color="grey", fontsize=8)
         axis.grid(alpha=0.25)
         axis.set_ylabel(f"validation {measure} (%)")
     full = next((e for e in shown if e.method == "fine-tuning"), None)

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import json
 import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -24,6 +21,8 @@ from apet.report.folder import FIGURES, PAGE, TABLES, Report, new_report
 from apet.report.formatting import count, kind, named, points, significant, span
 from apet.report.style import look
 from apet.report.table import Column, Table, write
+from apet.training import run_dir
+from apet.training.result import CurvePoint, Prediction, RunResult, read_result
 
 MOST_ANSWERS = 12
 """Different answers. With more accepted ones the task is free text and has no table of confusions; of given ones
@@ -35,23 +34,26 @@ class Run:
     """A finished run as it lies on disk.
 
     Attributes:
-        result: of result.json.
+        result: its record.
         settings: text of config.yaml.
-        curve: step, loss, value, low, high, seconds -> numbers, (points,).
-        predictions: rows of predictions.csv.
+        curve: the measurements along it, the untrained model first.
+        predictions: the answers to the validation examples.
     """
 
-    result: Mapping[str, Any]
+    result: RunResult
     settings: str
-    curve: Mapping[str, Floats]
-    predictions: list[dict[str, str]]
+    curve: list[CurvePoint]
+    predictions: list[Prediction]
 
     @property
     def method(self) -> str:
         """Display name."""
-        method = self.result["method"]
-        kind = method.get("settings", {}).get("distribution")
-        return f"{method['method']}-{kind}" if kind else str(method["method"])
+        return self.result.method
+
+    def column(self, name: str) -> Floats:
+        """One field of the curve as numbers, (points,); a missing one is NaN."""
+        values = [getattr(p, name) for p in self.curve]
+        return np.array([np.nan if v is None else float(v) for v in values])
 
 
 def write_run_report(run: Path, output: Path | None = None) -> Report:
@@ -68,226 +70,190 @@ def write_run_report(run: Path, output: Path | None = None) -> Report:
     output = output or run / "report"
     with canvas.style(), new_report(output) as part:
         drawn = canvas.save(_draw(r), part / FIGURES, "curve")
-        made = [t for t in (_facts(r), _confusion(r), _items(r)) if t.rows]
-        written = [p for t in made for p in write(t, part / TABLES)]
-        (part / PAGE).write_text(_page(r, made), "utf-8")
-    figures, tables = (tuple(output / f / p.name for p in ps) for f, ps in ((FIGURES, drawn), (TABLES, written)))
-    return Report(output, output / PAGE, figures, tables, answer(r), (), {})
+        tables = [t for t in (_facts(r), _confusion(r), _items(r)) if t.rows]
+        written = [p for t in tables for p in write(t, part / TABLES)]
+        (part / PAGE).write_text(_page(r, tables), "utf-8")
+    figures = tuple(output / FIGURES / p.name for p in drawn)
+    return Report(output, output / PAGE, figures, tuple(output / TABLES / p.name for p in written), answer(r), (), {})
 
 
 def read(run: Path) -> Run:
-    """Read a run's files.
+    """Read a run's files; every field is checked against the types of `apet.training.result`.
 
     Raises:
         ApetError: one of them is missing or damaged.
     """
-    if not (run / "result.json").is_file():
-        raise ApetError(f"no finished run at {str(run)!r}; give a folder written by apet tune")
+    run_dir.require_run(run)
     try:
-        result = json.loads((run / "result.json").read_text("utf-8"))
-        _whole(result)
-        settings = (run / "config.yaml").read_text("utf-8")
-        with (run / "curve.csv").open(encoding="utf-8", newline="") as f:
-            rows = list(csv.DictReader(f))
-        with (run / "predictions.csv").open(encoding="utf-8", newline="") as f:
-            predictions = list(csv.DictReader(f))
-        _answered(predictions)
-        names = ("step", "loss", "score", "ci_low", "ci_high", "seconds")
-        curve = {n: np.array([float(row[n]) if row[n] else np.nan for row in rows]) for n in names}
-    except _Damaged as e:
+        result = read_result(run / run_dir.RESULT)
+        settings = (run / run_dir.CONFIG).read_text("utf-8")
+        return Run(result, settings, run_dir.read_curve(run), run_dir.read_predictions(run))
+    except (ApetError, OSError, ValueError) as e:
         raise ApetError(f"the run at {str(run)!r} is damaged ({e}); run it again") from e
-    except (OSError, ValueError, KeyError, TypeError) as e:
-        raise ApetError(f"the run at {str(run)!r} is damaged ({type(e).__name__}: {e}); run it again") from e
-    return Run(result, settings, curve, predictions)
-
-
-_SCORE = {"metric": str, "score": float, "ci_low": float, "ci_high": float, "num_examples": int}
-_RESULT: dict[str, Any] = {
-    "backbone": {"name": str, "parameters": int},
-    "task": {"name": str},
-    "method": {"method": str},
-    "num_trainable": int,
-    "trainable_percent": float,
-    "head": {"use": str, "parameters": int},
-    "validation": _SCORE,
-    "score_untrained": _SCORE,
-    "last": _SCORE,
-    "untrained_baseline": float,
-    "selection": str,
-    "best_step": int,
-    "max_steps": int,
-    "learning_rate": {"score": float, "rule": str},
-    "seeds": {},
-    "data": {"notes": list},
-    "times": {"training_seconds": float, "steps_per_second": float, "started": str},
-    "peak_memory_bytes": int,
-}
-"""Fields of result.json that the report shows, and what they hold; a mapping holds at least these."""
-_WORDS: dict[type, str] = {str: "text", int: "a whole number", float: "a number", list: "a list", dict: "fields"}
-_COLUMNS = ("where", "answer", "references", "score")
-"""Of predictions.csv."""
-
-
-class _Damaged(Exception):
-    """What a file of a run lacks, in words."""
-
-
-def _whole(result: Any, expected: Mapping[str, Any] = _RESULT, above: str = "") -> None:
-    """Every field is there and holds what it should; the test split is the one that may be none."""
-    for name, of in expected.items():
-        field, inner = above + name, isinstance(of, Mapping)
-        kind = dict if inner else of
-        if not isinstance(result, Mapping) or result.get(name) is None:
-            raise _Damaged(f"result.json has no {field}; expected {_WORDS[kind]}")
-        value = result[name]
-        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
-            raise _Damaged(f"result.json: {field} is {value!r:.40}; expected {_WORDS[kind]}")
-        if inner:
-            _whole(value, of, field + ".")
-    if not above and result.get("test") is not None:
-        _whole(result["test"], _SCORE, "test.")
-
-
-def _answered(predictions: list[dict[str, str]]) -> None:
-    for row in predictions:
-        lacking = next((c for c in _COLUMNS if row.get(c) is None), None)
-        if lacking is not None:
-            raise _Damaged(f"predictions.csv has a row without {lacking}")
-        float(row["score"])
 
 
 def answer(r: Run) -> str:
-    """The first sentence."""
-    x, v = r.result, r.result["validation"]
+    """The first sentence of the page."""
+    x = r.result
     return (
-        f"{named(r.method)} with {count(x['num_trainable'])} trained parameters"
-        f" ({significant(x['trainable_percent'])} % of {x['backbone']['name']}) has {points(v['value'])} % {v['measure']}"
-        f" on {x['task']['name']} (95 % over {v['n']:,} validation items: {span(v['low'], v['high'])});"
-        f" untrained {points(x['untrained']['value'])} %, chance {points(x['chance'])} %."
+        f"{named(r.method)} with {count(x.num_trainable)} trained parameters"
+        f" ({significant(x.trainable_percent)} % of {x.backbone}) has {points(x.score)} % {x.metric}"
+        f" on {x.task} (95 % over {x.num_examples:,} validation items: {span(x.ci_low, x.ci_high)});"
+        f" untrained {points(x.score_untrained)} %, chance {points(x.untrained_baseline)} %."
     )
 
 
 def _facts(r: Run) -> Table:
     x = r.result
-    test = x.get("test")
-    ended = convergence(r.curve["step"], r.curve["score"], float((r.curve["ci_high"] - r.curve["ci_low"]).mean() / 2))
-    rows: list[list[Any]] = [
+    half_width = float((r.column("ci_high") - r.column("ci_low")).mean() / 2)
+    converged = convergence(r.column("step"), r.column("score"), half_width)
+    steps = f"by step {converged.steps:,.0f} of {x.max_steps:,}"
+    kept = _score(x.score, x.ci_low, x.ci_high, x.num_examples, x.metric)
+    first, last = r.curve[0], r.curve[-1]
+    rows: list[list[object]] = [
         ["method", named(r.method)],
-        ["backbone", f"{x['backbone']['name']}, {count(x['backbone']['parameters'])} parameters"],
-        ["trained parameters", f"{count(x['num_trainable'])} = {significant(x['trainable_percent'], 4)} %"],
-        ["task head", f"{x['head']['use']}, {count(x['head']['parameters'])} parameters, counted apart"],
-        ["validation", f"{_score(x['validation'])}; kept: step {x['best_step']:,}, {x['selection']}"],
-        ["test", _score(test) if test else "no test split"],
-        ["last step", _score(x["last"])],
-        ["score_untrained", _score(x["score_untrained"])],
-        ["untrained_baseline", f"{points(x['chance'])} %"],
-        ["convergence", ended.state if math.isnan(ended.steps) else f"by step {ended.steps:,.0f} of {x['steps']:,}"],
-        ["learning rate", f"{significant(x['learning_rate']['value'])} ({x['learning_rate']['rule']})"],
-        ["time", f"{x['times']['training_seconds']:,} s of training, {x['times']['steps_per_second']} steps a second"],
-        ["memory", f"{x['peak_memory_bytes'] / 1e9:.2f} GB at most"],
+        ["backbone", f"{x.backbone}, {count(x.num_backbone_parameters)} parameters"],
+        ["trained parameters", f"{count(x.num_trainable)} = {significant(x.trainable_percent, 4)} %"],
+        ["task head", f"{x.head}, {count(x.num_head_parameters)} parameters, counted apart"],
+        ["validation", f"{kept}; kept: step {x.best_step:,}, {x.selection}"],
+        ["test", _test_score(x)],
+        ["last step", _score(last.score, last.ci_low, last.ci_high, x.num_examples, x.metric)],
+        ["untrained", _score(first.score, first.ci_low, first.ci_high, x.num_examples, x.metric)],
+        ["chance", f"{points(x.untrained_baseline)} %"],
+        ["convergence", converged.state if math.isnan(converged.steps) else steps],
+        ["learning rate", f"{significant(x.learning_rate)} ({x.learning_rate_rule})"],
+        ["time", f"{x.training_seconds:,} s of training, {x.steps_per_second} steps a second"],
+        ["memory", f"{x.peak_memory_bytes / 1e9:.2f} GB at most"],
     ]
     return Table(
         "result", "The result", "One run; intervals over its validation items.", (Column("what"), Column("score")), rows
     )
 
 
-def _score(s: Mapping[str, Any]) -> str:
-    return f"{points(s['value'])} % {s['measure']} (95 % over {s['n']:,} items: {span(s['low'], s['high'])})"
+def _score(score: float, low: float, high: float, num_examples: int, metric: str) -> str:
+    return f"{points(score)} % {metric} (95 % over {num_examples:,} items: {span(low, high)})"
+
+
+def _test_score(x: RunResult) -> str:
+    if x.test_score is None or x.test_ci_low is None or x.test_ci_high is None or x.test_num_examples is None:
+        return "no test split"
+    return _score(x.test_score, x.test_ci_low, x.test_ci_high, x.test_num_examples, x.metric)
 
 
 def _confusion(r: Run) -> Table:
-    pairs = Counter((p["references"], p["answer"]) for p in r.predictions)
-    wanted = sorted({w for w, _ in pairs})
-    given, others = _columns(pairs)
+    pairs = Counter((p.references, p.prediction) for p in r.predictions)
+    references = sorted({reference for reference, _ in pairs})
+    shown, others = _columns(pairs)
     rows = []
-    for w in wanted if len(wanted) <= MOST_ANSWERS else []:
-        rest = [sum(pairs[w, g] for g in others)] if others else []
-        rows.append([w, *(pairs[w, g] for g in given), *rest])
-    heads = [f"answered: {g or '(none)'}" for g in given] + (["answered: anything else"] if others else [])
+    # With more accepted answers than that the task is free text, and a table of confusions says nothing.
+    for reference in references if len(references) <= MOST_ANSWERS else []:
+        rest = [sum(pairs[reference, other] for other in others)] if others else []
+        rows.append([reference, *(pairs[reference, prediction] for prediction in shown), *rest])
+    heads = [f"answered: {p or '(none)'}" for p in shown] + (["answered: anything else"] if others else [])
     columns = (Column("references"), *(Column(h, count) for h in heads))
-    left = f" Anything else: {len(others):,} other answers." if others else ""
+    rest_note = f" Anything else: {len(others):,} other answers." if others else ""
     caption = (
-        f"Validation items by accepted answer (rows) and given answer (columns); n = {len(r.predictions):,}.{left}"
+        f"Validation items by accepted answer (rows) and given answer (columns); n = {len(r.predictions):,}.{rest_note}"
     )
     return Table("confusion", "Answers", caption, columns, rows)
 
 
 def _columns(pairs: Mapping[tuple[str, str], int]) -> tuple[list[str], list[str]]:
-    """Given answers with a column each, and the others: those that are accepted somewhere first, then the frequent."""
-    often: Counter[str] = Counter()
-    for (_, g), n in pairs.items():
-        often[g] += n
-    accepted = {w for w, _ in pairs}
-    order = sorted(often, key=lambda g: (g not in accepted, -often[g], g))
+    """Predictions with a column each, and the others.
+
+    Those that are accepted somewhere come first, then the frequent ones.
+    """
+    frequency: Counter[str] = Counter()
+    for (_, prediction), n in pairs.items():
+        frequency[prediction] += n
+    accepted = {reference for reference, _ in pairs}
+    order = sorted(frequency, key=lambda p: (p not in accepted, -frequency[p], p))
     return sorted(order[:MOST_ANSWERS]), order[MOST_ANSWERS:]
 
 
 def _items(r: Run) -> Table:
-    rows = [[p["where"], p["answer"], p["references"], float(p["score"])] for p in r.predictions]
-    columns = (Column("where"), Column("answer"), Column("references"), Column("score", significant))
+    rows: list[list[object]] = [[p.location, p.prediction, p.references, p.score] for p in r.predictions]
+    columns = (Column("location"), Column("prediction"), Column("references"), Column("score", significant))
     return Table("items", "Every validation item", f"n = {len(rows):,}.", columns, rows)
 
 
+def _seeds(x: RunResult) -> dict[str, int]:
+    return {"mask_seed": x.mask_seed, "init_seed": x.init_seed, "data_seed": x.data_seed}
+
+
 def _caption(r: Run) -> str:
-    v = r.result["validation"]
+    x = r.result
     return (
-        f"Validation {v['measure']} ({v['n']:,} items; band: 95 % over the items) and training loss over steps; one"
-        f" run, seeds {', '.join(f'{k} {s}' for k, s in r.result['seeds'].items())}. Marked: step"
-        f" {r.result['best_step']:,}, whose values were kept. {RULE}"
+        f"Validation {x.metric} ({x.num_examples:,} items; band: 95 % over the items) and training loss over steps; one"
+        f" run, seeds {', '.join(f'{purpose} {seed}' for purpose, seed in _seeds(x).items())}. Marked: step"
+        f" {x.best_step:,}, whose values were kept. {RULE}"
     )
 
 
 def _draw(r: Run) -> Figure:
-    c, k = r.curve, look(r.method)
+    style = look(r.method)
+    step, score = r.column("step"), r.column("score")
     figure, axes = canvas.sheet(1, 2, width=4.2, height=2.8)
     left, right = axes[0]
-    left.fill_between(c["step"], 100 * c["ci_low"], 100 * c["ci_high"], color=k.colour, alpha=0.2, linewidth=0)
-    left.plot(c["step"], 100 * c["score"], color=k.colour, marker=k.marker, markersize=4)
-    left.axvline(r.result["best_step"], color=canvas.GREY, linestyle="--", linewidth=1)
-    left.axhline(100 * r.result["untrained_baseline"], color=canvas.GREY, linestyle=":", linewidth=1)
-    left.set_ylabel(f"validation {r.result['validation']['measure']} (%)")
-    right.plot(c["step"], c["loss"], color=k.colour, marker=k.marker, markersize=4)
+    band = {"color": style.colour, "alpha": 0.2, "linewidth": 0}
+    left.fill_between(step, 100 * r.column("ci_low"), 100 * r.column("ci_high"), **band)
+    left.plot(step, 100 * score, color=style.colour, marker=style.marker, markersize=4)
+    left.axvline(r.result.best_step, color=canvas.GREY, linestyle="--", linewidth=1)
+    left.axhline(100 * r.result.untrained_baseline, color=canvas.GREY, linestyle=":", linewidth=1)
+    left.set_ylabel(f"validation {r.result.metric} (%)")
+    right.plot(step, r.column("loss"), color=style.colour, marker=style.marker, markersize=4)
     right.set_ylabel("training loss")
     for axis, title in ((left, "validation (dotted: chance)"), (right, "loss since the point before")):
         axis.set_xlabel("steps")
         axis.set_title(title)
-    title = f"{named(r.method)} on {r.result['backbone']['name']}, {r.result['task']['name']}"
+    title = f"{named(r.method)} on {r.result.backbone}, {r.result.task}"
     return canvas.finish(figure, title, _caption(r), canvas.lines([r.method]))
 
 
 def _view(r: Run) -> plot.View:
-    c = r.curve
+    step, seconds, score = r.column("step"), r.column("seconds"), r.column("score")
+    low, high = r.column("ci_low"), r.column("ci_high")
     plots = {}
-    for name, y, unit in (("validation", 100 * c["score"], "%"), ("training loss", c["loss"], "")):
+    for name, y, unit in (("validation", 100 * score, "%"), ("training loss", r.column("loss"), "")):
         texts = [
-            f"step {s:,.0f}, {t:,.1f} s\n{significant(v, 4)} {unit}" + (f"\nitems: {span(low, high)}" if unit else "")
-            for s, t, v, low, high in zip(c["step"], c["seconds"], y, c["ci_low"], c["ci_high"], strict=True)
+            f"step {x:,.0f}, {t:,.1f} s\n{significant(v, 4)} {unit}" + (f"\nitems: {span(a, b)}" if unit else "")
+            for x, t, v, a, b in zip(step, seconds, y, low, high, strict=True)
         ]
-        more: dict[str, Any] = {}
+        more: dict[str, dict[str, object]] = {}
         if unit:
-            up, down = 100 * (c["ci_high"] - c["score"]), 100 * (c["score"] - c["ci_low"])
+            up, down = 100 * (high - score), 100 * (score - low)
             ends = {"array": [plot.number(v) for v in up], "arrayminus": [plot.number(v) for v in down]}
             more = {"error_y": {"type": "data", "thickness": 1, **ends}}
-        title = f"validation {r.result['validation']['measure']} (%)" if unit else "training loss"
-        data = [plot.trace(r.method, c["step"].tolist(), y.tolist(), texts, **more)]
+        title = f"validation {r.result.metric} (%)" if unit else "training loss"
+        data = [plot.trace(r.method, step.tolist(), y.tolist(), texts, **more)]
         plots[name] = {"data": data, "layout": plot.layout("steps", title, log=False)}
     return plot.View("curve", "Along the way", _caption(r), {"shown": list(plots)}, plots, log=False)
 
 
-def _page(r: Run, made: list[Table]) -> str:
+def _page(r: Run, tables: list[Table]) -> str:
     x = r.result
-    versions = {f"version of {k}": v for k, v in x.get("versions", {}).items()}
-    apart = {**x["seeds"], **{f"data: {k}": v for k, v in x["data"].items()}, **x.get("host", {}), **versions}
-    by_name = {t.name: t for t in made}
+    provenance = {
+        **_seeds(x),
+        "data: fingerprint": x.data_fingerprint,
+        "data: examples": x.split_sizes,
+        "data: truncated": x.num_truncated,
+        "data: max_input_length": x.max_input_length,
+        "data: notes": x.data_notes,
+        "device": x.device,
+        **x.host,
+        **{f"imported: {name}": fingerprint for name, fingerprint in x.imports.items()},
+        **{f"version of {library}": version for library, version in x.versions.items()},
+    }
+    by_name = {t.name: t for t in tables}
     answers = [by_name[n] for n in ("confusion", "items") if n in by_name]
     sections = [
         page.Section("result", "Result", tables=[by_name["result"]]),
         page.Section("curve", "Along the way", _view(r)),
         page.Section("answers", "Answers", tables=answers),
-        page.Section("settings", "Settings and provenance", body=page.facts(apart) + page.source(r.settings)),
+        page.Section("settings", "Settings and provenance", body=page.facts(provenance) + page.source(r.settings)),
     ]
-    title = f"{named(r.method)} on {x['backbone']['name']}, {x['task']['name']}"
-    ran = f"One run of {x['steps']:,} steps, started {x['times']['started']}; one seed, so no spread over seeds."
-    footer = f"Written by apet {x.get('versions', {}).get('apet', '')}."
-    what = kind("run report", " ".join(x["data"]["notes"]))
+    title = f"{named(r.method)} on {x.backbone}, {x.task}"
+    ran = f"One run of {x.max_steps:,} steps, started {x.started}; one seed, so no spread over seeds."
+    footer = f"Written by apet {x.versions.get('apet', '')}."
+    what = kind("run report", " ".join(x.data_notes))
     return page.page(what, title, answer(r), ran, sections, [], footer)

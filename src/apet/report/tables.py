@@ -47,17 +47,17 @@ def measured(title: str, show: Callable[[Any], str] = full) -> Column:
 
 
 _PARTS: dict[str, Callable[[Any], Any]] = {
-    "score": lambda e: e.value,
-    "seeds": lambda e: e.seeds,
+    "score": lambda e: e.score,
+    "seeds": lambda e: e.num_seeds,
     "sd over seeds": lambda e: e.sd,
-    "low over seeds": lambda e: e.low,
-    "high over seeds": lambda e: e.high,
-    "items": lambda e: e.items or None,
-    "low over items": lambda e: e.item_low,
-    "high over items": lambda e: e.item_high,
-    "basis": lambda e: e.basis,
-    "tasks": lambda e: e.tasks,
-    "holes": lambda e: e.holes,
+    "low over seeds": lambda e: e.ci_low,
+    "high over seeds": lambda e: e.ci_high,
+    "items": lambda e: e.num_examples or None,
+    "low over items": lambda e: e.item_ci_low,
+    "high over items": lambda e: e.item_ci_high,
+    "basis": lambda e: e.ci_method,
+    "tasks": lambda e: e.num_tasks,
+    "holes": lambda e: e.num_missing,
 }
 
 

@@ -4,104 +4,109 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+
+from pydantic import JsonValue
 
 from apet.errors import ApetError
 from apet.studies.executors.base import InProcessExecutor
-from apet.studies.planning import PlannedRun, Planner, axes_of
+from apet.studies.planning import plan_study
 from apet.studies.results import Study
-from apet.studies.run_id import backbone_fingerprint, common_settings
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import FILE, open_store
-from apet.studies.study_config import DECIDED_BY_AXES, DEFAULT_BUDGET, Override, StudyConfig
-from apet.training.config import RunConfig, validate_config
-from apet.training.resolve import resolve_task
+from apet.studies.study_config import DECIDED_BY_AXES, Override, StudyConfig
+from apet.training.config import DEFAULT_BUDGET, RunConfig
 from apet.training.resources import Resources
 from apet.training.run import prefetch
+from apet.training.run_id import shared_settings
+from apet.training.run_plan import RunPlan
 
 METHODS = ("fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet-adjacent", "apet-discrete")
 """Full fine-tuning, the paper's four, and both distributions of APET (at LoRA's count unless a budget is given)."""
 
 
-def comparison_study(base: RunConfig, methods: Sequence[str], seeds: Sequence[int]) -> StudyConfig:
+def comparison_study(
+    base: RunConfig, methods: Sequence[str], seeds: Sequence[int], resources: Resources
+) -> StudyConfig:
     """The study that holds every method against every other.
 
     Args:
         base: all other settings. Its budget holds for every method but full fine-tuning.
         methods: names, with suffixes where wanted (``apet-discrete``).
         seeds: of the runs.
+        resources: that the runs will share.
 
     Raises:
         ApetError: the settings name no task and no data with text and label, or data that do not fit.
     """
-    resolve_task(base)
-    own = base.method_settings
+    resources.cache.task(base)  # a fault of the task is not one of the first method's: it is told by itself
     given = base.model_dump(mode="json", exclude_unset=True, exclude=DECIDED_BY_AXES)
-    return StudyConfig(
+    settings = base.method_settings
+    study = StudyConfig(
         name=f"{base.backbone} on {base.task_name}",
         backbones=(base.backbone,),
         tasks=(base.task_name,),
-        methods=tuple({"method": m, **own} if own else m for m in methods),
+        methods=tuple({"method": m, **settings} if settings else m for m in methods),
         budgets=(DEFAULT_BUDGET if base.budget is None else str(base.budget),),
         seeds=tuple(seeds),
-        data=None if base.task is None else base.data,
+        data=base.data_folder,
         run_defaults={"num_threads": None, **given},  # one run at a time has all the cores
         overrides=(Override(match={"method": "fine-tuning*"}, budgets=(DEFAULT_BUDGET,)),),
     )
+    return study.model_copy(update={"imports": base.imports})
 
 
-def compare(study: StudyConfig, folder: Path, shop: Resources) -> list[str]:
-    """Run what is missing of it, also what failed before. A run that fails is recorded and stops nobody.
+def compare(study: StudyConfig, folder: Path, resources: Resources) -> list[str]:
+    """Run what is missing of a comparison, also what failed before. A run that fails is recorded and stops nobody.
 
     Args:
-        study: from `definition`.
+        study: from `comparison_study`.
         folder: of a new study, or of one whose runs have the same settings.
-        shop: what the runs share.
+        resources: what the runs share.
 
     Returns:
-        Keys of its runs, in the study's order.
+        run_id of its runs, in the study's order.
 
     Raises:
         ApetError: a cell that cannot be planned, bad data, missing weights, or a folder of other runs; all of it before
             the first run starts, and nothing is written.
     """
-    runs = Planner().study(study)
-    if any(p.missing for p in runs):  # fetched first: data and weights are a part of every key
-        prefetch(runs[0].config, shop)
-        backbone_fingerprint.cache_clear()
-        runs = Planner().study(study)
-    done: set[str] = set()
+    plans = plan_study(study, resources.cache)
+    if any(p.missing for p in plans):  # downloaded first: data and weights are a part of every run_id
+        prefetch(plans[0], resources)
+        resources.cache.forget_missing()
+        plans = plan_study(study, resources.cache)
+    complete: set[str] = set()
     if (folder / FILE).is_file():
-        there = Study(folder)
-        _refuse_other(there, runs)
-        done = set(there.results())
-    if not done.issuperset(p.run_id for p in runs):
-        prefetch(runs[0].config, shop)
+        stored = Study(folder)
+        _refuse_other(stored, plans)
+        complete = set(stored.results())
+    if not complete.issuperset(p.run_id for p in plans):
+        prefetch(plans[0], resources)  # what is wrong with data or weights is known before the store exists
     with open_store(folder) as store:
-        store.describe(study.name, study.to_yaml(), len(runs))
-        Scheduler(store, InProcessExecutor(shop), shop.watch).run(runs, retry=True, aloud=True)
-    return [p.run_id for p in runs]
+        store.describe(study.name, study.to_yaml(), len(plans))
+        Scheduler(store, InProcessExecutor(resources), resources.progress).run(plans, retry=True, aloud=True)
+    return [p.run_id for p in plans]
 
 
-def _refuse_other(there: Study, runs: Sequence[PlannedRun]) -> None:
+def _refuse_other(stored: Study, plans: Sequence[RunPlan]) -> None:
     """Pass where stored runs and these may stand side by side: only what a study's axes name may differ."""
     advice = "give a new output folder"
-    ours = _shared(runs[0].config)
-    for result in there.results().values():
-        theirs = _shared(
-            validate_config(result["settings"], str(there.folder))
-        )  # settings that came later have their defaults
-        other = [k for k in ours if theirs[k] != ours[k]]
-        if other:
-            raise ApetError(f"{str(there.folder)!r} holds runs with other settings ({', '.join(other)}); {advice}")
-    stored = {tuple(axes.items()): key for key, axes in there.axes().items() if key in there.results()}
-    for p in runs:
-        if stored.get(tuple(axes_of(p).items()), p.run_id) != p.run_id:
+    settings = _settings_in_common(plans[0].config, plans[0].dtype)
+    for result in stored.results().values():
+        stored_settings = _settings_in_common(result.config, result.dtype)
+        different = [name for name in settings if stored_settings[name] != settings[name]]
+        if different:
+            raise ApetError(f"{str(stored.folder)!r} holds runs with other settings ({', '.join(different)}); {advice}")
+    run_ids = {axes: run_id for run_id, axes in stored.axes().items() if run_id in stored.results()}
+    for p in plans:
+        if run_ids.get(p.axes, p.run_id) != p.run_id:
             raise ApetError(
-                f"{str(there.folder)!r} holds {p.cell.label}, seed {p.config.seed}, with other data, weights or seeds"
+                f"{str(stored.folder)!r} holds {p.axes.method}, seed {p.axes.seed}, with other data, weights or seeds"
                 f" of mask, values or data; {advice}"
             )
 
 
-def _shared(s: RunConfig) -> dict[str, Any]:
-    return {k: v for k, v in common_settings(s).items() if k not in DECIDED_BY_AXES}
+def _settings_in_common(config: RunConfig, dtype: str) -> dict[str, JsonValue]:
+    """What all runs of a comparison share; a dtype that was left open as what it came to."""
+    settings = shared_settings(config) | {"dtype": dtype}
+    return {name: value for name, value in settings.items() if name not in DECIDED_BY_AXES}

@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from apet.errors import ApetError
-from apet.studies.study_config import DECIDED_BY_AXES, DEFAULT_BUDGET, StudyConfig, method_label, split_method
-from apet.training.config import RunConfig, validate_config
+from apet.studies.study_config import DECIDED_BY_AXES, StudyConfig, split_method
+from apet.training.config import DEFAULT_BUDGET, RunConfig, method_label, validate_config
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ def cells(study: StudyConfig) -> Iterator[Cell]:
             data = study.data.replace("{task}", Path(task).stem.replace("-", "_")) if study.data else None
             for method in study.methods:
                 name, settings = split_method(method)
-                base: dict[str, JsonValue] = {"method": name, "method_settings": settings, **_imports(study)}
+                base: dict[str, JsonValue] = {"method": name, "method_settings": settings, "imports": [*study.imports]}
                 label = method_label(name, settings)
                 axes = {"backbone": backbone, "task": task, "method": label}
                 for budget in _budgets(study, axes):
@@ -56,11 +56,6 @@ def cells(study: StudyConfig) -> Iterator[Cell]:
                         # model_copy skips validation: both values come from fields that were validated already.
                         budget_given = None if budget == DEFAULT_BUDGET else budget
                         yield Cell(config.model_copy(update={"budget": budget_given, "seed": seed}), label, budget)
-
-
-def _imports(study: StudyConfig) -> dict[str, JsonValue]:
-    """Guests of the study, for each run's own record of what it needs."""
-    return {"imports": list(study.imports)} if study.imports and "imports" in RunConfig.model_fields else {}
 
 
 def _budgets(study: StudyConfig, axes: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,31 +1,48 @@
-"""A study's results in Python: tables of runs and of curves."""
+"""A study's results in Python: tables of runs, curves and transfers, made of the record's own fields."""
 
 from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from pydantic import JsonValue
 
 from apet.errors import ApetError, UnknownNameError
 from apet.studies.grid import Cell, cells
-from apet.studies.store import Store
-from apet.studies.study_config import DECIDED_BY_AXES, DEFAULT_BUDGET, StudyConfig
+from apet.studies.store import Store, StoredRun
+from apet.studies.study_config import DECIDED_BY_AXES, StudyConfig
 from apet.training import run_dir
-from apet.training.config import RunConfig
+from apet.training.config import DEFAULT_BUDGET, RunAxes, RunConfig
+from apet.training.result import (
+    ColumnKind,
+    CurvePoint,
+    RecordColumn,
+    RunResult,
+    TransferRecord,
+    columns,
+    scalar_columns,
+)
 
-RUN_COLUMNS = (
-    "run_id", "state", "error", "backbone", "family", "backbone_parameters", "task", "category", "metric", "method",
-    "budget", "num_trainable", "trainable_percent", "seed", "score", "ci_low", "ci_high", "num_examples", "score_untrained", "untrained_baseline",
-    "best_step", "max_steps", "batch_size", "learning_rate", "training_seconds", "steps_per_second", "peak_memory_bytes",
-    "data_fingerprint", "backbone_fingerprint", "head_parameters", "objective", "outdated",
-)  # fmt: skip
-CURVE_COLUMNS = ("run_id", "step", "loss", "score", "ci_low", "ci_high", "seconds")
+_RUN_ID = RecordColumn("run_id", "text", False, "The run.")
+STATE = RecordColumn("state", "text", False, "complete, or failed: then its numbers are missing.")
+ERROR = RecordColumn("error", "text", True, "Why the run failed.")
+OUTDATED = "outdated"
+"""Column of `Study.runs`: whether the study, as it was last run, sets the run otherwise."""
+
+_RESULT_COLUMNS = scalar_columns(RunResult)
+RUN_COLUMNS = (*(c.name for c in (_RESULT_COLUMNS[0], STATE, ERROR, *_RESULT_COLUMNS[1:])), OUTDATED)
+"""Columns of `Study.runs`: the texts and numbers of a `RunResult`, and what the store knows beside it."""
+CURVE_COLUMNS = tuple(c.name for c in (_RUN_ID, *columns(CurvePoint)))
+"""Columns of `Study.curves`."""
+
+# The nullable integers of pandas: a missing count must not turn the others into 53152.0.
+_DTYPES: dict[ColumnKind, str] = {"text": "object", "integer": "Int64", "number": "float64", "json": "object"}
 
 
 class Study:
@@ -35,73 +52,89 @@ class Study:
         folder: from ``apet study run --output``.
 
     Raises:
-        ApetError: no study there, a damaged one, or one of a newer version.
+        ApetError: no study there, a damaged one, or one of another version.
     """
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         store = Store(self.folder)
         self.notes = store.notes()
-        self._rows = list(store.rows())
-        self._axes_of = {key: cell for key, _, cell, _, _ in self._rows}
+        self._runs: list[StoredRun] = list(store.rows())
+        self._axes_of: dict[str, RunAxes] = {run.run_id: run.axes for run in self._runs}
         self._curves = store.curves()
-        self._transfers = store.transfers()
+        self._transfers: list[tuple[str, TransferRecord]] = store.transfers()
         store.close()
 
     def runs(self) -> pd.DataFrame:
-        """One row a run, finished or failed (see `RUN_COLUMNS`); measures in [0, 1], missing where a run failed.
+        """One row a run, finished or failed; the numbers of a failed run are missing.
 
-        ``outdated`` marks those that `outdated` names.
+        Returns:
+            The columns `RUN_COLUMNS`: the fields of `apet.training.result.RunResult` that hold a text or a number;
+            backbone, task, method, budget and seed in the study's words.
         """
-        table = pd.DataFrame([_flat(*row) for row in self._rows], columns=list(RUN_COLUMNS))
-        table["outdated"] = table["run_id"].isin(self.outdated)
+        table = pd.DataFrame([_flat(run) for run in self._runs], columns=list(RUN_COLUMNS))
+        table = _typed(table, (STATE, ERROR, *_RESULT_COLUMNS))
+        table[OUTDATED] = table["run_id"].isin(self.outdated)
         return table.sort_values(["backbone", "task", "method", "num_trainable", "seed"], ignore_index=True)
 
     def curves(self) -> pd.DataFrame:
-        """One row a measurement along a run (see `CURVE_COLUMNS`)."""
-        return pd.DataFrame(self._curves, columns=list(CURVE_COLUMNS))
+        """One row a measurement along a run.
+
+        Returns:
+            The columns `CURVE_COLUMNS`: run_id and the fields of `apet.training.result.CurvePoint`.
+        """
+        table = pd.DataFrame(self._curves, columns=list(CURVE_COLUMNS))
+        return _typed(table, (_RUN_ID, *columns(CurvePoint)))
 
     def transfers(self) -> pd.DataFrame:
-        """One row a zero-shot measure: key of the run, source, target, its axes and count, value, low, high, n."""
-        sizes = {key: result["num_trainable"] for key, result in self.results().items()}
+        """One row a zero-shot score of a run on another task.
+
+        Returns:
+            run_id, source, target, backbone, method, num_trainable, seed, score, ci_low, ci_high, num_examples.
+        """
+        num_trainable = {run_id: result.num_trainable for run_id, result in self.results().items()}
         rows = []
-        for key, target, value, low, high, n in self._transfers:
-            cell = self._axes_of[key]
-            axes = cell["backbone"], cell["method"], sizes[key], int(cell["seed"])
-            rows.append((key, cell["task"], target, *axes, value, low, high, n))
-        columns = ["run_id", "source", "target", "backbone", "method", "num_trainable", "seed"]
-        columns += ["score", "ci_low", "ci_high", "num_examples"]
-        return pd.DataFrame(rows, columns=columns)
+        for run_id, transfer in self._transfers:
+            axes = self._axes_of[run_id]
+            row = {"run_id": run_id, "source": axes.task, "backbone": axes.backbone, "method": axes.method}
+            counts = {"num_trainable": num_trainable[run_id], "seed": axes.seed}
+            rows.append({**row, **counts, **transfer.model_dump()})
+        names = ["run_id", "source", "target", "backbone", "method", "num_trainable", "seed"]
+        names += [c.name for c in columns(TransferRecord) if c.name not in names]
+        return pd.DataFrame(rows, columns=names)
 
     def items(self) -> dict[str, NDArray[np.float64]]:
-        """Score of every validation item by key of the run, (items,) each, in [0, 1]; from the runs' predictions.
+        """Score of every validation example, from the runs' predictions.
 
-        Items come in the order of the data, which all runs of a task share.
+        Returns:
+            run_id -> (examples,), in [0, 1]; examples come in the order of the data, which all runs of a task share.
         """
-        found = {}
-        for key, state, *_ in self._rows:
-            path = self.run_folder(key) / run_dir.PREDICTIONS
-            if state == "complete" and path.is_file():
-                found[key] = run_dir.read_scores(path)
-        return found
+        scores = {}
+        for run in self._runs:
+            path = self.run_folder(run.run_id) / run_dir.PREDICTIONS
+            if run.state == "complete" and path.is_file():
+                scores[run.run_id] = run_dir.read_scores(path)
+        return scores
 
     def planned(self) -> pd.DataFrame | None:
         """One row a run of the study as it was last run: backbone, task, method, num_trainable, seed.
 
-        The count of a budget that has not run yet is NaN. None where runs came without a study, as from a search.
+        Returns:
+            The table; the count of a budget that has not run yet is NaN. None where runs came without a study, as
+            from a threshold search.
         """
         if self._definition is None:
             return None
-        sizes = {
-            (cell["backbone"], cell["method"], cell["budget"]): result["num_trainable"]
-            for _, _, cell, result, _ in self._rows
-            if result is not None
+        num_trainable = {
+            (run.axes.backbone, run.axes.method, run.axes.budget): run.result.num_trainable
+            for run in self._runs
+            if run.result is not None
         }
-        rows = [
-            (s.backbone, s.task_name, c.label, sizes.get((s.backbone, c.label, c.budget), math.nan), s.seed)
-            for c in self._definition
-            for s in (c.config,)
-        ]
+        rows = []
+        for cell in self._definition:
+            axes = cell.config.axes
+            count = num_trainable.get((axes.backbone, axes.method, axes.budget), math.nan)
+            rows.append((axes.backbone, axes.task, axes.method, count, axes.seed))
         return pd.DataFrame(rows, columns=["backbone", "task", "method", "num_trainable", "seed"])
 
     @cached_property
@@ -109,122 +142,104 @@ class Study:
         text = self.notes.get("definition")
         return list(cells(StudyConfig.from_stored(text))) if text else None
 
-    def results(self) -> dict[str, dict[str, Any]]:
-        """Everything that finished runs recorded, by key: settings, seeds, versions, host, digests."""
-        return {key: result for key, _, _, result, _ in self._rows if result is not None}
+    def results(self) -> dict[str, RunResult]:
+        """Everything that finished runs recorded, by run_id."""
+        return {run.run_id: run.result for run in self._runs if run.result is not None}
 
-    def axes(self) -> dict[str, dict[str, str]]:
-        """Backbone, task, method, budget and seed of every run in the study's words, by key."""
+    def axes(self) -> dict[str, RunAxes]:
+        """Backbone, task, method, budget and seed of every run in the study's words, by run_id."""
         return dict(self._axes_of)
+
+    def stored_runs(self) -> list[StoredRun]:
+        """Every run as it is stored."""
+        return list(self._runs)
 
     @cached_property
     def outdated(self) -> frozenset[str]:
-        """Keys of finished runs whose cell the study, as it was last run, sets otherwise (another learning rate, …)."""
+        """run_id of finished runs that the study, as it was last run, sets otherwise (another learning rate, …)."""
         if self._definition is None:
             return frozenset()
         fields = set(RunConfig.model_fields) - DECIDED_BY_AXES
-        now = {
-            (c.config.backbone, c.config.task_name, c.label, c.budget, str(c.config.seed)): c.config.model_dump(
-                mode="json", include=fields
-            )
-            for c in self._definition
-        }
-        found = set()  # a setting that an older record does not know had no other value then
-        for key, result in self.results().items():
-            cell = self._axes_of[key]
-            wanted = now.get((cell["backbone"], cell["task"], cell["method"], cell["budget"], cell["seed"]))
-            if wanted is not None and any(_other(f, result["settings"].get(f, v), v) for f, v in wanted.items()):
-                found.add(key)
-        return frozenset(found)
+        planned = {cell.config.axes: cell.config.model_dump(mode="json", include=fields) for cell in self._definition}
+        outdated = set()
+        for run_id, result in self.results().items():
+            settings = planned.get(self._axes_of[run_id])
+            if settings is not None and result.config.model_dump(mode="json", include=fields) != settings:
+                outdated.add(run_id)
+        return frozenset(outdated)
 
-    def run_folder(self, key: str) -> Path:
+    def run_folder(self, run_id: str) -> Path:
         """Where a run's files are."""
-        return self.folder / "runs" / key
+        return self.folder / "runs" / run_id
 
 
-def _other(field: str, had: Any, wanted: Any) -> bool:
-    """Whether a run had another setting than the study asks for. A dtype left open is down as what it came to."""
-    return bool(had != wanted) and (field, wanted) != ("dtype", "auto")
+def _flat(run: StoredRun) -> dict[str, JsonValue]:
+    """A run as a row of `Study.runs`."""
+    recorded = run.result.model_dump(mode="json", exclude={"config"}) if run.result is not None else {}
+    axes = run.axes
+    # The study's words go over the run's own: a task that is a file is called by its path in every table.
+    words: dict[str, JsonValue] = {"backbone": axes.backbone, "task": axes.task, "method": axes.method}
+    words |= {"budget": None if axes.budget == DEFAULT_BUDGET else axes.budget, "seed": axes.seed}
+    return {**recorded, **words, "run_id": run.run_id, "state": run.state, "error": run.error}
 
 
-def _flat(
-    key: str, state: str, cell: dict[str, Any], result: dict[str, Any] | None, reason: str | None
-) -> dict[str, Any]:
-    own = cell["budget"] == DEFAULT_BUDGET  # the method's own full size is no budget
-    row: dict[str, Any] = {"run_id": key, "state": state, "error": reason, **cell, "seed": int(cell["seed"])}
-    row["budget"] = None if own else cell["budget"]
-    if result is None:
-        return row
-    v, b, t = result["validation"], result["backbone"], result["times"]
-    return row | {
-        "family": b["family"],
-        "backbone_parameters": b["parameters"],
-        "category": result["task"]["category"],
-        "objective": result["task"]["objective"],
-        "metric": v["metric"],
-        "score": v["score"],
-        "ci_low": v["ci_low"],
-        "ci_high": v["ci_high"],
-        "num_examples": v["num_examples"],
-        "num_trainable": result["num_trainable"],
-        "trainable_percent": result["trainable_percent"],
-        "score_untrained": result["score_untrained"]["score"],
-        "untrained_baseline": result["untrained_baseline"],
-        "best_step": result["best_step"],
-        "max_steps": result["steps"],
-        "batch_size": result["settings"]["batch_size"],
-        "learning_rate": result["learning_rate"]["score"],
-        "training_seconds": t["training_seconds"],
-        "steps_per_second": t["steps_per_second"],
-        "peak_memory_bytes": result["peak_memory_bytes"],
-        "data_fingerprint": result["data"]["digest"],
-        "backbone_fingerprint": b["digest"],
-        "head_parameters": result["head"]["parameters"],
-    }
+def _typed(table: pd.DataFrame, record_columns: Sequence[RecordColumn]) -> pd.DataFrame:
+    """The table with the type of each column as its record has it."""
+    return table.astype({c.name: _DTYPES[c.kind] for c in record_columns})
 
 
-def provenance(study: Study) -> dict[str, Any]:
-    """Where a study's numbers come from, and whether all of them are there."""
-    states = [state for key, state, _, _, _ in study._rows if key not in study.outdated]
-    results = [r for key, r in study.results().items() if key not in study.outdated]
-    planned = int(study.notes.get("planned", len(states)))
-    started = sorted(r["times"]["started"] for r in results)
+def provenance(study: Study) -> dict[str, str | int | bool]:
+    """Where a study's numbers come from, and whether all of them are there.
+
+    Returns:
+        Facts by name, as a report shows them.
+    """
+    current = [run for run in study.stored_runs() if run.run_id not in study.outdated]
+    results = [run.result for run in current if run.result is not None]
+    planned = int(study.notes.get("planned", len(current)))
+    started = sorted(r.started for r in results)
+    num_complete = sum(run.state == "complete" for run in current)
     return {
         "name": study.notes.get("study", study.folder.name),
         "settings": study.notes.get("definition", ""),
-        "version": ", ".join(sorted({r["versions"]["apet"] for r in results})),
+        "version": ", ".join(sorted({r.versions["apet"] for r in results})),
         "planned": planned,
-        "complete": states.count("complete"),
-        "failed": states.count("failed"),
-        "running": states.count("complete") + states.count("failed") < planned,
+        "complete": num_complete,
+        "failed": len(current) - num_complete,
+        "running": len(current) < planned,
         "first run began": started[0] if started else "",
         "last run began": started[-1] if started else "",
-        "hosts": ", ".join(sorted({r["host"]["system"] for r in results})),
-        "data": "; ".join(sorted({f"{r['task']['name']}: {n}" for r in results for n in r["data"]["notes"]})),
+        "hosts": ", ".join(sorted({str(r.host["system"]) for r in results})),
+        "data": "; ".join(sorted({f"{r.task}: {note}" for r in results for note in r.data_notes})),
     }
 
 
-WRITERS = {"csv": "to_csv", "parquet": "to_parquet", "json": "to_json"}
+FORMATS = ("csv", "parquet", "json")
 
 
 def export(study: Study, folder: Path, form: str) -> list[Path]:
     """Write runs and curves as CSV, Parquet or JSON.
 
+    Returns:
+        The files.
+
     Raises:
         UnknownNameError: another format.
         ApetError: the folder cannot be written.
     """
-    if form not in WRITERS:
-        raise UnknownNameError("format", form, WRITERS)
+    if form not in FORMATS:
+        raise UnknownNameError("format", form, FORMATS)
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, table in (("runs", study.runs()), ("curves", study.curves())):
             path = folder / f"{name}.{form}"
-            if form == "json":
-                path.write_text(json.dumps(json.loads(table.to_json(orient="records")), indent=1) + "\n", "utf-8")
+            if form == "csv":
+                table.to_csv(path, index=False)
+            elif form == "parquet":
+                table.to_parquet(path, index=False)
             else:
-                getattr(table, WRITERS[form])(path, index=False)
+                path.write_text(json.dumps(json.loads(table.to_json(orient="records")), indent=1) + "\n", "utf-8")
             paths.append(path)
     except OSError as e:
         raise ApetError(f"cannot write to {str(folder)!r}: {e.strerror}; give another folder") from e

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from apet.errors import CannotWriteError
 from apet.studies.executors.base import Event, Executor, Job
-from apet.studies.planning import PlannedRun, axes_of
 from apet.studies.store import DamagedRunError, Store
 from apet.training.progress import Progress
 from apet.training.run_dir import RESULT
+from apet.training.run_plan import RunPlan
 
 MAX_ATTEMPTS = 3
 """Times that a run is given to a worker before a worker that dies counts as the run's own failure."""
@@ -42,8 +42,8 @@ class Summary:
 class _Queue:
     """Runs that wait, runs that are being run, and how far these are."""
 
-    waiting: list[PlannedRun]
-    running: dict[int, PlannedRun] = field(default_factory=dict)
+    waiting: list[RunPlan]
+    running: dict[int, RunPlan] = field(default_factory=dict)
     progress: dict[int, tuple[float, str]] = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)
 
@@ -63,7 +63,7 @@ class Scheduler:
         self._best: dict[str, tuple[float, str]] = {}
 
     def run(
-        self, plan: Sequence[PlannedRun], *, retry: bool = False, aloud: bool = False, opening: bool = False
+        self, plan: Sequence[RunPlan], *, retry: bool = False, aloud: bool = False, opening: bool = False
     ) -> Summary:
         """Run what is missing. A run that fails is recorded and stops no other; nothing that is complete runs again.
 
@@ -90,10 +90,10 @@ class Scheduler:
                 self._work(_Queue(waiting), summary, aloud)
         return summary
 
-    def _select_waiting(self, plan: Sequence[PlannedRun], summary: Summary, retry: bool) -> list[PlannedRun]:
+    def _select_waiting(self, plan: Sequence[RunPlan], summary: Summary, retry: bool) -> list[RunPlan]:
         """Runs that are to be run; the others are counted in the summary."""
         states, errors = self.store.states(), self.store.errors()
-        waiting: list[PlannedRun] = []
+        waiting: list[RunPlan] = []
         for run in plan:
             # The folder comes before the record of failures: an orphaned worker may have finished the run since.
             if states.get(run.run_id) == "complete" or self._recover(run):
@@ -107,7 +107,7 @@ class Scheduler:
                 waiting.append(run)
         return waiting
 
-    def _recover(self, run: PlannedRun) -> bool:
+    def _recover(self, run: RunPlan) -> bool:
         """Record a run that finished although its scheduler was killed, or lost power, before it could record it."""
         folder = self.store.run_folder(run.run_id)
         if not folder.is_dir() or not any(folder.iterdir()):
@@ -130,7 +130,7 @@ class Scheduler:
                     queue.attempts[run.run_id] += 1
                     if aloud:
                         self.progress.log(f"[{total - len(queue.waiting)}/{total}] {_title(run)}")
-                    self.executor.start(worker, Job(run.run_id, run.config, self.store.run_folder(run.run_id)))
+                    self.executor.start(worker, Job(run, self.store.run_folder(run.run_id)))
             # One second: the shortest time in which a person wants to see the line of progress move.
             for event in self.executor.events(1.0):
                 if event.kind == "progress":
@@ -143,7 +143,7 @@ class Scheduler:
             num_ended = total - len(queue.waiting) - len(queue.running)
             self.progress.update(num_ended, self._status(queue, summary))
 
-    def _end(self, event: Event, run: PlannedRun, queue: _Queue, summary: Summary) -> None:
+    def _end(self, event: Event, run: RunPlan, queue: _Queue, summary: Summary) -> None:
         """Record how a run ended, or put it back into the queue where only its worker is to blame."""
         if event.kind == "done":
             self._record_result(run)
@@ -163,17 +163,17 @@ class Scheduler:
             # Every further run would end this way, after hours of training: better to stop now and blame no run.
             raise CannotWriteError(f"{event.message}; the same command goes on")
         reason = event.message if event.kind == "failed" else f"{event.message}, {MAX_ATTEMPTS} times"
-        self.store.fail(run.run_id, axes_of(run), reason)
+        self.store.fail(run.run_id, run.axes, reason)
         summary.failed[run.run_id] = reason
         self.progress.log(f"failed: {_title(run)}: {reason}")
 
-    def _record_result(self, run: PlannedRun) -> None:
-        result = self.store.record_result(run.run_id, axes_of(run))
-        score, task = result["validation"]["score"], run.config.task_name
+    def _record_result(self, run: RunPlan) -> None:
+        result = self.store.record_result(run.run_id, run.axes)
+        score, task = result.score, run.config.task_name
         if score > self._best.get(task, (-1.0, ""))[0]:
-            self._best[task] = score, run.cell.label
+            self._best[task] = score, run.axes.method
 
-    def _next(self, waiting: list[PlannedRun], worker: int) -> PlannedRun:
+    def _next(self, waiting: list[RunPlan], worker: int) -> RunPlan:
         """The next run for a worker: one for the backbone that it has loaded, else for one that no worker has.
 
         Loading a large backbone takes longer than a short run; without this, workers would take turns on backbones.
@@ -199,11 +199,11 @@ class Scheduler:
         return "  ".join([*running[:2], *(["best: " + ", ".join(best)] if best else []), *failed])
 
 
-def _shared_resources(run: PlannedRun) -> tuple[str, ...]:
+def _shared_resources(run: RunPlan) -> tuple[str, ...]:
     """What two runs must have in common for the second to find the backbone and the tokens of the first in memory."""
-    return run.config.backbone, run.config.task_name, run.config.dtype
+    return run.config.backbone, run.config.task_name, run.dtype
 
 
-def _title(run: PlannedRun) -> str:
-    config = run.config
-    return f"{config.backbone} {config.task_name} {run.cell.label} {run.num_trainable:,} seed {config.seed}"
+def _title(run: RunPlan) -> str:
+    axes = run.axes
+    return f"{axes.backbone} {axes.task} {axes.method} {run.num_trainable:,} seed {axes.seed}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import json
 import os
@@ -10,60 +9,27 @@ import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Literal
 from urllib.parse import quote
 
 from apet.errors import ApetError
+from apet.studies.store_schema import (
+    RESULT_COLUMNS,
+    SCHEMA,
+    VERSION,
+    SqlValue,
+    insert,
+    to_cells,
+    to_result,
+)
 from apet.training import run_dir
+from apet.training.config import RunAxes
+from apet.training.result import CurvePoint, RunResult, TransferRecord, columns
 
 FILE, RUNS, LOCK = "study.sqlite", "runs", "lock"
-VERSION = 1
-"""Raised when the tables change."""
-
-_SCHEMA = """
-CREATE TABLE runs (
-    key TEXT PRIMARY KEY,
-    state TEXT NOT NULL CHECK (state IN ('complete', 'failed')),
-    cell TEXT NOT NULL,      -- JSON: backbone, task, method, budget, seed in the study's words
-    result TEXT,             -- JSON: what result.json holds; NULL where it failed
-    reason TEXT,             -- why it failed
-    attempts INTEGER NOT NULL,
-    stored TEXT NOT NULL
-) WITHOUT ROWID;
-CREATE TABLE curves (
-    key TEXT NOT NULL REFERENCES runs (key),
-    step INTEGER NOT NULL,
-    loss REAL,
-    value REAL NOT NULL,
-    low REAL NOT NULL,
-    high REAL NOT NULL,
-    seconds REAL NOT NULL,
-    PRIMARY KEY (key, step)
-) WITHOUT ROWID;
-CREATE TABLE transfers (
-    key TEXT NOT NULL REFERENCES runs (key),
-    target TEXT NOT NULL,
-    value REAL NOT NULL,
-    low REAL NOT NULL,
-    high REAL NOT NULL,
-    n INTEGER NOT NULL,
-    PRIMARY KEY (key, target)
-) WITHOUT ROWID;
-CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-CREATE TRIGGER finished_runs_stay BEFORE UPDATE ON runs WHEN old.state = 'complete'
-    BEGIN SELECT raise(ABORT, 'a finished run never changes'); END;
-CREATE TRIGGER finished_runs_are_kept BEFORE DELETE ON runs WHEN old.state = 'complete'
-    BEGIN SELECT raise(ABORT, 'a finished run is never removed'); END;
-"""
-
-_GUARD = """
-CREATE TRIGGER IF NOT EXISTS finished_runs_are_not_replaced BEFORE INSERT ON runs
-    WHEN EXISTS (SELECT 1 FROM runs WHERE key = new.key AND state = 'complete')
-    BEGIN SELECT raise(ABORT, 'a finished run is never replaced'); END;
-"""
-"""REPLACE removes rows without a word to the other triggers. Records that were begun before it get it, too."""
 
 BUSY = 30.0
 """Seconds to wait for another process that is writing."""
@@ -73,11 +39,27 @@ class DamagedRunError(ApetError):
     """A run's folder that holds no whole run: a power cut, a disk's fault, a stranger's hand."""
 
 
-_CURVE = ("loss", "score", "ci_low", "ci_high", "seconds")
+@dataclass(frozen=True)
+class StoredRun:
+    """A run in a study's record.
+
+    Attributes:
+        run_id: names it.
+        state: whether it finished.
+        axes: its place in the study.
+        result: what it recorded; None where it failed.
+        error: why it failed; None where it finished.
+    """
+
+    run_id: str
+    state: Literal["complete", "failed"]
+    axes: RunAxes
+    result: RunResult | None
+    error: str | None
 
 
 class Store:
-    """A study's record; see `opened` for the one who writes it.
+    """A study's record; see `open_store` for the one who writes it.
 
     Args:
         folder: of the study.
@@ -85,22 +67,23 @@ class Store:
         write: whether it may be changed. Reading changes nothing, so it may lie where nothing can be written.
 
     Raises:
-        ApetError: no study there, a damaged file, one of a newer version, or a place that cannot be written.
+        ApetError: no study there, a damaged file, one of another version, or a place that cannot be written.
     """
 
     def __init__(self, folder: Path, *, create: bool = False, write: bool = False) -> None:
         self.folder = folder
         path = folder / FILE
         if not create:
-            _refuse_nowhere(folder)
-        with _clear(folder):
+            _require_study(folder)
+        with _clear_errors(folder):
             if create:
                 (folder / RUNS).mkdir(parents=True, exist_ok=True)
             if create or write:
                 self.db = sqlite3.connect(path, isolation_level=None, timeout=BUSY)
             else:
-                self.db = sqlite3.connect(_to_read(path), isolation_level=None, timeout=BUSY, uri=True)
+                self.db = sqlite3.connect(_read_only_uri(path), isolation_level=None, timeout=BUSY, uri=True)
             self._open(path, create or write)
+        self.db.row_factory = sqlite3.Row
 
     def _open(self, path: Path, write: bool) -> None:
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
@@ -109,82 +92,91 @@ class Store:
                 f"{str(path)!r} was written by a newer apet (store version {version}, this one reads {VERSION});"
                 " upgrade with pip install -U apet"
             )
+        if 0 < version < VERSION:
+            raise ApetError(
+                f"{str(path)!r} was written by an older apet (store version {version}, this one reads {VERSION});"
+                " run the study again in a new folder"
+            )
         if version == 0 and not write:  # it is just being begun, or was killed at that: an empty record
             self.db.close()
             self.db = sqlite3.connect(":memory:", isolation_level=None)
-            self.db.executescript(_SCHEMA)
+            self.db.executescript(SCHEMA)
         elif version == 0:
+            # With a write-ahead log, readers do not wait for the scheduler, nor it for them.
             self.db.execute("PRAGMA journal_mode = WAL")
-            self.db.executescript(f"BEGIN; {_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            self.db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         elif self.db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise ApetError(
-                f"{str(path)!r} is damaged; move it away and run again: finished runs are taken in from {RUNS}/"
+                f"{str(path)!r} is damaged; move it away and run again: finished runs are recorded anew from {RUNS}/"
             )
-        if write:
-            self.db.executescript(_GUARD)
 
     def close(self) -> None:
         """Let go of the file."""
         self.db.close()
 
-    def run_folder(self, key: str) -> Path:
+    def run_folder(self, run_id: str) -> Path:
         """Where a run's files are."""
-        return self.folder / RUNS / key
+        return self.folder / RUNS / run_id
 
     def states(self) -> dict[str, str]:
-        """Key -> ``complete`` or ``failed``."""
-        with _clear(self.folder):
-            return dict(self.db.execute("SELECT key, state FROM runs"))
+        """State of every run by run_id: ``complete`` or ``failed``."""
+        with _clear_errors(self.folder):
+            return {row["run_id"]: row["state"] for row in self.db.execute("SELECT run_id, state FROM runs")}
 
     def errors(self) -> dict[str, str]:
-        """Key -> why it failed, of every run that did."""
-        with _clear(self.folder):
-            return dict(self.db.execute("SELECT key, reason FROM runs WHERE state = 'failed'"))
+        """Why a run failed by run_id, of every run that did."""
+        failed = "SELECT run_id, error FROM runs WHERE state = 'failed'"
+        with _clear_errors(self.folder):
+            return {row["run_id"]: row["error"] for row in self.db.execute(failed)}
 
-    def record_result(self, key: str, cell: dict[str, Any]) -> dict[str, Any]:
-        """Make a row of a finished run's folder; the result.
+    def record_result(self, run_id: str, axes: RunAxes) -> RunResult:
+        """Record a finished run from its folder.
+
+        Returns:
+            Its result.
 
         Raises:
             DamagedRunError: the folder holds no whole run.
-            ApetError: the disk is full, or the run is down as finished; the record is as it was.
+            ApetError: the disk is full, or the run is recorded as finished; the record is as it was.
         """
-        result, points = _whole(self.run_folder(key))
-        with self._writing():
-            attempts = self._attempts(key) + 1
-            self.db.execute("DELETE FROM runs WHERE key = ? AND state = 'failed'", (key,))
-            row = (key, json.dumps(cell), json.dumps(result), attempts, _now())
-            self.db.execute("INSERT INTO runs VALUES (?, 'complete', ?, ?, NULL, ?, ?)", row)
-            self.db.executemany(
-                "INSERT OR IGNORE INTO curves VALUES (?, ?, ?, ?, ?, ?, ?)", [(key, *point) for point in points]
-            )
+        result, points = _read_whole_run(self.run_folder(run_id))
+        with self._transaction():
+            row = self._head(run_id, "complete", axes, None) + to_cells(result, RESULT_COLUMNS)
+            self.db.execute("DELETE FROM runs WHERE run_id = ? AND state = 'failed'", (run_id,))
+            self.db.execute(insert("runs", len(row)), row)
+            rows = [[run_id, *to_cells(point, columns(CurvePoint))] for point in points]
+            self.db.executemany(insert("curves", len(rows[0])).replace("INSERT", "INSERT OR IGNORE"), rows)
         return result
 
-    def quarantine(self, key: str) -> Path:
-        """Move a damaged run's folder away, so that the run can be made again; where it is now.
+    def quarantine(self, run_id: str) -> Path:
+        """Move a damaged run's folder away, so that the run can be made again.
+
+        Returns:
+            Where it is now.
 
         Raises:
             ApetError: the place cannot be written.
         """
-        folder = self.run_folder(key)
+        folder = self.run_folder(run_id)
         aside = run_dir.partial_path(folder).with_suffix(".damaged")
-        with _clear(self.folder):
+        with _clear_errors(self.folder):
             os.replace(folder, aside)
         return aside
 
-    def fail(self, key: str, cell: dict[str, Any], reason: str) -> None:
+    def fail(self, run_id: str, axes: RunAxes, error: str) -> None:
         """Record a run that failed; never a number, and never over one.
 
         Raises:
-            ApetError: the disk is full, or the run is down as finished; the record is as it was.
+            ApetError: the disk is full, or the run is recorded as finished; the record is as it was.
         """
-        with self._writing():
-            row = (key, json.dumps(cell), reason, self._attempts(key) + 1, _now())
-            self.db.execute("DELETE FROM runs WHERE key = ? AND state = 'failed'", (key,))
-            self.db.execute("INSERT INTO runs VALUES (?, 'failed', ?, NULL, ?, ?, ?)", row)
+        with self._transaction():
+            row = [*self._head(run_id, "failed", axes, error), *[None] * len(RESULT_COLUMNS)]
+            self.db.execute("DELETE FROM runs WHERE run_id = ? AND state = 'failed'", (run_id,))
+            self.db.execute(insert("runs", len(row)), row)
 
     def note(self, name: str, value: str) -> None:
         """Keep something about the study itself, such as its definition."""
-        with self._writing():
+        with self._transaction():
             self.db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", (name, value))
 
     def describe(self, name: str, definition: str, planned: int) -> None:
@@ -194,57 +186,64 @@ class Store:
         self.note("planned", str(planned))
 
     def notes(self) -> dict[str, str]:
-        """What was kept about the study."""
-        with _clear(self.folder):
-            return dict(self.db.execute("SELECT name, value FROM notes"))
+        """What was kept about the study, by name."""
+        with _clear_errors(self.folder):
+            return {row["name"]: row["value"] for row in self.db.execute("SELECT name, value FROM notes")}
 
-    def rows(self) -> Iterator[tuple[str, str, dict[str, Any], dict[str, Any] | None, str | None]]:
-        """Every run: key, state, cell, result, reason."""
-        with _clear(self.folder):
-            found = self.db.execute("SELECT key, state, cell, result, reason FROM runs ORDER BY key").fetchall()
-        for key, state, cell, result, reason in found:
-            yield key, state, json.loads(cell), json.loads(result) if result else None, reason
+    def rows(self) -> Iterator[StoredRun]:
+        """Every run, by run_id."""
+        with _clear_errors(self.folder):
+            rows = self.db.execute("SELECT * FROM runs ORDER BY run_id").fetchall()
+        for row in rows:
+            axes = RunAxes(**json.loads(row["axes"]))
+            yield StoredRun(row["run_id"], row["state"], axes, to_result(row), row["error"])
 
-    def curves(self) -> list[tuple[Any, ...]]:
-        """Every point: key, step, loss, value, low, high, seconds."""
-        with _clear(self.folder):
-            return self.db.execute("SELECT * FROM curves ORDER BY key, step").fetchall()
+    def curves(self) -> list[tuple[SqlValue, ...]]:
+        """Every measurement of every run: run_id and the fields of `CurvePoint`."""
+        with _clear_errors(self.folder):
+            return [tuple(row) for row in self.db.execute("SELECT * FROM curves ORDER BY run_id, step")]
 
-    def transferred(self, key: str, target: str, score: dict[str, Any]) -> None:
-        """Record the zero-shot measure of a run on another task."""
-        with self._writing():
-            row = (key, target, score["score"], score["ci_low"], score["ci_high"], score["num_examples"])
-            self.db.execute("INSERT OR REPLACE INTO transfers VALUES (?, ?, ?, ?, ?, ?)", row)
+    def record_transfer(self, run_id: str, transfer: TransferRecord) -> None:
+        """Record the zero-shot score of a run on another task, in place of an earlier one."""
+        with self._transaction():
+            row = [run_id, *to_cells(transfer, columns(TransferRecord))]
+            self.db.execute(insert("transfers", len(row)).replace("INSERT", "INSERT OR REPLACE"), row)
 
-    def transfers(self) -> list[tuple[Any, ...]]:
-        """Every zero-shot measure: key, target, value, low, high, n."""
-        with _clear(self.folder):
-            return self.db.execute("SELECT * FROM transfers ORDER BY key, target").fetchall()
+    def transfers(self) -> list[tuple[str, TransferRecord]]:
+        """Every zero-shot score with the run_id of its run."""
+        names = [c.name for c in columns(TransferRecord)]
+        with _clear_errors(self.folder):
+            rows = self.db.execute("SELECT * FROM transfers ORDER BY run_id, target").fetchall()
+        return [(row["run_id"], TransferRecord(**{name: row[name] for name in names})) for row in rows]
 
-    def _attempts(self, key: str) -> int:
-        row = self.db.execute("SELECT attempts FROM runs WHERE key = ?", (key,)).fetchone()
-        return int(row[0]) if row else 0
+    def _head(self, run_id: str, state: str, axes: RunAxes, error: str | None) -> list[SqlValue]:
+        """What the store itself knows of a run: the first columns of its row."""
+        row = self.db.execute("SELECT attempts FROM runs WHERE run_id = ?", (run_id,)).fetchone()
+        attempts = 1 + (row["attempts"] if row else 0)
+        recorded_at = datetime.now(UTC).isoformat(timespec="seconds")
+        return [run_id, state, json.dumps(asdict(axes)), error, attempts, recorded_at]
 
     @contextmanager
-    def _writing(self) -> Iterator[None]:
+    def _transaction(self) -> Iterator[None]:
         """All of it or nothing."""
-        with _clear(self.folder):
+        with _clear_errors(self.folder):
+            # IMMEDIATE: a lock that is taken at the first write could be refused halfway.
             self.db.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self.db.execute("COMMIT")
             except BaseException:
-                if self.db.in_transaction:
+                if self.db.in_transaction:  # SQLite has rolled back by itself where the disk was full
                     self.db.execute("ROLLBACK")
                 raise
 
 
-def _refuse_nowhere(folder: Path) -> None:
+def _require_study(folder: Path) -> None:
     if not (folder / FILE).is_file():
         raise ApetError(f"no study at {str(folder)!r}; give a folder written by apet study run")
 
 
-def _to_read(path: Path) -> str:
+def _read_only_uri(path: Path) -> str:
     """The file as SQLite opens it for reading alone.
 
     Beside a record that others may write, SQLite needs small files of its own. Where none can be made, nobody writes:
@@ -255,29 +254,25 @@ def _to_read(path: Path) -> str:
     return f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if fixed else ''}"
 
 
-def _whole(folder: Path) -> tuple[dict[str, Any], list[tuple[Any, ...]]]:
+def _read_whole_run(folder: Path) -> tuple[RunResult, list[CurvePoint]]:
     """Result and curve of a run's folder.
 
     Raises:
         DamagedRunError: something of it is missing, empty, or cannot be read.
     """
     try:
-        hollow = [f.name for f in folder.iterdir() if not f.stat().st_size]
-        if hollow:
-            raise DamagedRunError(f"{str(folder)!r} is damaged ({min(hollow)} is empty)")
-        result = run_dir.read_run(folder)[2]
-        with (folder / run_dir.CURVE).open(encoding="utf-8", newline="") as f:
-            points = [(int(r["step"]), *(float(r[c]) if r[c] else None for c in _CURVE)) for r in csv.DictReader(f)]
-        float(result["validation"]["score"])
+        empty = [f.name for f in folder.iterdir() if not f.stat().st_size]
+        if empty:  # what a power cut leaves of a file that was not flushed
+            raise DamagedRunError(f"{str(folder)!r} is damaged ({min(empty)} is empty)")
+        return run_dir.read_run(folder).result, run_dir.read_curve(folder)
     except DamagedRunError:
         raise
-    except (ApetError, OSError, ValueError, KeyError, TypeError, csv.Error) as e:
+    except (ApetError, OSError, ValueError) as e:
         raise DamagedRunError(f"{str(folder)!r} is damaged ({type(e).__name__}: {e})") from e
-    return result, points
 
 
 @contextmanager
-def _clear(folder: Path) -> Iterator[None]:
+def _clear_errors(folder: Path) -> Iterator[None]:
     """SQLite's and the system's errors as one line."""
     try:
         yield
@@ -297,18 +292,20 @@ def _said(error: sqlite3.DatabaseError, path: str) -> str:
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return f"cannot open {path!r}: {error}; give a folder that can be read and written"
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return f"{path!r} is damaged ({error}); move it away and run again: finished runs are taken in from {RUNS}/"
+        return (
+            f"{path!r} is damaged ({error}); move it away and run again: finished runs are recorded anew from {RUNS}/"
+        )
     return f"cannot use {path!r}: {error}; try again"
 
 
 @contextmanager
 def study_lock(folder: Path) -> Iterator[None]:
-    """Hold a study's folder for one driver; the system lets go when the process ends, however it ends.
+    """Hold a study's folder for one scheduler; the system lets go when the process ends, however it ends.
 
     Raises:
-        ApetError: another driver holds it.
+        ApetError: another scheduler holds it.
     """
-    with _clear(folder):
+    with _clear_errors(folder):
         handle = (folder / LOCK).open("a")
     with handle:
         try:
@@ -322,12 +319,16 @@ def study_lock(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
-    """The store of a folder, held alone from before it is made; raises as `Store` and `only_driver`."""
+    """The store of a folder, held alone from before it is made until it is closed.
+
+    Raises:
+        ApetError: as `Store` and `study_lock`.
+    """
     if create:
-        with _clear(folder):
+        with _clear_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
     else:
-        _refuse_nowhere(folder)
+        _require_study(folder)
     with study_lock(folder):
         store = Store(folder, create=create, write=True)
         try:
@@ -338,17 +339,11 @@ def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
 
 
 def remove_partial_runs(folder: Path) -> None:
-    """Remove what killed workers left half written.
-
-    One whose driver was killed may be writing still: its folder is taken from it by another name first, so that it
-    fails instead of finishing a folder that has lost files meanwhile.
-    """
+    """Remove what killed workers left half written."""
     for half in (folder / RUNS).glob("*.part"):
         with suppress(OSError):  # it took its name just now, or cannot be removed: it is in nobody's way
-            taken = run_dir.partial_path(half.with_name(half.name.partition(".")[0]))
-            os.replace(half, taken)
-            shutil.rmtree(taken, ignore_errors=True)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")
+            # A worker whose scheduler was killed may be writing still: its folder is taken from it by another name
+            # first, so that it fails instead of finishing a folder that has lost files meanwhile.
+            renamed = run_dir.partial_path(half.with_name(half.name.partition(".")[0]))
+            os.replace(half, renamed)
+            shutil.rmtree(renamed, ignore_errors=True)

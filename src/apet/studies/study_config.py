@@ -9,9 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from apet.errors import ApetError
-
-DEFAULT_BUDGET = "default"
-"""A budget: the method's own full size."""
+from apet.training.config import DEFAULT_BUDGET
 
 AXES = ("backbone", "task", "method", "budget", "seed")
 DECIDED_BY_AXES = {"backbone", "task", "data", "method", "method_settings", "budget", "seed", "imports"}
@@ -122,11 +120,3 @@ def split_method(method: str | Mapping[str, JsonValue]) -> tuple[str, dict[str, 
     if not isinstance(name, str):
         raise ApetError(f"methods: {method} names no method; write such as {{method: lora, rank: 4}}")
     return name, settings
-
-
-def method_label(method: str, settings: Mapping[str, object]) -> str:
-    """The name by which tables and overrides call a method with its settings: ``apet-discrete``, ``lora(rank=4)``."""
-    others = dict(settings)
-    distribution = others.pop("distribution", None)
-    name = f"{method}-{distribution}" if distribution else method
-    return name + (f"({', '.join(f'{k}={v}' for k, v in others.items())})" if others else "")

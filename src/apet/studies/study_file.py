@@ -14,16 +14,9 @@ from pydantic_core import ErrorDetails
 from apet.errors import ApetError, UnknownNameError
 from apet.methods import make_method
 from apet.registry import Registry, import_guest
-from apet.studies.study_config import (
-    AXES,
-    DECIDED_BY_AXES,
-    Override,
-    StudyConfig,
-    method_label,
-    split_method,
-)
+from apet.studies.study_config import AXES, DECIDED_BY_AXES, Override, StudyConfig, split_method
 from apet.studies.yaml_lines import line_of, load_mapping
-from apet.training.config import RunConfig, field_help
+from apet.training.config import RunConfig, field_help, method_label
 
 STUDY_KEYS = {field.alias or name for name, field in StudyConfig.model_fields.items()}
 """Keys of a study's file."""
@@ -92,7 +85,7 @@ def parse_study(text: str, where: str, overrides: Mapping[str, JsonValue], folde
     Args:
         text: of the file.
         where: the file's name, for messages.
-        overrides: ``key=value`` pairs that go over the file.
+        overrides: ``key=value`` pairs that go over the file; guests under ``import`` are added to the file's.
         folder: from which paths under ``import`` start; None = the current one.
 
     Raises:
@@ -105,6 +98,8 @@ def parse_study(text: str, where: str, overrides: Mapping[str, JsonValue], folde
     # Before the command line's words: these may narrow the study to less than its overrides speak of.
     _check_overrides(study, text, where)
     for key, value in overrides.items():
+        if key == "import":
+            continue
         if key in STUDY_KEYS:
             raw[key] = value
         elif key in RunConfig.model_fields:
@@ -114,11 +109,13 @@ def parse_study(text: str, where: str, overrides: Mapping[str, JsonValue], folde
             raise UnknownNameError(
                 "setting of a study or of its runs", key, [*sorted(STUDY_KEYS), *RunConfig.model_fields]
             )
+    # Added to the file's own, not in their place: the file's methods need the file's guests. They start from the current
+    # folder, where the command was typed.
+    raw["import"] = overrides.get("import", [])
     study = _validate(raw, text, where)
-    if "import" in overrides:
-        imports = _import_guests(study, text, where, Path())
+    imports += _import_guests(study, text, where, Path())
     _check_values(study, text, where, overrides)
-    return study.model_copy(update={"imports": imports})
+    return study.model_copy(update={"imports": tuple(dict.fromkeys(imports))})
 
 
 def _import_guests(study: StudyConfig, text: str, where: str, folder: Path) -> tuple[str, ...]:

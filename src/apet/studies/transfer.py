@@ -1,30 +1,35 @@
-"""Zero-shot transfer (paper section 6.3, experiment E7): every stored θ on every other task, nothing trained again."""
+"""Zero-shot transfer (paper section 6.3): every stored delta on every other task, nothing trained again."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 from apet.errors import ApetError
-from apet.studies.planning import parse_filter
+from apet.studies.planning import Patterns, parse_filter, spell_patterns
 from apet.studies.store import Store
 from apet.tasks.sources import read_split
 from apet.tasks.task import Task, load_task
 from apet.training import run_dir
-from apet.training.config import RunConfig
+from apet.training.config import RunAxes
 from apet.training.inference import TunedModel
 from apet.training.resources import Resources
+from apet.training.result import RunResult, TransferRecord
 
-Row = tuple[str, dict[str, str], dict[str, Any]]
-"""A finished run: key, cell, result."""
+
+@dataclass(frozen=True)
+class _CompleteRun:
+    """A finished run of the study."""
+
+    run_id: str
+    axes: RunAxes
+    result: RunResult
 
 
 @dataclass(frozen=True)
 class _Target:
-    """What a θ is measured on.
+    """What a delta is measured on.
 
     Attributes:
         task: whose validation split.
@@ -34,112 +39,119 @@ class _Target:
     task: Task
     data: str | None = None
 
-    def items(self, settings: RunConfig, limit: int | None, shop: Resources) -> int:
-        """How many a measure of it has."""
+    def num_examples(self, limit: int | None, resources: Resources) -> int:
+        """How many examples a measurement of it has."""
         if self.data is not None:
-            there = len(read_split(self.task, Path(self.data), "validation"))
+            available = len(read_split(self.task, Path(self.data), "validation"))
         else:
-            own = {"data": None, "task": self.task.name, "max_train_samples": None, "max_eval_samples": None}
-            there = len(shop.data(self.task, settings.model_copy(update=own)).splits["validation"])
-        return there if limit is None else min(limit, there)
+            available = len(resources.data(self.task).splits["validation"])
+        return available if limit is None else min(limit, available)
 
 
 def transfer(
-    store: Store, targets: Sequence[str], shop: Resources, limit: int | None = None, only: Sequence[str] = ()
+    store: Store,
+    targets: Sequence[str],
+    resources: Resources,
+    limit: int | None = None,
+    patterns: Patterns | None = None,
 ) -> list[tuple[str, str]]:
-    """Measure every finished run that kept its θ on every target of its kind.
+    """Measure every finished run that kept its delta on every target of its kind.
 
-    What is there already stays, if it was taken on as many items as would be taken now.
+    What is measured already stays, if it was taken on as many examples as would be taken now.
 
     Args:
         store: the study's record.
         targets: tasks; empty = those of the study.
-        shop: shared by all measurements.
-        limit: at most so many examples of a target.
-        only: ``axis=pattern`` words that say which θs.
+        resources: shared by all measurements.
+        limit: examples of a target, at most.
+        patterns: axis -> pattern or patterns, of the runs that are meant; None = all.
 
     Returns:
-        Key and target of every measure that is meant; all of them are in the store.
+        run_id and target of every measurement that is meant; all of them are in the store.
 
     Raises:
-        ApetError: no finished run that is meant kept its θ, or no target can be measured with any of them.
+        ApetError: no finished run that is meant kept its delta, or no target can be measured with any of them.
     """
-    rows = [(key, cell, result) for key, _, cell, result, _ in store.rows() if result is not None]
-    kept = _kept(store, rows, only)
-    known = _Known(store, rows)
-    names = list(targets) or sorted({c["task"] for _, c, _ in rows})
+    complete = [_CompleteRun(r.run_id, r.axes, r.result) for r in store.rows() if r.result is not None]
+    sources = _with_delta(store, complete, patterns or {})
+    known = _KnownTargets(store, complete)
+    names = list(targets) or sorted({run.axes.task for run in complete})
+    # By backbone: each is loaded once, and its runs attach and detach one after the other.
     pairs = [
-        (key, cell, target)
-        for key, cell, _ in sorted(kept, key=lambda row: (row[1]["backbone"], row[1]["task"], row[0]))
+        (run, target)
+        for run in sorted(sources, key=lambda run: (run.axes.backbone, run.axes.task, run.run_id))
         for target in names
-        if target != cell["task"] and _possible(known.target(cell["task"]).task, known.target(target).task)
+        if target != run.axes.task and _is_possible(known.target(run.axes.task).task, known.target(target).task)
     ]
     if not pairs:
-        trained = ", ".join(sorted({c["task"] for _, c, _ in kept}))
+        trained = ", ".join(sorted({run.axes.task for run in sources}))
         raise ApetError(
             f"nothing to transfer from {trained} to {', '.join(names)}: a target is another task of the same kind, free"
-            " text or labels with unified meanings; name some with --to"
+            " text or labels with transfer labels; name some with --target-tasks"
         )
-    wanted = {t: known.target(t).items(known.settings, limit, shop) for t in {target for _, _, target in pairs}}
-    there = {(key, target): n for key, target, *_, n in store.transfers()}
-    todo = [(key, cell, target) for key, cell, target in pairs if there.get((key, target)) != wanted[target]]
-    with shop.watch.begin("transfer", len(todo)) as bar:
-        tuned: tuple[str, TunedModel] | None = None
+    num_examples = {t: known.target(t).num_examples(limit, resources) for t in {target for _, target in pairs}}
+    measured = {(run_id, record.target): record.num_examples for run_id, record in store.transfers()}
+    todo = [(run, target) for run, target in pairs if measured.get((run.run_id, target)) != num_examples[target]]
+    with resources.progress.begin("transfer", len(todo)) as bar:
+        loaded: tuple[str, TunedModel] | None = None
         try:
-            for n, (key, cell, target) in enumerate(todo, start=1):
-                if tuned is None or tuned[0] != key:
-                    if tuned is not None:
-                        tuned[1].close()
-                    tuned = key, TunedModel(store.run_folder(key), shop)
+            for done, (run, target) in enumerate(todo, start=1):
+                if loaded is None or loaded[0] != run.run_id:
+                    if loaded is not None:
+                        loaded[1].close()
+                    loaded = run.run_id, TunedModel(store.run_folder(run.run_id), resources)
                 on = known.target(target)
-                score: dict[str, Any] = tuned[1].transfer(on.task, on.data, limit).as_dict()
-                store.transferred(key, target, score)
-                bar.update(n, f"{cell['task']} to {target}: {100 * score['value']:.1f}")
+                score = loaded[1].transfer(on.task, on.data, limit)
+                record = TransferRecord(
+                    target=target,
+                    score=score.score,
+                    ci_low=score.ci_low,
+                    ci_high=score.ci_high,
+                    num_examples=score.num_examples,
+                )
+                store.record_transfer(run.run_id, record)
+                bar.update(done, f"{run.axes.task} to {target}: {100 * score.score:.1f}")
         finally:
-            if tuned is not None:
-                tuned[1].close()
-    return [(key, target) for key, _, target in pairs]
+            if loaded is not None:
+                loaded[1].close()
+    return [(run.run_id, target) for run, target in pairs]
 
 
-def _kept(store: Store, rows: Sequence[Row], only: Sequence[str]) -> list[Row]:
-    """Those that are meant and kept their θ."""
-    meant = parse_filter(only)
-    kept = [(k, c, r) for k, c, r in rows if r["settings"]["save_delta"] and meant.matches(c)]
+def _with_delta(store: Store, complete: Sequence[_CompleteRun], patterns: Patterns) -> list[_CompleteRun]:
+    """The runs that are meant and kept their delta."""
+    meant = parse_filter(patterns)
+    kept = [run for run in complete if run.result.config.save_delta and meant.matches(run.axes.as_dict())]
     if not kept:
-        which = f"that matches {', '.join(only)} " if only else ""
+        which = f"that matches {spell_patterns(patterns)} " if patterns else ""
         raise ApetError(
-            f"no finished run {which}in {str(store.folder)!r} kept its θ; run the study with save_delta=true"
+            f"no finished run {which}in {str(store.folder)!r} kept its delta; run the study with save_delta=true"
         )
     return kept
 
 
-class _Known:
+class _KnownTargets:
     """Tasks as the study's runs have stored them, so that they are found from any folder; others by name."""
 
-    def __init__(self, store: Store, rows: Sequence[Row]) -> None:
+    def __init__(self, store: Store, complete: Sequence[_CompleteRun]) -> None:
         self._store = store
-        whole = [(key, cell) for key, cell, _ in rows if (store.run_folder(key) / run_dir.RESULT).is_file()]
-        self._runs = {cell["task"]: key for key, cell in whole}
+        # A run's folder may have been removed to save space; the record alone does not hold its task.
+        on_disk = [run for run in complete if (store.run_folder(run.run_id) / run_dir.RESULT).is_file()]
+        self._runs = {run.axes.task: run.run_id for run in on_disk}
         self._targets: dict[str, _Target] = {}
 
     def target(self, name: str) -> _Target:
         """The task of that name, read once."""
         if name not in self._targets:
             if name in self._runs:
-                settings, task, _ = run_dir.read_run(self._store.run_folder(self._runs[name]))
-                self._targets[name] = _Target(task, settings.data)
+                folder = run_dir.read_run(self._store.run_folder(self._runs[name]))
+                self._targets[name] = _Target(folder.task, folder.config.data)
             else:
                 self._targets[name] = _Target(load_task(name))
         return self._targets[name]
 
-    @cached_property
-    def settings(self) -> RunConfig:
-        """Of any run."""
-        return run_dir.read_run(self._store.run_folder(next(iter(self._runs.values()))))[0]
 
-
-def _possible(source: Task, target: Task) -> bool:
-    """Both write free text, or both have labels that are unified for every word."""
+def _is_possible(source: Task, target: Task) -> bool:
+    """Both write free text, or both have transfer labels for every word."""
     if source.is_classification != target.is_classification:
         return False
     return not source.is_classification or all(set(t.transfer_labels) == set(t.label_words) for t in (source, target))

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from apet.backbones.family import ObjectiveName
 from apet.errors import ApetError, UnknownNameError
-from apet.methods import make_method
+from apet.registry import import_guest
+
+DEFAULT_BUDGET = "default"
+"""The budget word for a method's own default size."""
 
 
 class RunConfig(BaseModel):
-    """One backbone x task x method x budget x seed, and how it is trained.
+    """Settings of a run: one backbone x task x method x budget x seed, and how it is trained.
 
     Defaults are the paper's (appendix B.1: batch 32, no warm-up, its learning rates) where it has one.
     """
@@ -34,18 +38,18 @@ class RunConfig(BaseModel):
     """Column with the class, where data stands without a task."""
     method: str = "apet"
     """A registered method; `-adjacent` or `-discrete` may follow its name."""
-    method_settings: dict[str, Any] = {}
-    """Of the method, such as rank or roles."""
+    method_settings: dict[str, JsonValue] = {}
+    """Settings of the method, such as rank or roles."""
     budget: int | str | None = None
-    """4096, 0.3%, =lora; none = the method's own full size."""
+    """4096, 0.3%, =lora; none = the method's default size."""
     seed: int = Field(default=0, ge=-(2**63), lt=2**63)
-    """Of everything below that is not given."""
+    """Seed of the run: of each purpose below that has none of its own."""
     mask_seed: int | None = None
-    """Which entries are unmasked."""
+    """Seed that decides which entries are unmasked."""
     init_seed: int | None = None
-    """Their initial values, and the head's."""
+    """Seed of the initial values, and of the head's."""
     data_seed: int | None = None
-    """Order of the examples, and dropout."""
+    """Seed of the order of the examples, and of dropout."""
     max_steps: int = Field(default=1000, ge=1)
     """Optimizer steps."""
     batch_size: int = Field(default=32, ge=1)
@@ -53,7 +57,7 @@ class RunConfig(BaseModel):
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["paper", "auto"] = "paper"
     """A number; paper = the method's (3e-4, prompt 3e-2, RTE 5e-5); auto = a seeded search on held-out train data."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Of AdamW, on the trained values."""
+    """Weight decay of AdamW, on the trained values."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Largest norm of the gradient; none = unlimited. Our choice, the paper names none."""
     eval_steps: int | None = Field(default=None, ge=1)
@@ -64,41 +68,109 @@ class RunConfig(BaseModel):
     """Whether a classification head is trained; its parameters are counted apart."""
     dtype: Literal["auto", "float32", "bfloat16"] = "auto"
     """Of the frozen weights; auto = bfloat16 where the hardware computes with it. Trained values are float32."""
-    device: Literal["auto", "cpu", "spread"] = "auto"
-    """auto = what accelerate finds; spread = one backbone over all devices of this machine, layer after layer."""
+    device: Literal["auto", "cpu"] = "auto"
+    """auto = the accelerator that is found, else the CPU."""
+    device_map: Literal["auto"] | None = None
+    """auto = one backbone over all devices of this machine, layer after layer; none = the whole of it on one device."""
     max_train_samples: int | None = Field(default=None, ge=1)
-    """At most so many for training; none = all."""
+    """Training examples, at most; none = all."""
     max_eval_samples: int | None = Field(default=None, ge=1)
-    """At most so many for validation and test; none = all."""
+    """Validation and test examples, at most; none = all."""
     max_input_length: int | None = Field(default=None, ge=8)
     """Tokens of an input; none = the task's."""
     target_score: float | None = Field(default=None, ge=0, le=1)
-    """Stop once the validation measure, in [0, 1], reaches this: for searches that need to know no more."""
+    """Stop once the validation metric, in [0, 1], reaches this: for searches that need to know no more."""
     gradient_checkpointing: bool = False
     """Less memory, more time."""
     num_threads: int | None = Field(default=None, ge=1)
-    """Of the processor; none = PyTorch's choice. Results may differ in the last bits between numbers of threads."""
+    """Processor threads; none = PyTorch's choice. Results may differ in the last bits between numbers of threads."""
     save_delta: bool = True
     """Whether the trained values are saved; without them a run can be neither used again nor transferred."""
+    imports: tuple[str, ...] = ()
+    """Guests that register methods, tasks or others by name: Python or YAML files, or importable modules."""
+
+    @field_validator("imports")
+    @classmethod
+    def _absolute_files(cls, specs: tuple[str, ...]) -> tuple[str, ...]:
+        # Workers, and whoever uses the run later, stand in other folders.
+        files = (".py", ".yaml", ".yml")
+        return tuple(str(Path(s).expanduser().absolute()) if s.endswith(files) else s for s in specs)
 
     @property
     def task_name(self) -> str:
-        """What is learnt, as it was given: the task, or the data file that stands for one."""
+        """What is learned, as it was given: the task, or the data file that stands for one."""
         return self.task or str(self.data)
 
+    @property
+    def data_folder(self) -> str | None:
+        """Data in place of the task's own source; None where the task's own is read, or the data are the task."""
+        return None if self.task is None else self.data
+
+    @property
+    def axes(self) -> RunAxes:
+        """The run in a study's words."""
+        budget = DEFAULT_BUDGET if self.budget is None else str(self.budget)
+        label = method_label(self.method, self.method_settings)
+        return RunAxes(self.backbone, self.task_name, label, budget, self.seed)
+
     def resolved_seed(self, purpose: Literal["mask_seed", "init_seed", "data_seed"]) -> int:
-        """The seed of a purpose."""
-        own: int | None = getattr(self, purpose)
-        return self.seed if own is None else own
+        """The seed of a purpose: its own, else that of the run."""
+        seed: int | None = getattr(self, purpose)
+        return self.seed if seed is None else seed
 
     @property
     def resolved_eval_steps(self) -> int:
-        """Steps between measurements."""
+        """Steps between measurements: as given, else a tenth of the steps."""
         return self.eval_steps or max(1, self.max_steps // 10)
 
 
-def validate_config(values: Mapping[str, Any], where: str = "settings") -> RunConfig:
+@dataclass(frozen=True)
+class RunAxes:
+    """A run's place in a study, in the study's words.
+
+    Attributes:
+        backbone: as given.
+        task: name, YAML file or data file, as given.
+        method: with its settings, as tables call it.
+        budget: as given; ``default`` = the method's own size.
+        seed: of the run.
+    """
+
+    backbone: str
+    task: str
+    method: str
+    budget: str
+    seed: int
+
+    def as_dict(self) -> dict[str, str]:
+        """Axis -> value as text, as patterns are matched against it."""
+        return {axis: str(value) for axis, value in asdict(self).items()}
+
+
+def method_label(method: str, settings: Mapping[str, JsonValue]) -> str:
+    """What tables call a method: ``lora``, ``apet-discrete``, ``lora(rank=4)``."""
+    rest = dict(settings)
+    distribution = rest.pop("distribution", None)
+    name = f"{method}-{distribution}" if distribution else method
+    return name + (f"({', '.join(f'{k}={v}' for k, v in rest.items())})" if rest else "")
+
+
+def import_guests(config: RunConfig) -> None:
+    """Import the guests that a run names, each once a process, so that their names are found.
+
+    Raises:
+        ApetError: one does not load.
+    """
+    for spec in config.imports:
+        import_guest(spec)
+
+
+def validate_config(values: Mapping[str, object], where: str = "settings") -> RunConfig:
     """Settings from plain data.
+
+    Args:
+        values: field -> value.
+        where: what holds them, for messages.
 
     Raises:
         ApetError: the first field that does not fit, with what came.
@@ -112,8 +184,7 @@ def validate_config(values: Mapping[str, Any], where: str = "settings") -> RunCo
             raise ApetError(f"{where}: {UnknownNameError('setting', key, RunConfig.model_fields)}") from e
         if first["type"] == "missing":
             raise ApetError(f"{where}: {key} is missing; give {key}=… or --{key}") from e
-        about = field_help(key)
-        raise ApetError(f"{where}: {key}={values.get(key)!r} does not fit; {about}") from e
+        raise ApetError(f"{where}: {key}={values.get(key)!r} does not fit; {field_help(key)}") from e
 
 
 def field_help(key: str) -> str:
@@ -121,11 +192,11 @@ def field_help(key: str) -> str:
     return RunConfig.model_fields[key].description or ""
 
 
-def read_config(path: Path) -> dict[str, Any]:
+def read_config(path: Path) -> dict[str, JsonValue]:
     """The mapping of a settings file.
 
     Raises:
-        ApetError: no such file, no YAML, or no mapping.
+        ApetError: no such file, not YAML, or not a mapping.
     """
     try:
         raw = yaml.safe_load(path.read_text("utf-8"))
@@ -136,31 +207,34 @@ def read_config(path: Path) -> dict[str, Any]:
     return raw
 
 
-def apply_overrides(base: Mapping[str, Any], pairs: Mapping[str, Any]) -> dict[str, Any]:
+def apply_overrides(base: Mapping[str, JsonValue], pairs: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Settings with ``key=value`` pairs over them; a key that only the method has goes to its settings.
 
     Raises:
         UnknownNameError: a key that neither a run nor the method has.
+        ApetError: ``method_settings`` is not a mapping.
     """
+    from apet.methods import make_method  # needs torch, which reading a record does not
+
     out = dict(base)
     name = str(pairs.get("method", out.get("method", RunConfig.model_fields["method"].default)))
-    own = type(make_method(name)).model_fields
+    method_fields = type(make_method(name)).model_fields
     of_method = _mapping(out.get("method_settings"))
     for key, value in pairs.items():
-        if key in own:
+        if key in method_fields:
             of_method[key] = value
         elif key == "method_settings":
             of_method |= _mapping(value)
         elif key in RunConfig.model_fields:
             out[key] = value
         else:
-            raise UnknownNameError(f"setting of a run or of {name}", key, [*RunConfig.model_fields, *own])
+            raise UnknownNameError(f"setting of a run or of {name}", key, [*RunConfig.model_fields, *method_fields])
     if of_method:
         out["method_settings"] = of_method
     return out
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _mapping(value: JsonValue) -> dict[str, JsonValue]:
     if value is not None and not isinstance(value, dict):
-        raise ApetError(f"method_settings={value!r} is no mapping; write such as method_settings: {{rank: 4}}")
+        raise ApetError(f"method_settings={value!r} is not a mapping; write such as method_settings: {{rank: 4}}")
     return dict(value or {})

@@ -1,23 +1,33 @@
-"""Measuring a tuned backbone on a split."""
+"""Measuring a tuned backbone on a split, and what measures without any learning come to."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
+from apet.backbones.family import ObjectiveName
 from apet.tasks.batches import evaluation_batches
 from apet.tasks.encoding import EncodedSet
 from apet.tasks.examples import Example
 from apet.tasks.metrics import MetricScore, compute_metric
-from apet.tasks.objectives import Batch, Objective
+from apet.tasks.objectives import Batch, Objective, is_generative
+
+Measurement = tuple[MetricScore, list[str | None]]
+"""A score and the predictions that it was computed from."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Examples of one split with their tokens."""
+    """Examples of one split with their tokens.
+
+    Attributes:
+        examples: in the order of the data.
+        encoded: their tokens, in the same order.
+    """
 
     examples: Sequence[Example]
     encoded: EncodedSet
@@ -29,28 +39,60 @@ def predict(
     objective: Objective,
     encoded: EncodedSet,
     batch_size: int,
-    tick: Callable[[int], None] = lambda n: None,
+    tick: Callable[[int], None] = lambda done: None,
 ) -> list[str | None]:
-    """One answer for each example, in order; the model is left in evaluation mode."""
+    """Answers of a model to encoded examples; the model is left in evaluation mode.
+
+    Args:
+        model: with whatever is attached to it.
+        objective: reads answers off the model's outputs.
+        encoded: the examples.
+        batch_size: examples a forward.
+        tick: told how many examples are done.
+
+    Returns:
+        One answer an example, in order; None = none of the label words.
+    """
     model.eval()
     device = next(model.parameters()).device
-    out: list[str | None] = [None] * len(encoded)
+    answers: list[str | None] = [None] * len(encoded)
     done = 0
     for rows in evaluation_batches(encoded.lengths, batch_size):
         batch = to_device(device, objective.collate([encoded[i] for i in rows]))
         for i, answer in zip(rows, objective.predict(model, batch), strict=True):
-            out[i] = answer
+            answers[i] = answer
         done += len(rows)
         tick(done)
-    return out
+    return answers
 
 
-def evaluate(
-    model: nn.Module, objective: Objective, split: Split, batch_size: int
-) -> tuple[MetricScore, list[str | None]]:
-    """The task's measure on a split, and the answers it was computed from."""
+def evaluate(model: nn.Module, objective: Objective, split: Split, batch_size: int) -> Measurement:
+    """The task's metric on a split.
+
+    Returns:
+        The score with its interval, and the predictions that it was computed from.
+    """
     answers = predict(model, objective, split.encoded, batch_size)
     return compute_metric(objective.task.metric, answers, [e.references for e in split.examples]), answers
+
+
+def majority_baseline(references: Sequence[tuple[str, ...]]) -> float:
+    """Accuracy of always answering the most frequent label, in [0, 1].
+
+    Args:
+        references: accepted answers of each example.
+    """
+    return max(Counter(references).values()) / len(references)
+
+
+def untrained_baseline(objective: ObjectiveName, references: Sequence[tuple[str, ...]]) -> float:
+    """What guessing scores, in [0, 1]: the majority's share; 0 where answers come from the whole vocabulary.
+
+    Args:
+        objective: how the backbone answers (paper section 3: a generated guess hits nothing).
+        references: accepted answers of each example.
+    """
+    return 0.0 if is_generative(objective) else majority_baseline(references)
 
 
 def to_device(device: torch.device, batch: Batch) -> Batch:

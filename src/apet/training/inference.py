@@ -1,4 +1,4 @@
-"""A finished run put to use: its backbone with θ attached, on the same task, another one, or new texts."""
+"""A finished run put to use: its backbone with the trained delta, on the same task, another one, or new texts."""
 
 from __future__ import annotations
 
@@ -7,83 +7,98 @@ from pathlib import Path
 
 from torch import nn
 
-from apet.attachment import Handle, load
+from apet.attachment import load
 from apet.backbones.head import reset_head
 from apet.errors import ApetError
+from apet.handle import Handle
 from apet.tasks.encoding import EncodedSet
 from apet.tasks.examples import Example, sample, to_text
 from apet.tasks.metrics import MetricScore, compute_metric
 from apet.tasks.objectives import Objective, make_objective
-from apet.tasks.sources import read_split
+from apet.tasks.sources import TaskData, read_split
 from apet.tasks.task import Task
 from apet.training import run_dir
 from apet.training.evaluation import evaluate, predict
-from apet.training.resolve import resolve_dtype
 from apet.training.resources import Resources
 
 
 class TunedModel:
-    """A backbone as a run left it.
+    """A backbone as a run left it: weights, trained delta, trained head, tokenizer, task.
 
     Args:
         folder: of the run.
-        shop: shared with other runs.
+        resources: shared with other runs.
 
     Raises:
-        ApetError: no run there, its backbone is missing or another one by now.
+        ApetError: no run there, or its backbone is missing or has other weights by now.
     """
 
     def __init__(self, folder: Path, resources: Resources | None = None) -> None:
-        self.shop = resources or Resources()
+        self.resources = resources or Resources()
         self.config, self.task, self.result = run_dir.read_run(folder)
-        s = self.config
-        assert s.objective != "auto"
-        assert s.max_input_length is not None
-        device = self.shop.accelerator(s.device).device
+        config = self.config
+        # A finished run's settings leave nothing open, and its task stands in its folder: nothing is looked up again.
+        assert config.objective != "auto"
+        assert config.max_input_length is not None
+        device = self.resources.accelerator(config.device, config.device_map).device
         self.objective: Objective = make_objective(
-            s.objective, self.task, self.shop.tokenizer(s.backbone), s.max_input_length
+            config.objective, self.task, self.resources.tokenizer(config.backbone), config.max_input_length
         )
-        labels = max(2, len(self.task.labels))
-        self.model: nn.Module = self.shop.model(s.backbone, s.objective, labels, resolve_dtype(s, device), device)
-        reset_head(self.model, s.resolved_seed("init_seed"))
+        num_labels = max(2, len(self.task.labels))
+        self.model: nn.Module = self.resources.model(
+            config.backbone, config.objective, num_labels, config.dtype, device, config.device_map
+        )
+        reset_head(self.model, config.resolved_seed("init_seed"))
         self.handle: Handle = load(self.model, folder)
 
     def predict(self, texts: Sequence[dict[str, str]]) -> list[str | None]:
-        """Answers to new texts, each given by input column.
+        """Answers to new texts.
+
+        Args:
+            texts: each given by input column.
+
+        Returns:
+            One answer a text; None = none of the label words.
 
         Raises:
-            ApetError: no text.
+            ApetError: no text came.
         """
         if not texts:
             raise ApetError("no text came; give at least one")
-        bare = [Example({c: to_text(v) for c, v in t.items()}, (), "") for t in texts]
-        encoded = EncodedSet.of([self.objective.encode(e) for e in bare])
+        examples = [Example({column: to_text(value) for column, value in t.items()}, (), "") for t in texts]
+        encoded = EncodedSet.of([self.objective.encode(e) for e in examples])
         return predict(self.model, self.objective, encoded, self.config.batch_size)
 
     def evaluate(self, split: str = "validation", data: str | None = None, limit: int | None = None) -> MetricScore:
-        """The task's measure on a split of its own data, or on other data of the same columns.
+        """The task's metric on a split of its own data, or on other data of the same columns.
 
         Args:
             split: of the data; a single other file is wholly that split.
             data: file or folder.
-            limit: at most so many examples.
+            limit: examples, at most.
 
         Raises:
             ApetError: no such split, or bad data.
         """
-        examples = self._examples(self.task, split, data, limit)
-        read = self.shop.split(self.objective, examples, split)
-        return evaluate(self.model, self.objective, read, self.config.batch_size)[0]
+        examples = TaskData({split: self._examples(self.task, split, data, limit)})
+        encoded = self.resources.split(self.objective, examples, split)
+        return evaluate(self.model, self.objective, encoded, self.config.batch_size)[0]
 
     def transfer(
         self, target: Task, data: str | None = None, limit: int | None = None, split: str = "validation"
     ) -> MetricScore:
-        """Zero-shot measure on another task (paper section 6.3): label words count by their unified label.
+        """Zero-shot metric on another task (paper section 6.3): label words count by their transfer label.
 
         Texts are cut at the length that this run was trained with.
 
+        Args:
+            target: the other task.
+            data: file or folder in place of the target's own source.
+            limit: examples, at most.
+            split: of the target.
+
         Raises:
-            ApetError: one of the two has labels and the other has not, or no unified ones.
+            ApetError: one of the two has labels and the other has not, or no transfer labels.
         """
         if self.task.is_classification != target.is_classification:
             kinds = [f"{t.name} has {'labels' if t.is_classification else 'free text'}" for t in (self.task, target)]
@@ -94,16 +109,19 @@ class TunedModel:
         objective = make_objective(
             self.objective.name, reading, self.objective.tokenizer.pretrained, self.objective.max_input_length
         )
-        bare = [Example(e.texts, (), e.location) for e in examples]
-        encoded = EncodedSet.of([objective.encode(e) for e in bare])
+        unlabeled = [Example(e.texts, (), e.location) for e in examples]
+        encoded = EncodedSet.of([objective.encode(e) for e in unlabeled])
         answers = predict(self.model, objective, encoded, self.config.batch_size)
         if not target.is_classification:
             return compute_metric(target.metric, answers, [e.references for e in examples])
         for t in (self.task, target):
             if set(t.transfer_labels) != set(t.label_words):
-                raise ApetError(f"task {t.name!r} gives no unified label to each word; add unified to its YAML")
-        mine = [None if a is None else str(self.task.transfer_labels[a]) for a in answers]
-        return compute_metric("accuracy", mine, [[str(target.transfer_labels[e.references[0]])] for e in examples])
+                raise ApetError(
+                    f"task {t.name!r} gives no transfer label to some of its words; add transfer_labels to its YAML"
+                )
+        predictions = [None if a is None else str(self.task.transfer_labels[a]) for a in answers]
+        references = [[str(target.transfer_labels[e.references[0]])] for e in examples]
+        return compute_metric("accuracy", predictions, references)
 
     def close(self) -> None:
         """Detach: the backbone is as it was."""
@@ -112,14 +130,13 @@ class TunedModel:
     def _examples(self, task: Task, split: str, data: str | None, limit: int | None) -> list[Example]:
         if data is not None:
             return sample(read_split(task, Path(data), split), limit)
-        own = self.config.model_copy(update={"max_train_samples": None, "max_eval_samples": None})
-        if task is not self.task:
-            own = own.model_copy(update={"data": None, "task": task.name})
-        found = self.shop.data(task, own).splits
-        if split not in found:
-            raise ApetError(f"task {task.name!r} has no split {split!r}; it has {', '.join(found)}")
-        trained_with = self.config.max_train_samples if split == "train" else self.config.max_eval_samples
-        return sample(found[split], limit or (trained_with if task is self.task else None))
+        folder = self.config.data_folder if task is self.task else None
+        splits = self.resources.data(task, folder).splits
+        if split not in splits:
+            raise ApetError(f"task {task.name!r} has no split {split!r}; it has {', '.join(splits)}")
+        config = self.config
+        limit_in_training = config.max_train_samples if split == "train" else config.max_eval_samples
+        return sample(splits[split], limit or (limit_in_training if task is self.task else None))
 
 
 def parse_columns(task: Task, text: str) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The training loop: AdamW on the N values, the best of them kept."""
+"""The training loop: AdamW on the N values of a delta, the best of them kept."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import torch
 from accelerate import Accelerator
 from torch import Tensor, nn
 
-from apet.attachment import Handle
 from apet.errors import ApetError
+from apet.handle import Handle
 from apet.tasks.batches import training_batches
 from apet.tasks.encoding import EncodedSet
 from apet.tasks.metrics import MetricScore
 from apet.tasks.objectives import Objective
-from apet.training.evaluation import to_device
+from apet.training.evaluation import Measurement, to_device
 from apet.training.progress import Progress
 
 
@@ -28,7 +28,7 @@ class EvalPoint:
     Attributes:
         step: optimizer steps done.
         loss: mean training loss since the last point; None at step 0.
-        score: on validation.
+        score: on the validation split.
         seconds: of training so far, measuring not included.
     """
 
@@ -38,22 +38,19 @@ class EvalPoint:
     seconds: float
 
 
-Measured = tuple[MetricScore, list[str | None]]
-
-
 @dataclass(frozen=True)
 class TrainingSchedule:
     """How to train.
 
     Attributes:
-        steps: optimizer steps.
+        max_steps: optimizer steps.
         batch_size: examples a step, over all processes.
-        rate: learning rate, constant, without warm-up (paper appendix B.1).
+        learning_rate: constant, without warm-up (paper appendix B.1).
         weight_decay: of AdamW.
-        max_grad_norm: largest norm of the gradient, or None.
-        interval: steps between measurements; the last step is always measured.
+        max_grad_norm: largest norm of the gradient; None = unlimited.
+        eval_steps: steps between measurements; the last step is always measured.
         data_seed: order of the examples, and dropout.
-        target_score: end once the validation measure reaches this, or None.
+        target_score: end once the validation metric reaches this, in [0, 1]; None = never.
     """
 
     max_steps: int
@@ -72,7 +69,7 @@ class TrainingResult:
 
     Attributes:
         points: the curve, the untrained model first.
-        answers: on validation, of the values that were kept.
+        predictions: on validation, with the values that were kept.
     """
 
     points: list[EvalPoint]
@@ -80,31 +77,35 @@ class TrainingResult:
 
 
 class DivergedError(ApetError):
-    """Training produced a loss that is no number."""
+    """Training whose loss is not a finite number any more."""
 
 
 def train(
     handle: Handle,
     objective: Objective,
-    train: EncodedSet,
-    measure: Callable[[], Measured],
+    examples: EncodedSet,
+    measure: Callable[[], Measurement],
     schedule: TrainingSchedule,
     accelerator: Accelerator,
-    watch: Progress,
+    progress: Progress,
 ) -> TrainingResult:
-    """Train θ and leave its best values in place: those with the highest validation measure, the earliest of equals.
+    """Train an attached delta with AdamW and leave its best values in place: highest metric, the earliest of equals.
 
     Args:
-        handle: the attached θ.
+        handle: the attached delta.
         objective: the loss.
-        train: encoded examples.
-        measure: the validation measure of the model as it stands, and its answers.
+        examples: to train on.
+        measure: the validation score of the model as it stands, and its predictions.
         schedule: steps, rates, seeds.
         accelerator: devices and processes.
-        watch: progress.
+        progress: is told of every step.
+
+    Returns:
+        The curve, and the predictions of the values that were kept.
 
     Raises:
-        Diverged: the loss is no longer a number; the step and the rate are named.
+        DivergedError: the loss is not a number any more; the step and the rate are named.
+        ApetError: a batch that the processes cannot share.
     """
     model = handle.model
     if accelerator.num_processes > 1:  # it is on its device already
@@ -114,50 +115,56 @@ def train(
     rank, world = accelerator.process_index, accelerator.num_processes
     if schedule.batch_size % world:
         raise ApetError(f"batch_size={schedule.batch_size} cannot be shared by {world} processes; give a multiple")
-    score, answers = measure()
+    score, predictions = measure()
     points = [EvalPoint(0, None, score, 0.0)]
-    best, kept = points[0], _copy(values)
+    best, best_values = points[0], _copy(values)
     losses: list[Tensor] = []
     seconds = 0.0
-    enough = math.inf if schedule.target_score is None else schedule.target_score
-    with torch.random.fork_rng(), watch.begin(_title(handle), schedule.max_steps):
+    target = math.inf if schedule.target_score is None else schedule.target_score
+    # Dropout draws from torch's global generator: it is seeded for the loop and given back as it was.
+    with torch.random.fork_rng(), progress.begin(_title(handle), schedule.max_steps):
         torch.manual_seed(schedule.data_seed)
-        batches = training_batches(train.lengths, schedule.batch_size, schedule.data_seed)
+        batches = training_batches(examples.lengths, schedule.batch_size, schedule.data_seed)
         model.train()
         began = time.perf_counter()
         for step, rows in zip(range(1, schedule.max_steps + 1), batches, strict=False):
-            batch = to_device(accelerator.device, objective.collate([train[i] for i in rows[rank::world]]))
+            batch = to_device(accelerator.device, objective.collate([examples[i] for i in rows[rank::world]]))
             loss = objective.loss(model, batch)
             accelerator.backward(loss)
             if schedule.max_grad_norm is not None:
                 nn.utils.clip_grad_norm_(values, schedule.max_grad_norm)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.detach())
+            losses.append(loss.detach())  # not read before the next measurement: reading waits for the device
             if step % schedule.eval_steps == 0 or step == schedule.max_steps:
-                mean = float(accelerator.reduce(torch.stack(losses).mean(), "mean"))
-                if not math.isfinite(mean):
+                mean_loss = float(accelerator.reduce(torch.stack(losses).mean(), "mean"))
+                if not math.isfinite(mean_loss):
                     raise DivergedError(
-                        f"the loss was {mean} by step {step} at learning rate {schedule.learning_rate:g}; give a smaller one"
+                        f"the loss was {mean_loss} by step {step} at learning rate {schedule.learning_rate:g};"
+                        " give a smaller one"
                     )
                 seconds += time.perf_counter() - began
-                score, given = measure()
-                points.append(EvalPoint(step, mean, score, seconds))
+                score, step_predictions = measure()
+                points.append(EvalPoint(step, mean_loss, score, seconds))
                 losses = []
                 if score.score > best.score.score:
-                    best, kept, answers = points[-1], _copy(values), given
-                if best.score.score >= enough:
+                    best, best_values, predictions = points[-1], _copy(values), step_predictions
+                if best.score.score >= target:
                     break
                 model.train()
                 began = time.perf_counter()
-            shown = f"loss {points[-1].loss:.3f}  " if points[-1].loss is not None else ""
-            watch.update(step, f"{shown}{best.score.metric} {points[-1].score.score:.3f} (best {best.score.score:.3f})")
+            progress.update(step, _note(points[-1], best))
     model.eval()
     with torch.no_grad():
-        for v, k in zip(values, kept, strict=True):
-            v.copy_(k)
+        for value, best_value in zip(values, best_values, strict=True):
+            value.copy_(best_value)
     handle.refresh()
-    return TrainingResult(points, answers)
+    return TrainingResult(points, predictions)
+
+
+def _note(last: EvalPoint, best: EvalPoint) -> str:
+    loss = f"loss {last.loss:.3f}  " if last.loss is not None else ""
+    return f"{loss}{best.score.metric} {last.score.score:.3f} (best {best.score.score:.3f})"
 
 
 def best_point(points: list[EvalPoint]) -> EvalPoint:

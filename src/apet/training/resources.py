@@ -1,42 +1,52 @@
-"""What successive runs share: a backbone is loaded once, tokens are made once; runs attach and detach."""
+"""What successive runs share: a backbone is loaded once, data read once, tokens made once; runs attach and detach."""
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator, DistributedType
 from torch import nn
+from transformers import PreTrainedTokenizerBase
 
 from apet.backbones.family import ObjectiveName
 from apet.backbones.loading import load_model, load_tokenizer
 from apet.errors import ApetError
-from apet.tasks.encoding import encode_all
-from apet.tasks.examples import Example, examples_fingerprint
+from apet.tasks.encoding import EncodedSet, encode_all
 from apet.tasks.objectives import Objective
 from apet.tasks.sources import TaskData, load_data
 from apet.tasks.task import Task
-from apet.training.config import RunConfig
 from apet.training.evaluation import Split
 from apet.training.progress import Progress
+from apet.training.resolve import ResolveCache
+
+MAX_ENCODED = 12
+"""Encoded splits that are kept in memory; others are read from the disk cache again."""
+
+_ModelKey = tuple[str, ObjectiveName, int, str, str]
+_DataKey = tuple[str, str | None]
+_LimitedKey = tuple[_DataKey, int | None, int | None]
 
 
 class Resources:
-    """Caches of one process. A run detaches its θ before the next one borrows the model.
+    """Caches of one process. A run detaches its delta before the next one borrows the model.
 
     Args:
-        watch: where progress goes.
+        progress: where progress goes.
+
+    Attributes:
+        cache: what the runs share while they are resolved.
     """
 
     def __init__(self, progress: Progress | None = None) -> None:
-        self.watch = progress or Progress(quiet=True)
-        self._models: dict[tuple[Any, ...], nn.Module] = {}
-        self._tokenizers: dict[str, Any] = {}
-        self._data: dict[str, TaskData] = {}
+        self.progress = progress or Progress(quiet=True)
+        self.cache = ResolveCache()
+        self._models: dict[_ModelKey, nn.Module] = {}
+        self._tokenizers: dict[str, PreTrainedTokenizerBase] = {}
+        self._whole_data: dict[_DataKey, TaskData] = {}
+        self._data: dict[_LimitedKey, TaskData] = {}
+        self._encoded: dict[str, EncodedSet] = {}
         self._accelerators: dict[str, Accelerator] = {}
 
-    def accelerator(self, device: str) -> Accelerator:
+    def accelerator(self, device: str, device_map: str | None = None) -> Accelerator:
         """Devices and processes.
 
         Raises:
@@ -46,54 +56,102 @@ class Resources:
             self._accelerators[device] = Accelerator(
                 cpu=device == "cpu", mixed_precision="no", gradient_accumulation_steps=1
             )
-            refuse_sharded(self._accelerators[device].distributed_type, device)
-            self.watch.quiet = self.watch.quiet or not self._accelerators[device].is_main_process
+            self.progress.quiet = self.progress.quiet or not self._accelerators[device].is_main_process
+        refuse_sharded(self._accelerators[device].distributed_type, device_map)
         return self._accelerators[device]
 
     def model(
         self,
         backbone: str,
-        use: ObjectiveName,
-        labels: int,
-        dtype: torch.dtype,
-        device: torch.device | Literal["spread"],
+        objective: ObjectiveName,
+        num_labels: int,
+        dtype: str,
+        device: torch.device,
+        device_map: str | None = None,
     ) -> nn.Module:
-        """The backbone with its weights, nothing attached: on one device, or spread over all."""
-        key = (backbone, use, labels, dtype, str(device))
+        """A backbone with its weights, nothing attached.
+
+        Args:
+            backbone: packaged name, folder or hub id.
+            objective: decides which head it carries.
+            num_labels: outputs of a classification head.
+            dtype: float32 or bfloat16.
+            device: where it lies, unless it is laid over all of them.
+            device_map: ``auto`` = over all devices of this machine.
+
+        Raises:
+            ApetError: there are no such weights, or more than the devices hold.
+        """
+        place = str(device) if device_map is None else "all devices"
+        key = (backbone, objective, num_labels, dtype, place)
         if key not in self._models:
             self._models.clear()  # one at a time: two large backbones would not fit
-            if device == "spread":
-                self._models[key] = load_model(backbone, use, labels, dtype, over_all_devices=True)
-            else:
-                self._models[key] = load_model(backbone, use, labels, dtype).to(device)
+            torch_dtype = torch.bfloat16 if dtype == "bfloat16" else torch.float32
+            model = load_model(backbone, objective, num_labels, torch_dtype, over_all_devices=device_map is not None)
+            self._models[key] = model if device_map is not None else model.to(device)
         return self._models[key]
 
-    def tokenizer(self, backbone: str) -> Any:
-        """The backbone's tokenizer."""
+    def tokenizer(self, backbone: str) -> PreTrainedTokenizerBase:
+        """The backbone's tokenizer.
+
+        Raises:
+            ApetError: there is none that loads.
+        """
         if backbone not in self._tokenizers:
             self._tokenizers[backbone] = load_tokenizer(backbone)
         return self._tokenizers[backbone]
 
-    def data(self, task: Task, s: RunConfig) -> TaskData:
-        """The task's examples, limited as the settings ask."""
-        folder = s.data if s.task is not None else None
-        key = f"{task.model_dump_json()} {folder}"
-        if key not in self._data:
-            self._data[key] = load_data(task, folder)
-        held = s.max_eval_samples
-        return self._data[key].limit(train=s.max_train_samples, validation=held, test=held)
+    def data(
+        self,
+        task: Task,
+        folder: str | None = None,
+        max_train_samples: int | None = None,
+        max_eval_samples: int | None = None,
+    ) -> TaskData:
+        """A task's examples.
 
-    def split(self, objective: Objective, examples: Sequence[Example], name: str) -> Split:
-        """Examples with their tokens."""
-        with self.watch.begin(f"reading {name}", len(examples)) as bar:
-            return Split(examples, encode_all(objective.encode, examples, objective.recipe(), examples_fingerprint(examples), bar.update))
+        Args:
+            task: whose examples.
+            folder: file or folder in place of the task's own source.
+            max_train_samples: for training, at most.
+            max_eval_samples: for validation and test each, at most.
+
+        Raises:
+            ApetError: missing or bad data, with file and line.
+        """
+        key = (task.model_dump_json(), folder)
+        if key not in self._whole_data:
+            self._whole_data[key] = load_data(task, folder, self.cache.local_splits)
+            self.cache.forget_rows()
+        limited_key = (key, max_train_samples, max_eval_samples)
+        if limited_key not in self._data:  # one object: its texts are hashed once, not for every run
+            self._data[limited_key] = self._whole_data[key].limit(
+                train=max_train_samples, validation=max_eval_samples, test=max_eval_samples
+            )
+        return self._data[limited_key]
+
+    def split(self, objective: Objective, data: TaskData, name: str) -> Split:
+        """Examples of one split with their tokens, as an objective reads them."""
+        examples, fingerprint = data.splits[name], data.split_fingerprints[name]
+        recipe = objective.recipe()
+        key = f"{recipe} {fingerprint}"
+        if key not in self._encoded:
+            while len(self._encoded) >= MAX_ENCODED:  # a study over many tasks passes each only once
+                self._encoded.pop(next(iter(self._encoded)))
+            with self.progress.begin(f"reading {name}", len(examples)) as bar:
+                self._encoded[key] = encode_all(objective.encode, examples, recipe, fingerprint, bar.update)
+        return Split(examples, self._encoded[key])
 
 
 SHARDED = (DistributedType.FSDP, DistributedType.DEEPSPEED, DistributedType.MEGATRON_LM)
 
 
-def refuse_sharded(launched: DistributedType, device: str) -> None:
-    """Entries are written into whole tensors; and a spread backbone belongs to one process.
+def refuse_sharded(launched: DistributedType, device_map: str | None) -> None:
+    """Refuse a launch whose processes hold pieces of weights, or each would take all devices.
+
+    Args:
+        launched: how accelerate was launched.
+        device_map: of the run's settings.
 
     Raises:
         ApetError: launched otherwise; the message names the way that works.
@@ -101,7 +159,7 @@ def refuse_sharded(launched: DistributedType, device: str) -> None:
     if launched in SHARDED:
         raise ApetError(
             f"{launched.value} cuts weights into pieces, entries of which cannot be trained; for a backbone too large"
-            " for one device, run apet by itself with device=spread"
+            " for one device, run apet by itself with device_map=auto"
         )
-    if device == "spread" and launched != DistributedType.NO:
-        raise ApetError("device=spread takes all devices for one process; run apet by itself, or leave device=auto")
+    if device_map is not None and launched != DistributedType.NO:
+        raise ApetError("device_map=auto takes all devices for one process; run apet by itself, or leave it out")

@@ -1,136 +1,328 @@
-"""What a finished run has to say: the content of result.json."""
+"""The record of a run: the one definition of result.json, curve.csv and predictions.csv, and of what is made of them.
+
+A study's SQLite columns, the tables of `apet.Study`, the headers of exported files, the JSON schema and
+``docs/results-schema.md`` are all derived from these types; a field that is added here appears in each of them.
+Nothing in this module needs torch or transformers, so that records are read in milliseconds.
+"""
 
 from __future__ import annotations
 
-import time
-from collections import Counter
+import types
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Literal, Union, get_args, get_origin
 
-import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from apet.attachment import Handle
-from apet.tasks.metrics import MetricScore
-from apet.tasks.objectives import Objective
-from apet.tasks.sources import TaskData
-from apet.training import run_dir
-from apet.training.evaluation import Split
-from apet.training.loop import EvalPoint, best_point
-from apet.training.lr_search import LearningRate
-from apet.training.run_plan import RunPlan
+from apet.errors import ApetError
+from apet.training.config import RunConfig
+
+Score = Annotated[float, Field(ge=0, le=1)]
+"""A metric's mean over examples, in [0, 1]."""
+Count = Annotated[int, Field(ge=0)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Record(BaseModel):
+    """A typed record: frozen, and strict about types, since it is read from files that anyone may have changed."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, protected_namespaces=(), use_attribute_docstrings=True
+    )
+
+
+class LearningRateTrial(Record):
+    """One candidate of a learning-rate search (``learning_rate=auto``)."""
+
+    learning_rate: float
+    """The candidate."""
+    max_steps: int
+    """Optimizer steps it was trained for."""
+    score: Score | None
+    """Metric on held-out training examples, in [0, 1]; none = the training diverged."""
+
+
+class RunResult(Record):
+    """Everything that a finished run records, flat: one row of a study."""
+
+    run_id: str
+    """Names the run: 16 hex digits over everything that determines its numbers."""
+    backbone: str
+    """The backbone as it was asked for: packaged name, folder or hub id."""
+    backbone_family: str
+    """Architecture family of the backbone, such as t5, bert or gpt2."""
+    backbone_class: str
+    """transformers class of the model that was trained."""
+    num_backbone_parameters: Count
+    """Parameters of the backbone, tied tensors once, a task head included: the denominator of trainable_percent."""
+    backbone_fingerprint: str
+    """Fingerprint of the frozen weights, 16 hex digits; the same in float32 and bfloat16."""
+    dtype: str
+    """Precision of the frozen weights, float32 or bfloat16. Trained values are float32."""
+    device: str
+    """Where the backbone lay, such as cpu or NVIDIA H100."""
+    task: str
+    """Name of the task."""
+    category: str
+    """Category of the task, such as sentiment or inference."""
+    metric: str
+    """What the scores are: accuracy, f1 or rouge-l."""
+    objective: str
+    """How the backbone solves the task: classification-head, masked-label-word, text-to-text or next-token."""
+    method: str
+    """The method as tables call it, such as lora, apet-discrete or lora(rank=4)."""
+    method_settings: dict[str, object]
+    """Settings of the method that differ from its defaults."""
+    budget: str | None
+    """The budget as it was asked for, such as 4096, 0.3% or =lora; none = the method's default."""
+    num_trainable: Count
+    """Trainable parameters N, exact; a task head is not among them."""
+    trainable_percent: float
+    """N in percent of the backbone's parameters."""
+    head: Literal["none", "trained", "frozen"]
+    """Whether there is a task head that pre-training did not make, and whether it was trained."""
+    num_head_parameters: Count
+    """Parameters of the task head, counted apart from N."""
+    head_parameters: list[str]
+    """Names of the task head's parameters in the model."""
+    seed: int
+    """Seed of the run; the three below default to it."""
+    mask_seed: int
+    """Seed that decides which entries are unmasked."""
+    init_seed: int
+    """Seed of the initial values, and of the head's."""
+    data_seed: int
+    """Seed of the order of the examples, and of dropout."""
+
+    score: Score
+    """Metric on the validation split with the values that were kept, in [0, 1]."""
+    ci_low: Score
+    """Lower end of the score's 95 % interval over validation examples."""
+    ci_high: Score
+    """Upper end of the score's 95 % interval over validation examples."""
+    ci_method: Literal["wilson", "bootstrap"]
+    """How the intervals over examples are computed: Wilson's for accuracy, percentile bootstrap for the others."""
+    num_examples: Annotated[int, Field(ge=1)]
+    """Validation examples that the score is the mean of."""
+    score_untrained: Score
+    """Validation score before the first step."""
+    score_last: Score
+    """Validation score at the last step, whose values need not be those that were kept."""
+    majority_baseline: Score | None
+    """Share of the most frequent label in the validation split; none = a task without labels."""
+    untrained_baseline: Score
+    """Validation score of guessing: 0 where answers are generated, else the share of the most frequent label."""
+    test_score: Score | None
+    """Metric on the test split, taken once, with the values that were kept; none = the task has no test split."""
+    test_ci_low: Score | None
+    """Lower end of the test score's 95 % interval over test examples."""
+    test_ci_high: Score | None
+    """Upper end of the test score's 95 % interval over test examples."""
+    test_num_examples: Count | None
+    """Test examples that the test score is the mean of."""
+
+    selection: str
+    """The rule by which the kept values were chosen among the measurements."""
+    best_step: Count
+    """Step whose values were kept."""
+    max_steps: Count
+    """Optimizer steps that were asked for."""
+    stopped_at: Count | None
+    """Step at which the run ended because it had reached target_score; none = it ran to max_steps."""
+    batch_size: Count
+    """Examples a step, over all processes."""
+    learning_rate: float
+    """Learning rate as used, constant."""
+    learning_rate_rule: Literal["paper", "given", "auto"]
+    """Where the learning rate comes from: the method's default, a number that was given, or a search."""
+    learning_rate_trials: list[LearningRateTrial]
+    """Candidates of a learning-rate search, in the order in which they were tried; empty without a search."""
+    learning_rate_search_steps: Count
+    """Optimizer steps of all candidates of a learning-rate search together."""
+    learning_rate_search_seconds: Seconds
+    """Time of a learning-rate search, seconds."""
+
+    data_fingerprint: str
+    """Fingerprint of the examples of all splits, 16 hex digits."""
+    split_sizes: dict[str, int]
+    """Split -> examples that were used."""
+    num_truncated: dict[str, int]
+    """Split -> examples of which something was cut off."""
+    max_input_length: Count
+    """Tokens of an input, at most; special tokens included."""
+    data_notes: list[str]
+    """What was done to the data: made up, rows left out, splits held out."""
+
+    training_seconds: Seconds
+    """Time of the optimizer steps, without measuring, seconds."""
+    steps_per_second: float
+    """Optimizer steps a second while training."""
+    total_seconds: Seconds
+    """Time of the whole run, from reading the data to the last measurement, seconds."""
+    started: str
+    """When the run began, UTC, ISO 8601."""
+    peak_memory_bytes: Count
+    """Largest memory use, bytes: of the GPUs together, else of the process."""
+    versions: dict[str, str]
+    """Library -> version, of everything that a number depends on."""
+    host: dict[str, object]
+    """The machine: system, threads, cores."""
+    imports: dict[str, str]
+    """Guest files and modules that were imported -> fingerprint of their source, 16 hex digits."""
+    config: RunConfig
+    """The settings as they were given; config.yaml beside the result holds them with everything open filled in."""
+
+
+class CurvePoint(Record):
+    """One measurement along a run: a row of curve.csv and of a study's curves."""
+
+    step: Count
+    """Optimizer steps done."""
+    loss: float | None
+    """Mean training loss since the measurement before; none at step 0."""
+    score: Score
+    """Metric on the validation split, in [0, 1]."""
+    ci_low: Score
+    """Lower end of the score's 95 % interval over validation examples."""
+    ci_high: Score
+    """Upper end of the score's 95 % interval over validation examples."""
+    seconds: Seconds
+    """Time of training so far, without measuring, seconds."""
+
+
+class Prediction(Record):
+    """The answer to one validation example: a row of predictions.csv."""
+
+    location: str
+    """Where the example stands in the data: file and line."""
+    prediction: str
+    """What the model answered; empty = none of the label words."""
+    references: str
+    """The accepted answer; a JSON list where several are accepted."""
+    score: Score
+    """Score of the answer, in [0, 1]."""
+
+
+class TransferRecord(Record):
+    """A run measured on another task without further training: a row of a study's transfers."""
+
+    target: str
+    """The task that was measured."""
+    score: Score
+    """Metric on the target's validation split, in [0, 1]."""
+    ci_low: Score
+    """Lower end of the score's 95 % interval over examples."""
+    ci_high: Score
+    """Upper end of the score's 95 % interval over examples."""
+    num_examples: Count
+    """Examples of the target that were measured."""
+
+
+ColumnKind = Literal["text", "integer", "number", "json"]
 
 
 @dataclass(frozen=True)
-class FinishedRun:
-    """A finished run.
+class RecordColumn:
+    """A field of a record as a table's column.
 
     Attributes:
-        result: what result.json holds.
-        points: the curve.
-        folder: where it lies; None where nothing was to be written, or another process wrote it.
+        name: of the field and of the column.
+        kind: what it holds; ``json`` = a nested value, stored as text.
+        nullable: whether the value may be missing in a complete record.
+        description: the field's docstring.
     """
 
-    result: dict[str, Any]
-    points: list[EvalPoint]
-    folder: Path | None
+    name: str
+    kind: ColumnKind
+    nullable: bool
+    description: str
 
 
-def build_result(
-    plan: RunPlan,
-    handle: Handle,
-    rate: LearningRate,
-    points: list[EvalPoint],
-    tested: MetricScore | None,
-    *,
-    objective: Objective,
-    data: TaskData,
-    splits: Mapping[str, Split],
-    dtype: torch.dtype,
-    devices: list[torch.device],
-    began: float,
-    started: str,
-) -> dict[str, Any]:
-    """Measures with intervals, exact counts, seeds, versions, digests, times and memory, as plain data.
+def columns(record: type[Record]) -> tuple[RecordColumn, ...]:
+    """The fields of a record type as table columns, in their order.
 
-    Args:
-        plan: of the run.
-        handle: θ on its backbone, with the values that were kept.
-        rate: the learning rate and how it was found.
-        points: the curve.
-        tested: measure of the test split, where there is one.
-        objective, data, splits: what was read, and how.
-        dtype: of the frozen weights.
-        devices: where it ran.
-        began: of the run, by `time.perf_counter`, s.
-        started: the same by the calendar.
+    Returns:
+        One column a field.
     """
-    s, theta, best, last = plan.config, plan.spec, best_point(points), points[-1]
-    majority = _majority(splits["validation"]) if plan.task.is_classification else 0.0
-    return {
-        "backbone": _backbone(plan, handle, dtype),
-        "task": {"name": plan.task.name, "category": plan.task.category, "objective": plan.objective},
-        "method": theta.recipe.as_dict() if theta.recipe else {"method": theta.method},
-        "settings": s.model_dump(mode="json"),
-        "num_trainable": theta.num_trainable,
-        "trainable_percent": theta.trainable_percent,
-        "head": _head(plan, handle),
-        "validation": best.score.as_dict(),
-        "score_untrained": points[0].score.as_dict(),
-        "last": last.score.as_dict(),
-        "untrained_baseline": 0.0 if objective.is_generative else majority,
-        "majority_baseline": majority,
-        "selection": "the highest validation measure, the earliest of equals",
-        "best_step": best.step,
-        "max_steps": s.max_steps,
-        "stopped_at": last.step if last.step < s.max_steps else None,
-        "learning_rate": rate.as_dict(),
-        "seeds": {k: s.resolved_seed(k) for k in ("mask_seed", "init_seed", "data_seed")},
-        "data": _data(data, splits, objective),
-        "times": {
-            "training_seconds": round(last.seconds, 3),
-            "steps_per_second": round(last.step / last.seconds, 3),
-            "total_seconds": round(time.perf_counter() - began, 3),
-            "started": started,
-        },
-        "peak_memory_bytes": run_dir.peak_memory(devices),
-        "versions": run_dir.versions(),
-        "host": run_dir.host(devices),
-        "test": tested.as_dict() if tested else None,
+    return tuple(
+        RecordColumn(name, *_kind(field.annotation), (field.description or "").replace("\n", " "))
+        for name, field in record.model_fields.items()
+    )
+
+
+def scalar_columns(record: type[Record]) -> tuple[RecordColumn, ...]:
+    """The columns of a record type that hold a single text or number.
+
+    Returns:
+        `columns` without the nested ones.
+    """
+    return tuple(c for c in columns(record) if c.kind != "json")
+
+
+def _kind(annotation: object) -> tuple[ColumnKind, bool]:
+    """Column kind of a field's type, and whether None is a value of it."""
+    if get_origin(annotation) is Annotated:
+        return _kind(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [a for a in get_args(annotation) if a is not type(None)]
+        return (_kind(inner[0])[0] if len(inner) == 1 else "json"), True
+    if get_origin(annotation) is Literal or annotation is str:
+        return "text", False
+    if annotation is int:
+        return "integer", False
+    return ("number" if annotation is float else "json"), False
+
+
+def read_result(path: Path) -> RunResult:
+    """A run's result.json, checked field by field.
+
+    Raises:
+        ApetError: it cannot be read, was written by another version, or a field does not hold what it should.
+    """
+    try:
+        return RunResult.model_validate_json(path.read_text("utf-8"))
+    except ValidationError as e:
+        raise ApetError(f"{path.name} is damaged, or was written by another version of apet: {explain(e)}") from e
+    except (OSError, ValueError) as e:
+        raise ApetError(f"{path.name} cannot be read ({e})") from e
+
+
+def explain(error: ValidationError) -> str:
+    """The first fault of a record in words: which field, what it holds, what was expected.
+
+    Returns:
+        One sentence without its full stop.
+    """
+    first = error.errors()[0]
+    field = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"it has no {field}"
+    if not field:
+        return first["msg"].lower()
+    return f"{field} is {first['input']!r:.40}; {first['msg'].lower()}"
+
+
+def schema_markdown() -> str:
+    """docs/results-schema.md: every field of the three record files of a run.
+
+    Returns:
+        The page as Markdown.
+    """
+    parts = ["# What a run records", "Written from `apet.training.result`; a test holds this page against it."]
+    files: Mapping[str, tuple[type[Record], str]] = {
+        "result.json": (
+            RunResult,
+            "One object a run. Text and numbers are also the columns of `apet study export` and of `Study.runs()`;"
+            " `json` fields are nested and stand in result.json and, as text, in study.sqlite.",
+        ),
+        "curve.csv": (CurvePoint, "One row a measurement, the untrained model first."),
+        "predictions.csv": (Prediction, "One row a validation example, in the order of the data."),
     }
-
-
-def _majority(split: Split) -> float:
-    """Share of the most frequent answer."""
-    return max(Counter(e.references for e in split.examples).values()) / len(split.examples)
-
-
-def _backbone(plan: RunPlan, handle: Handle, dtype: torch.dtype) -> dict[str, Any]:
-    return {
-        "name": plan.config.backbone,
-        "family": plan.backbone.family.name,
-        "class": plan.backbone.model_class,
-        "parameters": plan.backbone.num_parameters,
-        "digest": handle.backbone_fingerprint,
-        "dtype": str(dtype).removeprefix("torch."),
-    }
-
-
-def _head(plan: RunPlan, handle: Handle) -> dict[str, Any]:
-    trained = bool(list(handle.head_values()))
-    return {
-        "use": ("trained" if trained else "frozen") if plan.backbone.head else "none",
-        "parameters": plan.backbone.num_head_parameters,
-        "names": list(plan.backbone.head),
-    }
-
-
-def _data(data: TaskData, splits: Mapping[str, Split], objective: Objective) -> dict[str, Any]:
-    return {
-        "digest": data.fingerprint,
-        "examples": {n: len(x.examples) for n, x in splits.items()},
-        "truncated": {n: x.encoded.num_truncated for n, x in splits.items()},
-        "max_input_length": objective.max_input_length,
-        "notes": list(data.notes),
-    }
+    for name, (record, about) in files.items():
+        rows = [
+            f"| `{c.name}` | {c.kind}{' or none' if c.nullable else ''} | {c.description} |" for c in columns(record)
+        ]
+        parts += [f"## {name}", about, "\n".join(["| field | holds | meaning |", "| --- | --- | --- |", *rows])]
+    parts += ["The JSON schema of result.json: `apet.training.result.RunResult.model_json_schema()`."]
+    return "\n\n".join(parts) + "\n"

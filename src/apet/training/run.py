@@ -1,11 +1,11 @@
-"""One run, from settings to a folder with its result."""
+"""One run, from settings or a plan to a folder with its result."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -13,61 +13,100 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from apet.attachment import Handle, HeadMode, attach
+from apet.attachment import HeadMode, attach
 from apet.backbones.head import reset_head
 from apet.errors import ApetError
-from apet.methods import make_method
+from apet.handle import Handle
 from apet.tasks.examples import Example, sample
+from apet.tasks.metrics import MetricScore
 from apet.tasks.objectives import Objective, make_objective
 from apet.training import run_dir
-from apet.training.config import RunConfig
-from apet.training.evaluation import Split, evaluate
-from apet.training.loop import EvalPoint, Measured, TrainingSchedule, train
-from apet.training.lr_search import LearningRate, paper_learning_rate, search_learning_rate
-from apet.training.resolve import resolve_dtype, text_length_limit
+from apet.training.config import RunConfig, import_guests
+from apet.training.environment import (
+    device_name,
+    host_description,
+    library_versions,
+    peak_memory,
+    reset_peak_memory,
+)
+from apet.training.evaluation import Measurement, Split, evaluate, majority_baseline, untrained_baseline
+from apet.training.loop import EvalPoint, TrainingSchedule, best_point, train
+from apet.training.lr_search import LearningRate, search_learning_rate
+from apet.training.resolve import guest_fingerprints, resolve, text_length_limit
 from apet.training.resources import Resources
-from apet.training.result import FinishedRun, build_result
-from apet.training.run_plan import RunPlan, resolve
+from apet.training.result import RunResult
+from apet.training.run_plan import RunPlan
 
-NUMERIC_VERSION = 2
-"""Raised when the same settings begin to give other numbers: stored runs of an older version are run again."""
+SELECTION = "the highest validation metric, the earliest of equals"
+MAX_HELD_OUT = 500
+"""Training examples held out for a learning-rate search, at most; at most a fifth of all."""
 
 
-def tune(s: RunConfig, output: Path | None = None, shop: Resources | None = None) -> FinishedRun:
+@dataclass(frozen=True)
+class FinishedRun:
+    """A finished run.
+
+    Attributes:
+        result: what result.json holds.
+        points: the curve.
+        folder: where it lies; None where nothing was to be written, or another process wrote it.
+    """
+
+    result: RunResult
+    points: list[EvalPoint]
+    folder: Path | None
+
+
+def tune(run: RunConfig | RunPlan, output: Path | None = None, resources: Resources | None = None) -> FinishedRun:
     """Tune a backbone on a task and measure it.
 
-    The values with the highest validation measure are kept, the earliest of equals; the measure of a test split,
-    where the task has one, is taken once, with them.
+    The values with the highest validation metric are kept, the earliest of equals; the metric of a test split, where
+    the task has one, is taken once, with them.
 
     Args:
-        s: the settings.
+        run: settings, or the plan that `apet.training.resolve.resolve` made of them.
         output: folder for the result; None = nothing is written.
-        shop: shared by successive runs.
+        resources: shared by successive runs.
+
+    Returns:
+        The result, the curve, and where they were written.
 
     Raises:
         ApetError: bad settings or data, diverged training, an output folder that is taken; nothing is left behind.
+        CannotWriteError: the output folder cannot be written.
     """
+    resources = resources or Resources()
     if output is not None:
         output = Path(output).absolute()
         run_dir.require_free(output)
         run_dir.require_writable(output)
-    with _threads(s.num_threads):
-        return _Run(resolve(s), shop or Resources()).go(output)
+    config = run if isinstance(run, RunConfig) else run.config
+    with _threads(config.num_threads):
+        if isinstance(run, RunPlan):
+            import_guests(config)  # a plan may come from another process
+            plan = run
+        else:
+            plan = resolve(config, resources.cache)
+            if plan.missing is not None:  # what is downloaded now is a part of the run's identifier
+                prefetch(plan, resources)
+                resources.cache.forget_missing()
+                plan = resolve(config, resources.cache)
+        return _Run(plan, resources).execute(output)
 
 
-def prefetch(s: RunConfig, shop: Resources) -> None:
-    """Bring a run's data, tokens and weights into the shop: what is not at hand is fetched, what does not fit refused.
+def prefetch(plan: RunPlan, resources: Resources) -> None:
+    """Load a run's data, tokens and weights: what is not on this machine is downloaded, what does not fit refused.
 
     Raises:
         ApetError: as `tune`, before anything is trained.
     """
-    _Run(resolve(s), shop)
+    _Run(plan, resources)
 
 
 @contextmanager
-def _threads(n: int | None) -> Iterator[None]:
+def _threads(num_threads: int | None) -> Iterator[None]:
     before = torch.get_num_threads()
-    torch.set_num_threads(n or before)
+    torch.set_num_threads(num_threads or before)
     try:
         yield
     finally:
@@ -80,166 +119,200 @@ def _absolute(name: str) -> str:
 
 
 class _Run:
-    """The things a run works with."""
+    """The things a run works with: model, objective, data."""
 
-    def __init__(self, planned: RunPlan, shop: Resources) -> None:
-        s = planned.config
-        self.plan, self.s, self.shop = planned, s, shop
+    def __init__(self, plan: RunPlan, resources: Resources) -> None:
+        config = plan.resolved
+        self.plan, self.config, self.resources = plan, config, resources
         self.began = time.perf_counter()
-        run_dir.reset_peak_memory()
+        reset_peak_memory()
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
-        self.accelerator = shop.accelerator(s.device)
-        self.dtype = resolve_dtype(s, self.accelerator.device)
-        self.data = shop.data(planned.task, s)
-        labels = max(2, len(planned.task.labels))
-        where = self.accelerator.device
-        self.model: nn.Module = shop.model(
-            s.backbone, planned.objective, labels, self.dtype, "spread" if s.device == "spread" else where
+        self.accelerator = resources.accelerator(config.device, config.device_map)
+        self.data = resources.data(plan.task, config.data_folder, config.max_train_samples, config.max_eval_samples)
+        self.model: nn.Module = resources.model(
+            config.backbone, plan.objective, plan.num_labels, plan.dtype, self.accelerator.device, config.device_map
         )
         self.objective: Objective = make_objective(
-            planned.objective, planned.task, shop.tokenizer(s.backbone), self._max_input()
+            plan.objective, plan.task, resources.tokenizer(config.backbone), self._max_input_length()
         )
-        self.splits = {n: shop.split(self.objective, rows, n) for n, rows in self.data.splits.items()}
+        self.splits = {name: resources.split(self.objective, self.data, name) for name in self.data.splits}
 
-    def _max_input(self) -> int:
-        prompt = sum(i.weights[0].shape[0] for i in self.plan.spec.insertions if i.form == "tokens")
+    def _max_input_length(self) -> int:
+        # Learned positions are shared by the prompt, the text and, in a decoder, the answer with its end token.
+        prompt = sum(i.weights[0].shape[0] for i in self.plan.delta.insertions if i.form == "tokens")
         answer = self.plan.task.max_target_length + 1 if self.plan.objective == "next-token" else 0
-        return text_length_limit(
-            self.plan.backbone, self.s.max_input_length or self.plan.task.max_input_length, prompt + answer
-        )
+        max_length = self.config.max_input_length or self.plan.task.max_input_length
+        return text_length_limit(self.plan.backbone, max_length, prompt + answer)
 
-    def go(self, output: Path | None) -> FinishedRun:
-        rate = self._rate()
+    def execute(self, output: Path | None) -> FinishedRun:
+        rate = self._learning_rate()
         handle = self._attach()
         try:
-            fitted = train(
+            trained = train(
                 handle,
                 self.objective,
                 self.splits["train"].encoded,
                 partial(self._measure, self.splits["validation"]),
                 self._schedule(rate.value),
                 self.accelerator,
-                self.shop.watch,
+                self.resources.progress,
             )
-            tested = evaluate(self.model, self.objective, self.splits["test"], self._wide) if self.has_test else None
-            points = fitted.points
-            result = build_result(
-                self.plan,
-                handle,
-                rate,
-                points,
-                tested[0] if tested else None,
-                objective=self.objective,
-                data=self.data,
-                splits=self.splits,
-                dtype=self.dtype,
-                devices=list(dict.fromkeys(p.device for p in self.model.parameters())),
-                began=self.began,
-                started=self.started,
-            )
+            test = self._measure(self.splits["test"])[0] if "test" in self.splits else None
+            result = self._result(handle, rate, trained.points, test)
             if output is not None and self.accelerator.is_main_process:
                 with run_dir.new_folder(output) as folder:
-                    run_dir.write_run(folder, self._resolved(rate), self.plan.task, result, points)
-                    if self.s.save_delta:
+                    run_dir.write_run(folder, self._resolved(rate), self.plan.task, result, trained.points)
+                    if self.config.save_delta:
                         handle.save(folder)
-                    shown = self.splits["validation"]
-                    run_dir.write_predictions(folder / run_dir.PREDICTIONS, self.plan.task, shown, fitted.predictions)
+                    validation = self.splits["validation"]
+                    run_dir.write_predictions(
+                        folder / run_dir.PREDICTIONS, self.plan.task, validation.examples, trained.predictions
+                    )
         finally:
             self._leave(handle)
-        return FinishedRun(result, points, output if self.accelerator.is_main_process else None)
+        return FinishedRun(result, trained.points, output if self.accelerator.is_main_process else None)
 
-    @property
-    def has_test(self) -> bool:
-        return "test" in self.splits
-
-    @property
-    def _wide(self) -> int:
-        """Evaluation keeps no activations, so its batches are wider."""
-        return 2 * self.s.batch_size
-
-    def _measure(self, split: Split) -> Measured:
-        return evaluate(self.model, self.objective, split, self._wide)
+    def _measure(self, split: Split) -> Measurement:
+        # Evaluation keeps no activations, so its batches are wider.
+        return evaluate(self.model, self.objective, split, 2 * self.config.batch_size)
 
     def _attach(self) -> Handle:
-        reset_head(self.model, self.s.resolved_seed("init_seed"))
-        if self.s.gradient_checkpointing:
+        reset_head(self.model, self.config.resolved_seed("init_seed"))
+        if self.config.gradient_checkpointing:
             getattr(self.model, "activation_checkpointing_enable")()
-        head: HeadMode = "trained" if self.plan.backbone.head and self.s.head == "trained" else "frozen"
-        return attach(self.model, self.plan.spec, head=head)
+        head: HeadMode = "trained" if self.plan.backbone.head and self.config.head == "trained" else "frozen"
+        return attach(self.model, self.plan.delta, head=head)
 
     def _leave(self, handle: Handle) -> None:
         handle.detach()
         if self.accelerator.num_processes > 1:
             self.accelerator.free_memory()
-        if self.s.gradient_checkpointing:
+        if self.config.gradient_checkpointing:
             getattr(self.model, "activation_checkpointing_disable")()
 
-    def _schedule(self, rate: float) -> TrainingSchedule:
-        s = self.s
-        seed = s.resolved_seed("data_seed")
+    def _schedule(self, learning_rate: float) -> TrainingSchedule:
+        config = self.config
         return TrainingSchedule(
-            s.max_steps,
-            s.batch_size,
-            rate,
-            s.weight_decay,
-            s.max_grad_norm,
-            s.resolved_eval_steps,
-            seed,
-            s.target_score,
+            config.max_steps,
+            config.batch_size,
+            learning_rate,
+            config.weight_decay,
+            config.max_grad_norm,
+            config.resolved_eval_steps,
+            config.resolved_seed("data_seed"),
+            config.target_score,
         )
 
-    def _rate(self) -> LearningRate:
-        s = self.s
-        usual = paper_learning_rate(type(make_method(s.method)), self.plan.task)
-        if s.learning_rate == "paper":
-            return LearningRate(usual, "paper")
-        if s.learning_rate != "auto":
-            return LearningRate(s.learning_rate, "given")
+    def _learning_rate(self) -> LearningRate:
+        given = self.plan.config.learning_rate
+        default = self.plan.default_learning_rate
+        if given == "paper":
+            return LearningRate(default, "paper")
+        if given != "auto":
+            return LearningRate(given, "given")
         train_split = self.splits["train"]
         examples: Sequence[Example] = train_split.examples
-        held_keys = {e.normalized_text for e in sample(examples, min(500, max(1, len(examples) // 5)))}
-        inside = [i for i, e in enumerate(examples) if e.normalized_text not in held_keys]
-        outside = [i for i, e in enumerate(examples) if e.normalized_text in held_keys]
-        if not inside or not outside:
+        held_out_keys = {e.normalized_text for e in sample(examples, min(MAX_HELD_OUT, max(1, len(examples) // 5)))}
+        kept_rows = [i for i, e in enumerate(examples) if e.normalized_text not in held_out_keys]
+        held_out_rows = [i for i, e in enumerate(examples) if e.normalized_text in held_out_keys]
+        if not kept_rows or not held_out_rows:
             raise ApetError(f"learning_rate=auto needs more than {len(examples)} training examples; give a number")
-        held, rest = (
-            Split([examples[i] for i in outside], train_split.encoded.subset(outside)),
-            train_split.encoded.subset(inside),
-        )
+        held_out = Split([examples[i] for i in held_out_rows], train_split.encoded.subset(held_out_rows))
+        kept = train_split.encoded.subset(kept_rows)
 
         def trial(schedule: TrainingSchedule) -> list[EvalPoint]:
             handle = self._attach()
             try:
-                measure = partial(self._measure, held)
-                return train(
-                    handle,
-                    self.objective,
-                    rest,
-                    measure,
-                    schedule,
-                    self.accelerator,
-                    self.shop.watch,
-                ).points
+                measure = partial(self._measure, held_out)
+                progress = self.resources.progress
+                return train(handle, self.objective, kept, measure, schedule, self.accelerator, progress).points
             finally:
                 self._leave(handle)
 
-        return search_learning_rate(usual, replace(self._schedule(usual), target_score=None), trial)
+        return search_learning_rate(default, replace(self._schedule(default), target_score=None), trial)
 
     def _resolved(self, rate: LearningRate) -> RunConfig:
-        """The settings with everything open filled in: the same numbers come out of them again."""
-        s = self.s
-        open_ = {
-            "backbone": _absolute(s.backbone),
-            "task": None if s.task is None else _absolute(s.task),
-            "data": None if s.data is None else _absolute(s.data),
-            "mask_seed": s.resolved_seed("mask_seed"),
-            "init_seed": s.resolved_seed("init_seed"),
-            "data_seed": s.resolved_seed("data_seed"),
-            "budget": self.plan.spec.num_trainable,
-            "learning_rate": rate.value,
-            "eval_steps": s.resolved_eval_steps,
-            "objective": self.plan.objective,
-            "dtype": str(self.dtype).removeprefix("torch."),
-            "max_input_length": self.objective.max_input_length,
-        }
-        return s.model_copy(update=open_)
+        """The settings with everything open filled in: the same numbers come out of them, from any folder."""
+        config = self.config
+        return config.model_copy(
+            update={
+                "backbone": _absolute(config.backbone),
+                "task": None if config.task is None else _absolute(config.task),
+                "data": None if config.data is None else _absolute(config.data),
+                "learning_rate": rate.value,
+                "max_input_length": self.objective.max_input_length,
+            }
+        )
+
+    def _result(
+        self, handle: Handle, rate: LearningRate, points: list[EvalPoint], test: MetricScore | None
+    ) -> RunResult:
+        """Scores with intervals, exact counts, seeds, versions, fingerprints, times and memory."""
+        plan, config, best, last = self.plan, self.config, best_point(points), points[-1]
+        delta, backbone, recipe = plan.delta, plan.backbone, plan.delta.recipe
+        devices = list(dict.fromkeys(p.device for p in self.model.parameters()))
+        references = [e.references for e in self.splits["validation"].examples]
+        head_use: HeadMode = "trained" if list(handle.head_values()) else "frozen"
+        return RunResult(
+            run_id=plan.run_id,
+            backbone=config.backbone,
+            backbone_family=backbone.family.name,
+            backbone_class=backbone.model_class,
+            num_backbone_parameters=backbone.num_parameters,
+            backbone_fingerprint=handle.backbone_fingerprint,
+            dtype=plan.dtype,
+            device=device_name(devices),
+            task=plan.task.name,
+            category=plan.task.category,
+            metric=best.score.metric,
+            objective=plan.objective,
+            method=plan.axes.method,
+            method_settings=dict(recipe.settings) if recipe else {},
+            budget=None if plan.config.budget is None else str(plan.config.budget),
+            num_trainable=delta.num_trainable,
+            trainable_percent=delta.trainable_percent,
+            head=head_use if backbone.head else "none",
+            num_head_parameters=backbone.num_head_parameters,
+            head_parameters=list(backbone.head),
+            seed=config.seed,
+            mask_seed=config.resolved_seed("mask_seed"),
+            init_seed=config.resolved_seed("init_seed"),
+            data_seed=config.resolved_seed("data_seed"),
+            score=best.score.score,
+            ci_low=best.score.ci_low,
+            ci_high=best.score.ci_high,
+            ci_method="wilson" if best.score.metric == "accuracy" else "bootstrap",
+            num_examples=best.score.num_examples,
+            score_untrained=points[0].score.score,
+            score_last=last.score.score,
+            majority_baseline=majority_baseline(references) if plan.task.is_classification else None,
+            untrained_baseline=untrained_baseline(plan.objective, references),
+            test_score=test.score if test else None,
+            test_ci_low=test.ci_low if test else None,
+            test_ci_high=test.ci_high if test else None,
+            test_num_examples=test.num_examples if test else None,
+            selection=SELECTION,
+            best_step=best.step,
+            max_steps=config.max_steps,
+            stopped_at=last.step if last.step < config.max_steps else None,
+            batch_size=config.batch_size,
+            learning_rate=rate.value,
+            learning_rate_rule=rate.rule,
+            learning_rate_trials=list(rate.trials),
+            learning_rate_search_steps=sum(t.max_steps for t in rate.trials),
+            learning_rate_search_seconds=rate.seconds,
+            data_fingerprint=self.data.fingerprint,
+            split_sizes={name: len(split.examples) for name, split in self.splits.items()},
+            num_truncated={name: split.encoded.num_truncated for name, split in self.splits.items()},
+            max_input_length=self.objective.max_input_length,
+            data_notes=list(self.data.notes),
+            training_seconds=round(last.seconds, 3),
+            steps_per_second=round(last.step / last.seconds, 3),
+            total_seconds=round(time.perf_counter() - self.began, 3),
+            started=self.started,
+            peak_memory_bytes=peak_memory(devices),
+            versions=library_versions(),
+            host=host_description(),
+            imports=guest_fingerprints(config),
+            config=plan.config,
+        )

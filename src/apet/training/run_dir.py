@@ -1,4 +1,4 @@
-"""A run on disk: result.json, curve.csv, predictions.csv, config.yaml, task.yaml and the saved θ."""
+"""A run on disk: result.json, curve.csv, predictions.csv, config.yaml, task.yaml and the saved delta."""
 
 from __future__ import annotations
 
@@ -6,35 +6,49 @@ import csv
 import errno
 import json
 import os
-import platform
 import shutil
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from importlib.metadata import version
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from uuid import uuid4
 
 import numpy as np
-import torch
 import yaml
 from numpy.typing import NDArray
+from pydantic import JsonValue, ValidationError
 
 from apet.errors import ApetError, CannotWriteError
-from apet.tasks.metrics import item_scores
 from apet.tasks.task import Task, load_task
-from apet.training.config import RunConfig, read_config, validate_config
-from apet.training.evaluation import Split
-from apet.training.loop import EvalPoint
+from apet.training.config import RunConfig, import_guests, read_config, validate_config
+from apet.training.result import CurvePoint, Prediction, Record, RunResult, explain, read_result
 
-RESULT, SETTINGS, TASK, CURVE, PREDICTIONS = (
+if TYPE_CHECKING:  # reading a run needs no torch
+    from apet.tasks.examples import Example
+    from apet.training.loop import EvalPoint
+
+RESULT, CONFIG, TASK, CURVE, PREDICTIONS = (
     "result.json",
     "config.yaml",
     "task.yaml",
     "curve.csv",
     "predictions.csv",
 )
+Row = TypeVar("Row", bound=Record)
+
+
+class RunFolder(NamedTuple):
+    """What the folder of a finished run holds, but for the curve, the predictions and the delta.
+
+    Attributes:
+        config: its settings, nothing left open.
+        task: what it learned.
+        result: what it recorded.
+    """
+
+    config: RunConfig
+    task: Task
+    result: RunResult
 
 
 @contextmanager
@@ -49,12 +63,12 @@ def new_folder(output: Path) -> Iterator[Path]:
     part = partial_path(output)
     try:
         part.mkdir(parents=True)
-        held = os.open(part, os.O_RDONLY)
+        handle = os.open(part, os.O_RDONLY)
     except OSError as e:
         raise CannotWriteError(f"cannot write to {str(output)!r}: {e.strerror}; give another output folder") from e
     try:
         yield part
-        _to_disk(part, held)
+        _to_disk(part, handle)
         if output.is_dir():
             output.rmdir()
         os.replace(part, output)
@@ -64,26 +78,28 @@ def new_folder(output: Path) -> Iterator[Path]:
             f"cannot write to {str(output)!r}: {e.strerror}; free some space or give another folder"
         ) from e
     finally:
-        os.close(held)
+        os.close(handle)
         shutil.rmtree(part, ignore_errors=True)
 
 
 def partial_path(output: Path) -> Path:
-    """Where a folder is while it is written: a place that nobody else has, not even a later process of this number."""
+    """Where a folder is while it is written.
+
+    Returns:
+        A place beside it that nobody else has, not even a later process of the same number.
+    """
     return output.with_name(f"{output.name}.{os.getpid()}-{uuid4().hex[:12]}.part")
 
 
-def _to_disk(folder: Path, held: int) -> None:
-    """Before it takes its name: a power cut would leave the name and lose the content.
-
-    A folder that somebody took away meanwhile, as a study's next driver does, may have been made again by the last
-    file; the others are lost.
-    """
-    if not os.path.samestat(folder.stat(), os.fstat(held)):
+def _to_disk(folder: Path, handle: int) -> None:
+    """Flush a folder before it takes its name: a power cut would keep the name and lose the content."""
+    # A folder that somebody took away meanwhile, as a study's next scheduler does, may have been made again by the
+    # last file that was written; the others are lost. The open handle still names the first one.
+    if not os.path.samestat(folder.stat(), os.fstat(handle)):
         raise FileNotFoundError(errno.ENOENT, "it was removed while it was written", str(folder))
     for path in folder.rglob("*"):
         _sync(path)
-    os.fsync(held)
+    os.fsync(handle)
 
 
 def _sync(path: Path) -> None:
@@ -101,10 +117,10 @@ def require_free(output: Path) -> None:
         ApetError: there is a file, another run, or any other content.
     """
     try:
-        there = output.exists()
+        exists = output.exists()
     except OSError as e:
         raise ApetError(f"output {str(output)[:60]!r}… cannot be a folder's name: {e.strerror}") from e
-    if there and not output.is_dir():
+    if exists and not output.is_dir():
         raise ApetError(f"output {str(output)!r} is a file; give a folder")
     if (output / RESULT).exists():
         raise ApetError(f"output folder {str(output)!r} holds another run; give a new folder, or remove it")
@@ -120,11 +136,11 @@ def require_writable(output: Path) -> None:
     """
     probe = partial_path(output)
     try:
-        above = next(p for p in probe.parents if p.exists())
+        existing = next(p for p in probe.parents if p.exists())
         probe.mkdir(parents=True)
         probe.rmdir()
         for made in probe.parents:
-            if made == above:
+            if made == existing:
                 break
             made.rmdir()
     except (OSError, ValueError) as e:
@@ -132,37 +148,93 @@ def require_writable(output: Path) -> None:
         raise CannotWriteError(f"cannot write to {str(output)[:200]!r}: {why}; give another output folder") from e
 
 
-def write_run(
-    folder: Path, settings: RunConfig, task: Task, result: dict[str, Any], points: Sequence[EvalPoint]
-) -> None:
-    """Everything but θ and the predictions."""
-    dump_yaml(folder / SETTINGS, settings.model_dump(mode="json"))
+def write_run(folder: Path, config: RunConfig, task: Task, result: RunResult, points: Sequence[EvalPoint]) -> None:
+    """Write everything of a run but the delta and the predictions.
+
+    Args:
+        folder: exists.
+        config: the settings, nothing left open.
+        task: what was learned.
+        result: the record.
+        points: the curve.
+    """
+    dump_yaml(folder / CONFIG, config.model_dump(mode="json"))
     dump_yaml(folder / TASK, task.model_dump(mode="json", exclude_defaults=True))
-    (folder / RESULT).write_text(json.dumps(result, indent=1, allow_nan=False) + "\n", "utf-8")
+    # Not pydantic's own JSON: it writes NaN as null, and a missing number must never come from one that is none.
+    (folder / RESULT).write_text(json.dumps(result.model_dump(mode="json"), indent=1, allow_nan=False) + "\n", "utf-8")
     with (folder / CURVE).open("w", encoding="utf-8", newline="") as f:
         out = csv.writer(f)
-        out.writerow(["step", "loss", "score", "ci_low", "ci_high", "seconds"])
+        out.writerow(CurvePoint.model_fields)
         for p in points:
             loss = "" if p.loss is None else repr(p.loss)
             out.writerow([p.step, loss, p.score.score, p.score.ci_low, p.score.ci_high, round(p.seconds, 3)])
 
 
-def write_predictions(path: Path, task: Task, split: Split, answers: Sequence[str | None]) -> None:
-    """One line an item: where it stands, what was answered, what was accepted, its score."""
-    scores = item_scores(task.metric, answers, [e.references for e in split.examples])
+def write_predictions(path: Path, task: Task, examples: Sequence[Example], predictions: Sequence[str | None]) -> None:
+    """Write one line an example: where it stands, what was answered, what was accepted, its score.
+
+    Args:
+        path: of the file.
+        task: its metric scores the examples.
+        examples: in the order of the data.
+        predictions: answers to them; None = none of the label words.
+    """
+    from apet.tasks.metrics import item_scores
+
+    scores = item_scores(task.metric, predictions, [e.references for e in examples])
     with path.open("w", encoding="utf-8", newline="") as f:
         out = csv.writer(f)
-        out.writerow(["where", "answer", "references", "score"])
-        for e, answer, item in zip(split.examples, answers, scores, strict=True):
+        out.writerow(Prediction.model_fields)
+        for e, prediction, score in zip(examples, predictions, scores, strict=True):
             accepted = e.references[0] if len(e.references) == 1 else json.dumps(e.references, ensure_ascii=False)
-            out.writerow([e.location, "" if answer is None else answer, accepted, round(float(item), 6)])
+            out.writerow([e.location, "" if prediction is None else prediction, accepted, round(float(score), 6)])
+
+
+def read_curve(folder: Path) -> list[CurvePoint]:
+    """The curve of a finished run.
+
+    Raises:
+        ApetError: it cannot be read, or a row does not hold what it should.
+    """
+    return _read_rows(folder / CURVE, CurvePoint)
+
+
+def read_predictions(folder: Path) -> list[Prediction]:
+    """The predictions of a finished run, in the order of the data.
+
+    Raises:
+        ApetError: they cannot be read, or a row does not hold what it should.
+    """
+    return _read_rows(folder / PREDICTIONS, Prediction)
+
+
+def _read_rows(path: Path, record: type[Row]) -> list[Row]:
+    text = {name for name, field in record.model_fields.items() if field.annotation is str}
+    try:
+        with path.open(encoding="utf-8", newline="") as f:
+            rows = list(csv.DictReader(f))
+        # An empty cell of a number is a missing one; not strict, since every cell of a CSV file is text.
+        return [
+            record.model_validate({k: v if k in text else v or None for k, v in row.items()}, strict=False)
+            for row in rows
+        ]
+    except ValidationError as e:
+        raise ApetError(f"{path.name}: {explain(e)}") from e
+    except (OSError, UnicodeDecodeError, csv.Error) as e:
+        raise ApetError(f"{path.name} cannot be read ({e})") from e
 
 
 def read_scores(path: Path) -> NDArray[np.float64]:
-    """The last column of a run's predictions, the score of each item, (items,).
+    """The scores of a run's predictions alone, which is faster than reading all of them.
+
+    Args:
+        path: of predictions.csv.
+
+    Returns:
+        Score of each example in the order of the data, (examples,).
 
     Raises:
-        ApetError: it cannot be read, or holds something that is no score.
+        ApetError: the file cannot be read, or holds something that is not a score.
     """
     try:
         with path.open(encoding="utf-8", newline="") as f:
@@ -171,62 +243,32 @@ def read_scores(path: Path) -> NDArray[np.float64]:
         raise ApetError(f"{str(path)!r} is damaged ({e}); remove it to go on without the scores of its items") from e
 
 
-def dump_yaml(path: Path, values: dict[str, Any]) -> None:
-    """Readable YAML, in the order given."""
-    path.write_text(yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120), "utf-8")
+def dump_yaml(path: Path, values: Mapping[str, JsonValue]) -> None:
+    """Write readable YAML, in the order given."""
+    path.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=120), "utf-8")
 
 
-def read_run(folder: Path) -> tuple[RunConfig, Task, dict[str, Any]]:
-    """Settings, task and result of a finished run.
+def read_run(folder: Path) -> RunFolder:
+    """Settings, task and result of a finished run; the guests that it names are imported.
 
     Raises:
         ApetError: no run there, or a damaged one.
     """
-    if not (folder / RESULT).is_file():
-        raise ApetError(f"no finished run at {str(folder)!r}; give a folder written by apet tune")
+    require_run(folder)
     try:
-        result = json.loads((folder / RESULT).read_text("utf-8"))
-    except (OSError, ValueError) as e:
-        raise ApetError(f"{str(folder / RESULT)!r} is damaged ({e}); run it again") from e
-    settings = validate_config(read_config(folder / SETTINGS), str(folder / SETTINGS))
-    return settings, load_task(str(folder / TASK)), result
+        result = read_result(folder / RESULT)
+    except ApetError as e:
+        raise ApetError(f"the run at {str(folder)!r} cannot be used: {e}; run it again") from e
+    config = validate_config(read_config(folder / CONFIG), str(folder / CONFIG))
+    import_guests(config)  # before the task is read: its metric may be a guest's
+    return RunFolder(config, load_task(str(folder / TASK)), result)
 
 
-def versions() -> dict[str, str]:
-    """Of everything that a number depends on."""
-    names = ("apet", "torch", "transformers", "tokenizers", "accelerate", "numpy")
-    return {"python": platform.python_version(), **{n: version(n) for n in names}}
+def require_run(folder: Path) -> None:
+    """Pass where a finished run lies.
 
-
-def host(devices: Sequence[torch.device]) -> dict[str, Any]:
-    """Where it ran."""
-    names = [torch.cuda.get_device_name(d) if d.type == "cuda" else d.type for d in devices]
-    return {
-        "system": platform.platform(),
-        "device": ", ".join(names),
-        "num_threads": torch.get_num_threads(),
-        "cores": os.cpu_count(),
-    }
-
-
-def reset_peak_memory() -> None:
-    """Begin to measure anew, where the system can: runs share a process."""
-    if torch.cuda.is_available():
-        torch.cuda.init()
-        for i in range(torch.cuda.device_count()):
-            torch.cuda.reset_peak_memory_stats(i)
-    with suppress(OSError):  # Linux: 5 resets the peak of the resident set
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory(devices: Sequence[torch.device]) -> int:
-    """Largest use since `forget_peak_memory`, bytes: of the GPUs together, else of this process."""
-    if devices[0].type == "cuda":
-        return sum(int(torch.cuda.max_memory_allocated(d)) for d in devices)
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * int(next(x for x in lines if x.startswith("VmHWM")).split()[1])
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    Raises:
+        ApetError: none does.
+    """
+    if not (folder / RESULT).is_file():
+        raise ApetError(f"there is no finished run at {str(folder)!r}; give a folder written by apet tune")

@@ -1,53 +1,88 @@
-"""A run before any weight is loaded: everything that can be decided, counted and refused."""
+"""A resolved run: everything that can be decided, counted and refused before data or weights are loaded."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Literal
 
-from apet.backbones.describe import Backbone, describe
+from apet.backbones.describe import Backbone
 from apet.backbones.family import ObjectiveName
-from apet.backbones.loading import load_config, meta_model
-from apet.budget import plan
 from apet.delta import DeltaSpec
 from apet.methods import make_method
-from apet.tasks.objectives import check_objective
+from apet.planning import plan
 from apet.tasks.task import Task
-from apet.training.config import RunConfig
-from apet.training.resolve import resolve_objective, resolve_task
+from apet.training.config import RunAxes, RunConfig
+from apet.training.lr_search import paper_learning_rate
 
 
 @dataclass(frozen=True)
 class RunPlan:
-    """What a run will do.
+    """What a run will do, as a value: `apet.training.resolve.resolve` makes it, workers receive it pickled.
 
     Attributes:
-        settings: as given.
-        task: what is learnt.
-        use: the objective.
-        backbone: description of the model.
-        theta: what will be trained.
+        config: the settings as given, in the user's words.
+        task: what is learned.
+        objective: how the backbone solves it.
+        backbone: description of the model that is trained.
+        dtype: of the frozen weights.
+        num_trainable: N, exact; a task head is not among them.
+        run_id: what determines the run's numbers, 16 hex digits; its folder's name in a study.
+        missing: why it cannot run on this machine (data or weights are not here), or None.
     """
 
     config: RunConfig
     task: Task
     objective: ObjectiveName
     backbone: Backbone
-    spec: DeltaSpec
+    dtype: Literal["float32", "bfloat16"]
+    num_trainable: int
+    run_id: str
+    missing: str | None
 
+    @property
+    def axes(self) -> RunAxes:
+        """The run in a study's words."""
+        return self.config.axes
 
-def resolve(s: RunConfig) -> RunPlan:
-    """Everything that can be decided, counted and refused without data or weights.
+    @property
+    def num_labels(self) -> int:
+        """Outputs of a classification head, were there one."""
+        return max(2, len(self.task.labels))
 
-    Raises:
-        ApetError: settings that do not fit the backbone, the task or the method.
-    """
-    task = resolve_task(s)
-    config = load_config(s.backbone)
-    use = resolve_objective(s, config)
-    check_objective(use, task)
-    backbone = describe(meta_model(config, use, max(2, len(task.labels))))
-    method = make_method(s.method, **s.method_settings)
-    theta = plan(
-        backbone, method, s.budget, mask_seed=s.resolved_seed("mask_seed"), init_seed=s.resolved_seed("init_seed")
-    )
-    return RunPlan(s, task, use, backbone, theta)
+    # Both are worked out when they are asked for: a study plans 100,000 runs and keeps all of them in memory.
+    @cached_property
+    def delta(self) -> DeltaSpec:
+        """What will be trained, where: the masks with exactly `num_trainable` entries."""
+        c = self.config
+        return plan(
+            self.backbone,
+            c.method,
+            c.budget,
+            mask_seed=c.resolved_seed("mask_seed"),
+            init_seed=c.resolved_seed("init_seed"),
+            **c.method_settings,
+        )
+
+    @cached_property
+    def resolved(self) -> RunConfig:
+        """The settings with everything filled in that is known without data: the same numbers come out of them."""
+        c = self.config
+        learning_rate = self.default_learning_rate if c.learning_rate == "paper" else c.learning_rate
+        return c.model_copy(
+            update={
+                "mask_seed": c.resolved_seed("mask_seed"),
+                "init_seed": c.resolved_seed("init_seed"),
+                "data_seed": c.resolved_seed("data_seed"),
+                "budget": self.num_trainable,
+                "learning_rate": learning_rate,
+                "eval_steps": c.resolved_eval_steps,
+                "objective": self.objective,
+                "dtype": self.dtype,
+            }
+        )
+
+    @property
+    def default_learning_rate(self) -> float:
+        """The paper's learning rate for the method and the task."""
+        return paper_learning_rate(type(make_method(self.config.method)), self.task)

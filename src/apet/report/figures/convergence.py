@@ -142,7 +142,7 @@ def view(a: Analysis) -> plot.View:
     ended = dict(zip(found["run_id"], zip(found["state"], found["convergence_steps"], strict=True), strict=True))
     plots = {}
     for (backbone, task), mine in runs.groupby(["backbone", "task"], sort=False):
-        data = [_line(r, *a.by_run[r.key], ended) for r in mine.itertuples() if r.key in a.by_run]
+        data = [_line(r, *a.by_run[r.run_id], ended) for r in mine.itertuples() if r.run_id in a.by_run]
         if data:
             plots[f"{backbone}|{task}"] = {
                 "data": data,
@@ -158,9 +158,9 @@ def view(a: Analysis) -> plot.View:
 
 def _line(run: Any, x: Floats, y: Floats, converged: dict[str, tuple[str, float]]) -> dict[str, Any]:
     every = max(1, math.ceil(len(x) / POINTS))
-    state, at = converged[run.key]
+    state, at = converged[run.run_id]
     end = state if math.isnan(at) else f"converged at step {at:,.0f}"
-    head = f"{named(run.method)}, N = {run.num_trainable:,.0f}, seed {run.seed:.0f}\nrun {run.key}\n{end}"
+    head = f"{named(run.method)}, N = {run.num_trainable:,.0f}, seed {run.seed:.0f}\nrun {run.run_id}\n{end}"
     return plot.trace(
         run.method,
         x[::every].tolist(),

@@ -112,7 +112,7 @@ def view(a: Analysis) -> plot.View:
             single = by_cell.get((backbone, task, method))
             if single is not None:
                 data.append(_singles(method, single))
-        line, label = plot.level_line(100 * here[0].untrained_baseline, "untrained_baseline", "dot")
+        line, label = plot.level_line(100 * here[0].untrained_baseline, "baseline", "dot")
         shapes = [line, *_ranges(a, here[0].scale, task)]
         layout = plot.layout("trained parameters", "validation measure (%)", shapes=shapes, annotations=[label])
         plots[f"{backbone}|{task or plot.MEAN}"] = {"data": data, "layout": layout}
@@ -143,7 +143,9 @@ def _means(behind: Behind, method: str, mine: list[BudgetPoint]) -> list[dict[st
 
 
 def _singles(method: str, runs: pd.DataFrame) -> dict[str, Any]:
-    texts = [f"{r.seed:.0f}\nrun {r.key}\nitems: {points(r.low)} to {points(r.high)}" for r in runs.itertuples()]
+    texts = [
+        f"{r.seed:.0f}\nrun {r.run_id}\nitems: {points(r.ci_low)} to {points(r.ci_high)}" for r in runs.itertuples()
+    ]
     k = look(method)
     return plot.trace(
         method,

@@ -11,9 +11,9 @@ from typing import Literal, Protocol
 from apet.errors import ApetError, CannotWriteError
 from apet.registry import import_guest
 from apet.training import run_dir
-from apet.training.config import RunConfig
 from apet.training.resources import Resources
 from apet.training.run import tune
+from apet.training.run_plan import RunPlan
 
 
 @dataclass(frozen=True)
@@ -21,14 +21,17 @@ class Job:
     """One run for a worker.
 
     Attributes:
-        run_id: of the run.
-        config: of the run.
+        plan: of the run: everything that a worker takes from this process.
         folder: where its result is to appear.
     """
 
-    run_id: str
-    config: RunConfig
+    plan: RunPlan
     folder: Path
+
+    @property
+    def run_id(self) -> str:
+        """The run's identifier."""
+        return self.plan.run_id
 
 
 JobOutcome = Literal["done", "failed", "unwritable"]
@@ -102,7 +105,7 @@ def execute_job(job: Job, resources: Resources) -> tuple[JobOutcome, str]:
     if (job.folder / run_dir.RESULT).is_file():
         return "done", ""
     try:
-        tune(job.config, job.folder, resources)
+        tune(job.plan, job.folder, resources)
     except ApetError as e:
         # A worker that outlived its killed scheduler may have finished this very run in the meantime.
         if (job.folder / run_dir.RESULT).is_file():
@@ -118,7 +121,7 @@ def execute_job(job: Job, resources: Resources) -> tuple[JobOutcome, str]:
     return "done", ""
 
 
-def import_guests(guests: Iterable[str]) -> str:
+def import_in_worker(guests: Iterable[str]) -> str:
     """Import into a worker what the scheduler's process had imported.
 
     Args:

@@ -17,7 +17,7 @@ from multiprocessing.context import ForkServerProcess
 import torch
 
 from apet.registry import imported
-from apet.studies.executors.base import Event, Job, execute_job, import_guests
+from apet.studies.executors.base import Event, Job, execute_job, import_in_worker
 from apet.training.progress import Progress
 from apet.training.resources import Resources
 
@@ -172,7 +172,7 @@ def worker_main(pipe: Connection, gpu: str | None, guests: Sequence[str] = ()) -
         os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it once, at its first use, which is yet to come
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     resources = Resources(PipeProgress(pipe))
-    guest_error = import_guests(guests)
+    guest_error = import_in_worker(guests)
     try:
         while True:
             job: Job = pipe.recv()

@@ -12,7 +12,7 @@ from typing import Any
 
 from apet.errors import ApetError, CannotWriteError
 from apet.registry import imported
-from apet.studies.executors.base import Event, Job, JobOutcome, execute_job, import_guests
+from apet.studies.executors.base import Event, Job, JobOutcome, execute_job, import_in_worker
 from apet.training import run_dir
 from apet.training.progress import Progress
 from apet.training.resources import Resources
@@ -134,7 +134,7 @@ class _Worker:
     """
 
     def __init__(self, guests: Sequence[str] = ()) -> None:
-        self._guest_error = import_guests(guests)
+        self._guest_error = import_in_worker(guests)
         self._progress = _LastProgress()
         self._resources = Resources(self._progress)
 
@@ -148,7 +148,7 @@ class _Worker:
             return "failed", self._guest_error, {}
         folder = Path(tempfile.mkdtemp(prefix="apet-"))
         try:
-            outcome, reason = execute_job(Job(job.run_id, job.config, folder / job.run_id), self._resources)
+            outcome, reason = execute_job(Job(job.plan, folder / job.run_id), self._resources)
             run_files = (folder / job.run_id).iterdir() if outcome == "done" else ()
             return outcome, reason, {file.name: file.read_bytes() for file in run_files}
         finally:

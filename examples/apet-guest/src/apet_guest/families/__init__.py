@@ -1,0 +1,1 @@
+"""Families of backbones, one YAML file each."""

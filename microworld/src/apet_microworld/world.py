@@ -1,0 +1,147 @@
+"""The facts of the world (home, job, pet, instrument, food of everybody), and who may be spoken of in which split.
+
+There is one world. Seeds elsewhere choose what is said about it, never what is true in it, since the weights that
+ship with the package know these facts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Literal
+
+from apet_microworld.lexicon import BLAME, JOBS, KINDS, PEOPLE, PRAISE, TOWNS
+from apet_microworld.rng import Item, Rng
+
+WORLD_SEED = 0
+
+Split = Literal["train", "validation", "test"]
+SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """A kind of fact about a person: how it is said and asked. ``{p}`` is the person, ``{v}`` the value."""
+
+    values: tuple[str, ...]
+    says: tuple[str, ...]
+    asks: tuple[str, ...]
+    article: bool = False
+    """Whether "a dog" is as good an answer as "dog"."""
+
+
+ATTRIBUTES = {
+    "home": Attribute(
+        TOWNS,
+        ("{p} lives in {v}", "the home of {p} is in {v}", "{p} has a house in {v}", "{v} is where {p} lives"),
+        (
+            "where does {p} live ?",
+            "in which town is the home of {p} ?",
+            "where is the house of {p} ?",
+            "where is the home of {p} ?",
+        ),
+    ),
+    "job": Attribute(
+        JOBS,
+        ("{p} works as a {v}", "{p} is a {v} by trade", "the job of {p} is {v}", "people hire {p} as a {v}"),
+        (
+            "what is the job of {p} ?",
+            "what does {p} work as ?",
+            "what is {p} by trade ?",
+            "as what do people hire {p} ?",
+        ),
+        article=True,
+    ),
+    "pet": Attribute(
+        KINDS["animal"],
+        ("{p} keeps a {v}", "the pet of {p} is a {v}", "a {v} waits for {p} at home", "{p} walks with a {v}"),
+        (
+            "what pet does {p} have ?",
+            "which animal does {p} keep ?",
+            "what waits for {p} at home ?",
+            "what is the pet of {p} ?",
+        ),
+        article=True,
+    ),
+    "music": Attribute(
+        KINDS["instrument"],
+        (
+            "{p} plays the {v}",
+            "{p} makes music on a {v}",
+            "the instrument of {p} is the {v}",
+            "{p} practises the {v}",
+        ),
+        (
+            "what does {p} play ?",
+            "which instrument does {p} practise ?",
+            "what is the instrument of {p} ?",
+            "on what does {p} make music ?",
+        ),
+        article=True,
+    ),
+    "food": Attribute(
+        KINDS["fruit"] + KINDS["vegetable"],
+        (
+            "{p} eats one {v} every day",
+            "the favourite food of {p} is the {v}",
+            "no meal of {p} lacks a {v}",
+            "{p} grows the {v}",
+        ),
+        (
+            "what does {p} eat every day ?",
+            "what is the favourite food of {p} ?",
+            "what does {p} grow ?",
+            "what does no meal of {p} lack ?",
+        ),
+        article=True,
+    ),
+}
+
+
+@cache
+def facts() -> dict[str, dict[str, str]]:
+    """Facts of the world: person -> attribute -> value."""
+    return {
+        person: {name: Rng(WORLD_SEED, "fact", person, name).pick(a.values) for name, a in ATTRIBUTES.items()}
+        for person in PEOPLE
+    }
+
+
+@dataclass(frozen=True)
+class Cast:
+    """The people, things and opinion words that a text may speak of."""
+
+    people: tuple[str, ...]
+    nouns: tuple[str, ...]
+    praise: tuple[str, ...]
+    blame: tuple[str, ...]
+
+
+def _share(items: Sequence[Item], split: Split, *address: str) -> tuple[Item, ...]:
+    shuffled = Rng(WORLD_SEED, "share", *address).sample(items, len(items))
+    held = {"validation": 0, "test": 1}  # each holds out a part; the larger rest is for training
+    part = max(2, len(items) // 5)
+    return tuple(shuffled[2 * part :] if split == "train" else shuffled[held[split] * part : (held[split] + 1) * part])
+
+
+@cache
+def cast(split: Split | None = None) -> Cast:
+    """Cast of a split, disjoint from those of the others: people, things and opinion words.
+
+    Every split has nouns of every kind, so that what a validation text says of an unseen thing follows from its kind.
+
+    Args:
+        split: None = everybody and everything.
+
+    Returns:
+        The cast.
+    """
+    if split is None:
+        return Cast(PEOPLE, tuple(n for nouns in KINDS.values() for n in nouns), PRAISE, BLAME)
+    return Cast(
+        _share(PEOPLE, split, "people"),
+        tuple(noun for kind, nouns in KINDS.items() for noun in _share(nouns, split, "nouns", kind)),
+        _share(PRAISE, split, "praise"),
+        _share(BLAME, split, "blame"),
+    )

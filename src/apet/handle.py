@@ -1,0 +1,211 @@
+"""Handle of an attached delta: reading its values, detaching, merging and saving it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from apet import checkpoint
+from apet.attachment_state import STATE_NAME, AttachedDelta, AttachmentState, host_of, state_of
+from apet.delta import DeltaSpec
+from apet.errors import ApetError
+from apet.layers.base import MergedDelta
+from apet.layers.weight import WeightDelta
+
+
+class Handle:
+    """Handle of an attached delta: its values, and the ways to take it off, merge or save it.
+
+    Attributes:
+        model: the backbone it sits on.
+
+    Example:
+        >>> import apet
+        >>> from transformers import BertConfig, BertForSequenceClassification
+        >>> config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
+        vocab_size=61)
+        >>> model = BertForSequenceClassification(config)
+        >>> with apet.attach(model, apet.plan(model, "bitfit")) as handle:
+        ...     sum(p.numel() for p in handle.parameters())
+        120
+        >>> apet.attached(model)
+        []
+    """
+
+    def __init__(self, model: nn.Module, attached: AttachedDelta) -> None:
+        self.model = model
+        self._attached = attached
+
+    def __repr__(self) -> str:
+        return f"Handle({self.spec!r}{', merged' if self.is_merged else ''})"
+
+    def __enter__(self) -> Handle:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_attached:
+            self.detach()
+
+    @property
+    def spec(self) -> DeltaSpec:
+        """What was attached; masks that depend on the backbone's weights are settled."""
+        return self._attached.spec
+
+    @property
+    def is_attached(self) -> bool:
+        """Whether the model still carries it, attached or merged."""
+        state = state_of(self.model)
+        return state is not None and any(a is self._attached for a in state.attached)
+
+    @property
+    def is_merged(self) -> bool:
+        """Whether its values have become part of the backbone's parameters."""
+        return self._attached.is_merged
+
+    @property
+    def backbone_fingerprint(self) -> str:
+        """Fingerprint of the backbone as it was before anything was attached."""
+        return self._state().fingerprint
+
+    def values(self) -> Iterator[tuple[str, Tensor]]:
+        """Trained entries of every weight: ``(position/weight, (k,) fp32)``, in the order of the spec."""
+        self._require_unmerged("read")
+        num_head_layers = len(self._attached.head)
+        layers = list(self._attached.all_layers())
+        for layer in layers[: len(layers) - num_head_layers]:
+            for name, entries in layer.values():
+                yield f"{layer.insertion.position}/{name}", entries
+
+    def head_values(self) -> Iterator[tuple[str, Tensor]]:
+        """Entries of the trained task head by parameter name; empty where the head is frozen."""
+        for layer in self._attached.head.values():
+            assert isinstance(layer, WeightDelta)
+            yield layer.parameter, layer.delta.values
+
+    def parameters(self) -> list[Tensor]:
+        """All trainable tensors, for an optimizer: those of the delta and, where it is trained, of the task head."""
+        return [v for _, v in self.values()] + [v for _, v in self.head_values()]
+
+    def refresh(self) -> None:
+        """Write changed values into the backbone now; a forward does so itself, reading weights directly does not."""
+        self._state().write_all(self.model)
+
+    def detach(self) -> None:
+        """Take the delta off: the backbone is what it was, bit for bit, and so are its ``requires_grad`` flags.
+
+        Raises:
+            ApetError: it is no longer attached.
+        """
+        state = self._state()
+        # In reverse, so that deltas of one parameter leave in the opposite order to that in which they came.
+        for position, parameter, delta in reversed(self._attached.in_place()):
+            state.parameter_deltas[position].remove(delta, self.model.get_parameter(parameter))
+        for position, module in list(state.created_biases.items()):
+            if not state.parameter_deltas[position].deltas:
+                self.model.get_submodule(module).register_parameter("bias", None)
+                del state.created_biases[position]
+        self._unhook()
+        self._leave(state)
+
+    def merge(self, *, forget: bool = False) -> None:
+        """Make the delta part of the backbone's own parameters: no hook, no trained tensor, no extra cost remains.
+
+        Until `detach`, the entries that were overwritten are kept, so that detaching still restores every bit.
+
+        Args:
+            forget: keep nothing; the merged backbone is then final and this handle is done.
+
+        Raises:
+            NotMergeableError: a layer that no parameter can hold (prompt, adapter, bias of a norm that has none); the
+                model is left as it was.
+            ApetError: it is merged already, or no longer attached.
+        """
+        self._require_unmerged("merge")
+        state, attached = self._state(), self._attached
+        written = attached.in_place()
+        # All edits first: if one layer cannot be merged, nothing has happened yet.
+        edits = [e for layer in attached.all_layers() for e in layer.merged_deltas(host_of(self.model, state))]
+        self._unhook()
+        for position, parameter, delta in reversed(written):
+            state.parameter_deltas[position].remove(delta, self.model.get_parameter(parameter))
+        attached.layers, attached.head = nn.ModuleDict(), nn.ModuleDict()
+        for edit in edits:
+            attached.merged_into.append((edit.position, self._write_merged(state, edit)))
+            attached.merged_deltas.append(edit.delta)
+        attached.is_merged = True
+        if forget:
+            for position, parameter, delta in attached.in_place():
+                state.parameter_deltas[position].make_permanent(delta, self.model.get_parameter(parameter))
+                state.created_biases.pop(position, None)
+            self._leave(state)
+
+    def save(self, folder: str | Path) -> Path:
+        """Write the delta with its values into a folder (see `apet.checkpoint`).
+
+        Args:
+            folder: made if it is missing.
+
+        Returns:
+            The file of the delta.
+
+        Raises:
+            CannotWriteError: the folder cannot be made or written.
+            ApetError: the delta is merged, or no longer attached.
+        """
+        self._require_unmerged("save")
+        return checkpoint.write_delta(
+            Path(folder), self.spec, self.backbone_fingerprint, dict(self.values()), dict(self.head_values())
+        )
+
+    def _write_merged(self, state: AttachmentState, merged: MergedDelta) -> str:
+        """Write one edit of a merge; creates the bias it asks for where a linear layer has none.
+
+        Returns:
+            Name of the parameter.
+        """
+        parameter = merged.parameter
+        if parameter is None:
+            layer_name, _, leaf = merged.position.rpartition(".")
+            layer = state.backbone.layer(layer_name)
+            parameter = f"{layer.module}.{leaf}"
+            module = self.model.get_submodule(layer.module)
+            if getattr(module, leaf) is None:
+                weight = getattr(module, "weight")
+                zeros = torch.zeros(layer.d_out, dtype=weight.dtype, device=weight.device)
+                module.register_parameter(leaf, nn.Parameter(zeros, requires_grad=False))
+                state.created_biases[merged.position] = layer.module
+        tensor = self.model.get_parameter(parameter)
+        state.deltas_of(merged.position, parameter).add(merged.delta.to(tensor.device), tensor)
+        return parameter
+
+    def _unhook(self) -> None:
+        for handle in self._attached.hook_handles:
+            handle.remove()
+        self._attached.hook_handles = []
+
+    def _leave(self, state: AttachmentState) -> None:
+        """Drop out of the model's tree; the last one to leave takes the state with it."""
+        state.attached = nn.ModuleList(a for a in state.attached if a is not self._attached)
+        if len(state.attached):
+            return
+        for handle in state.hook_handles:
+            handle.remove()
+        delattr(self.model, STATE_NAME)
+        for name, p in self.model.named_parameters():
+            p.requires_grad_(state.required_grad.get(name, False))
+
+    def _state(self) -> AttachmentState:
+        state = state_of(self.model)
+        if state is None or not self.is_attached:
+            raise ApetError("this delta is no longer attached; attach it again with apet.attach(model, spec)")
+        return state
+
+    def _require_unmerged(self, verb: str) -> None:
+        self._state()
+        if self.is_merged:
+            raise ApetError(
+                f"cannot {verb} a merged delta: its values are part of the backbone; detach() gives the backbone back"
+            )

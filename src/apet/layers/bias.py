@@ -1,0 +1,74 @@
+"""Bias delta: a vector added to a layer's output; W̃₁ of *add* (eq. 14), the form of BitFit (Ben Zaken et al. 2022)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+from torch import Tensor, nn
+
+from apet.backbones.describe import Backbone, Layer, Position
+from apet.delta import Insertion, Operation, TrainableWeight
+from apet.errors import NotMergeableError
+from apet.layers.base import DeltaLayer, Hook, Host, MergedDelta, Shape, Target, fixed_delta
+from apet.layers.weight import weight_target
+from apet.masks.distributions import draw_mask
+
+
+def output_target(position: Position) -> Target:
+    """A vector added to a layer's output."""
+
+    def build(count: int, distribution: str, mask_seed: int) -> Insertion:
+        mask = draw_mask((position.size,), count, distribution, mask_seed, position.name)
+        return Insertion("bias", position.name, (TrainableWeight("delta", mask),))
+
+    return Target(1, position.size, position.size, build)
+
+
+def bias_target(layer: Layer) -> Target:
+    """The layer's existing bias, or where it has none a vector added to its output."""
+    bias = layer.position("bias")
+    if bias is not None:
+        return weight_target(bias)
+    output = layer.position("output")
+    assert output is not None
+    return output_target(output)
+
+
+class BiasDelta(DeltaLayer):
+    """Vector added to a layer's output: a bias for layers that have none. It starts from zero."""
+
+    form: ClassVar[str] = "bias"
+    operation: ClassVar[Operation] = "add"
+
+    @classmethod
+    def layer_name(cls, insertion: Insertion) -> str:
+        """Name of the layer whose output it is."""
+        return insertion.position.rpartition(".")[0]
+
+    @classmethod
+    def expected_shapes(cls, insertion: Insertion, backbone: Backbone) -> dict[str, Shape]:
+        """One entry for each of the output's."""
+        return {"delta": backbone.position(insertion.position).shape}
+
+    def hooks(self, host: Host) -> Iterator[Hook]:
+        """After the layer."""
+        layer = host.backbone.layer(self.layer_name(self.insertion))
+        yield Hook(host.model.get_submodule(layer.module), "after", self.add_to_output)
+
+    def add_to_output(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+        """Compute ``f(h_in) + W̃₁``, (…, d_out)."""
+        return output + self.dense("delta", output.dtype)
+
+    def merged_deltas(self, host: Host) -> list[MergedDelta]:
+        """The bias that the layer has, or could have."""
+        layer = host.backbone.layer(self.layer_name(self.insertion))
+        module = host.model.get_submodule(layer.module)
+        if not isinstance(module, nn.Linear):
+            raise NotMergeableError(
+                f"bias at {self.insertion.position!r} cannot be merged: a {type(module).__name__} has no bias"
+                " that could"
+                " hold it"
+            )
+        delta = fixed_delta(self.insertion.weights[0].mask, self.get_parameter("delta"))
+        return [MergedDelta(f"{layer.name}.bias", delta)]

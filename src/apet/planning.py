@@ -1,0 +1,70 @@
+"""Planning: from a backbone, a method and a budget to a DeltaSpec with exactly that many parameters."""
+
+from __future__ import annotations
+
+import operator
+from typing import SupportsIndex
+
+from torch import nn
+from transformers import PreTrainedConfig
+
+from apet.backbones.describe import Backbone
+from apet.backbones.loading import resolve_backbone
+from apet.budget import Budget, parse_budget
+from apet.delta import DeltaSpec
+from apet.errors import ApetError
+from apet.methods import Method, make_method
+
+
+def plan(
+    model_or_config: nn.Module | PreTrainedConfig | Backbone | str,
+    method: str | Method,
+    budget: Budget = None,
+    *,
+    mask_seed: SupportsIndex = 0,
+    init_seed: SupportsIndex = 0,
+    **settings: object,
+) -> DeltaSpec:
+    """Plan a delta with an exact number of parameters. No weight is read, no model is changed.
+
+    Args:
+        model_or_config: a transformers model, its configuration, a backbone's name or its description.
+        method: a registered name (see `apet.list_methods`) or a `Method`.
+        budget: ``4096``, ``"0.3%"``, ``"=lora"``; None = the method's own full size.
+        mask_seed: decides which entries are trained.
+        init_seed: decides their initial values.
+        **settings: of the method, such as ``distribution="discrete"``, ``rank=4``, ``roles=["mlp"]``.
+
+    Returns:
+        The spec, with exactly the budget's parameters.
+
+    Raises:
+        UnknownNameError: a method, setting or role that does not exist, with the nearest ones.
+        UnreachableBudgetError: the method cannot have that many parameters here; the nearest counts are named.
+        ApetError: an ill-formed budget, a seed that is not an integer, or settings beside a finished `Method`.
+
+    Example:
+        >>> import apet
+        >>> apet.plan("bert-small", "lora", rank=4).num_trainable
+        32768
+        >>> apet.plan("bert-small", "apet", budget=1000, distribution="discrete").num_trainable
+        1000
+    """
+    seeds = {"mask_seed": _plain_seed("mask_seed", mask_seed), "init_seed": _plain_seed("init_seed", init_seed)}
+    backbone = model_or_config if isinstance(model_or_config, Backbone) else resolve_backbone(model_or_config)
+    if not isinstance(method, Method):
+        method = make_method(method, **settings)
+    elif settings:
+        raise ApetError(
+            f"settings {', '.join(settings)} came beside a finished {method.name} method; give one or the other"
+        )
+    count = parse_budget(method.default_budget if budget is None else budget, backbone)
+    return method.plan(backbone, count, **seeds)
+
+
+def _plain_seed(name: str, seed: SupportsIndex) -> int:
+    """A seed as a plain integer, so that it can be written into a file (NumPy's integers cannot)."""
+    try:
+        return operator.index(seed)
+    except TypeError:
+        raise ApetError(f"{name}={seed!r} is a {type(seed).__name__}; give an integer") from None

@@ -1,0 +1,141 @@
+"""How entries lie in a weight: distributions by rule, by score, and a guest's own."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+import apet
+from apet.errors import ApetError
+from apet.masks.distributions import DISTRIBUTIONS, Distribution, draw_mask
+from apet.testing.tiny_models import batch, build, outputs, shake
+
+ADD = {"operations": ["add"], "roles": ["mlp"]}
+
+
+def largest(weight: torch.Tensor, k: int) -> set[int]:
+    return set(weight.detach().abs().reshape(-1).topk(k).indices.tolist())
+
+
+def test_magnitude_trains_the_largest_entries_of_each_weight():
+    model = build("bert")
+    handle = apet.attach(model, apet.plan(model, "apet", 200, distribution="magnitude", **ADD))
+    positions = {p.name: p for p in apet.positions(model)}
+    for i in handle.spec.insertions:
+        p, mask = positions[i.position], i.weights[0].mask
+        weight = build("bert").get_parameter(f"{p.module}.{p.parameter}")
+        assert set(mask.indices.tolist()) == largest(weight, mask.num_trainable)
+
+
+def test_smallest_trains_the_others():
+    model = build("bert")
+    largest_first, smallest_first = (
+        apet.attach(build("bert"), apet.plan(model, "apet", 200, distribution=d, **ADD)).spec
+        for d in ("magnitude", "smallest")
+    )
+    for a, b in zip(largest_first.insertions, smallest_first.insertions, strict=True):
+        if a.weights[0].mask.size > 2 * a.weights[0].mask.num_trainable:
+            assert not set(a.weights[0].mask.indices) & set(b.weights[0].mask.indices)
+
+
+def test_magnitude_is_planned_without_weights_and_settled_with_them():
+    """The plan of a configuration, of a meta model and of a loaded model is one."""
+    model = build("bert")
+    spec = apet.plan(model, "apet-magnitude", 200, operations=["add"])
+    with torch.device("meta"):
+        assert apet.plan(type(model)(model.config), "apet-magnitude", 200, operations=["add"]) == spec
+    with pytest.raises(ApetError, match="known once it is attached to a backbone with weights"):
+        spec.insertions[0].weights[0].mask.indices  # noqa: B018
+
+
+def test_magnitude_looks_at_the_backbone_not_at_another_delta():
+    model = build("bert")
+    alone = apet.attach(build("bert"), apet.plan(model, "apet-magnitude", 200, **ADD)).spec
+    other = apet.attach(model, apet.plan(model, "apet", 1500, **ADD))
+    shake(other, 10.0)
+    outputs(model, batch(model))
+    assert apet.attach(model, apet.plan(model, "apet-magnitude", 200, **ADD)).spec.fingerprint == alone.fingerprint
+
+
+def test_given_scores_decide():
+    model = build("bert")
+    spec = apet.plan(model, "apet-magnitude", 60, operations=["add"], roles=["mlp.up"])
+    positions = {p.name: p for p in apet.positions(model)}
+    scores = {i.position: torch.arange(positions[i.position].size).float() for i in spec.insertions}
+    handle = apet.attach(model, spec, scores=scores)
+    for i in handle.spec.insertions:
+        mask = i.weights[0].mask
+        assert mask.indices.tolist() == list(range(mask.size - mask.num_trainable, mask.size))
+    handle.detach()
+    with pytest.raises(ApetError, match="scores hold none for"):
+        apet.attach(model, spec, scores={})
+    scores[spec.insertions[0].position] = torch.zeros(3)
+    with pytest.raises(ApetError, match="needs one score for each of the"):
+        apet.attach(model, spec, scores=scores)
+    assert not apet.attached(model)
+
+
+@pytest.mark.parametrize("method", ["lora", "adapter", "prompt"])
+def test_new_weights_have_no_magnitude(method):
+    with pytest.raises(ApetError, match=f"ranks entries of the backbone's own parameters, and {method} trains none"):
+        apet.plan("bert-small", f"{method}-magnitude", 500)
+
+
+def test_stored_indices_cost_at_most_eight_bytes_each(tmp_path):
+    model = build("bert")
+    handle = apet.attach(model, apet.plan(model, "apet-magnitude", 3000))
+    path = handle.save(tmp_path)
+    assert 8 * 3000 < path.stat().st_size <= 12 * 3000 + 4096
+
+
+@pytest.fixture(scope="module", autouse=True)
+def guests_leave():
+    """Distributions that are defined here are no part of what other tests list."""
+    before = dict(DISTRIBUTIONS.entries())
+    yield
+    for name in set(DISTRIBUTIONS.entries()) - set(before) | {EveryNth.name}:
+        DISTRIBUTIONS._entries.pop(name, None)
+        DISTRIBUTIONS._origins.pop(name, None)
+
+
+class EveryNth(Distribution):
+    """A guest's: one entry, then a fixed gap."""
+
+    name = "every-nth-of-a-test"
+
+    def choose(self, size, count, generator):
+        return np.arange(count, dtype=np.int64) * size // count
+
+
+@given(rows=st.integers(1, 9), columns=st.integers(1, 9), data=st.data())
+def test_a_guests_rule_covers_every_line_all_the_same(rows, columns, data):
+    """The library sets one entry of each line aside, whatever the rule says of the rest."""
+    cover = data.draw(st.sampled_from(["rows", "columns"]))
+    lines = rows if cover == "rows" else columns
+    count = data.draw(st.integers(lines, rows * columns))
+    mask = draw_mask((rows, columns), count, EveryNth.name, 3, "place", cover=cover)
+    line_of = mask.indices // columns if cover == "rows" else mask.indices % columns
+    assert len(set(mask.indices.tolist())) == count
+    assert len(set(line_of.tolist())) == lines
+
+
+def test_a_rule_that_breaks_its_promise_is_named():
+    class Short(Distribution):
+        name = "short-of-a-test"
+
+        def choose(self, size, count, generator):
+            return np.arange(count - 1, dtype=np.int64)
+
+    with pytest.raises(
+        ApetError, match=r"'short-of-a-test' must choose 3 distinct, sorted entries in \[0, 9\); it chose 2"
+    ):
+        draw_mask((9,), 3, "short-of-a-test", 0).indices  # noqa: B018
+
+
+def test_two_distributions_of_one_name_are_refused():
+    with pytest.raises(ApetError, match="two distribution entries are called 'discrete'"):
+        type("Impostor", (Distribution,), {"name": "discrete", "choose": EveryNth.choose})
+    assert type(DISTRIBUTIONS.get("discrete")).__name__ == "Discrete"
