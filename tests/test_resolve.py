@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 import torch
-from small import reviews, save_backbone, write_csv
 
 from apet import ApetError
 from apet.api import list_methods
@@ -24,6 +23,7 @@ from apet.training.inference import TunedModel
 from apet.training.resolve import ResolveCache, resolve
 from apet.training.resources import Resources
 from apet.training.run import tune
+from tiny_backbones import reviews, save_backbone, write_csv
 
 
 @pytest.fixture(scope="module")

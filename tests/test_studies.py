@@ -17,22 +17,24 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from small import reviews, save_backbone, write_csv, write_jsonl
 
 from apet import ApetError
 from apet.backbones.loading import has_local_weights, load_model
 from apet.studies.executors.base import Event, InProcessExecutor, Job, execute_job
 from apet.studies.executors.local import LocalExecutor, default_workers, gpu_names, gpu_of, ignoring_interrupts
 from apet.studies.executors.ray import RayExecutor
+from apet.studies.grid import cells
 from apet.studies.planning import Cost, estimate, missing_reasons, plan_study, select_runs
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import FILE, Store, open_store, study_lock
-from apet.studies.study_config import StudyConfig, cells, load_study, parse_study, suites
+from apet.studies.study_config import StudyConfig
+from apet.studies.study_file import load_study, parse_study, suites
 from apet.training import run_id as run_ids
 from apet.training.config import method_label
 from apet.training.progress import Progress
 from apet.training.resources import Resources
+from tiny_backbones import reviews, save_backbone, write_csv, write_jsonl
 
 TASK = """
 name: {name}
@@ -124,12 +126,12 @@ def test_words_go_over_the_study_or_its_runs(place):
         ),
         (
             {"overrides": [{"match": {"method": "lora", "seed": 0}, "budgets": ["64"]}]},
-            r"s\.yaml:7: a rule with budgets cannot ask for the seed: budgets are decided first",
+            r"s\.yaml:7: an override with budgets cannot ask for the seed: budgets are decided first",
         ),
         ({"overrides": [{"match": {"budget": "64"}, "budgets": ["32"]}]}, r"s\.yaml:7: .* cannot ask for the budget"),
         (
             {"overrides": [{"match": {"seed": 0}, "seeds": [1]}]},
-            r"s\.yaml:7: a rule with seeds cannot ask for the seed",
+            r"s\.yaml:7: an override with seeds cannot ask for the seed",
         ),
         ({False: 3}, r"s\.yaml:6: key false reads as bool in YAML; write it in quotes"),
         ({"run_defaults": {4: 3}}, r"s\.yaml:5: key 4 reads as int in YAML; write it in quotes"),
@@ -148,7 +150,7 @@ def test_a_wrong_key_is_shown_with_its_line(change, message):
 
 
 def test_words_that_yaml_takes_for_something_else_are_shown_with_their_line():
-    with pytest.raises(ApetError, match=r"s\.yaml:2: '2024-13-45' is no value \(month must be in 1..12\)"):
+    with pytest.raises(ApetError, match=r"s\.yaml:2: '2024-13-45' is not a valid value \(month must be in 1..12\)"):
         parse_study("description: x\nname: 2024-13-45\n", "s.yaml", {})
     with pytest.raises(ApetError, match=r"s\.yaml:2: key no reads as bool in YAML; write it in quotes"):
         parse_study("name: x\nno: 3\n", "s.yaml", {})
@@ -209,7 +211,7 @@ def test_a_data_file_is_a_task_where_text_and_label_say_how_it_is_read(place, tm
 
 def test_a_definition_reads_as_the_study_that_it_was(place):
     study = load_study(str(place / "study.yaml"))
-    assert parse_study(study.as_yaml(), "again.yaml", {}) == study
+    assert parse_study(study.to_yaml(), "again.yaml", {}) == study
 
 
 @pytest.mark.parametrize("name", suites())
@@ -381,14 +383,14 @@ class Heard(Progress):
 def finished(place, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
     summary = run_here(place, folder)
-    assert (summary.wanted, summary.done, summary.failed) == (24, 24, {})
+    assert (summary.num_planned, summary.num_completed, summary.failed) == (24, 24, {})
     return folder
 
 
 def test_nothing_that_is_finished_runs_again(place, finished):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("result.json")}
     summary = run_here(place, finished)
-    assert (summary.already, summary.done) == (24, 0)
+    assert (summary.num_already_complete, summary.num_completed) == (24, 0)
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("result.json")}
 
 
@@ -444,7 +446,7 @@ class Stumbling:
     def start(self, worker, job):
         self.count += 1
         if self.lose.get(self.count):
-            self.ready.append(Event(worker, "lost", "its worker ended by signal 9"))
+            self.ready.append(Event(worker, "worker_died", "its worker ended by signal 9"))
         elif self.count in self.fail:
             self.ready.append(Event(worker, "failed", "out of memory"))
         else:
@@ -463,16 +465,18 @@ def test_a_lost_worker_is_replaced_and_a_failed_run_is_recorded_and_never_a_numb
     store = Store(tmp_path, create=True)
     plan = select_runs(plan_of(place), {"seed": "0", "method": "bitfit"}, None)
     summary = Scheduler(store, Stumbling({1: 1}, {2}), Progress(quiet=True)).run(plan)
-    assert (summary.done, list(summary.failed.values())) == (2, ["out of memory"])
+    assert (summary.num_completed, list(summary.failed.values())) == (2, ["out of memory"])
     runs = Study(tmp_path).runs()
     failed = runs[runs.state == "failed"]
     assert failed.error.tolist() == ["out of memory"]
     assert failed.score.isna().all()
     again = Scheduler(store, Stumbling({}, set()), Progress(quiet=True)).run(plan)
-    assert (again.already, again.done, again.failed) == (2, 0, summary.failed), "the reason is known from the record"
-    assert again.before == set(summary.failed)
+    assert (again.num_already_complete, again.num_completed, again.failed) == (2, 0, summary.failed), (
+        "the reason is known from the record"
+    )
+    assert again.failed_before == set(summary.failed)
     retried = Scheduler(store, Stumbling({}, set()), Progress(quiet=True)).run(plan, retry=True)
-    assert (retried.already, retried.done, retried.failed) == (2, 1, {})
+    assert (retried.num_already_complete, retried.num_completed, retried.failed) == (2, 1, {})
 
 
 def test_a_run_whose_worker_vanishes_every_time_is_given_up_with_the_reason(place, tmp_path):
@@ -493,7 +497,7 @@ def test_a_damaged_record_is_one_line_and_is_made_again_from_the_runs(place, fin
         run_here(place, tmp_path / "copy")
     file.unlink()
     summary = run_here(place, tmp_path / "copy")
-    assert (summary.already, summary.done) == (24, 0)
+    assert (summary.num_already_complete, summary.num_completed) == (24, 0)
     a, b = Study(finished).runs(), Study(tmp_path / "copy").runs()
     pd.testing.assert_frame_equal(a, b)
 
@@ -525,7 +529,7 @@ def test_a_full_disk_is_one_line_and_the_record_stays_whole(place, tmp_path):
     assert Study(tmp_path).runs().empty
     store.db.execute("PRAGMA max_page_count = 1000000")
     summary = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan)
-    assert summary.already + summary.done == 3
+    assert summary.num_already_complete + summary.num_completed == 3
 
 
 def test_a_finished_run_is_never_recorded_as_failed(finished):
@@ -565,7 +569,7 @@ def test_where_runs_cannot_be_written_the_study_ends_and_no_run_has_failed(place
             driver.run(plan)
         assert store.states() == {}
         (tmp_path / "runs").unlink()
-        assert driver.run(plan).done == 2
+        assert driver.run(plan).num_completed == 2
 
 
 def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(place, tmp_path, monkeypatch):
@@ -584,7 +588,7 @@ def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(place, tmp
                 driver.run(plan)
         assert store.states() == {}
         assert not list((tmp_path / "runs").iterdir())
-        assert driver.run(plan).done == 1
+        assert driver.run(plan).num_completed == 1
 
 
 def test_what_killed_workers_left_half_written_is_removed_and_in_nobodys_way(place, tmp_path):
@@ -630,7 +634,7 @@ def test_a_run_that_a_power_cut_damaged_is_set_aside_and_made_again(place, finis
     heard = Heard()
     with open_store(tmp_path) as store:
         summary = Scheduler(store, InProcessExecutor(Resources()), heard).run([run])
-    assert (summary.already, summary.done, summary.failed) == (0, 1, {})
+    assert (summary.num_already_complete, summary.num_completed, summary.failed) == (0, 1, {})
     assert "is damaged" in heard.lines[0]
     assert "the run is made again" in heard.lines[0]
     assert len(list((tmp_path / "runs").glob("*.damaged"))) == 1
@@ -717,7 +721,7 @@ def test_workers_of_a_cluster_are_asked_all_at_once_how_far_they_are():
         return 0.5, ref
 
     def actor(name):
-        return SimpleNamespace(standing=SimpleNamespace(remote=lambda: name))
+        return SimpleNamespace(progress=SimpleNamespace(remote=lambda: name))
 
     engine = RayExecutor.__new__(RayExecutor)
     engine._ray = SimpleNamespace(wait=wait, get=get, exceptions=SimpleNamespace(RayError=Lost))

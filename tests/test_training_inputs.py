@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from small import model, reviews, save_backbone, tokenizer, write_csv, write_jsonl
 
 from apet import ApetError
 from apet.backbones.loading import load_model, load_tokenizer
@@ -20,6 +19,7 @@ from apet.training.config import RunConfig, apply_overrides
 from apet.training.inference import TunedModel
 from apet.training.resolve import resolve
 from apet.training.run import tune
+from tiny_backbones import model, reviews, save_backbone, tokenizer, write_csv, write_jsonl
 
 
 @pytest.fixture(scope="module")
@@ -155,10 +155,10 @@ def test_an_answer_that_was_cut_is_counted_and_does_not_end(kind):
     o = make_objective(use, task, tokenizer(kind), 64)
     e = o.encode(Example({"dialogue": "hi"}, ("they talk about the first scene and the last",), ""))
     assert len(e.target) == 3
-    assert e.target[-1] != o.reader.tokenizer.eos_token_id
+    assert e.target[-1] != o.tokenizer.pretrained.eos_token_id
     assert e.num_cut > 0
     whole = o.encode(Example({"dialogue": "hi"}, ("they",), ""))
-    assert whole.target[-1] == o.reader.tokenizer.eos_token_id
+    assert whole.target[-1] == o.tokenizer.pretrained.eos_token_id
 
 
 def test_labels_that_are_floats_in_the_file_are_labels(tmp_path):
