@@ -54,7 +54,7 @@ class ThresholdRules:
                 raise ApetError(f"{name}: {percent:g} percent; give at least 50 and less than 100")
         if not 1 < self.spacing < math.inf:
             raise ApetError(f"spacing={self.spacing:g} does not grow; give more than 1, such as 2")
-        for name in ("most_seeds", "reference_seeds"):
+        for name in ("max_seeds", "reference_seeds"):
             if getattr(self, name) < 1:
                 raise ApetError(f"{name}={getattr(self, name)}; give at least 1")
 
