@@ -87,6 +87,7 @@ def budget_points(data: StudyData, allow_holes: bool = False) -> list[BudgetPoin
     scales = {s.name: s for s in data.scales}
     points = []
     by_task: dict[tuple[str, str, int], dict[str, _Cell]] = {}
+    # A curve may have more seeds at one N than at the next: a threshold search adds them where they decide.
     for (backbone, task, method, n), cell in cells.items():
         by_task.setdefault((backbone, method, n), {})[task] = cell
         points.append(_point(data, scales[backbone], task, cell, full.get((backbone, task))))

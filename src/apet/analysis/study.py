@@ -101,6 +101,7 @@ def analyze(
     converged = convergences(data, curves)
     comparisons = convergence_comparisons(data, converged)
     points = budget_points(data, allow_holes)
+    # Thresholds are read off the very points that the curves show, so that a figure and its ranges cannot disagree.
     all_thresholds = thresholds(points, margin)
     scores = [] if transfer is None or transfer.empty else transfer_scores(transfer, data, allow_holes)
     all_structures = structures(data, allow_holes)
