@@ -55,7 +55,7 @@ def test_a_gap_within_the_noise_has_no_significant_difference():
     assert verdicts.count("no significant difference") >= 0.9 * len(verdicts)
 
 
-def test_a_method_that_never_chose_its_default_size_is_taken_at_its_largest(data):
+def test_a_method_that_never_ran_at_its_default_size_is_taken_at_its_largest(data):
     g = next(g for g in gaps(data) if g.method == "apet-discrete")
     assert (g.num_trainable, g.is_default_size) == (16_384, False)
 

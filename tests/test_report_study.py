@@ -106,7 +106,7 @@ def test_what_is_missing_is_said_and_not_drawn(tmp_path):
     assert {p.stem for p in report.figures} == {"e1_gaps"}
     assert set(report.missing) == {"E2", "E3", "E4", "E5", "E7"}
     page = report.page.read_text("utf-8")
-    assert "Not in these runs: needs curves of apet-adjacent and apet-discrete" in page
+    assert "Not in these runs: needs curves of two APET distributions" in page
 
 
 def test_unequal_training_is_said_beside_the_gaps():

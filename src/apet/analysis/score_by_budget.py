@@ -164,6 +164,7 @@ def _gap(data: StudyData, full: ScoreMatrix, matrix: ScoreMatrix, planned: set[t
 
 def _joined(matrices: list[ScoreMatrix]) -> ScoreMatrix | None:
     """Matrices of one task each as one of all tasks, over the seeds that all have; None without any."""
+    # The mean of a seed that one task lacks would be over other tasks than the next seed's.
     seeds = [s for s in matrices[0].seeds if all(s in m.seeds for m in matrices)]
     if not seeds:
         return None
