@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 
 from apet.analysis.convergence import LAST, REACHED
-from apet.analysis.frames import ADJACENT, DISCRETE, FULL, complete
+from apet.analysis.frames import FULL, complete
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
 from apet.report.formatting import listed, significant
@@ -108,7 +108,7 @@ def _raced(a: Analysis) -> Cells:
         (r.scale.name, m, r.num_trainable)
         for r in a.convergence_comparisons
         if r.num_trainable is not None
-        for m in (ADJACENT, DISCRETE)
+        for m in (r.first, r.second)
     }
 
 

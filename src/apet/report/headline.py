@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from apet.analysis.claims import LEFT_OPEN
 from apet.analysis.frames import complete
-from apet.analysis.gaps import Gap
+from apet.analysis.gap_by_scale import Gap
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
 from apet.analysis.thresholds import Threshold
-from apet.analysis.trends import LEFT_OPEN, Trend
+from apet.analysis.trend import Trend
 from apet.report.captions import between
 from apet.report.formatting import count, listed, named, points, significant, span
 
@@ -137,7 +138,7 @@ def _gaps(a: Analysis) -> list[Finding]:
 _SIDES = {
     "higher": "behind are",
     "lower": "ahead are",
-    "not distinguished": "not distinguished are",
+    "no significant difference": "without a significant difference are",
     "not decidable": "not decidable with one seed are",
 }
 

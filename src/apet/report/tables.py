@@ -151,7 +151,7 @@ def structure(a: Analysis) -> Table:
 def convergence(a: Analysis) -> Table:
     """E3."""
     rows = []
-    for r in a.convergence_comparisons:
+    for r in (c for c in a.convergence_comparisons if c.is_papers_pair):
         e = r.log2_ratio
         word = {"lower": "adjacent sooner", "higher": "discrete sooner"}.get(e.verdict, e.verdict)
         ends = None if math.isnan(e.ci_low) else f"{2**e.ci_low:.2f} to {2**e.ci_high:.2f}"

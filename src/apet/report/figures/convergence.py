@@ -33,9 +33,10 @@ POINTS = 60
 
 def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
     """A column for each backbone, a row for each of up to three counts: both distributions, mean over tasks."""
-    scales = list(dict.fromkeys(r.scale for r in a.convergence_comparisons))
+    compared = [r for r in a.convergence_comparisons if r.is_papers_pair]
+    scales = list(dict.fromkeys(r.scale for r in compared))
     counts = {
-        s: _spread([r for r in a.convergence_comparisons if r.scale == s and r.num_trainable is not None], 3)
+        s: _spread([r for r in compared if r.scale == s and r.num_trainable is not None], 3)
         for s in scales
     }
     figure, axes = canvas.sheet(max(map(len, counts.values())), len(scales), height=2.3)
@@ -127,7 +128,7 @@ def view(a: Analysis) -> plot.View:
     """Choices: backbone, task. Each method at its own size, APET at the largest count that both have."""
     runs = complete(a.data.runs)
     both = {
-        s: max((r.num_trainable or 0 for r in a.convergence_comparisons if r.scale == s), default=0)
+        s: max((r.num_trainable or 0 for r in a.convergence_comparisons if r.scale == s and r.is_papers_pair), default=0)
         for s in a.data.scales
     }
     wanted = {

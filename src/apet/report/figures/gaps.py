@@ -6,7 +6,7 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from apet.analysis.gaps import Gap
+from apet.analysis.gap_by_scale import Gap
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.report import captions

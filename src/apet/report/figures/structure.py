@@ -8,9 +8,9 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from apet.analysis.frames import ADJACENT, DISCRETE
+from apet.analysis.frames import ADJACENT, APET_PREFIX, DISCRETE
 from apet.analysis.intervals import Estimate
-from apet.analysis.structure import Structure
+from apet.analysis.structure import Structure, distribution
 from apet.analysis.study import Analysis
 from apet.report import captions
 from apet.report.figures import canvas, plot
@@ -119,7 +119,7 @@ def _series(behind: Behind, method: str, shown: list[Structure], one_seed: bool,
         [100 * v.score for v in e],
         texts,
         type="bar",
-        offsetgroup=method if method in (ADJACENT, DISCRETE) else "own",
+        offsetgroup=method if method.startswith(APET_PREFIX) else "own",
         error_y=ends,
         marker=marker,
         textposition="none",
@@ -132,6 +132,5 @@ def _pattern(shape: str) -> dict[str, Any]:
 
 
 def _against(s: Structure) -> str:
-    words = {"method-adjacent": "method − adjacent", "method-discrete": "method − discrete"}
-    words["adjacent-discrete"] = "adjacent − discrete"
-    return "".join(f"\n{words[p]}: {points(d.score)} ({d.verdict})" for p, d in s.differences.items())
+    sides = {name: ["method" if m == s.method else distribution(m) for m in pair] for name, pair in s.pairs.items()}
+    return "".join(f"\n{' − '.join(sides[p])}: {points(d.score)} ({d.verdict})" for p, d in s.differences.items())
