@@ -11,7 +11,18 @@ import pytest
 
 from apet.analysis.study import Analysis, analyze
 from apet.analysis.thresholds import Bracket
-from apet.report.figures import canvas, convergence, gaps, levels, plot, structure, thresholds
+from apet.report.figures import (
+    convergence,
+    gap_by_scale,
+    log_axis,
+    marks,
+    plotly_data,
+    score_by_budget,
+    sheet,
+    structure,
+    thresholds,
+)
+from apet.report.style import method_style
 from planted import SIZES, curves, failing, study, transfer
 
 NO_CURVES = pd.DataFrame(columns=["run_id", "step", "loss", "score", "ci_low", "ci_high", "seconds"])
@@ -23,8 +34,8 @@ def small(**more) -> pd.DataFrame:
 
 
 def analysed(runs: pd.DataFrame, **more) -> Analysis:
-    half = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
-    return analyze(runs, curves(runs, lambda m: half.get(m, 15.0)), allow_holes=True, **more)
+    half_life = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
+    return analyze(runs, curves(runs, lambda m: half_life.get(m, 15.0)), allow_holes=True, **more)
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +57,7 @@ def torn() -> Analysis:
 
 
 def drawn(module, a: Analysis, partial: bool = False):
-    with canvas.style():
+    with sheet.drawing_style():
         return next(iter(module.draw(a, partial).values()))
 
 
@@ -68,15 +79,15 @@ def test_every_title_fits_its_figure_and_a_panels_title_its_panel(backbones):
     runs["backbone"] = runs["backbone"].replace(LONG)
     runs["family"] = "a family with a name that is longer than a panel of its figure is wide, by some words"
     a = analysed(runs)
-    with canvas.style():
-        for module in (gaps, structure, convergence, levels, thresholds):
+    with sheet.drawing_style():
+        for module in (gap_by_scale, structure, convergence, score_by_budget, thresholds):
             for name, figure in module.draw(a, True).items():
                 shown = [x for x in figure.axes if x.get_visible()]
                 titles = [t for x in shown for t in (x.title, x._left_title) if t.get_text()]
                 assert (
                     outside(figure, [*figure.texts, *titles, *(t for g in figure.legends for t in g.get_texts())]) == []
                 )
-                assert canvas.PARTIAL in figure.texts[0].get_text(), name
+                assert sheet.PARTIAL_STUDY in figure.texts[0].get_text(), name
                 for x, t in ((x, x._left_title) for x in shown):
                     assert t.get_window_extent().width <= x.get_window_extent().width + 2, t.get_text()
                 above = figure.texts[0].get_window_extent().y0
@@ -86,7 +97,7 @@ def test_every_title_fits_its_figure_and_a_panels_title_its_panel(backbones):
 def test_a_word_wider_than_the_figure_is_set_smaller():
     runs = small(backbones=["mid"])
     runs["backbone"] = "b" * 120
-    figure = drawn(levels, analysed(runs), True)
+    figure = drawn(score_by_budget, analysed(runs), True)
     assert outside(figure, figure.texts) == []
 
 
@@ -103,10 +114,10 @@ def test_a_word_wider_than_the_figure_is_set_smaller():
     ],
 )
 def test_a_logarithmic_axis_has_two_labelled_ticks_or_more(low, high, ticks):
-    figure, axes = canvas.sheet(1, 1)
+    figure, axes = sheet.panels(1, 1)
     axis = axes[0][0]
     axis.set_xlim(low, high)
-    canvas.log_counts(axis, "items")
+    log_axis.log_count_axis(axis, "items")
     axis.set_xlim(low, high)
     figure.canvas.draw()
     seen = [
@@ -123,7 +134,7 @@ def dashed(collections) -> list:
     return [c for c in collections if c.get_linestyle() != [(0.0, None)]]
 
 
-@pytest.mark.parametrize("module", [gaps, structure, levels])
+@pytest.mark.parametrize("module", [gap_by_scale, structure, score_by_budget])
 def test_of_one_seed_the_interval_over_the_items_is_drawn_thin_and_dashed_and_the_legend_says_so(
     module, one_seed, two_seeds
 ):
@@ -134,23 +145,23 @@ def test_of_one_seed_the_interval_over_the_items_is_drawn_thin_and_dashed_and_th
     assert all(w.get_linewidth()[0] < 1 for w in whiskers)
     segment = whiskers[0].get_segments()[0]
     assert segment[1][1] - segment[0][1] > 0.5  # percent: the items' interval of a run is ± 1, of two tasks' mean less
-    assert canvas.ONE_SEED in legend(figure)
+    assert marks.ONE_SEED in legend(figure)
     several = drawn(module, two_seeds)
     assert dashed(several.axes[0].collections) == []
-    assert canvas.ONE_SEED not in legend(several)
+    assert marks.ONE_SEED not in legend(several)
 
 
 def test_numbers_that_miss_planned_runs_are_hollow_as_markers_and_as_bars_and_the_legend_says_so(torn, two_seeds):
-    points = drawn(gaps, torn)
+    points = drawn(gap_by_scale, torn)
     hollow = [x for x in points.axes[0].lines if x.get_markerfacecolor() == "white"]
     assert [x.get_marker() for x in hollow] == ["D"]  # LoRA's alone
     bars = drawn(structure, torn)
     faces = {p.get_edgecolor(): p.get_facecolor() for p in bars.axes[0].patches if p.get_facecolor() == (1, 1, 1, 1)}
     assert len(faces) == 3  # all sides are taken over the tasks and seeds that all three have
     for figure in (points, bars):
-        assert canvas.TORN in legend(figure)
-    for module in (gaps, structure):
-        assert canvas.TORN not in legend(drawn(module, two_seeds))
+        assert marks.INCOMPLETE in legend(figure)
+    for module in (gap_by_scale, structure):
+        assert marks.INCOMPLETE not in legend(drawn(module, two_seeds))
 
 
 def test_the_vertical_lines_of_convergence_say_which_runs_they_stand_for(two_seeds):
@@ -173,18 +184,26 @@ def test_both_distributions_are_averaged_over_the_same_tasks_and_seeds():
         | ((runs["method"] == "apet-adjacent") & (runs["task"] == "films") & (runs["seed"] == 1))
     )
     a = analysed(runs[~gone])
-    m = convergence.means(a, a.data.scales[0], n)
-    assert (m.tasks, m.seeds) == (2, 1)  # of seeds 0, 1 and 2, the first alone has both tasks in both distributions
-    ends = {k: mean[-1] for k, (mean, _, _) in m.sides.items()}
+    m = convergence.mean_curves(a, a.data.scales[0], n, ("apet-adjacent", "apet-discrete"))
+    assert (m.num_tasks, m.num_seeds) == (
+        2,
+        1,
+    )  # of seeds 0, 1 and 2, the first alone has both tasks in both distributions
+    ends = {k: mean[-1] for k, (mean, _, _) in m.by_method.items()}
     assert ends["apet-adjacent"] - ends["apet-discrete"] == pytest.approx(
         0.1, abs=1e-3
     )  # over other tasks it would be 0.15 off
 
 
 def test_where_no_seed_has_every_task_tasks_go_and_the_bands_stay_within_what_can_be():
-    assert convergence._whole({("a", 0), ("a", 1), ("b", 2), ("c", 0), ("c", 1)}) == (["a", "c"], [0, 1])
+    assert convergence._common_tasks_and_seeds({("a", 0), ("a", 1), ("b", 2), ("c", 0), ("c", 1)}) == (
+        ["a", "c"],
+        [0, 1],
+    )
     a = analysed(small(backbones=["mid"], sd=0.2))
-    _, low, high = convergence.means(a, a.data.scales[0], 4_096).sides["apet-adjacent"]
+    _, low, high = convergence.mean_curves(a, a.data.scales[0], 4_096, ("apet-adjacent", "apet-discrete")).by_method[
+        "apet-adjacent"
+    ]
     assert low.min() >= 0
     assert high.max() <= 1
 
@@ -192,8 +211,8 @@ def test_where_no_seed_has_every_task_tasks_go_and_the_bands_stay_within_what_ca
 def lines_of(above: float, reached: float):
     """What the figure of thresholds draws for one range."""
     t = SimpleNamespace(bracket=Bracket(above, reached, 0, True), tried=(100, 1_000, 10_000))
-    _, axes = canvas.sheet(1, 1)
-    thresholds._row(axes[0][0], 0, [t], "lora")
+    _, axes = sheet.panels(1, 1)
+    thresholds._draw_row(axes[0][0], 0, [t], "lora")
     return axes[0][0].lines
 
 
@@ -215,7 +234,7 @@ def test_the_figure_of_thresholds_says_what_dashes_and_bars_mean(two_seeds):
     assert "dashed: open" in figure.texts[1].get_text().replace("\n", " ")
 
 
-def texts(view: plot.View, where: str, method: str) -> list[str]:
+def texts(view: plotly_data.InteractiveFigure, where: str, method: str) -> list[str]:
     found = [t["text"] for t in view.plots[where]["data"] if t["meta"] == method and t["text"]]
     return [s.replace("<br>", "\n") for t in found for s in t]
 
@@ -223,24 +242,24 @@ def texts(view: plot.View, where: str, method: str) -> list[str]:
 @pytest.mark.parametrize(
     ("module", "where", "head"),
     [
-        (gaps, "measure|bert|films", "LoRA on tiny\nN = 4,096"),
+        (gap_by_scale, "score|bert|films", "LoRA on tiny\nN = 4,096"),
         (structure, "tiny|films", "LoRA on tiny, N = 4,096"),
-        (levels, "tiny|films", "LoRA, N = 4,096 (4.1 %)\non tiny"),
+        (score_by_budget, "tiny|films", "LoRA, N = 4,096 (4.1 %)\non tiny"),
     ],
 )
 def test_a_hover_says_what_stands_behind_a_point(module, where, head, one_seed, two_seeds):
-    several = texts(module.view(two_seeds), where, "lora")[0]
+    several = texts(module.interactive_figure(two_seeds), where, "lora")[0]
     assert several.startswith(head)
     assert "\nseeds (n = 2, sd " in several
     assert "own intervals (n = 1,000): " in several
     assert "\nfilms\nseeds 0, 1" in several
     assert "\nrun " not in several
-    single = texts(module.view(one_seed), where, "lora")[0]
+    single = texts(module.interactive_figure(one_seed), where, "lora")[0]
     assert "\nfilms\nseed 0\nrun tiny-films-lora-4096-0" in single
 
 
 def test_a_hover_of_a_mean_says_over_how_many_tasks_and_which_seeds_it_leaves_out(torn):
-    found = texts(gaps.view(torn), f"gap|bert|{plot.MEAN}", "lora")[0]
+    found = texts(gap_by_scale.interactive_figure(torn), f"gap|bert|{plotly_data.MEAN}", "lora")[0]
     assert "points\n" in found
     assert "mean over tasks: 2 tasks\n1 seed of 0, 1" in found
     assert "planned numbers missing" in found
@@ -248,37 +267,41 @@ def test_a_hover_of_a_mean_says_over_how_many_tasks_and_which_seeds_it_leaves_ou
 
 def test_a_hover_of_a_threshold_shows_the_number_that_decided_at_each_end(two_seeds):
     for kind, unit in (("low", "%"), ("high", "points behind full fine-tuning")):
-        for found in texts(thresholds.view(two_seeds), f"{kind}|films", "apet-adjacent"):
+        for found in texts(thresholds.interactive_figure(two_seeds), f"{kind}|films", "apet-adjacent"):
             assert "APET-adjacent on " in found
             assert f" {unit}\n" in found
             assert "\nat N = " in found
             assert "\nseeds (n = 2" in found
             assert "\nfilms\nseeds 0, 1" in found
-    low = texts(thresholds.view(two_seeds), "low|films", "apet-adjacent")
+    low = texts(thresholds.interactive_figure(two_seeds), "low|films", "apet-adjacent")
     assert any("at N = 64, which fails:" in s for s in low)
     assert any("at N = 256, which passes:" in s for s in low)
 
 
 def test_on_the_page_too_one_seed_has_thin_whiskers_and_missing_runs_are_hollow(one_seed, torn):
-    data = gaps.view(one_seed).plots["measure|bert|films"]["data"]
+    data = gap_by_scale.interactive_figure(one_seed).plots["score|bert|films"]["data"]
     whiskers = [t for t in data if t["meta"] == "lora" and t["mode"] == "lines"]
     assert [t["line"]["dash"] for t in whiskers] == ["dot"]
     assert whiskers[0]["x"] == [100_000, 100_000, None, 1_000_000, 1_000_000, None]
-    bar = next(t for t in structure.view(one_seed).plots["mid|films"]["data"] if t["meta"] == "lora")
+    bar = next(t for t in structure.interactive_figure(one_seed).plots["mid|films"]["data"] if t["meta"] == "lora")
     assert (bar["error_y"]["width"], bar["error_y"]["array"][0] > 0) == (0, True)
-    points = gaps.view(torn).plots[f"measure|bert|{plot.MEAN}"]["data"]
+    points = gap_by_scale.interactive_figure(torn).plots[f"score|bert|{plotly_data.MEAN}"]["data"]
     assert {t["meta"]: t["marker"]["symbol"] for t in points if "markers" in t["mode"]} == {
-        m: [s + "-open" * (m == "lora")] for m, s in ((t["meta"], plot.look(t["meta"]).symbol) for t in points)
+        m: [s + "-open" * (m == "lora")] for m, s in ((t["meta"], method_style(t["meta"]).symbol) for t in points)
     }
-    bars = structure.view(torn).plots[f"mid|{plot.MEAN}"]["data"]
+    bars = structure.interactive_figure(torn).plots[f"mid|{plotly_data.MEAN}"]["data"]
     assert any(t["marker"]["color"] == "#ffffff" for t in bars if t["meta"] == "lora")
-    for view in (gaps.view(torn), structure.view(torn), levels.view(torn)):
+    for view in (
+        gap_by_scale.interactive_figure(torn),
+        structure.interactive_figure(torn),
+        score_by_budget.interactive_figure(torn),
+    ):
         assert "one seed; interval over the items" in view.caption
         assert "Hollow: planned runs are missing" in view.caption
 
 
 def test_groups_of_bars_keep_their_order_where_some_have_one_seed(torn):
-    shown = structure.view(torn).plots[f"mid|{plot.MEAN}"]
+    shown = structure.interactive_figure(torn).plots[f"mid|{plotly_data.MEAN}"]
     assert shown["layout"]["xaxis"]["categoryarray"] == [
         "Prompt<br>512",
         "BitFit<br>1,024",

@@ -174,18 +174,18 @@ def compare(
     flags |= {"budget": budget, "max_steps": steps}
     base = _settings(config, settings, flags)
     keys = run(comparison_study(base, names, numbers), output, _shop(quiet))
-    shown = report.entries(Study(output), keys)
+    shown = report.method_runs(Study(output), keys)
     failed = [(m.method, s, why) for m in shown for s, why in m.failed.items()]
     if all(m.runs.empty for m in shown):
         raise ApetError("every run failed: " + "; ".join(dict.fromkeys(why for _, _, why in failed)))
-    report.picture(shown, output / report.PICTURE)
+    report.save_figure(shown, output / report.FIGURE_FILE)
     if json:
-        show.as_json(report.as_data(shown))
+        show.as_json(report.as_json(shown))
         return
     show.as_table(*report.table(shown), title=report.caption(shown))
     for name, s, why in failed:
         print(f"failed: {name}, seed {s}: {why}")
-    print(f"\npicture: {output / report.PICTURE}")
+    print(f"\npicture: {output / report.FIGURE_FILE}")
 
 
 def _settings(config: Path | None, words: list[str] | None, flags: dict[str, Any]) -> Any:

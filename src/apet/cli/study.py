@@ -139,11 +139,11 @@ def _cannot_run(reasons: Iterable[tuple[str, int]]) -> None:
 
 def _ending(folder: Path, keys: list[str]) -> None:
     """The measured methods; a table that cannot be made takes nothing away from the runs."""
-    from apet.report.summary_table import ending
+    from apet.report.summary_table import study_summary
     from apet.studies.results import Study
 
     try:
-        found = ending(Study(folder), keys)
+        found = study_summary(Study(folder), keys)
     except ApetError as e:
         print(f"no table: {e}")
         return
@@ -398,7 +398,7 @@ def report(
     else:
         made = write_run_report(folder, output)
     if json:
-        show.as_json({"page": str(made.page), "answer": made.answer, "findings": [f.text for f in made.findings]})
+        show.as_json({"page": str(made.page), "headline": made.headline, "findings": [f.text for f in made.findings]})
         return
-    print(made.answer)
+    print(made.headline)
     print(made.page)

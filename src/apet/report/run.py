@@ -18,12 +18,13 @@ from apet.analysis.convergence import convergence
 from apet.analysis.intervals import Floats
 from apet.errors import ApetError
 from apet.report import page
-from apet.report.captions import RULE
-from apet.report.figures import canvas, plot
+from apet.report.captions import CONVERGENCE_RULE
+from apet.report.figures import marks, plotly_data, sheet
 from apet.report.folder import FIGURES, PAGE, TABLES, Report, new_report
-from apet.report.formatting import count, kind, named, points, significant, span
-from apet.report.style import look
-from apet.report.table import Column, Table, write
+from apet.report.formatting import count, display_name, interval, page_kind, percent, significant
+from apet.report.style import GRAY, method_style
+from apet.report.table import Column, Table, Value
+from apet.report.table_files import write_table
 
 MOST_ANSWERS = 12
 """Different answers. With more accepted ones the task is free text and has no table of confusions; of given ones
@@ -66,10 +67,10 @@ def write_run_report(run: Path, output: Path | None = None) -> Report:
     """
     r = read(run)
     output = output or run / "report"
-    with canvas.style(), new_report(output) as part:
-        drawn = canvas.save(_draw(r), part / FIGURES, "curve")
+    with sheet.drawing_style(), new_report(output) as part:
+        drawn = sheet.save(_draw(r), part / FIGURES, "curve")
         made = [t for t in (_facts(r), _confusion(r), _items(r)) if t.rows]
-        written = [p for t in made for p in write(t, part / TABLES)]
+        written = [p for t in made for p in write_table(t, part / TABLES)]
         (part / PAGE).write_text(_page(r, made), "utf-8")
     figures, tables = (tuple(output / f / p.name for p in ps) for f, ps in ((FIGURES, drawn), (TABLES, written)))
     return Report(output, output / PAGE, figures, tables, answer(r), (), {})
@@ -160,10 +161,11 @@ def answer(r: Run) -> str:
     """The first sentence."""
     x, v = r.result, r.result["validation"]
     return (
-        f"{named(r.method)} with {count(x['num_trainable'])} trained parameters"
-        f" ({significant(x['trainable_percent'])} % of {x['backbone']['name']}) has {points(v['value'])} % {v['measure']}"
-        f" on {x['task']['name']} (95 % over {v['n']:,} validation items: {span(v['low'], v['high'])});"
-        f" untrained {points(x['untrained']['value'])} %, chance {points(x['chance'])} %."
+        f"{display_name(r.method)} with {count(x['num_trainable'])} trained parameters"
+        f" ({significant(x['trainable_percent'])} % of {x['backbone']['name']}) has"
+        f" {percent(v['value'])} % {v['measure']}"
+        f" on {x['task']['name']} (95 % over {v['n']:,} validation items: {interval(v['low'], v['high'])});"
+        f" untrained {percent(x['untrained']['value'])} %, chance {percent(x['chance'])} %."
     )
 
 
@@ -171,8 +173,8 @@ def _facts(r: Run) -> Table:
     x = r.result
     test = x.get("test")
     ended = convergence(r.curve["step"], r.curve["score"], float((r.curve["ci_high"] - r.curve["ci_low"]).mean() / 2))
-    rows: list[list[Any]] = [
-        ["method", named(r.method)],
+    rows: list[list[Value]] = [
+        ["method", display_name(r.method)],
         ["backbone", f"{x['backbone']['name']}, {count(x['backbone']['parameters'])} parameters"],
         ["trained parameters", f"{count(x['num_trainable'])} = {significant(x['trainable_percent'], 4)} %"],
         ["task head", f"{x['head']['use']}, {count(x['head']['parameters'])} parameters, counted apart"],
@@ -180,7 +182,7 @@ def _facts(r: Run) -> Table:
         ["test", _score(test) if test else "no test split"],
         ["last step", _score(x["last"])],
         ["score_untrained", _score(x["score_untrained"])],
-        ["untrained_baseline", f"{points(x['chance'])} %"],
+        ["untrained_baseline", f"{percent(x['chance'])} %"],
         ["convergence", ended.state if math.isnan(ended.steps) else f"by step {ended.steps:,.0f} of {x['steps']:,}"],
         ["learning rate", f"{significant(x['learning_rate']['value'])} ({x['learning_rate']['rule']})"],
         ["time", f"{x['times']['training_seconds']:,} s of training, {x['times']['steps_per_second']} steps a second"],
@@ -192,19 +194,19 @@ def _facts(r: Run) -> Table:
 
 
 def _score(s: Mapping[str, Any]) -> str:
-    return f"{points(s['value'])} % {s['measure']} (95 % over {s['n']:,} items: {span(s['low'], s['high'])})"
+    return f"{percent(s['value'])} % {s['measure']} (95 % over {s['n']:,} items: {interval(s['low'], s['high'])})"
 
 
 def _confusion(r: Run) -> Table:
     pairs = Counter((p["references"], p["answer"]) for p in r.predictions)
     wanted = sorted({w for w, _ in pairs})
     given, others = _columns(pairs)
-    rows = []
+    rows: list[list[Value]] = []
     for w in wanted if len(wanted) <= MOST_ANSWERS else []:
         rest = [sum(pairs[w, g] for g in others)] if others else []
         rows.append([w, *(pairs[w, g] for g in given), *rest])
     heads = [f"answered: {g or '(none)'}" for g in given] + (["answered: anything else"] if others else [])
-    columns = (Column("references"), *(Column(h, count) for h in heads))
+    columns = (Column("references"), *(Column(h, count, integer=True) for h in heads))
     left = f" Anything else: {len(others):,} other answers." if others else ""
     caption = (
         f"Validation items by accepted answer (rows) and given answer (columns); n = {len(r.predictions):,}.{left}"
@@ -223,7 +225,7 @@ def _columns(pairs: Mapping[tuple[str, str], int]) -> tuple[list[str], list[str]
 
 
 def _items(r: Run) -> Table:
-    rows = [[p["where"], p["answer"], p["references"], float(p["score"])] for p in r.predictions]
+    rows: list[list[Value]] = [[p["where"], p["answer"], p["references"], float(p["score"])] for p in r.predictions]
     columns = (Column("where"), Column("answer"), Column("references"), Column("score", significant))
     return Table("items", "Every validation item", f"n = {len(rows):,}.", columns, rows)
 
@@ -233,45 +235,51 @@ def _caption(r: Run) -> str:
     return (
         f"Validation {v['measure']} ({v['n']:,} items; band: 95 % over the items) and training loss over steps; one"
         f" run, seeds {', '.join(f'{k} {s}' for k, s in r.result['seeds'].items())}. Marked: step"
-        f" {r.result['best_step']:,}, whose values were kept. {RULE}"
+        f" {r.result['best_step']:,}, whose values were kept. {CONVERGENCE_RULE}"
     )
 
 
 def _draw(r: Run) -> Figure:
-    c, k = r.curve, look(r.method)
-    figure, axes = canvas.sheet(1, 2, width=4.2, height=2.8)
+    c, k = r.curve, method_style(r.method)
+    figure, axes = sheet.panels(1, 2, width=4.2, height=2.8)
     left, right = axes[0]
-    left.fill_between(c["step"], 100 * c["ci_low"], 100 * c["ci_high"], color=k.colour, alpha=0.2, linewidth=0)
-    left.plot(c["step"], 100 * c["score"], color=k.colour, marker=k.marker, markersize=4)
-    left.axvline(r.result["best_step"], color=canvas.GREY, linestyle="--", linewidth=1)
-    left.axhline(100 * r.result["untrained_baseline"], color=canvas.GREY, linestyle=":", linewidth=1)
+    left.fill_between(c["step"], 100 * c["ci_low"], 100 * c["ci_high"], color=k.color, alpha=0.2, linewidth=0)
+    left.plot(c["step"], 100 * c["score"], color=k.color, marker=k.marker, markersize=4)
+    left.axvline(r.result["best_step"], color=GRAY, linestyle="--", linewidth=1)
+    left.axhline(100 * r.result["untrained_baseline"], color=GRAY, linestyle=":", linewidth=1)
     left.set_ylabel(f"validation {r.result['validation']['measure']} (%)")
-    right.plot(c["step"], c["loss"], color=k.colour, marker=k.marker, markersize=4)
+    right.plot(c["step"], c["loss"], color=k.color, marker=k.marker, markersize=4)
     right.set_ylabel("training loss")
     for axis, title in ((left, "validation (dotted: chance)"), (right, "loss since the point before")):
         axis.set_xlabel("steps")
         axis.set_title(title)
-    title = f"{named(r.method)} on {r.result['backbone']['name']}, {r.result['task']['name']}"
-    return canvas.finish(figure, title, _caption(r), canvas.lines([r.method]))
+    title = f"{display_name(r.method)} on {r.result['backbone']['name']}, {r.result['task']['name']}"
+    return sheet.finish(figure, title, _caption(r), marks.line_legend([r.method]))
 
 
-def _view(r: Run) -> plot.View:
+def _view(r: Run) -> plotly_data.InteractiveFigure:
     c = r.curve
     plots = {}
     for name, y, unit in (("validation", 100 * c["score"], "%"), ("training loss", c["loss"], "")):
         texts = [
-            f"step {s:,.0f}, {t:,.1f} s\n{significant(v, 4)} {unit}" + (f"\nitems: {span(low, high)}" if unit else "")
+            f"step {s:,.0f}, {t:,.1f} s\n{significant(v, 4)} {unit}"
+            + (f"\nitems: {interval(low, high)}" if unit else "")
             for s, t, v, low, high in zip(c["step"], c["seconds"], y, c["ci_low"], c["ci_high"], strict=True)
         ]
         more: dict[str, Any] = {}
         if unit:
             up, down = 100 * (c["ci_high"] - c["score"]), 100 * (c["score"] - c["ci_low"])
-            ends = {"array": [plot.number(v) for v in up], "arrayminus": [plot.number(v) for v in down]}
+            ends = {
+                "array": [plotly_data.json_number(v) for v in up],
+                "arrayminus": [plotly_data.json_number(v) for v in down],
+            }
             more = {"error_y": {"type": "data", "thickness": 1, **ends}}
         title = f"validation {r.result['validation']['measure']} (%)" if unit else "training loss"
-        data = [plot.trace(r.method, c["step"].tolist(), y.tolist(), texts, **more)]
-        plots[name] = {"data": data, "layout": plot.layout("steps", title, log=False)}
-    return plot.View("curve", "Along the way", _caption(r), {"shown": list(plots)}, plots, log=False)
+        data = [plotly_data.trace(r.method, c["step"].tolist(), y.tolist(), texts, **more)]
+        plots[name] = {"data": data, "layout": plotly_data.axes_layout("steps", title, log=False)}
+    return plotly_data.InteractiveFigure(
+        "curve", "Along the way", _caption(r), {"shown": list(plots)}, plots, log=False
+    )
 
 
 def _page(r: Run, made: list[Table]) -> str:
@@ -284,10 +292,12 @@ def _page(r: Run, made: list[Table]) -> str:
         page.Section("result", "Result", tables=[by_name["result"]]),
         page.Section("curve", "Along the way", _view(r)),
         page.Section("answers", "Answers", tables=answers),
-        page.Section("settings", "Settings and provenance", body=page.facts(apart) + page.source(r.settings)),
+        page.Section(
+            "settings", "Settings and provenance", body=page.definition_list(apart) + page.source_text(r.settings)
+        ),
     ]
-    title = f"{named(r.method)} on {x['backbone']['name']}, {x['task']['name']}"
+    title = f"{display_name(r.method)} on {x['backbone']['name']}, {x['task']['name']}"
     ran = f"One run of {x['steps']:,} steps, started {x['times']['started']}; one seed, so no spread over seeds."
     footer = f"Written by apet {x.get('versions', {}).get('apet', '')}."
-    what = kind("run report", " ".join(x["data"]["notes"]))
-    return page.page(what, title, answer(r), ran, sections, [], footer)
+    what = page_kind("run report", " ".join(x["data"]["notes"]))
+    return page.html_page(what, title, answer(r), ran, sections, [], footer)
