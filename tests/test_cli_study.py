@@ -93,7 +93,7 @@ def test_stored_zero_shot_measures_become_relative_transfer(place):
         rows = {(r["source"], r["target"]): r for r in csv.DictReader(f)}
     own = apet.Study(place / "moved").runs().query("budget.isna() and task == 'two.yaml'").value.mean()
     assert len(rows) == 4
-    assert float(rows["one.yaml", "two.yaml"]["target's own"]) == pytest.approx(own)
+    assert float(rows["one.yaml", "two.yaml"]["target_score"]) == pytest.approx(own)
     assert list((place / "moved/report/figures").glob("transfer*.png"))
 
 
