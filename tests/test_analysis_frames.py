@@ -9,11 +9,11 @@ import pytest
 
 from apet.analysis.frames import RUNS, checked_curves, checked_items, checked_runs, checked_transfer, complete, failed
 from apet.errors import ApetError
-from planted import curves, failing, row, study, transfer
+from synthetic_results import curves, failing, row, study, transfer
 
 
 def test_analysis_imports_no_torch():
-    code = "import sys, apet.analysis.study_data, apet.analysis.trends; sys.exit('torch' in sys.modules)"
+    code = "import sys, apet.analysis.study_data, apet.analysis.claims; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 

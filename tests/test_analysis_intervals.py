@@ -10,9 +10,9 @@ from scipy import stats
 from apet.analysis.intervals import Estimate, bootstrap, t_interval
 from apet.analysis.score_matrix import PAIRED, UNPAIRED, ScoreMatrix, average, difference, score_matrix
 from apet.analysis.transfer import ratio_interval
-from apet.analysis.trends import slope
+from apet.analysis.claims import slope
 from apet.errors import ApetError
-from planted import row
+from synthetic_results import row
 
 DRAWS = 1_000
 

@@ -23,7 +23,7 @@ from apet.report.figures import (
     thresholds,
 )
 from apet.report.style import method_style
-from planted import SIZES, curves, failing, study, transfer
+from synthetic_results import SIZES, curves, failing, study, transfer
 
 NO_CURVES = pd.DataFrame(columns=["run_id", "step", "loss", "score", "ci_low", "ci_high", "seconds"])
 LONG = {"tiny": "a-backbone-with-a-rather-long-name-tiny", "mid": "another backbone with a long name mid"}
@@ -175,7 +175,7 @@ def test_both_distributions_are_averaged_over_the_same_tasks_and_seeds():
     def easy(method, backbone, n):
         return 0.8 if method == "apet-adjacent" else 0.7
 
-    runs = small(backbones=["mid"], seeds=3, sd=0, planted=easy)
+    runs = small(backbones=["mid"], seeds=3, sd=0, true_score=easy)
     runs.loc[runs["task"] == "claims", "score"] -= 0.15  # claims are hard
     runs[["ci_low", "ci_high"]] = np.stack([runs["score"] - 0.01, runs["score"] + 0.01], axis=1)
     n = 4_096

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from apet.report.study import write_report
-from planted import curves, failing, study, transfer
+from synthetic_results import curves, failing, study, transfer
 
 pytest.importorskip("playwright", reason="needs playwright")
 CHROMIUM = shutil.which("chromium")

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import planted
+import synthetic_results
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import analyze
 from apet.errors import ApetError
@@ -22,7 +22,7 @@ from apet.report.reference_results import table2
 from apet.report.study import write_report
 from apet.report.table import Column, Table
 from apet.report.table_files import csv_text, markdown
-from planted import curves, failing, study, transfer
+from synthetic_results import curves, failing, study, transfer
 
 HALF = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
 PROVENANCE = {"name": "planted", "settings": "seeds: 3\n", "version": "0.1.0", "planned": 999, "hosts": ["a", "b"]}
@@ -284,9 +284,9 @@ def test_one_seed_is_never_called_a_difference():
 def test_ten_thousand_runs_take_less_than_thirty_seconds_and_a_page_below_15_mb(tmp_path, monkeypatch):
     names = [f"b{i}" for i in range(6)]
     tasks = [f"task{i}" for i in range(11)]
-    monkeypatch.setattr(planted, "SIZES", {n: 10 ** (4 + i) for i, n in enumerate(names)})
-    monkeypatch.setattr(planted, "GAPS", dict.fromkeys(names, 0.03))
-    monkeypatch.setattr(planted, "TASKS", {t: "abcd"[i // 3] for i, t in enumerate(tasks)})
+    monkeypatch.setattr(synthetic_results, "SIZES", {n: 10 ** (4 + i) for i, n in enumerate(names)})
+    monkeypatch.setattr(synthetic_results, "GAPS", dict.fromkeys(names, 0.03))
+    monkeypatch.setattr(synthetic_results, "TASKS", {t: "abcd"[i // 3] for i, t in enumerate(tasks)})
     grid = [int(16 * 1.6**k) for k in range(20)]
     many = study(3, sd=0.012, tasks=tasks, backbones=names, grid=grid)
     made = curves(many, lambda m: HALF.get(m, 15.0))

@@ -7,17 +7,17 @@ from functools import cached_property
 
 import pandas as pd
 
-from apet.analysis.budget_curves import BudgetPoint, budget_points
+from apet.analysis.score_by_budget import BudgetPoint, budget_points
 from apet.analysis.convergence import ConvergenceComparison, by_run, convergence_comparisons, convergences
 from apet.analysis.frames import FULL, checked_curves, complete, failed
-from apet.analysis.gaps import Gap, gaps
+from apet.analysis.gap_by_scale import Gap, gaps
 from apet.analysis.intervals import Floats
 from apet.analysis.score_matrix import Items
 from apet.analysis.structure import Structure, structures
 from apet.analysis.study_data import StudyData
 from apet.analysis.thresholds import DEFAULT_MARGIN, Threshold, thresholds
 from apet.analysis.transfer import TransferScore, transfer_scores
-from apet.analysis.trends import Trend, adjacent_faster, gap_shrinks, high_falls, low_same, transfer_within
+from apet.analysis.claims import Trend, adjacent_faster, gap_shrinks, high_falls, low_same, transfer_within
 from apet.errors import ApetError
 
 

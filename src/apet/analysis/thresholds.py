@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
-from apet.analysis.budget_curves import BudgetPoint
+from apet.analysis.score_by_budget import BudgetPoint
 from apet.analysis.frames import FULL
 from apet.analysis.intervals import Estimate
 from apet.analysis.study_data import Scale

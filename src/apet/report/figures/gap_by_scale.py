@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from apet.analysis.gaps import Gap
+from apet.analysis.gap_by_scale import Gap
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.report import captions

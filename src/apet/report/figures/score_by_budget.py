@@ -10,8 +10,8 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from apet.analysis.budget_curves import BudgetPoint
 from apet.analysis.frames import FULL, complete
+from apet.analysis.score_by_budget import BudgetPoint
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
 from apet.analysis.thresholds import Threshold

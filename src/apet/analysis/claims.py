@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 
 from apet.analysis.convergence import ConvergenceComparison
-from apet.analysis.gaps import Gap
+from apet.analysis.gap_by_scale import Gap
 from apet.analysis.intervals import Estimate, Floats, t_quantile
 from apet.analysis.study_data import Scale, StudyData
 from apet.analysis.thresholds import Threshold

@@ -6,15 +6,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from apet.analysis.budget_curves import budget_points
+from apet.analysis.score_by_budget import budget_points
 from apet.analysis.convergence import convergence_comparisons, convergences
 from apet.analysis.frames import checked_curves
-from apet.analysis.gaps import Gap, gaps
+from apet.analysis.gap_by_scale import Gap, gaps
 from apet.analysis.intervals import Estimate
 from apet.analysis.study_data import Scale, StudyData
 from apet.analysis.thresholds import Bracket, Threshold, thresholds
 from apet.analysis.transfer import transfer_scores
-from apet.analysis.trends import (
+from apet.analysis.claims import (
     FASTER_LEAST,
     adjacent_faster,
     below_zero,
@@ -25,7 +25,7 @@ from apet.analysis.trends import (
     slope_bounds,
     transfer_within,
 )
-from planted import SIZES, curves, study, transfer
+from synthetic_results import SIZES, curves, study, transfer
 
 YES, NO, OPEN = "supported", "not supported", "not decidable with these runs"
 
@@ -44,7 +44,7 @@ def planted_gap(by_backbone):
     ],
 )
 def test_does_the_gap_shrink(by_backbone, sd, verdict):
-    board = StudyData.of(study(3, sd=sd, planted=planted_gap(by_backbone)))
+    board = StudyData.of(study(3, sd=sd, true_score=planted_gap(by_backbone)))
     together = gap_shrinks(gaps(board))[0]
     assert (together.where, together.what) == ("bert", "mean of 6 methods")
     assert together.verdict == verdict
@@ -128,7 +128,7 @@ def planted_high(by_backbone):
     ],
 )
 def test_does_the_high_threshold_fall(by_backbone, verdict):
-    found = high_falls(thresholds(budget_points(StudyData.of(study(3, planted=planted_high(by_backbone))))))
+    found = high_falls(thresholds(budget_points(StudyData.of(study(3, true_score=planted_high(by_backbone))))))
     assert {t.what: t.verdict for t in found}["apet-adjacent"] == verdict
 
 

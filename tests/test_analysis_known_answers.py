@@ -6,11 +6,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import planted
-from apet.analysis.budget_curves import budget_points
+import synthetic_results
+from apet.analysis.score_by_budget import budget_points
 from apet.analysis.convergence import convergence, convergence_comparisons, convergences
 from apet.analysis.frames import CURVES, checked_curves
-from apet.analysis.gaps import gaps
+from apet.analysis.gap_by_scale import gaps
 from apet.analysis.intervals import Estimate
 from apet.analysis.structure import structures
 from apet.analysis.study import analyze
@@ -18,7 +18,7 @@ from apet.analysis.study_data import StudyData
 from apet.analysis.thresholds import above_chance, bracket, thresholds
 from apet.analysis.transfer import transfer_scores, within_against_across
 from apet.errors import ApetError
-from planted import FULL_LEVEL, GAPS, OWN, SIZES, TASKS, curves, failing, row, study, transfer
+from synthetic_results import FULL_SCORE, GAPS, DEFAULT_SIZES, SIZES, TASKS, curves, failing, row, study, transfer
 
 
 @pytest.fixture(scope="module")
@@ -28,14 +28,14 @@ def board():
 
 def test_backbones_come_by_scale_methods_in_the_papers_order_and_tasks_by_category(board):
     assert [s.name for s in board.scales] == ["tiny", "mid", "large"]
-    assert board.methods == ("fine-tuning", *OWN, "apet-adjacent", "apet-discrete")
+    assert board.methods == ("fine-tuning", *DEFAULT_SIZES, "apet-adjacent", "apet-discrete")
     assert board.tasks("bert") == ("claims", "films", "shops")
 
 
 def test_planted_gaps_come_out(board):
     found = {(g.scale.name, g.method): g for g in gaps(board) if g.task is None}
     for backbone, gap in GAPS.items():
-        for method, n in OWN.items():
+        for method, n in DEFAULT_SIZES.items():
             g = found[backbone, method]
             assert g.num_trainable == n
             assert g.is_default_size
@@ -43,14 +43,14 @@ def test_planted_gaps_come_out(board):
             assert (g.gap.num_seeds, g.gap.num_tasks, g.gap.num_missing) == (3, 3, 0)
             assert g.gap.verdict == "higher"
     assert found["mid", "fine-tuning"].gap is None
-    assert found["mid", "fine-tuning"].score.score == pytest.approx(FULL_LEVEL)
+    assert found["mid", "fine-tuning"].score.score == pytest.approx(FULL_SCORE)
 
 
 def test_a_gap_within_the_noise_is_not_distinguished():
     def equal(method, backbone, n):
         return 0.8
 
-    found = [g for g in gaps(StudyData.of(study(3, sd=0.02, planted=equal))) if g.gap is not None and g.task is None]
+    found = [g for g in gaps(StudyData.of(study(3, sd=0.02, true_score=equal))) if g.gap is not None and g.task is None]
     verdicts = [g.gap.verdict for g in found]
     assert verdicts.count("not distinguished") >= 0.9 * len(verdicts)
 
@@ -61,22 +61,22 @@ def test_a_method_that_never_chose_its_own_size_is_taken_at_its_largest(board):
 
 
 def test_one_failed_run_is_refused_and_then_marked_and_never_a_zero():
-    torn = failing(study(3), at=4)
+    torn = failing(study(3), 4)
     with pytest.raises(ApetError, match="1 of 9 runs are missing, first fine-tuning"):
         gaps(StudyData.of(torn))
     with pytest.raises(ApetError, match=r"1 runs failed, first .* \(diverged"):
         budget_points(StudyData.of(torn))
     g = next(g for g in gaps(StudyData.of(torn), allow_holes=True) if g.method == "fine-tuning" and g.task is None)
-    assert g.score.score == pytest.approx(FULL_LEVEL)
+    assert g.score.score == pytest.approx(FULL_SCORE)
     assert g.score.num_missing == 3
     assert g.score.num_seeds == 2
 
 
 def test_structure_at_equal_counts(board):
     found = {(s.scale.name, s.method): s for s in structures(board) if s.task is None}
-    assert set(found) == {(b, m) for b in SIZES for m in OWN}
+    assert set(found) == {(b, m) for b in SIZES for m in DEFAULT_SIZES}
     lora = found["mid", "lora"]
-    assert lora.num_trainable == OWN["lora"]
+    assert lora.num_trainable == DEFAULT_SIZES["lora"]
     assert {k: round(v.score, 9) for k, v in lora.differences.items()} == {
         "method-adjacent": -GAPS["mid"],
         "method-discrete": 0,
@@ -94,7 +94,7 @@ def plan_of(frame):
 def test_means_compare_the_same_tasks_and_seeds_only():
     """APET runs on the hard task alone: the method beside it is taken there, too, and no mean over all is made."""
     by_task = {"films": 0.9, "shops": 0.9, "claims": 0.6}
-    frame = study(3, backbones=["mid"], grid=(), planted=lambda m, b, n: 0.8)
+    frame = study(3, backbones=["mid"], grid=(), true_score=lambda m, b, n: 0.8)
     frame["score"] = frame["task"].map(by_task) - 0.02 * (frame["method"] == "lora")
     frame["ci_low"], frame["ci_high"] = frame["score"] - 0.01, frame["score"] + 0.01
     apet = frame["method"].str.startswith("apet")
@@ -108,7 +108,7 @@ def test_means_compare_the_same_tasks_and_seeds_only():
     }
     assert lora.differences["method-adjacent"].score == pytest.approx(-0.02)
     means = {g.method: g for g in gaps(board) if g.task is None}
-    assert set(means) == {"fine-tuning", *OWN}
+    assert set(means) == {"fine-tuning", *DEFAULT_SIZES}
     assert means["lora"].score.num_tasks == 3
     assert {g.task for g in gaps(board) if g.method == "apet-adjacent"} == {"claims"}
 
@@ -153,7 +153,7 @@ def test_threshold_ranges_hold_the_planted_threshold_under_noise():
         return 0.9 if method == "fine-tuning" else 0.5 if n < 1_024 else 0.7 if n < 4_096 else 0.9
 
     hits = {"low": [], "high": []}
-    frame = study(4, sd=0.01, tasks=[f"task {i}" for i in range(100)], backbones=["mid"], planted=rising)
+    frame = study(4, sd=0.01, tasks=[f"task {i}" for i in range(100)], backbones=["mid"], true_score=rising)
     for t in thresholds(budget_points(StudyData.of(frame))):
         if t.task is not None:
             truth = 1_024 if t.kind == "low" else 4_096
@@ -165,7 +165,7 @@ def test_threshold_ranges_hold_the_planted_threshold_under_noise():
 
 def test_intervals_of_planted_gaps_and_structures_cover_them_under_noise(monkeypatch):
     """A thousand tasks of one made study: each has its own draw of the noise."""
-    monkeypatch.setattr(planted, "OWN", {"lora": OWN["lora"]})
+    monkeypatch.setattr(synthetic_results, "DEFAULT_SIZES", {"lora": DEFAULT_SIZES["lora"]})
     frame = study(3, sd=0.01, tasks=[f"task {i}" for i in range(1_000)], backbones=["mid"], grid=())
     board = StudyData.of(frame)
     behind = [g.gap for g in gaps(board) if g.method == "lora" and g.task is not None]
@@ -261,7 +261,7 @@ def test_planted_convergence_of_both_distributions(board):
 
 
 def test_planted_transfer(board):
-    found = transfer_scores(transfer(own=0.8, within=0.6, across=0.4, seeds=1), board)
+    found = transfer_scores(transfer(on_itself=0.8, within=0.6, across=0.4, seeds=1), board)
     by_pair = {(r.source, r.target): r for r in found}
     assert by_pair["films", "shops"].relative.score == pytest.approx(0.75)
     assert by_pair["films", "claims"].relative.score == pytest.approx(0.5)
@@ -284,8 +284,8 @@ def test_a_targets_own_measure_is_that_of_its_run(board):
     smaller = zero_shot.assign(num_trainable=64, score=0.1, ci_low=0.05, ci_high=0.15)
     found = {(r.source, r.target): r for r in transfer_scores(pd.concat([zero_shot, smaller]), board)}
     assert len(found) == 9
-    assert found["films", "shops"].own_score == pytest.approx(FULL_LEVEL)
-    assert found["films", "shops"].relative.score == pytest.approx(0.601 / FULL_LEVEL)
+    assert found["films", "shops"].own_score == pytest.approx(FULL_SCORE)
+    assert found["films", "shops"].relative.score == pytest.approx(0.601 / FULL_SCORE)
     assert found["films", "films"].relative.score == 1
 
 
@@ -295,9 +295,13 @@ def test_a_target_whose_own_measure_is_zero_has_no_relative_one(board):
 
 
 def test_item_scores_make_the_difference_paired():
-    rows = [row(run_id=m, method=m, task="films", budget=None, num_trainable=n, score=0.5) for m, n in OWN.items()]
-    runs = pd.DataFrame([*rows, row(run_id="full", method="fine-tuning", num_trainable=10**6, score=0.6, num_examples=10)])
-    scores = {"full": [1] * 6 + [0] * 4, **{m: [1] * 5 + [0] * 5 for m in OWN}}
+    rows = [
+        row(run_id=m, method=m, task="films", budget=None, num_trainable=n, score=0.5) for m, n in DEFAULT_SIZES.items()
+    ]
+    runs = pd.DataFrame(
+        [*rows, row(run_id="full", method="fine-tuning", num_trainable=10**6, score=0.6, num_examples=10)]
+    )
+    scores = {"full": [1] * 6 + [0] * 4, **{m: [1] * 5 + [0] * 5 for m in DEFAULT_SIZES}}
     items = pd.DataFrame([{"run_id": k, "item": i, "score": s} for k, xs in scores.items() for i, s in enumerate(xs)])
     g = next(g for g in gaps(StudyData.of(runs, items)) if g.method == "lora")
     assert g.gap.ci_method == "items, paired bootstrap"
