@@ -31,8 +31,8 @@ def tables() -> dict[str, Table]:
     runs["task"] = runs["task"].replace("claims", "2 claims, 50 % (été)")
     runs["method"] = runs["method"].replace("prompt", "ia3")
     half_life = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
-    made = curves(runs, lambda m: half_life.get(m, 15.0))
-    a = analyze(runs, made, transfer=transfer(seeds=2), allow_holes=True)
+    synthetic_curves = curves(runs, lambda m: half_life.get(m, 15.0))
+    a = analyze(runs, synthetic_curves, transfer=transfer(seeds=2), allow_holes=True)
     return {t.name: t for t in study_tables(a)}
 
 

@@ -29,31 +29,33 @@ NO_CURVES = pd.DataFrame(columns=["run_id", "step", "loss", "score", "ci_low", "
 LONG = {"tiny": "a-backbone-with-a-rather-long-name-tiny", "mid": "another backbone with a long name mid"}
 
 
-def small(**more) -> pd.DataFrame:
+def small_study(**more) -> pd.DataFrame:
     return study(**({"seeds": 2, "tasks": ["films", "claims"], "backbones": ["tiny", "mid"], "sd": 0.005} | more))
 
 
-def analysed(runs: pd.DataFrame, **more) -> Analysis:
+def analyzed(runs: pd.DataFrame, **more) -> Analysis:
     half_life = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
     return analyze(runs, curves(runs, lambda m: half_life.get(m, 15.0)), allow_holes=True, **more)
 
 
 @pytest.fixture(scope="module")
 def two_seeds() -> Analysis:
-    return analysed(small())
+    return analyzed(small_study())
 
 
 @pytest.fixture(scope="module")
 def one_seed() -> Analysis:
-    return analysed(small(seeds=1))
+    return analyzed(small_study(seeds=1))
 
 
 @pytest.fixture(scope="module")
-def torn() -> Analysis:
+def incomplete() -> Analysis:
     """The second seed of LoRA on films is missing."""
-    runs = small(backbones=["mid"])
-    at = runs.index.get_loc(runs.index[(runs["method"] == "lora") & (runs["task"] == "films") & (runs["seed"] == 1)][0])
-    return analysed(failing(runs, at))
+    runs = small_study(backbones=["mid"])
+    index = runs.index.get_loc(
+        runs.index[(runs["method"] == "lora") & (runs["task"] == "films") & (runs["seed"] == 1)][0]
+    )
+    return analyzed(failing(runs, index))
 
 
 def drawn(module, a: Analysis, partial: bool = False):
@@ -75,10 +77,10 @@ def outside(figure, texts) -> list[str]:
 
 @pytest.mark.parametrize("backbones", [["mid"], ["tiny", "mid"], list(SIZES)])
 def test_every_title_fits_its_figure_and_a_panels_title_its_panel(backbones):
-    runs = small(backbones=backbones)
+    runs = small_study(backbones=backbones)
     runs["backbone"] = runs["backbone"].replace(LONG)
     runs["family"] = "a family with a name that is longer than a panel of its figure is wide, by some words"
-    a = analysed(runs)
+    a = analyzed(runs)
     with sheet.drawing_style():
         for module in (gap_by_scale, structure, convergence, score_by_budget, thresholds):
             for name, figure in module.draw(a, True).items():
@@ -95,9 +97,9 @@ def test_every_title_fits_its_figure_and_a_panels_title_its_panel(backbones):
 
 
 def test_a_word_wider_than_the_figure_is_set_smaller():
-    runs = small(backbones=["mid"])
+    runs = small_study(backbones=["mid"])
     runs["backbone"] = "b" * 120
-    figure = drawn(score_by_budget, analysed(runs), True)
+    figure = drawn(score_by_budget, analyzed(runs), True)
     assert outside(figure, figure.texts) == []
 
 
@@ -151,11 +153,11 @@ def test_of_one_seed_the_interval_over_the_items_is_drawn_thin_and_dashed_and_th
     assert marks.ONE_SEED not in legend(several)
 
 
-def test_numbers_that_miss_planned_runs_are_hollow_as_markers_and_as_bars_and_the_legend_says_so(torn, two_seeds):
-    points = drawn(gap_by_scale, torn)
+def test_numbers_that_miss_planned_runs_are_hollow_as_markers_and_as_bars_and_the_legend_says_so(incomplete, two_seeds):
+    points = drawn(gap_by_scale, incomplete)
     hollow = [x for x in points.axes[0].lines if x.get_markerfacecolor() == "white"]
     assert [x.get_marker() for x in hollow] == ["D"]  # LoRA's alone
-    bars = drawn(structure, torn)
+    bars = drawn(structure, incomplete)
     faces = {p.get_edgecolor(): p.get_facecolor() for p in bars.axes[0].patches if p.get_facecolor() == (1, 1, 1, 1)}
     assert len(faces) == 3  # all sides are taken over the tasks and seeds that all three have
     for figure in (points, bars):
@@ -175,7 +177,7 @@ def test_both_distributions_are_averaged_over_the_same_tasks_and_seeds():
     def easy(method, backbone, n):
         return 0.8 if method == "apet-adjacent" else 0.7
 
-    runs = small(backbones=["mid"], seeds=3, sd=0, true_score=easy)
+    runs = small_study(backbones=["mid"], seeds=3, sd=0, true_score=easy)
     runs.loc[runs["task"] == "claims", "score"] -= 0.15  # claims are hard
     runs[["ci_low", "ci_high"]] = np.stack([runs["score"] - 0.01, runs["score"] + 0.01], axis=1)
     n = 4_096
@@ -183,7 +185,7 @@ def test_both_distributions_are_averaged_over_the_same_tasks_and_seeds():
         ((runs["method"] == "apet-discrete") & (runs["task"] == "claims") & (runs["seed"] == 2))
         | ((runs["method"] == "apet-adjacent") & (runs["task"] == "films") & (runs["seed"] == 1))
     )
-    a = analysed(runs[~gone])
+    a = analyzed(runs[~gone])
     m = convergence.mean_curves(a, a.data.scales[0], n, ("apet-adjacent", "apet-discrete"))
     assert (m.num_tasks, m.num_seeds) == (
         2,
@@ -200,7 +202,7 @@ def test_where_no_seed_has_every_task_tasks_go_and_the_bands_stay_within_what_ca
         ["a", "c"],
         [0, 1],
     )
-    a = analysed(small(backbones=["mid"], sd=0.2))
+    a = analyzed(small_study(backbones=["mid"], sd=0.2))
     _, low, high = convergence.mean_curves(a, a.data.scales[0], 4_096, ("apet-adjacent", "apet-discrete")).by_method[
         "apet-adjacent"
     ]
@@ -208,9 +210,9 @@ def test_where_no_seed_has_every_task_tasks_go_and_the_bands_stay_within_what_ca
     assert high.max() <= 1
 
 
-def lines_of(above: float, reached: float):
+def lines_of(lower: float, upper: float):
     """What the figure of thresholds draws for one range."""
-    t = SimpleNamespace(bracket=Bracket(above, reached, 0, True), tried=(100, 1_000, 10_000))
+    t = SimpleNamespace(bracket=Bracket(lower, upper, 0, True), tried=(100, 1_000, 10_000))
     _, axes = sheet.panels(1, 1)
     thresholds._draw_row(axes[0][0], 0, [t], "lora")
     return axes[0][0].lines
@@ -219,12 +221,12 @@ def lines_of(above: float, reached: float):
 def test_an_open_end_looks_open_and_is_no_bar():
     bars = [x for x in lines_of(100, 1_000) if x.get_linewidth() > 2]
     assert [tuple(x.get_xdata()) for x in bars] == [(100, 1_000)]
-    found = lines_of(100, math.inf)
-    through = [x for x in found if len(x.get_xdata()) == 2]
+    lines = lines_of(100, math.inf)
+    through = [x for x in lines if len(x.get_xdata()) == 2]
     assert all(x.get_linewidth() < 2 and x.get_linestyle() == "--" for x in through)
     assert max(x.get_xdata()[1] for x in through) > 10_000
-    heads = [x for x in found if len(x.get_xdata()) == 1]
-    assert all(x.get_markerfacecolor() == "white" for x in heads)  # also in grey: nothing filled
+    heads = [x for x in lines if len(x.get_xdata()) == 1]
+    assert all(x.get_markerfacecolor() == "white" for x in heads)  # also in gray: nothing filled
 
 
 def test_the_figure_of_thresholds_says_what_dashes_and_bars_mean(two_seeds):
@@ -234,74 +236,74 @@ def test_the_figure_of_thresholds_says_what_dashes_and_bars_mean(two_seeds):
     assert "dashed: open" in figure.texts[1].get_text().replace("\n", " ")
 
 
-def texts(view: plotly_data.InteractiveFigure, where: str, method: str) -> list[str]:
-    found = [t["text"] for t in view.plots[where]["data"] if t["meta"] == method and t["text"]]
-    return [s.replace("<br>", "\n") for t in found for s in t]
+def texts(figure: plotly_data.InteractiveFigure, plot: str, method: str) -> list[str]:
+    lists = [t["text"] for t in figure.plots[plot]["data"] if t["meta"] == method and t["text"]]
+    return [text.replace("<br>", "\n") for texts_of_trace in lists for text in texts_of_trace]
 
 
 @pytest.mark.parametrize(
-    ("module", "where", "head"),
+    ("module", "plot", "head"),
     [
         (gap_by_scale, "score|bert|films", "LoRA on tiny\nN = 4,096"),
         (structure, "tiny|films", "LoRA on tiny, N = 4,096"),
         (score_by_budget, "tiny|films", "LoRA, N = 4,096 (4.1 %)\non tiny"),
     ],
 )
-def test_a_hover_says_what_stands_behind_a_point(module, where, head, one_seed, two_seeds):
-    several = texts(module.interactive_figure(two_seeds), where, "lora")[0]
+def test_a_hover_says_what_stands_behind_a_point(module, plot, head, one_seed, two_seeds):
+    several = texts(module.interactive_figure(two_seeds), plot, "lora")[0]
     assert several.startswith(head)
     assert "\nseeds (n = 2, sd " in several
     assert "own intervals (n = 1,000): " in several
     assert "\nfilms\nseeds 0, 1" in several
     assert "\nrun " not in several
-    single = texts(module.interactive_figure(one_seed), where, "lora")[0]
+    single = texts(module.interactive_figure(one_seed), plot, "lora")[0]
     assert "\nfilms\nseed 0\nrun tiny-films-lora-4096-0" in single
 
 
-def test_a_hover_of_a_mean_says_over_how_many_tasks_and_which_seeds_it_leaves_out(torn):
-    found = texts(gap_by_scale.interactive_figure(torn), f"gap|bert|{plotly_data.MEAN}", "lora")[0]
-    assert "points\n" in found
-    assert "mean over tasks: 2 tasks\n1 seed of 0, 1" in found
-    assert "planned numbers missing" in found
+def test_a_hover_of_a_mean_says_over_how_many_tasks_and_which_seeds_it_leaves_out(incomplete):
+    hover = texts(gap_by_scale.interactive_figure(incomplete), f"gap|bert|{plotly_data.MEAN}", "lora")[0]
+    assert "points\n" in hover
+    assert "mean over tasks: 2 tasks\n1 seed of 0, 1" in hover
+    assert "planned numbers missing" in hover
 
 
 def test_a_hover_of_a_threshold_shows_the_number_that_decided_at_each_end(two_seeds):
     for kind, unit in (("low", "%"), ("high", "points behind full fine-tuning")):
-        for found in texts(thresholds.interactive_figure(two_seeds), f"{kind}|films", "apet-adjacent"):
-            assert "APET-adjacent on " in found
-            assert f" {unit}\n" in found
-            assert "\nat N = " in found
-            assert "\nseeds (n = 2" in found
-            assert "\nfilms\nseeds 0, 1" in found
+        for hover in texts(thresholds.interactive_figure(two_seeds), f"{kind}|films", "apet-adjacent"):
+            assert "APET-adjacent on " in hover
+            assert f" {unit}\n" in hover
+            assert "\nat N = " in hover
+            assert "\nseeds (n = 2" in hover
+            assert "\nfilms\nseeds 0, 1" in hover
     low = texts(thresholds.interactive_figure(two_seeds), "low|films", "apet-adjacent")
     assert any("at N = 64, which fails:" in s for s in low)
     assert any("at N = 256, which passes:" in s for s in low)
 
 
-def test_on_the_page_too_one_seed_has_thin_whiskers_and_missing_runs_are_hollow(one_seed, torn):
+def test_on_the_page_too_one_seed_has_thin_whiskers_and_missing_runs_are_hollow(one_seed, incomplete):
     data = gap_by_scale.interactive_figure(one_seed).plots["score|bert|films"]["data"]
     whiskers = [t for t in data if t["meta"] == "lora" and t["mode"] == "lines"]
     assert [t["line"]["dash"] for t in whiskers] == ["dot"]
     assert whiskers[0]["x"] == [100_000, 100_000, None, 1_000_000, 1_000_000, None]
     bar = next(t for t in structure.interactive_figure(one_seed).plots["mid|films"]["data"] if t["meta"] == "lora")
     assert (bar["error_y"]["width"], bar["error_y"]["array"][0] > 0) == (0, True)
-    points = gap_by_scale.interactive_figure(torn).plots[f"score|bert|{plotly_data.MEAN}"]["data"]
+    points = gap_by_scale.interactive_figure(incomplete).plots[f"score|bert|{plotly_data.MEAN}"]["data"]
     assert {t["meta"]: t["marker"]["symbol"] for t in points if "markers" in t["mode"]} == {
         m: [s + "-open" * (m == "lora")] for m, s in ((t["meta"], method_style(t["meta"]).symbol) for t in points)
     }
-    bars = structure.interactive_figure(torn).plots[f"mid|{plotly_data.MEAN}"]["data"]
+    bars = structure.interactive_figure(incomplete).plots[f"mid|{plotly_data.MEAN}"]["data"]
     assert any(t["marker"]["color"] == "#ffffff" for t in bars if t["meta"] == "lora")
     for view in (
-        gap_by_scale.interactive_figure(torn),
-        structure.interactive_figure(torn),
-        score_by_budget.interactive_figure(torn),
+        gap_by_scale.interactive_figure(incomplete),
+        structure.interactive_figure(incomplete),
+        score_by_budget.interactive_figure(incomplete),
     ):
         assert "one seed; interval over the items" in view.caption
         assert "Hollow: planned runs are missing" in view.caption
 
 
-def test_groups_of_bars_keep_their_order_where_some_have_one_seed(torn):
-    shown = structure.interactive_figure(torn).plots[f"mid|{plotly_data.MEAN}"]
+def test_groups_of_bars_keep_their_order_where_some_have_one_seed(incomplete):
+    shown = structure.interactive_figure(incomplete).plots[f"mid|{plotly_data.MEAN}"]
     assert shown["layout"]["xaxis"]["categoryarray"] == [
         "Prompt<br>512",
         "BitFit<br>1,024",
@@ -313,7 +315,7 @@ def test_groups_of_bars_keep_their_order_where_some_have_one_seed(torn):
 
 
 def test_transfer_figures_fit_too():
-    a = analysed(small(backbones=["mid"]), transfer=transfer())
+    a = analyzed(small_study(backbones=["mid"]), transfer=transfer())
     from apet.report.figures import transfer as heat
 
     figure = drawn(heat, a, True)

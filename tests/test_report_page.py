@@ -17,12 +17,12 @@ WIDTHS = (400, 1400)
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     runs = failing(study(2, tasks=["films", "claims"], backbones=["tiny", "mid"], sd=0.01), 3)
-    made = curves(runs, lambda m: {"apet-adjacent": 10.0, "apet-discrete": 20.0}.get(m, 15.0))
+    synthetic_curves = curves(runs, lambda m: {"apet-adjacent": 10.0, "apet-discrete": 20.0}.get(m, 15.0))
     place = tmp_path_factory.mktemp("place") / "report"
-    provenance = {"name": "planted", "settings": "seeds: 2\n"}
+    provenance = {"name": "synthetic", "settings": "seeds: 2\n"}
     with pytest.MonkeyPatch.context() as m:
         m.setattr("apet.report.study._draw_figures", lambda *_: {})  # printed figures have tests of their own
-        return write_report(place, runs, made, provenance, transfer=transfer(), partial=True)
+        return write_report(place, runs, synthetic_curves, provenance, transfer=transfer(), partial=True)
 
 
 @pytest.fixture(scope="module")

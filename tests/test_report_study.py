@@ -24,25 +24,25 @@ from apet.report.table import Column, Table
 from apet.report.table_files import csv_text, markdown
 from synthetic_results import curves, failing, study, transfer
 
-HALF = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
-PROVENANCE = {"name": "planted", "settings": "seeds: 3\n", "version": "0.1.0", "planned": 999, "hosts": ["a", "b"]}
+HALF_LIFE = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
+PROVENANCE = {"name": "synthetic", "settings": "seeds: 3\n", "version": "0.1.0", "planned": 999, "hosts": ["a", "b"]}
 NO_CURVES = pd.DataFrame(columns=["run_id", "step", "loss", "score", "ci_low", "ci_high", "seconds"])
 
 
-def small(**more):
+def small_study(**more):
     return study(**({"seeds": 2, "tasks": ["films", "claims"], "backbones": ["tiny", "mid"], "sd": 0.0002} | more))
 
 
 @pytest.fixture(scope="module")
 def runs():
-    return small()
+    return small_study()
 
 
 @pytest.fixture(scope="module")
 def report(runs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("place") / "report"
-    made = curves(runs, lambda m: HALF.get(m, 15.0))
-    return write_report(folder, runs, made, PROVENANCE, transfer=transfer(seeds=2))
+    synthetic_curves = curves(runs, lambda m: HALF_LIFE.get(m, 15.0))
+    return write_report(folder, runs, synthetic_curves, PROVENANCE, transfer=transfer(seeds=2))
 
 
 def test_every_experiment_has_its_figures_as_pdf_and_png(report):
@@ -76,14 +76,14 @@ def test_every_table_is_markdown_latex_and_csv(report):
     assert sorted(p.name for p in report.folder.iterdir()) == ["figures", "report.html", "tables"]
 
 
-def test_the_csv_holds_the_planted_numbers(report):
+def test_the_csv_holds_the_known_numbers(report):
     rows = list(csv.DictReader((report.folder / "tables/gap_by_scale.csv").open(encoding="utf-8")))
     lora = next(r for r in rows if (r["backbone"], r["method"], r["task"]) == ("mid", "LoRA", "mean over tasks"))
     assert float(lora["gap"]) == pytest.approx(0.04, abs=0.003)
     assert (lora["num_trainable"], lora["gap_num_seeds"], lora["verdict"]) == ("4096", "2", "below full fine-tuning")
 
 
-def test_the_report_opens_with_the_answer(report):
+def test_the_report_opens_with_the_headline(report):
     assert report.headline == (
         "On mid (mean over 2 tasks), APET-adjacent reaches full fine-tuning from 4,096 parameters (0.41 %), to within"
         " 1 point; not shown: APET-discrete up to 16,384."
@@ -93,14 +93,14 @@ def test_the_report_opens_with_the_answer(report):
 
 
 def test_the_paper_stands_apart_from_our_runs(report):
-    ours = (report.folder / "tables/task_table.md").read_text("utf-8")
-    theirs = (report.folder / "tables/task_table_reference.md").read_text("utf-8")
-    assert "our runs" in ours
-    assert "bert-large" not in ours
-    assert "the paper's own numbers" in theirs
-    assert "not measured by us" in theirs
-    assert "| bert-large | APET-adjacent | 0.03 | 87.3 | 91.1 |" in theirs
-    assert "t5" not in theirs  # only the families that were run
+    measured = (report.folder / "tables/task_table.md").read_text("utf-8")
+    reference = (report.folder / "tables/task_table_reference.md").read_text("utf-8")
+    assert "our runs" in measured
+    assert "bert-large" not in measured
+    assert "the paper's own numbers" in reference
+    assert "not measured by us" in reference
+    assert "| bert-large | APET-adjacent | 0.03 | 87.3 | 91.1 |" in reference
+    assert "t5" not in reference  # only the families that were run
 
 
 def test_table_2_is_the_papers():
@@ -112,7 +112,7 @@ def test_table_2_is_the_papers():
 
 
 def test_what_is_missing_is_said_and_not_draw_figures(tmp_path):
-    only = small()
+    only = small_study()
     only = only[only["method"].isin(["fine-tuning", "lora"])]
     report = write_report(tmp_path / "r", only, NO_CURVES, {"name": "two methods"})
     assert {p.stem for p in report.figures} == {"gap_by_scale"}
@@ -122,7 +122,7 @@ def test_what_is_missing_is_said_and_not_draw_figures(tmp_path):
 
 
 def test_unequal_training_is_said_beside_the_gaps():
-    frame = small()
+    frame = small_study()
     assert "Unequal training" not in tables.gap_by_scale(analyze(frame, NO_CURVES)).caption
     frame.loc[(frame["method"] == "fine-tuning") & (frame["backbone"] == "mid"), "max_steps"] = 100
     caption = tables.gap_by_scale(analyze(frame, NO_CURVES)).caption
@@ -139,12 +139,12 @@ def test_an_interval_that_a_measure_cannot_have_is_written_out():
 def test_only_made_up_data_are_called_synthetic(tmp_path):
     about = {"real": "sst2: train: 3 examples left out", "made": "microworld-sst2: synthetic: made up"}
     for name, notes in about.items():
-        report = write_report(tmp_path / name, small().head(2), NO_CURVES, {"data": notes})
+        report = write_report(tmp_path / name, small_study().head(2), NO_CURVES, {"data": notes})
         assert ("· synthetic data" in report.page.read_text("utf-8")) == (name == "made")
 
 
 def test_without_a_complete_run_the_report_says_so(tmp_path):
-    one = failing(small().head(1), 0)
+    one = failing(small_study().head(1), 0)
     report = write_report(tmp_path / "r", one, NO_CURVES, {}, partial=True)
     assert report.headline == "No run is complete yet."
     assert report.figures == ()
@@ -154,8 +154,8 @@ def test_without_a_complete_run_the_report_says_so(tmp_path):
 
 
 def test_a_study_that_has_not_begun_and_a_failure_that_knows_nothing_are_reported_too(tmp_path):
-    assert write_report(tmp_path / "a", small().head(0), NO_CURVES, {}).headline == "No run is complete yet."
-    unknown = failing(small(seeds=1).head(2), 0)
+    assert write_report(tmp_path / "a", small_study().head(0), NO_CURVES, {}).headline == "No run is complete yet."
+    unknown = failing(small_study(seeds=1).head(2), 0)
     unknown.loc[unknown.index[0], ["backbone", "family", "category", "metric", "backbone_parameters"]] = None
     report = write_report(tmp_path / "b", unknown, NO_CURVES, {})
     assert report.headline == "The runs that are complete do not compare anything yet."
@@ -163,16 +163,16 @@ def test_a_study_that_has_not_begun_and_a_failure_that_knows_nothing_are_reporte
 
 
 def test_a_partial_study_with_failures_is_marked_everywhere(tmp_path, runs):
-    torn = failing(runs[runs["budget"].isna()], 3)
+    incomplete = failing(runs[runs["budget"].isna()], 3)
     with pytest.raises(ApetError, match="allow holes"):
-        write_report(tmp_path / "r", torn, NO_CURVES, PROVENANCE, allow_holes=False)
+        write_report(tmp_path / "r", incomplete, NO_CURVES, PROVENANCE, allow_holes=False)
     assert list(tmp_path.iterdir()) == []
-    report = write_report(tmp_path / "r", torn, NO_CURVES, PROVENANCE | {"running": True})
+    report = write_report(tmp_path / "r", incomplete, NO_CURVES, PROVENANCE | {"running": True})
     page = report.page.read_text("utf-8")
-    assert f"Partial: the study is not finished, {len(torn) - 1:,} of 999 runs are complete." in page
+    assert f"Partial: the study is not finished, {len(incomplete) - 1:,} of 999 runs are complete." in page
     assert "Numbers of E1 that miss planned runs are marked †" in page
     assert "diverged: loss is not finite at step 7" in (report.folder / "tables/failed.csv").read_text("utf-8")
-    a = analyze(torn, NO_CURVES, allow_holes=True)
+    a = analyze(incomplete, NO_CURVES, allow_holes=True)
     title = gap_by_scale.draw(a, True)["gap_by_scale"].texts[0].get_text()
     assert title.endswith("(partial: the study is not finished)")
     assert any("†" in f.text for f in findings(a))
@@ -185,10 +185,10 @@ def test_an_earlier_report_is_replaced_and_anything_else_is_left_alone(tmp_path,
     write_report(place, few, NO_CURVES, {"name": "second"})
     assert "<title>second</title>" in (place / "report.html").read_text("utf-8")
     assert [p.name for p in tmp_path.iterdir()] == ["r"]
-    (place / "notes.txt").write_text("mine")
+    (place / "notes.txt").write_text("notes")
     with pytest.raises(ApetError, match=r"holds something else \(notes.txt\); give a new folder"):
         write_report(place, few, NO_CURVES, {})
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("notes")
     with pytest.raises(ApetError, match="is a file; give a folder"):
         write_report(tmp_path / "file", few, NO_CURVES, {})
 
@@ -212,7 +212,7 @@ def test_the_same_study_gives_the_same_tables_and_page(tmp_path, runs):
 
 def test_names_cannot_break_the_page_the_tables_or_the_files(tmp_path):
     evil = "</script><img src=x onerror=alert(1)>"
-    odd = small(seeds=1, backbones=["mid"], grid=[64])
+    odd = small_study(seeds=1, backbones=["mid"], grid=[64])
     odd["task"] = odd["task"].replace("films", evil)
     odd["backbone"] = odd["backbone"] + "/../a|b&c_d"
     odd["run_id"] = [f"{i}" for i in range(len(odd))]
@@ -225,8 +225,8 @@ def test_names_cannot_break_the_page_the_tables_or_the_files(tmp_path):
 
 
 def test_every_figure_has_a_title_axes_with_units_and_a_caption(runs):
-    made = curves(runs, lambda m: HALF.get(m, 15.0))
-    a = analyze(runs, made, transfer=transfer(seeds=2))
+    synthetic_curves = curves(runs, lambda m: HALF_LIFE.get(m, 15.0))
+    a = analyze(runs, synthetic_curves, transfer=transfer(seeds=2))
     from apet.report.study import _draw_figures
 
     with sheet.drawing_style():
@@ -274,7 +274,7 @@ def test_the_headline_without_thresholds_is_about_gaps(runs):
 
 
 def test_one_seed_is_never_called_a_difference():
-    a = analyze(small(seeds=1), NO_CURVES)
+    a = analyze(small_study(seeds=1), NO_CURVES)
     text = "".join(f.text for f in findings(a))
     assert "(95 % over the items of one seed): " in text
     assert {row[-1] for row in tables.gap_by_scale(a).rows} == {None, "not decidable"}
@@ -289,14 +289,14 @@ def test_ten_thousand_runs_take_less_than_thirty_seconds_and_a_page_below_15_mb(
     monkeypatch.setattr(synthetic_results, "TASKS", {t: "abcd"[i // 3] for i, t in enumerate(tasks)})
     grid = [int(16 * 1.6**k) for k in range(20)]
     many = study(3, sd=0.012, tasks=tasks, backbones=names, grid=grid)
-    made = curves(many, lambda m: HALF.get(m, 15.0))
+    synthetic_curves = curves(many, lambda m: HALF_LIFE.get(m, 15.0))
     rng = np.random.default_rng(0)
     items = {
         key: (rng.random(500) < value).astype(float) for key, value in zip(many["run_id"], many["score"], strict=True)
     }
     assert len(many) > 10_000
     began = time.process_time()  # not the clock on the wall: tests run beside each other
-    report = write_report(tmp_path / "r", many, made, PROVENANCE, items=items)
+    report = write_report(tmp_path / "r", many, synthetic_curves, PROVENANCE, items=items)
     assert time.process_time() - began < 30
     assert report.page.stat().st_size < 15e6
 

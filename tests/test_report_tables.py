@@ -1,4 +1,4 @@
-"""Tables as files: cells that stay cells, LaTeX that fits its pages, the paper's numbers that are not ours."""
+"""Tables as files: cells that stay cells, LaTeX that fits its pages, the paper's numbers that nobody measured here."""
 
 from __future__ import annotations
 
@@ -25,16 +25,16 @@ def test_a_bar_or_a_break_in_a_heading_ends_no_column():
 
 def environments(text: str) -> list[str]:
     """Those that open and close, in order; each closes what was opened last."""
-    found, opened = [], []
+    environments_in_order, opened = [], []
     for what, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
         if what == "begin":
             opened.append(name)
-            found.append(name)
+            environments_in_order.append(name)
         else:
             assert opened.pop() == name
     assert opened == []
     assert text.count("\\begingroup") == text.count("\\endgroup")
-    return found
+    return environments_in_order
 
 
 def test_a_table_with_more_rows_than_a_page_breaks_and_repeats_its_head():

@@ -33,9 +33,10 @@ def difference_sides(key: str, variants: Iterable[str]) -> tuple[str, str]:
         variants: display names such as ``apet-adjacent``; needed because a distribution may have a hyphen in its name.
     """
     sides = {METHOD_SIDE, *(v.removeprefix(APET_PREFIX) for v in variants)}
-    for at in (i for i, letter in enumerate(key) if letter == "-"):
-        if key[:at] in sides and key[at + 1 :] in sides:
-            return key[:at], key[at + 1 :]
+    for hyphen in (i for i, letter in enumerate(key) if letter == "-"):
+        first, second = key[:hyphen], key[hyphen + 1 :]
+        if first in sides and second in sides:
+            return first, second
     first, _, second = key.partition("-")
     return first, second
 
