@@ -15,7 +15,7 @@ from apet.analysis.study_data import Scale, StudyData
 from apet.analysis.thresholds import Bracket, Threshold, thresholds
 from apet.analysis.transfer import transfer_scores
 from apet.analysis.claims import (
-    FASTER_LEAST,
+    SMALLEST_SPEEDUP,
     adjacent_faster,
     below_zero,
     gap_shrinks,
@@ -188,7 +188,7 @@ def test_equal_steps_of_few_evaluations_are_no_proof_of_equal_speed():
     made = checked_curves(curves(board.runs, lambda m: 15.0, points=9, every=25), board.runs)
     for trend in adjacent_faster(convergence_comparisons(board, convergences(board, made))):
         assert trend.estimate == 1
-        assert trend.ci_low < 2**-FASTER_LEAST < 2**FASTER_LEAST < trend.ci_high
+        assert trend.ci_low < 2**-SMALLEST_SPEEDUP < 2**SMALLEST_SPEEDUP < trend.ci_high
         assert trend.verdict == OPEN
 
 

@@ -131,13 +131,13 @@ def test_a_ratio_to_nothing_has_no_upper_end():
     [
         ((0.01, 0.03), (0.005, 0.04), "higher"),
         ((-0.03, -0.01), (-0.04, -0.005), "lower"),
-        ((-0.01, 0.03), (0.005, 0.04), "not distinguished"),
-        ((0.01, 0.03), (-0.005, 0.04), "not distinguished"),
+        ((-0.01, 0.03), (0.005, 0.04), "no significant difference"),
+        ((0.01, 0.03), (-0.005, 0.04), "no significant difference"),
         ((0.01, 0.03), (math.nan, math.nan), "higher"),
         ((math.nan, math.nan), (0.005, 0.04), "not decidable"),
     ],
 )
-def test_a_difference_within_either_noise_is_not_distinguished(seeds, items, verdict):
+def test_a_difference_within_either_noise_has_no_significant_difference(seeds, items, verdict):
     assert Estimate(0.02, 3, 0.01, *seeds, 100, *items, "b").verdict == verdict
 
 

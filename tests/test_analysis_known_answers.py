@@ -46,13 +46,13 @@ def test_planted_gaps_come_out(board):
     assert found["mid", "fine-tuning"].score.score == pytest.approx(FULL_SCORE)
 
 
-def test_a_gap_within_the_noise_is_not_distinguished():
+def test_a_gap_within_the_noise_has_no_significant_difference():
     def equal(method, backbone, n):
         return 0.8
 
     found = [g for g in gaps(StudyData.of(study(3, sd=0.02, true_score=equal))) if g.gap is not None and g.task is None]
     verdicts = [g.gap.verdict for g in found]
-    assert verdicts.count("not distinguished") >= 0.9 * len(verdicts)
+    assert verdicts.count("no significant difference") >= 0.9 * len(verdicts)
 
 
 def test_a_method_that_never_chose_its_own_size_is_taken_at_its_largest(board):
@@ -83,7 +83,7 @@ def test_structure_at_equal_counts(board):
         "adjacent-discrete": GAPS["mid"],
     }
     assert lora.differences["method-adjacent"].verdict == "lower"
-    assert lora.differences["method-discrete"].verdict == "not distinguished"
+    assert lora.differences["method-discrete"].verdict == "no significant difference"
 
 
 def plan_of(frame):
@@ -234,7 +234,7 @@ def test_steps_to_convergence_in_closed_form(half_life):
 def test_curves_without_a_plateau_get_no_number():
     steps = np.arange(0, 201, 10.0)
     assert convergence(steps, 0.5 + 0.001 * steps).state == "still rising"
-    assert convergence(steps, np.full(21, 0.5), noise=0.02).state == "learnt nothing"
+    assert convergence(steps, np.full(21, 0.5), noise=0.02).state == "learned nothing"
     assert convergence(steps[:3], np.array([0.5, 0.8, 0.9])).state == "too short"
     assert math.isnan(convergence(steps, 0.5 + 0.001 * steps).steps)
 

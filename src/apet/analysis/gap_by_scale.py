@@ -1,4 +1,4 @@
-"""E1: how far each method stays behind full fine-tuning, at every scale (figures 1 and 3)."""
+"""Gap between full fine-tuning and each method at its default size, over scale (E1; figures 1 and 3 of the paper)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from apet.analysis.study_data import Scale, StudyData
 
 @dataclass(frozen=True)
 class Gap:
-    """One method at its own size on one backbone.
+    """Score of one method on one backbone, and how far it lies behind full fine-tuning.
 
     Attributes:
         scale: the backbone.
         method: display name.
-        n: trained parameters.
-        own_size: whether the method chose N itself; else the largest N tried.
+        num_trainable: number of trained parameters.
+        is_default_size: whether N is the method's default; else it is the largest N tried.
         task: None = the mean over the family's tasks, given only for a method that was to run on all of them.
-        level: the measure.
+        score: of the method.
         gap: full fine-tuning − method; None for full fine-tuning itself, or where that was not run.
         by_seed: seed -> its gap.
     """
@@ -35,52 +35,70 @@ class Gap:
     by_seed: dict[int, float]
 
 
-def gaps(board: StudyData, allow_holes: bool = False, by_task: bool = True) -> list[Gap]:
-    """Every method on every backbone: the mean over tasks first, then each task.
+def gaps(data: StudyData, allow_holes: bool = False, by_task: bool = True) -> list[Gap]:
+    """Gaps to full fine-tuning of every method on every backbone.
+
+    Args:
+        data: the runs.
+        allow_holes: go on where planned runs are missing, and count them in every estimate.
+        by_task: also those of single tasks.
+
+    Returns:
+        By backbone and method; of each the mean over tasks first, then each task.
 
     Raises:
         ApetError: a run is missing and holes are not allowed.
     """
-    found = []
-    for scale in board.scales:
-        full = _block(board, scale, FULL)
-        for method in board.methods:
-            mine = _block(board, scale, method)
-            if mine is None:
+    all_gaps = []
+    for scale in data.scales:
+        full = _scores_at_default_size(data, scale, FULL)
+        for method in data.methods:
+            scores = _scores_at_default_size(data, scale, method)
+            if scores is None:
                 continue
-            mean = (None,) if set(board.tasks(scale.family)) <= set(mine.tasks) else ()
-            for task in (*mean, *mine.tasks) if by_task else mean:
-                gap = _gap(board, scale, method, task, mine, full, allow_holes)
+            # The mean of a method that ran on the easy tasks only would stand beside means over all of them.
+            mean = (None,) if set(data.tasks(scale.family)) <= set(scores.tasks) else ()
+            for task in (*mean, *scores.tasks) if by_task else mean:
+                gap = _gap(data, scale, method, task, scores, full, allow_holes)
                 if gap is not None:
-                    found.append(gap)
-    return found
+                    all_gaps.append(gap)
+    return all_gaps
 
 
-def _block(board: StudyData, scale: Scale, method: str) -> ScoreMatrix | None:
-    n = board.own_sizes.get((scale.name, method))
-    return None if n is None else board.block(scale, method, n)
+def _scores_at_default_size(data: StudyData, scale: Scale, method: str) -> ScoreMatrix | None:
+    n = data.own_sizes.get((scale.name, method))
+    return None if n is None else data.block(scale, method, n)
 
 
 def _gap(
-    board: StudyData,
+    data: StudyData,
     scale: Scale,
     method: str,
     task: str | None,
-    mine: ScoreMatrix,
+    scores: ScoreMatrix,
     full: ScoreMatrix | None,
     allow_holes: bool,
 ) -> Gap | None:
+    """Gap on one task, or on their mean for None; None without a score."""
     if task is not None:
-        mine = select(mine, [task])
+        scores = select(scores, [task])
         full = None if full is None or task not in full.tasks else select(full, [task])
-    level = average(mine, board.scores, allow_holes)
-    if level is None:
+    # The score is over all runs of the method, the gap over those that full fine-tuning shares: their seeds may differ.
+    score = average(scores, data.scores, allow_holes)
+    if score is None:
         return None
-    behind: Estimate | None = None
+    gap: Estimate | None = None
     by_seed: dict[int, float] = {}
     if full is not None and method != FULL:
-        behind = difference(full, mine, board.scores, allow_holes)
-        by_seed = difference_by_seed(full, mine)
-    n = board.own_sizes[scale.name, method]
-    own = (scale.name, method) in board.chose_own_size
-    return Gap(scale, method, n, own, task, level, behind, by_seed)
+        gap = difference(full, scores, data.scores, allow_holes)
+        by_seed = difference_by_seed(full, scores)
+    return Gap(
+        scale=scale,
+        method=method,
+        num_trainable=data.own_sizes[scale.name, method],
+        is_default_size=(scale.name, method) in data.chose_own_size,
+        task=task,
+        score=score,
+        gap=gap,
+        by_seed=by_seed,
+    )

@@ -9,7 +9,7 @@ from apet.analysis.frames import FULL, complete
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
 from apet.report.formatting import display_name, join_words, significant
-from apet.report.variants import convergence_pairs, mean_convergence_steps, structure_variants
+from apet.report.variants import convergence_pairs, structure_variants
 
 INTERVALS = "Whiskers: 95 % t-interval over seeds, thin ones over the items of a single seed; both stand in the tables."
 MISSING_RUNS = "† some planned runs are missing; the mean is over what all sides have."
@@ -100,7 +100,7 @@ def _unequal_steps(a: Analysis) -> str:
 def structure(a: Analysis) -> str:
     """Caption of E2."""
     cells = {(s.scale.name, m, s.num_trainable) for s in a.structures for m in s.scores}
-    sides = ["the method", *map(display_name, structure_variants(a.structures, a.data.methods))]
+    sides = ["the method", *map(display_name, structure_variants(a))]
     return (
         f"At each method's exact count: {join_words(sides)}, averaged over the tasks and seeds that all of them have."
         f" {INTERVALS} {MISSING_RUNS} {run_summary(a, cells, {s.task for s in a.structures})}"
@@ -114,7 +114,7 @@ def convergence(a: Analysis) -> str:
         (c.scale.name, m, c.num_trainable)
         for c in a.convergence_comparisons
         if c.num_trainable is not None
-        for m in mean_convergence_steps(c)
+        for m in (c.first, c.second)
     }
     return (
         f"{join_words(pairs)}: validation score over steps, averaged over tasks, then over seeds; bands: 95 %"

@@ -6,13 +6,14 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from apet.analysis.claims import LEFT_OPEN, Trend
+from apet.analysis.claims import LEFT_OPEN
 from apet.analysis.frames import complete
 from apet.analysis.gap_by_scale import Gap
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
 from apet.analysis.thresholds import Kind, Threshold
+from apet.analysis.trend import Trend
 from apet.report.captions import count_range
 from apet.report.formatting import count, display_name, interval, join_words, percent, significant
 

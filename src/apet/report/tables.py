@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from apet.analysis.structure import distribution
 from apet.analysis.study import Analysis
 from apet.report import captions
 from apet.report.formatting import (
@@ -20,9 +21,7 @@ from apet.report.task_tables import task_table, task_table_reference
 from apet.report.variants import (
     convergence_pairs,
     convergence_variants,
-    difference_heading,
-    difference_keys,
-    mean_convergence_steps,
+    difference_headings,
     structure_variants,
 )
 
@@ -131,11 +130,11 @@ def gap_by_scale(a: Analysis) -> Table:
 
 def structure(a: Analysis) -> Table:
     """The table of E2: the method, every variant of APET, and every difference between two of them."""
-    variants, keys = structure_variants(a.structures, a.data.methods), difference_keys(a.structures)
+    variants, headings = structure_variants(a), difference_headings(a.structures)
     rows: list[list[Value]] = []
     for s in a.structures:
         scores = [s.scores.get(m) for m in (s.method, *variants)]
-        differences = [s.differences.get(k) for k in keys]
+        differences = [s.differences.get(k) for k in headings]
         with_verdicts = [x for d in differences for x in (d, None if d is None else d.verdict)]
         over = s.task or f"mean over {captions.plural(next(iter(s.scores.values())).num_tasks, 'task')}"
         rows.append([s.scale.name, display_name(s.method), s.num_trainable, over, *scores, *with_verdicts])
@@ -143,7 +142,7 @@ def structure(a: Analysis) -> Table:
     for method in variants:
         name = f"{method.replace('-', '_')}_score"
         columns.append(estimate_column(name, f"{display_name(method)} %", mean_and_spread))
-    for heading in (difference_heading(k, variants) for k in keys):
+    for heading in headings.values():
         name = heading.replace(" − ", "_minus_").replace("-", "_")
         columns += [estimate_column(name, f"{heading}, points"), Column("verdict", name=f"{name}_verdict")]
     return Table("structure", "E2: structure at equal counts", captions.structure(a), tuple(columns), rows)
@@ -154,8 +153,7 @@ def convergence(a: Analysis) -> Table:
     variants, pairs = convergence_variants(a.convergence_comparisons), convergence_pairs(a.convergence_comparisons)
     rows: list[list[Value]] = []
     for c in a.convergence_comparisons:
-        steps, ratio = mean_convergence_steps(c), c.log2_ratio
-        first, second = (m.removeprefix("apet-") for m in steps)
+        ratio, first, second = c.log2_ratio, distribution(c.first), distribution(c.second)
         words = {"lower": f"{first} sooner", "higher": f"{second} sooner"}
         ends = None if math.isnan(ratio.ci_low) else f"{2**ratio.ci_low:.2f} to {2**ratio.ci_high:.2f}"
         pair = [f"{first} / {second}"] if len(pairs) > 1 else []
@@ -164,7 +162,7 @@ def convergence(a: Analysis) -> Table:
                 c.scale.name,
                 *pair,
                 c.num_trainable,
-                *(steps.get(m) for m in variants),
+                *(c.steps.get(m) for m in variants),
                 2**ratio.score,
                 ratio.num_seeds,
                 ends,
@@ -177,7 +175,7 @@ def convergence(a: Analysis) -> Table:
         BACKBONE,
         *([Column("compared", name="pair")] if len(pairs) > 1 else []),
         integer_column("num_trainable", "N", unknown="all"),
-        *(Column(f"{m.removeprefix('apet-')}: steps", _four_digits, f"{m.replace('-', '_')}_steps") for m in variants),
+        *(Column(f"{distribution(m)}: steps", _four_digits, f"{m.replace('-', '_')}_steps") for m in variants),
         Column("ratio", significant),
         integer_column("num_seeds", "seeds"),
         Column("95 % over seeds", name="ci_seeds"),

@@ -23,7 +23,7 @@ from apet.report.figures import marks, plotly_data, sheet
 from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
 from apet.report.formatting import display_name
 from apet.report.style import GRAY, method_style
-from apet.report.variants import convergence_pairs, convergence_variants, mean_convergence_steps
+from apet.report.variants import convergence_pairs, convergence_variants
 
 TITLE = "E3: convergence"
 MARKS = (
@@ -55,7 +55,7 @@ def _shown_comparisons(a: Analysis, scale: Scale) -> list[ConvergenceComparison]
     return [
         c
         for pair in convergence_pairs(of_scale)
-        for c in _spread([c for c in of_scale if tuple(mean_convergence_steps(c)) == pair], PANELS_PER_PAIR)
+        for c in _spread([c for c in of_scale if (c.first, c.second) == pair], PANELS_PER_PAIR)
     ]
 
 
@@ -66,10 +66,9 @@ def _spread(comparisons: list[ConvergenceComparison], most: int) -> list[Converg
 
 
 def _panel(axis: Axes, a: Analysis, comparison: ConvergenceComparison) -> None:
-    steps_by_method = mean_convergence_steps(comparison)
-    n = comparison.num_trainable or 0
-    curves = mean_curves(a, comparison.scale, n, tuple(steps_by_method))
-    for nth, (method, steps) in enumerate(steps_by_method.items()):
+    methods, n = (comparison.first, comparison.second), comparison.num_trainable or 0
+    curves = mean_curves(a, comparison.scale, n, methods)
+    for nth, method in enumerate(methods):
         style = method_style(method)
         mean, low, high = (100 * v for v in curves.by_method[method])
         axis.plot(
@@ -77,7 +76,7 @@ def _panel(axis: Axes, a: Analysis, comparison: ConvergenceComparison) -> None:
         )
         axis.fill_between(curves.steps, low, high, color=style.color, alpha=0.15, linewidth=0)
         # dashes start at different places, so that both lines are seen where they meet
-        axis.axvline(steps, color=style.color, linestyle=(3 * nth, (2, 4)), linewidth=1.3)
+        axis.axvline(comparison.steps[method], color=style.color, linestyle=(3 * nth, (2, 4)), linewidth=1.3)
     axis.set_title(
         f"{comparison.scale.name}, N = {n:,}\n{captions.plural(curves.num_tasks, 'task')},"
         f" {captions.plural(curves.num_seeds, 'seed')};"
@@ -176,7 +175,7 @@ def _shown_cells(a: Analysis) -> set[tuple[str, str, int]]:
     cells = {(backbone, method): n for (backbone, method), n in a.data.own_sizes.items()}
     compared: dict[tuple[str, str], int] = {}
     for c in a.convergence_comparisons:
-        for method in mean_convergence_steps(c):
+        for method in (c.first, c.second):
             key = (c.scale.name, method)
             compared[key] = max(compared.get(key, 0), c.num_trainable or 0)
     cells |= {key: n for key, n in compared.items() if n}

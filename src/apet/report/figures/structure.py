@@ -18,7 +18,7 @@ from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
 from apet.report.figures.point_details import PointDetails
 from apet.report.formatting import display_name, percent
 from apet.report.style import method_style
-from apet.report.variants import difference_heading, structure_variants
+from apet.report.variants import difference_headings, structure_variants
 
 TITLE = "E2: structure at equal counts"
 GROUP_WIDTH = 0.78
@@ -28,7 +28,7 @@ GROUP_WIDTH = 0.78
 def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
     """For print: a panel for each backbone, a group of bars for each count."""
     scales = list(dict.fromkeys(s.scale for s in a.structures))
-    variants = structure_variants(a.structures, a.data.methods)
+    variants = structure_variants(a)
     columns = min(3, len(scales))
     rows = math.ceil(len(scales) / columns)
     figure, axes = sheet.panels(rows, columns, width=3.6)
@@ -77,7 +77,7 @@ def interactive_figure(a: Analysis) -> InteractiveFigure:
     for s in a.structures:
         by_plot.setdefault(f"{s.scale.name}|{s.task or plotly_data.MEAN}", []).append(s)
     details = PointDetails.of(a)
-    variants = structure_variants(a.structures, a.data.methods)
+    variants = structure_variants(a)
     plots = {
         name: {"data": _bar_traces(a, details, structures, variants), "layout": _layout(structures)}
         for name, structures in by_plot.items()
@@ -131,7 +131,7 @@ def _bar_trace(
 ) -> PlotlyData:
     style = method_style(method)
     estimates = [s.scores[method] for s in structures]
-    texts = [_hover_text(details, s, method, variants) for s in structures]
+    texts = [_hover_text(details, s, method) for s in structures]
     marker: PlotlyData = {"color": style.color, "pattern": _pattern(style.pattern)}
     if hollow:
         marker = {"color": "#ffffff", "line": {"color": style.color, "width": 1.5}}
@@ -159,10 +159,11 @@ def _pattern(shape: str) -> PlotlyData:
     return {"shape": shape, "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.7, "size": 9, "solidity": 0.15}
 
 
-def _hover_text(details: PointDetails, s: Structure, method: str, variants: Sequence[str]) -> str:
+def _hover_text(details: PointDetails, s: Structure, method: str) -> str:
     """What stands behind a bar, and every difference of its group."""
     head = f"{display_name(method)} on {s.scale.name}, N = {s.num_trainable:,}"
     differences = "".join(
-        f"\n{difference_heading(key, variants)}: {percent(d.score)} ({d.verdict})" for key, d in s.differences.items()
+        f"\n{heading}: {percent(s.differences[key].score)} ({s.differences[key].verdict})"
+        for key, heading in difference_headings([s]).items()
     )
     return details.text(head, s.scale, method, s.num_trainable, s.task, s.scores[method]) + differences
