@@ -111,14 +111,14 @@ def test_table_2_is_the_papers():
     assert small.scores["rotten-tomatoes"] == 81.6
 
 
-def test_what_is_missing_is_said_and_not_draw_figures(tmp_path):
+def test_what_is_missing_is_said_and_not_drawn(tmp_path):
     only = small_study()
     only = only[only["method"].isin(["fine-tuning", "lora"])]
     report = write_report(tmp_path / "r", only, NO_CURVES, {"name": "two methods"})
     assert {p.stem for p in report.figures} == {"gap_by_scale"}
     assert set(report.missing) == {"E2", "E3", "E4", "E5", "E7"}
     page = report.page.read_text("utf-8")
-    assert "Not in these runs: needs curves of apet-adjacent and apet-discrete" in page
+    assert "Not in these runs: needs curves of two APET distributions at one count" in page
 
 
 def test_unequal_training_is_said_beside_the_gaps():
@@ -270,6 +270,17 @@ def test_the_headline_without_thresholds_is_about_gaps(runs):
     a = analyze(few, NO_CURVES)
     assert headline(a).startswith(
         "On mid, full fine-tuning − method in points (95 % over 2 seeds): behind are LoRA 4.0"
+    )
+
+
+def test_a_gap_within_the_spread_of_the_seeds_is_called_no_significant_difference():
+    a = analyze(small_study(seeds=3, sd=0.01, true_score=lambda *_: 0.8), NO_CURVES)
+    text = next(f.text for f in findings(a) if f.experiment == "E1")
+    assert "no significant difference for Prompt " in text
+    assert "no significant difference" in {row[-1] for row in tables.gap_by_scale(a).rows}
+    structures = next(f.text for f in findings(a) if f.experiment == "E2")
+    assert re.search(
+        r"At equal counts, \d+ of 24 comparisons .* show a significant difference and \d+ do not", structures
     )
 
 

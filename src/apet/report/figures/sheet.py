@@ -104,19 +104,8 @@ def finish(
         color="#444444",
         linespacing=1.2,
     )
-    bottom = caption_height
-    for entries, columns, size in ((marks, mark_columns, _MARKS_SIZE), (legend, legend_columns, _LEGEND_SIZE)):
-        if entries:
-            anchor = (0.5, bottom / height)
-            figure.legend(
-                handles=list(entries),
-                ncols=columns,
-                fontsize=size,
-                loc="lower center",
-                bbox_to_anchor=anchor,
-                frameon=False,
-            )
-            bottom += _height(entries, columns)
+    _place_legend(figure, marks, mark_columns, _MARKS_SIZE, caption_height)
+    _place_legend(figure, legend, legend_columns, _LEGEND_SIZE, caption_height + _height(marks, mark_columns))
     return figure
 
 
@@ -130,6 +119,20 @@ def save(figure: Figure, folder: Path, name: str) -> list[Path]:
     figure.savefig(paths[0], metadata={"CreationDate": None})  # the one thing in it that changes from day to day
     figure.savefig(paths[1], dpi=150)
     return paths
+
+
+def _place_legend(figure: Figure, entries: Sequence[Artist], columns: int, size: float, bottom: float) -> None:
+    """Entries in so many columns, their lower edge so many inches above that of the figure."""
+    if entries:
+        anchor = (0.5, bottom / figure.get_size_inches()[1])
+        figure.legend(
+            handles=list(entries),
+            ncols=columns,
+            fontsize=size,
+            loc="lower center",
+            bbox_to_anchor=anchor,
+            frameon=False,
+        )
 
 
 def _set_fixed_margins(figure: Figure, width: float, panel_height: float, above: float, below: float) -> None:
