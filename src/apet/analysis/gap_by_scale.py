@@ -67,7 +67,7 @@ def gaps(data: StudyData, allow_holes: bool = False, by_task: bool = True) -> li
 
 def _scores_at_default_size(data: StudyData, scale: Scale, method: str) -> ScoreMatrix | None:
     n = data.own_sizes.get((scale.name, method))
-    return None if n is None else data.block(scale, method, n)
+    return None if n is None else data.score_matrix(scale, method, n)
 
 
 def _gap(
@@ -87,6 +87,7 @@ def _gap(
     score = average(scores, data.scores, allow_holes)
     if score is None:
         return None
+    # Single seeds stay beside the estimate: the trend over scale averages the gaps of one seed over methods and tasks.
     gap: Estimate | None = None
     by_seed: dict[int, float] = {}
     if full is not None and method != FULL:
@@ -96,7 +97,7 @@ def _gap(
         scale=scale,
         method=method,
         num_trainable=data.own_sizes[scale.name, method],
-        is_default_size=(scale.name, method) in data.chose_own_size,
+        is_default_size=(scale.name, method) in data.at_default_size,
         task=task,
         score=score,
         gap=gap,

@@ -87,6 +87,7 @@ def budget_points(data: StudyData, allow_holes: bool = False) -> list[BudgetPoin
     scales = {s.name: s for s in data.scales}
     points = []
     by_task: dict[tuple[str, str, int], dict[str, _Cell]] = {}
+    # A curve may have more seeds at one N than at the next: a threshold search adds them where they decide.
     for (backbone, task, method, n), cell in cells.items():
         by_task.setdefault((backbone, method, n), {})[task] = cell
         points.append(_point(data, scales[backbone], task, cell, full.get((backbone, task))))
@@ -163,6 +164,7 @@ def _gap(data: StudyData, full: ScoreMatrix, matrix: ScoreMatrix, planned: set[t
 
 def _joined(matrices: list[ScoreMatrix]) -> ScoreMatrix | None:
     """Matrices of one task each as one of all tasks, over the seeds that all have; None without any."""
+    # The mean of a seed that one task lacks would be over other tasks than the next seed's.
     seeds = [s for s in matrices[0].seeds if all(s in m.seeds for m in matrices)]
     if not seeds:
         return None

@@ -77,11 +77,11 @@ def structures(data: StudyData, allow_holes: bool = False, by_task: bool = True)
     for scale in data.scales:
         for method in data.methods:
             # At any other N a mask trims the method to the budget: only at its default size its structure is its own.
-            if method == FULL or method in data.variants or (scale.name, method) not in data.chose_own_size:
+            if method == FULL or method in data.variants or (scale.name, method) not in data.at_default_size:
                 continue
             n = data.own_sizes[scale.name, method]
             methods = (method, *data.variants)
-            matrices = {m: matrix for m in methods if (matrix := data.block(scale, m, n)) is not None}
+            matrices = {m: matrix for m in methods if (matrix := data.score_matrix(scale, m, n)) is not None}
             if len(matrices) < 2:
                 continue
             # All sides are aligned together, not pair by pair: bars and differences of one group are then over the

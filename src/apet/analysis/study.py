@@ -55,6 +55,7 @@ class Analysis:
     margin: float
     missing: dict[str, str]
 
+    # Cached, for the figures ask for it once for every panel.
     @cached_property
     def by_run(self) -> dict[str, tuple[Floats, Floats]]:
         """Steps and scores of the learning curve of each run, by run_id."""
@@ -96,11 +97,13 @@ def analyze(
     data = StudyData.of(runs, items, planned)
     if not allow_holes:
         _check_all_planned_ran(data)
+    # A report on some of the runs may come with the curves of all; the others' are dropped here.
     curves = checked_curves(curves, data.runs)
     all_gaps = gaps(data, allow_holes)
     converged = convergences(data, curves)
     comparisons = convergence_comparisons(data, converged)
     points = budget_points(data, allow_holes)
+    # Thresholds are read off the very points that the curves show, so that a figure and its ranges cannot disagree.
     all_thresholds = thresholds(points, margin)
     scores = [] if transfer is None or transfer.empty else transfer_scores(transfer, data, allow_holes)
     all_structures = structures(data, allow_holes)
@@ -144,6 +147,7 @@ def _missing(
         "E6": (bool(all_gaps), "needs one finished run"),
         "E7": (bool(scores), "needs zero-shot scores on other tasks"),
     }
+    # What an experiment lacks is said in its place: an empty figure would look like a result.
     missing = {name: needs for name, (has_numbers, needs) in experiments.items() if not has_numbers}
     # Low thresholds need no reference, so E5 can have numbers and still lack its better half.
     if FULL not in data.methods and "E5" not in missing:

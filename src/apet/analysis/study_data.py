@@ -125,7 +125,7 @@ class StudyData:
         return {k: int(default.get(k, n)) for k, n in largest.items()}
 
     @cached_property
-    def chose_own_size(self) -> frozenset[tuple[str, str]]:
+    def at_default_size(self) -> frozenset[tuple[str, str]]:
         """(backbone, method) with complete runs at the method's default size."""
         done = complete(self.runs)
         at_default = done.loc[done["budget"].isna(), ["backbone", "method"]].drop_duplicates()
@@ -146,7 +146,7 @@ class StudyData:
             seeds[str(family)] = tuple(sorted({int(s) for s in chosen["seed"].dropna()}))
         return seeds
 
-    def block(self, scale: Scale, method: str, n: int) -> ScoreMatrix | None:
+    def score_matrix(self, scale: Scale, method: str, n: int) -> ScoreMatrix | None:
         """Score matrix (tasks × seeds) of one method at one N on one backbone.
 
         Args:
