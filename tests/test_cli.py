@@ -154,7 +154,7 @@ def test_the_same_comparison_runs_what_is_missing_and_a_wider_one_what_is_new(si
     before = stamps(place / "wider")
     words = (*COMPARE, "--methods", "bitfit,lora", "--seeds", "0,1,2", "--json", "--output", "wider")
     rows = json.loads(call(place, *words).out)
-    assert [(r["method"], len(r["values"]), r["interval_over"]) for r in rows] == [
+    assert [(r["method"], len(r["scores"]), r["interval_over"]) for r in rows] == [
         ("bitfit", 3, "seeds"),
         ("lora", 3, "seeds"),
     ]
@@ -163,7 +163,7 @@ def test_the_same_comparison_runs_what_is_missing_and_a_wider_one_what_is_new(si
     assert len(after) == 6 + 1 + 3
     runs = apet.Study(place / "wider").runs().set_index("run_id")
     mine = runs[(runs.method == "lora") & (runs.state == "complete")]
-    assert rows[1]["values"] == mine.score.tolist()
+    assert rows[1]["scores"] == mine.score.tolist()
     assert rows[1]["num_trainable"] == mine.num_trainable.iloc[0]
 
 
@@ -214,7 +214,7 @@ def test_a_run_that_diverges_is_recorded_with_its_reason_and_stops_nobody(place,
     assert failed[["method", "seed", "error"]].values.tolist() == [["bitfit", 0, "the loss was nan by step 2"]]
     monkeypatch.undo()
     rows = json.loads(call(place, *words, "--json").out)  # the same command tries it again
-    assert [(len(r["values"]), r["failed"]) for r in rows] == [(2, {}), (2, {})]
+    assert [(len(r["scores"]), r["failed"]) for r in rows] == [(2, {}), (2, {})]
 
 
 def test_where_every_run_diverges_one_line_says_why(place):
