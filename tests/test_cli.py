@@ -95,9 +95,11 @@ def test_settings_come_from_a_file_and_words_go_over_it(place):
 
 
 def test_evaluate_gives_the_runs_own_number_again(place):
-    stored = json.loads((place / "run/result.json").read_text())["validation"]
-    done = call(place, "evaluate", "run", "--json")
-    assert json.loads(done.out) == {"task": "train", "zero_shot": False, **stored}
+    stored = json.loads((place / "run/result.json").read_text())
+    measured = json.loads(call(place, "evaluate", "run", "--json").out)
+    assert (measured.pop("task"), measured.pop("zero_shot")) == ("train", False)
+    assert set(measured) == {"metric", "score", "ci_low", "ci_high", "num_examples"}
+    assert measured == {key: stored[key] for key in measured}
     assert "train validation: accuracy" in call(place, "evaluate", "run").out
 
 
@@ -199,10 +201,10 @@ def test_a_run_that_diverges_is_recorded_with_its_reason_and_stops_nobody(place,
 
     tune = executors.tune
 
-    def stumbling(s, *more):
-        if s.method == "bitfit" and s.seed == 0:
+    def stumbling(plan, *more):
+        if plan.config.method == "bitfit" and plan.config.seed == 0:
             raise DivergedError("the loss was nan by step 2")
-        return tune(s, *more)
+        return tune(plan, *more)
 
     monkeypatch.setattr(executors, "tune", stumbling)
     words = (*COMPARE, "--methods", "bitfit,lora", "--seeds", "0,1", "--output", "stumbles", "--quiet")
@@ -316,13 +318,13 @@ def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
             ["inspect", "bert-base", "--method", "lora", "rnk=3"],
             "unknown setting of lora 'rnk'",
         ),
-        "budget 0": (["inspect", "bert-base", "--budget", "0"], "budget='0' means no module"),
-        "budget -1": (["inspect", "bert-base", "--budget", "-1"], "budget='-1' means no module"),
+        "budget 0": (["inspect", "bert-base", "--budget", "0"], "budget='0' means nothing to train"),
+        "budget -1": (["inspect", "bert-base", "--budget", "-1"], "budget='-1' means nothing to train"),
         "budget too large": (
             ["inspect", "bert-base", "--method", "bitfit", "--budget", "9999999"],
             "nearest reachable: 64512",
         ),
-        "budget no number": (["inspect", "bert-base", "--budget", "lots"], "budget='lots' is no number"),
+        "budget no number": (["inspect", "bert-base", "--budget", "lots"], "budget='lots' is not a number"),
         "steps no number": ([*tune, "--output", "x", "--max-steps", "ten"], "Input should be a valid integer"),
         "steps 0": ([*tune, "--output", "x", "--max-steps", "0"], "max_steps=0 does not fit; Optimizer steps"),
         "no output": (tune, "--output is required: give the folder for the result"),
@@ -334,7 +336,7 @@ def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
         "folder without config": (["inspect", "bare"], "backbone folder 'bare' has no config.json"),
         "θ for another backbone": (["predict", "moved", "x"], "was planned for BertForSequenceClassification"),
         "output holds a run": ([*tune, "--output", "run"], "holds another run"),
-        "missing file": (data("none.csv"), "cannot read data file 'none.csv'"),
+        "missing file": (data("none.csv"), "none.csv': No such file or directory"),
         "missing column": (data("train.csv", text="body"), "train.csv:2: unknown column 'body'"),
         "missing label column": (data("train.csv", label="star"), "unknown column 'star'; nearest: stars"),
         "empty data": (data("empty.csv"), "has no rows"),

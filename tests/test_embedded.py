@@ -14,23 +14,24 @@ import yaml
 from transformers import AutoConfig
 
 import apet
+import apet_microworld.tasks
 from apet import ApetError, UnknownNameError
 from apet.backbones.loading import has_local_weights, load_config, load_model, load_tokenizer
 from apet.backbones.registry import SHAPES, locate_backbone, packaged_backbones
 from apet.cli import defaults
-from apet.studies import run_id as keys
 from apet.studies.planning import plan_study
 from apet.studies.study_config import cells, load_study
 from apet.tasks.objectives import make_objective
 from apet.tasks.sources import load_data
 from apet.tasks.task import parse_task, registered_tasks
+from apet.training import run_id
 from apet.training.run_id import backbone_fingerprint, task_fingerprint
 from apet_microworld import TASKS, rows
 from apet_microworld.scales import SCALES, WEIGHTS, config
 from apet_microworld.tokenizer import build_tokenizer
 from test_cli import call
 
-ELEVEN = {name: t for name, t in registered_tasks().items() if t.source.microworld}
+ELEVEN = {name: t for name, t in registered_tasks().items() if name.startswith("microworld-")}
 EIGHT = [name for name, t in ELEVEN.items() if t.is_classification]
 SHIPPED = [name for name in SCALES if (WEIGHTS / name / "pretraining.json").is_file()]
 every_shipped = pytest.mark.parametrize("name", SHIPPED)
@@ -97,7 +98,7 @@ def test_a_misspelt_name_lists_the_nearest(small):
 
 
 def test_each_task_of_the_paper_has_its_mirror():
-    assert {t.source.microworld for t in ELEVEN.values()} == set(TASKS)
+    assert {name.removeprefix("microworld-").replace("-", "_") for name in ELEVEN} == set(TASKS)
     for name, mirror in ELEVEN.items():
         real = registered_tasks()[name.removeprefix("microworld-")]
         assert (mirror.category, mirror.metric) == (real.category, real.metric)
@@ -185,14 +186,14 @@ def test_a_tasks_print_follows_its_rows_and_its_definition(monkeypatch):
     assert base != task_fingerprint(world_task(microworld="rte", seed=1), None)
     assert base != task_fingerprint(task.model_copy(update={"max_input_length": 95}), None)
 
-    def reworded(name, split, seed=0):
-        made = rows(name, split, seed)
+    def reworded(task, split, seed=0):
+        made = rows(task, split, seed)
         return [*made[:-1], {**made[-1], "sentence2": "nobody knows ."}]
 
-    keys._made.cache_clear()
-    monkeypatch.setattr(keys, "rows", reworded)
+    run_id._made_rows_fingerprint.cache_clear()
+    monkeypatch.setattr(apet_microworld.tasks, "rows", reworded)
     assert base != task_fingerprint(task, None)
-    keys._made.cache_clear()
+    run_id._made_rows_fingerprint.cache_clear()
 
 
 def test_fingerprints_of_tasks_differ():

@@ -7,7 +7,6 @@ from collections import Counter
 
 import pytest
 import torch
-from small import reviews, save_backbone, write_csv
 
 from apet import ApetError
 from apet.api import list_methods
@@ -24,6 +23,7 @@ from apet.training.inference import TunedModel
 from apet.training.resolve import ResolveCache, resolve
 from apet.training.resources import Resources
 from apet.training.run import tune
+from tiny_backbones import reviews, save_backbone, write_csv
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +81,7 @@ def test_a_comparison_of_six_runs_works_everything_out_once(workspace, tmp_path,
 
 
 def test_a_description_is_made_again_when_the_model_changes(calls):
-    import tiny
+    from apet.testing import tiny_models as tiny
 
     model = tiny.build("bert")
     first = describing.describe(model)

@@ -17,7 +17,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from small import reviews, save_backbone, write_csv, write_jsonl
 
 from apet import ApetError
 from apet.backbones.loading import has_local_weights, load_model
@@ -33,6 +32,7 @@ from apet.training import run_id as run_ids
 from apet.training.config import method_label
 from apet.training.progress import Progress
 from apet.training.resources import Resources
+from tiny_backbones import reviews, save_backbone, write_csv, write_jsonl
 
 TASK = """
 name: {name}

@@ -11,7 +11,6 @@ import pytest
 import torch
 from accelerate import DistributedType
 from safetensors.torch import load_file
-from small import KINDS, reviews, save_backbone, write_csv, write_jsonl
 
 from apet import ApetError
 from apet.api import list_methods
@@ -23,6 +22,7 @@ from apet.training.resolve import resolve
 from apet.training.resources import SHARDED, Resources, refuse_sharded
 from apet.training.result import read_result
 from apet.training.run import tune
+from tiny_backbones import KINDS, reviews, save_backbone, write_csv, write_jsonl
 
 USES = {"t5": "text-to-text", "bert-head": "classification-head", "bert-mlm": "masked-label-word"}
 
@@ -371,7 +371,7 @@ def test_another_backbone_by_the_same_name_is_refused(backbones, data, tmp_path)
     folder = save_backbone("llama", tmp_path / "b")
     tune(settings(str(folder), data, method="bitfit", max_steps=1), tmp_path / "run")
     torch.manual_seed(1)
-    from small import model, tokenizer
+    from tiny_backbones import model, tokenizer
 
     m = model("llama", len(tokenizer("llama")))
     with torch.no_grad():

@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from small import model, reviews, save_backbone, tokenizer, write_csv, write_jsonl
 
 from apet import ApetError
 from apet.backbones.loading import load_model, load_tokenizer
@@ -20,6 +19,7 @@ from apet.training.config import RunConfig, apply_overrides
 from apet.training.inference import TunedModel
 from apet.training.resolve import resolve
 from apet.training.run import tune
+from tiny_backbones import model, reviews, save_backbone, tokenizer, write_csv, write_jsonl
 
 
 @pytest.fixture(scope="module")

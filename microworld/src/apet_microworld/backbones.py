@@ -1,0 +1,23 @@
+"""The backbones of this package as apet finds them: registered through the entry point ``apet.backbones``."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from apet.backbones.registry import BACKBONES, PackagedBackbone
+
+PACKAGE = "apet_microworld"
+DESCRIPTION = "synthetic: pre-trained on the microworld alone, {:,} parameters; in package apet-microworld"
+
+
+def register() -> None:
+    """Register each scale whose weights ship, ordered by family and size.
+
+    Their accounts are read, not their configurations: a list of names loads no weight and no configuration.
+    """
+    accounts = (Path(__file__).parent / "weights").glob("*/pretraining.json")
+    sizes = {file.parent.name: int(json.loads(file.read_text("utf-8"))["parameters"]) for file in accounts}
+    for name in sorted(sizes, key=lambda name: (name.rpartition("-")[0], sizes[name])):
+        backbone = PackagedBackbone(PACKAGE, f"weights/{name}", DESCRIPTION.format(sizes[name]))
+        BACKBONES.register(name, backbone, __name__)
