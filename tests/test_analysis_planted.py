@@ -296,7 +296,9 @@ def test_a_target_whose_own_measure_is_zero_has_no_relative_one(board):
 
 def test_item_scores_make_the_difference_paired():
     rows = [row(run_id=m, method=m, task="films", budget=None, num_trainable=n, score=0.5) for m, n in OWN.items()]
-    runs = pd.DataFrame([*rows, row(run_id="full", method="fine-tuning", num_trainable=10**6, score=0.6, num_examples=10)])
+    runs = pd.DataFrame(
+        [*rows, row(run_id="full", method="fine-tuning", num_trainable=10**6, score=0.6, num_examples=10)]
+    )
     scores = {"full": [1] * 6 + [0] * 4, **{m: [1] * 5 + [0] * 5 for m in OWN}}
     items = pd.DataFrame([{"run_id": k, "item": i, "score": s} for k, xs in scores.items() for i, s in enumerate(xs)])
     g = next(g for g in gaps(StudyData.of(runs, items)) if g.method == "lora")

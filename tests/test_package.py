@@ -16,7 +16,9 @@ import apet
 ROOT = Path(__file__).parents[1]
 
 
-@pytest.mark.parametrize("first", ["apet.attachment", "apet.methods", "apet.training.run", "apet.planning", "apet.methods.lora", "apet"])
+@pytest.mark.parametrize(
+    "first", ["apet.attachment", "apet.methods", "apet.training.run", "apet.planning", "apet.methods.lora", "apet"]
+)
 def test_public_names_are_functions_whoever_imported_the_modules_of_the_same_names(first):
     """`import apet.training.run` once turned apet.attach and apet.methods into modules."""
     code = f"import {first}, apet, types\n"

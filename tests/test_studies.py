@@ -220,7 +220,9 @@ def test_studies_that_ship_are_planned_exactly_without_data_or_weights(name):
 
 
 def test_the_papers_grid_holds_the_counts_of_its_table():
-    runs = select_runs(plan_study(load_study("paper", {"seeds": [0]})), {"backbone": "t5-v1.1-xxl", "task": "sst2"}, None)
+    runs = select_runs(
+        plan_study(load_study("paper", {"seeds": [0]})), {"backbone": "t5-v1.1-xxl", "task": "sst2"}, None
+    )
     counts = {(p.axes.method, p.axes.budget): p.num_trainable for p in runs}
     assert counts["lora", "default"] == 6291456 == counts["apet-discrete", "=lora"]
     assert counts["adapter", "default"] == 19269888
