@@ -53,9 +53,9 @@ def test_run_says_at_once_what_there_is_to_do_and_at_the_end_why_some_cannot_run
     words = ["study", "run", "grid.yaml", "--output", "out", "--workers", "1"]
     done = call(tmp_path, *words)
     assert done.err.splitlines()[0] == "2 of 4 runs to do, 1 at a time"
-    assert "2 runs cannot run here: weights of bert-small are not at hand; give a local folder" in done.out
+    assert "2 runs cannot run here: weights of bert-small are not on this machine; give a local folder" in done.out
     [(reason, n)] = json.loads(call(tmp_path, *words, "--json").out)["cannot_run"].items()
-    assert reason.startswith("weights of bert-small are not at hand")
+    assert reason.startswith("weights of bert-small are not on this machine")
     assert n == 2
 
 
@@ -267,7 +267,7 @@ def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(plac
         (["transfer", "nowhere"], "no study at 'nowhere'"),
         (
             ["transfer", "out", "--filter", "method=lora"],
-            "no finished run that matches method=lora in 'out' kept its θ",
+            "no finished run that matches method=lora in 'out' kept its delta",
         ),
         (["transfer", "out", "--filter", "metod=lora"], "unknown axis 'metod'"),
         (
