@@ -142,13 +142,13 @@ def test_label_words_are_one_token_for_both_families(name):
 
 
 def test_rows_are_those_of_the_world_with_their_place():
-    found = data("microworld-rte").splits
-    assert set(found) == {"train", "validation"}
-    for split, examples in found.items():
+    splits = data("microworld-rte").splits
+    assert set(splits) == {"train", "validation"}
+    for split, examples in splits.items():
         made = rows("rte", split)
         assert [e.texts["sentence1"] for e in examples] == [r["sentence1"] for r in made]
         assert [e.references for e in examples] == [(("yes", "no")[r["label"]],) for r in made]
-    assert found["train"][2].location == "microworld/rte/train:row 3"
+    assert splits["train"][2].location == "microworld/rte/train:row 3"
 
 
 def world_task(**source):
