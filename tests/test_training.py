@@ -300,7 +300,7 @@ def test_gradient_checkpointing_gives_the_same_curve(backbones, data):
 def test_two_processes_give_the_curve_of_one(backbones, data, tmp_path):
     """Each takes half of every batch; only the first writes."""
     words = ["tune", "--backbone", backbones["t5"], "--data", data, "--text", "text", "--label", "stars", "--json"]
-    words += ["--method", "apet", "--budget", "99", "--max-steps", "4", "device=cpu", "dtype=float32", "batch_size=8"]
+    words += ["--method", "apet", "--budget", "99", "max_steps=4", "device=cpu", "dtype=float32", "batch_size=8"]
     launch = [
         sys.executable,
         "-m",

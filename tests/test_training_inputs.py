@@ -78,7 +78,7 @@ def test_a_folder_without_a_tokenizer_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("text", "label", "message"),
     [
-        (["answer"], "stars", "none may be called 'answer'"),
+        (["target"], "stars", "none may be called 'target'"),
         (["text", "text"], "stars", "each may come once only"),
         (["text", "stars"], "stars", "'stars' is both text and label"),
         (["a{b"], "stars", "cannot stand in a template; rename it"),

@@ -56,6 +56,7 @@ class Study:
 
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
+        # Everything is read at once and the file let go: a study that still runs is seen at one moment.
         store = Store(self.folder)
         self.notes = store.notes()
         self._runs: list[StoredRun] = list(store.rows())
@@ -124,6 +125,7 @@ class Study:
         """
         if self._definition is None:
             return None
+        # Counting anew would describe every backbone; what ran once has its count in the record.
         num_trainable = {
             (run.axes.backbone, run.axes.method, run.axes.budget): run.result.num_trainable
             for run in self._runs
@@ -158,6 +160,7 @@ class Study:
         """run_id of finished runs that the study, as it was last run, sets otherwise (another learning rate, …)."""
         if self._definition is None:
             return frozenset()
+        # The axes tell which cell a run belongs to; what else differs means that the cell was set otherwise since.
         fields = set(RunConfig.model_fields) - DECIDED_BY_AXES
         planned = {cell.config.axes: cell.config.model_dump(mode="json", include=fields) for cell in self._definition}
         outdated = set()
@@ -174,6 +177,7 @@ class Study:
 
 def _flat(run: StoredRun) -> dict[str, JsonValue]:
     """A run as a row of `Study.runs`."""
+    # Without the settings: dumping them takes most of the time of a large table, which has no column for them.
     recorded = run.result.model_dump(mode="json", exclude={"config"}) if run.result is not None else {}
     axes = run.axes
     # The study's words go over the run's own: a task that is a file is called by its path in every table.
@@ -193,6 +197,7 @@ def provenance(study: Study) -> dict[str, str | int | bool]:
     Returns:
         Facts by name, as a report shows them.
     """
+    # Runs of earlier settings are not in the report, so they are neither counted nor named as its source.
     current = [run for run in study.stored_runs() if run.run_id not in study.outdated]
     results = [run.result for run in current if run.result is not None]
     planned = int(study.notes.get("planned", len(current)))
@@ -238,6 +243,7 @@ def export(study: Study, folder: Path, form: str) -> list[Path]:
             elif form == "parquet":
                 table.to_parquet(path, index=False)
             else:
+                # Through pandas' own JSON, which writes missing numbers as null.
                 path.write_text(json.dumps(json.loads(table.to_json(orient="records")), indent=1) + "\n", "utf-8")
             paths.append(path)
     except OSError as e:

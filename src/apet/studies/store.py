@@ -16,15 +16,7 @@ from typing import Literal
 from urllib.parse import quote
 
 from apet.errors import ApetError
-from apet.studies.store_schema import (
-    RESULT_COLUMNS,
-    SCHEMA,
-    VERSION,
-    SqlValue,
-    insert,
-    to_cells,
-    to_result,
-)
+from apet.studies.store_schema import RESULT_COLUMNS, SCHEMA, VERSION, SqlValue, insert, to_cells, to_result
 from apet.training import run_dir
 from apet.training.config import RunAxes
 from apet.training.result import CurvePoint, RunResult, TransferRecord, columns
@@ -142,6 +134,7 @@ class Store:
         result, points = _read_whole_run(self.run_folder(run_id))
         with self._transaction():
             row = self._head(run_id, "complete", axes, None) + to_cells(result, RESULT_COLUMNS)
+            # Only a failed row makes way; one of a finished run stops the insertion by its trigger.
             self.db.execute("DELETE FROM runs WHERE run_id = ? AND state = 'failed'", (run_id,))
             self.db.execute(insert("runs", len(row)), row)
             rows = [[run_id, *to_cells(point, columns(CurvePoint))] for point in points]
@@ -307,6 +300,7 @@ def study_lock(folder: Path) -> Iterator[None]:
     """
     with _clear_errors(folder):
         handle = (folder / LOCK).open("a")
+    # A lock of the system, not a file that is there or not: it ends with the process, also when that is killed.
     with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -79,7 +79,7 @@ def to_cells(record: Record, record_columns: Sequence[RecordColumn]) -> list[Sql
     cells: list[SqlValue] = []
     for column in record_columns:
         value = values[column.name]
-        if column.kind == "json":
+        if column.kind == "json":  # allow_nan: a NaN would be text that no other reader of JSON takes
             cells.append(json.dumps(value, ensure_ascii=False, allow_nan=False))
         else:
             assert value is None or isinstance(value, str | int | float)
@@ -91,6 +91,7 @@ def to_result(row: sqlite3.Row) -> RunResult | None:
     """The result that a row of ``runs`` holds; None where the run failed."""
     if row["state"] != "complete":
         return None
+    # Columns are read by name: the order in which SQLite has them is nobody's business here.
     values = {c.name: json.loads(row[c.name]) if c.kind == "json" else row[c.name] for c in RESULT_COLUMNS}
     # Through JSON: there, a list is a valid tuple, and everything else is as strict as in a file.
     return RunResult.model_validate_json(json.dumps({"run_id": row["run_id"], **values}))

@@ -73,6 +73,7 @@ class ThresholdSearcher:
             if plan.missing is not None:
                 raise ApetError(plan.missing)
         self.scheduler.run(plans, retry=True)  # what failed in an earlier search may have been the machine's fault
+        # From the record, not from the scheduler: most of the runs are from earlier questions.
         results = {run.run_id: run.result for run in self.store.rows()}
         return [_seed_score(results.get(plan.run_id)) for plan in plans]
 

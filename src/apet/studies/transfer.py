@@ -9,6 +9,7 @@ from pathlib import Path
 from apet.errors import ApetError
 from apet.studies.planning import Patterns, parse_filter, spell_patterns
 from apet.studies.store import Store
+from apet.tasks.metrics import MetricScore
 from apet.tasks.sources import read_split
 from apet.tasks.task import Task, load_task
 from apet.training import run_dir
@@ -91,30 +92,35 @@ def transfer(
         )
     num_examples = {t: known.target(t).num_examples(limit, resources) for t in {target for _, target in pairs}}
     measured = {(run_id, record.target): record.num_examples for run_id, record in store.transfers()}
+    # A limit that has changed, or data that have grown, make a stored score one of other examples: it is taken again.
     todo = [(run, target) for run, target in pairs if measured.get((run.run_id, target)) != num_examples[target]]
     with resources.progress.begin("transfer", len(todo)) as bar:
         loaded: tuple[str, TunedModel] | None = None
         try:
             for done, (run, target) in enumerate(todo, start=1):
+                # The pairs come run by run, so that one attached delta serves all of its targets.
                 if loaded is None or loaded[0] != run.run_id:
                     if loaded is not None:
                         loaded[1].close()
                     loaded = run.run_id, TunedModel(store.run_folder(run.run_id), resources)
                 on = known.target(target)
-                score = loaded[1].transfer(on.task, on.data, limit)
-                record = TransferRecord(
-                    target=target,
-                    score=score.score,
-                    ci_low=score.ci_low,
-                    ci_high=score.ci_high,
-                    num_examples=score.num_examples,
-                )
+                record = _record(target, loaded[1].transfer(on.task, on.data, limit))
                 store.record_transfer(run.run_id, record)
-                bar.update(done, f"{run.axes.task} to {target}: {100 * score.score:.1f}")
+                bar.update(done, f"{run.axes.task} to {target}: {100 * record.score:.1f}")
         finally:
             if loaded is not None:
                 loaded[1].close()
     return [(run.run_id, target) for run, target in pairs]
+
+
+def _record(target: str, score: MetricScore) -> TransferRecord:
+    return TransferRecord(
+        target=target,
+        score=score.score,
+        ci_low=score.ci_low,
+        ci_high=score.ci_high,
+        num_examples=score.num_examples,
+    )
 
 
 def _with_delta(store: Store, complete: Sequence[_CompleteRun], patterns: Patterns) -> list[_CompleteRun]:
@@ -142,6 +148,7 @@ class _KnownTargets:
     def target(self, name: str) -> _Target:
         """The task of that name, read once."""
         if name not in self._targets:
+            # A path in the study's words may not hold from here; the run's own copy of the task does.
             if name in self._runs:
                 folder = run_dir.read_run(self._store.run_folder(self._runs[name]))
                 self._targets[name] = _Target(folder.task, folder.config.data)

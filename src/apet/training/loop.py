@@ -107,17 +107,16 @@ def train(
         DivergedError: the loss is not a number any more; the step and the rate are named.
         ApetError: a batch that the processes cannot share.
     """
-    model = handle.model
-    if accelerator.num_processes > 1:  # it is on its device already
-        model = accelerator.prepare_model(model)
-    values = handle.parameters()
-    optimizer = torch.optim.AdamW(values, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
     rank, world = accelerator.process_index, accelerator.num_processes
     if schedule.batch_size % world:
         raise ApetError(f"batch_size={schedule.batch_size} cannot be shared by {world} processes; give a multiple")
+    # Where there is one process, the model is on its device already and needs no wrapper.
+    model = accelerator.prepare_model(handle.model) if world > 1 else handle.model
+    values = handle.parameters()
+    optimizer = torch.optim.AdamW(values, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
     score, predictions = measure()
     points = [EvalPoint(0, None, score, 0.0)]
-    best, best_values = points[0], _copy(values)
+    best = _Best(points[0], _copy(values), predictions)
     losses: list[Tensor] = []
     seconds = 0.0
     target = math.inf if schedule.target_score is None else schedule.target_score
@@ -137,29 +136,52 @@ def train(
             optimizer.zero_grad(set_to_none=True)
             losses.append(loss.detach())  # not read before the next measurement: reading waits for the device
             if step % schedule.eval_steps == 0 or step == schedule.max_steps:
-                mean_loss = float(accelerator.reduce(torch.stack(losses).mean(), "mean"))
-                if not math.isfinite(mean_loss):
-                    raise DivergedError(
-                        f"the loss was {mean_loss} by step {step} at learning rate {schedule.learning_rate:g};"
-                        " give a smaller one"
-                    )
+                mean_loss = _finite_mean(losses, accelerator, step, schedule.learning_rate)
                 seconds += time.perf_counter() - began
-                score, step_predictions = measure()
+                score, predictions = measure()
                 points.append(EvalPoint(step, mean_loss, score, seconds))
                 losses = []
-                if score.score > best.score.score:
-                    best, best_values, predictions = points[-1], _copy(values), step_predictions
-                if best.score.score >= target:
+                if score.score > best.point.score.score:
+                    best = _Best(points[-1], _copy(values), predictions)
+                if best.point.score.score >= target:
                     break
-                model.train()
+                model.train()  # measuring has left it in evaluation mode
                 began = time.perf_counter()
-            progress.update(step, _note(points[-1], best))
-    model.eval()
+            progress.update(step, _note(points[-1], best.point))
+    _restore(handle, best)
+    return TrainingResult(points, best.predictions)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best measurement so far, with what it was measured with."""
+
+    point: EvalPoint
+    values: list[Tensor]
+    predictions: list[str | None]
+
+
+def _finite_mean(losses: list[Tensor], accelerator: Accelerator, step: int, learning_rate: float) -> float:
+    """Mean of losses over steps and processes.
+
+    Raises:
+        DivergedError: it is not a finite number.
+    """
+    mean = float(accelerator.reduce(torch.stack(losses).mean(), "mean"))
+    if not math.isfinite(mean):
+        raise DivergedError(
+            f"the loss was {mean} by step {step} at learning rate {learning_rate:g}; give a smaller one"
+        )
+    return mean
+
+
+def _restore(handle: Handle, best: _Best) -> None:
+    """Leave the best values in place."""
+    handle.model.eval()
     with torch.no_grad():
-        for value, best_value in zip(values, best_values, strict=True):
+        for value, best_value in zip(handle.parameters(), best.values, strict=True):
             value.copy_(best_value)
-    handle.refresh()
-    return TrainingResult(points, predictions)
+    handle.refresh()  # weights are read outside a forward from now on
 
 
 def _note(last: EvalPoint, best: EvalPoint) -> str:

@@ -1,4 +1,4 @@
-"""A person is watching: a live bar on a terminal, plain lines elsewhere, nothing where nothing is wanted."""
+"""Progress for people: a live bar on a terminal, plain lines elsewhere, nothing where quiet was asked for."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rich.progress import (
 from rich.progress import Progress as RichProgress
 from rich.text import Text
 
-EVERY = 10.0
+LINE_INTERVAL = 10.0
 """Seconds between lines where there is no terminal."""
 
 
@@ -30,8 +30,8 @@ class Stage:
     Attributes:
         title: what it is.
         total: its steps.
-        began: when, by `time.monotonic`, s.
-        said: when its last line was, s.
+        began: when, by `time.monotonic`, seconds.
+        last_line: when its last line was printed, by `time.monotonic`, seconds.
         bar: its bar on a terminal.
         note: how it stands.
     """
@@ -39,7 +39,7 @@ class Stage:
     title: str
     total: int
     began: float
-    said: float
+    last_line: float
     bar: TaskID | None = None
     note: str = ""
 
@@ -64,9 +64,13 @@ class Progress:
         return self._stages[-1]
 
     def begin(self, title: str, total: int) -> Progress:
-        """Start a stage of ``total`` steps; use as a context manager."""
-        now = time.monotonic()
-        self._stages.append(Stage(title, total, now, now))
+        """Start a stage of ``total`` steps.
+
+        Returns:
+            This object, as a context manager that ends the stage.
+        """
+        began = time.monotonic()
+        self._stages.append(Stage(title, total, began, began))
         if not self.quiet and self.console.is_terminal:
             if self._bars is None:
                 self._bars = RichProgress(
@@ -89,6 +93,7 @@ class Progress:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
         ended = self._stages.pop()
+        # The bar of an inner stage goes with it; the display as a whole with the outermost one.
         if self._bars is not None and ended.bar is not None:
             self._bars.remove_task(ended.bar)
         if self._bars is not None and not self._stages:
@@ -96,18 +101,23 @@ class Progress:
             self._bars = None
 
     def update(self, done: int, note: str | None = None) -> None:
-        """``done`` steps of the innermost stage are behind us; ``note`` says how it stands."""
-        s = self.stage
-        s.note = s.note if note is None else note
-        if self._bars is not None and s.bar is not None:
-            self._bars.update(s.bar, completed=done, note=s.note)
+        """Tell how far the innermost stage is.
+
+        Args:
+            done: its steps that are done.
+            note: how it stands, such as its loss; None = as before.
+        """
+        stage = self.stage
+        stage.note = stage.note if note is None else note
+        if self._bars is not None and stage.bar is not None:
+            self._bars.update(stage.bar, completed=done, note=stage.note)
             return
-        now = time.monotonic()
-        if not self.quiet and now - s.said >= EVERY and 0 < done < s.total:
-            s.said = now
-            rate = done / (now - s.began)
-            left = (s.total - done) / rate
-            self.log(f"{s.title}  {done}/{s.total}  {rate:.3g}/s  {s.note}  {_clock(left)} left")
+        time_now = time.monotonic()
+        if not self.quiet and time_now - stage.last_line >= LINE_INTERVAL and 0 < done < stage.total:
+            stage.last_line = time_now
+            rate = done / (time_now - stage.began)
+            left = (stage.total - done) / rate
+            self.log(f"{stage.title}  {done}/{stage.total}  {rate:.3g}/s  {stage.note}  {_clock(left)} left")
 
     def log(self, line: str) -> None:
         """A line that stays."""

@@ -18,26 +18,19 @@ from apet.backbones.head import reset_head
 from apet.errors import ApetError
 from apet.handle import Handle
 from apet.tasks.examples import Example, sample
-from apet.tasks.metrics import MetricScore
 from apet.tasks.objectives import Objective, make_objective
 from apet.training import run_dir
 from apet.training.config import RunConfig, import_guests
-from apet.training.environment import (
-    device_name,
-    host_description,
-    library_versions,
-    peak_memory,
-    reset_peak_memory,
-)
-from apet.training.evaluation import Measurement, Split, evaluate, majority_baseline, untrained_baseline
-from apet.training.loop import EvalPoint, TrainingSchedule, best_point, train
+from apet.training.environment import reset_peak_memory
+from apet.training.evaluation import Measurement, Split, evaluate
+from apet.training.loop import EvalPoint, TrainingSchedule, train
 from apet.training.lr_search import LearningRate, search_learning_rate
-from apet.training.resolve import guest_fingerprints, resolve, text_length_limit
+from apet.training.recording import RunOutcome, build_result
+from apet.training.resolve import resolve, text_length_limit
 from apet.training.resources import Resources
 from apet.training.result import RunResult
 from apet.training.run_plan import RunPlan
 
-SELECTION = "the highest validation metric, the earliest of equals"
 MAX_HELD_OUT = 500
 """Training examples held out for a learning-rate search, at most; at most a fifth of all."""
 
@@ -158,7 +151,21 @@ class _Run:
                 self.resources.progress,
             )
             test = self._measure(self.splits["test"])[0] if "test" in self.splits else None
-            result = self._result(handle, rate, trained.points, test)
+            result = build_result(
+                RunOutcome(
+                    plan=self.plan,
+                    handle=handle,
+                    learning_rate=rate,
+                    points=trained.points,
+                    test=test,
+                    data=self.data,
+                    splits=self.splits,
+                    max_input_length=self.objective.max_input_length,
+                    devices=list(dict.fromkeys(p.device for p in self.model.parameters())),
+                    began=self.began,
+                    started=self.started,
+                )
+            )
             if output is not None and self.accelerator.is_main_process:
                 with run_dir.new_folder(output) as folder:
                     run_dir.write_run(folder, self._resolved(rate), self.plan.task, result, trained.points)
@@ -242,77 +249,4 @@ class _Run:
                 "learning_rate": rate.value,
                 "max_input_length": self.objective.max_input_length,
             }
-        )
-
-    def _result(
-        self, handle: Handle, rate: LearningRate, points: list[EvalPoint], test: MetricScore | None
-    ) -> RunResult:
-        """Scores with intervals, exact counts, seeds, versions, fingerprints, times and memory."""
-        plan, config, best, last = self.plan, self.config, best_point(points), points[-1]
-        delta, backbone, recipe = plan.delta, plan.backbone, plan.delta.recipe
-        devices = list(dict.fromkeys(p.device for p in self.model.parameters()))
-        references = [e.references for e in self.splits["validation"].examples]
-        head_use: HeadMode = "trained" if list(handle.head_values()) else "frozen"
-        return RunResult(
-            run_id=plan.run_id,
-            backbone=config.backbone,
-            backbone_family=backbone.family.name,
-            backbone_class=backbone.model_class,
-            num_backbone_parameters=backbone.num_parameters,
-            backbone_fingerprint=handle.backbone_fingerprint,
-            dtype=plan.dtype,
-            device=device_name(devices),
-            task=plan.task.name,
-            category=plan.task.category,
-            metric=best.score.metric,
-            objective=plan.objective,
-            method=plan.axes.method,
-            method_settings=dict(recipe.settings) if recipe else {},
-            budget=None if plan.config.budget is None else str(plan.config.budget),
-            num_trainable=delta.num_trainable,
-            trainable_percent=delta.trainable_percent,
-            head=head_use if backbone.head else "none",
-            num_head_parameters=backbone.num_head_parameters,
-            head_parameters=list(backbone.head),
-            seed=config.seed,
-            mask_seed=config.resolved_seed("mask_seed"),
-            init_seed=config.resolved_seed("init_seed"),
-            data_seed=config.resolved_seed("data_seed"),
-            score=best.score.score,
-            ci_low=best.score.ci_low,
-            ci_high=best.score.ci_high,
-            ci_method="wilson" if best.score.metric == "accuracy" else "bootstrap",
-            num_examples=best.score.num_examples,
-            score_untrained=points[0].score.score,
-            score_last=last.score.score,
-            majority_baseline=majority_baseline(references) if plan.task.is_classification else None,
-            untrained_baseline=untrained_baseline(plan.objective, references),
-            test_score=test.score if test else None,
-            test_ci_low=test.ci_low if test else None,
-            test_ci_high=test.ci_high if test else None,
-            test_num_examples=test.num_examples if test else None,
-            selection=SELECTION,
-            best_step=best.step,
-            max_steps=config.max_steps,
-            stopped_at=last.step if last.step < config.max_steps else None,
-            batch_size=config.batch_size,
-            learning_rate=rate.value,
-            learning_rate_rule=rate.rule,
-            learning_rate_trials=list(rate.trials),
-            learning_rate_search_steps=sum(t.max_steps for t in rate.trials),
-            learning_rate_search_seconds=rate.seconds,
-            data_fingerprint=self.data.fingerprint,
-            split_sizes={name: len(split.examples) for name, split in self.splits.items()},
-            num_truncated={name: split.encoded.num_truncated for name, split in self.splits.items()},
-            max_input_length=self.objective.max_input_length,
-            data_notes=list(self.data.notes),
-            training_seconds=round(last.seconds, 3),
-            steps_per_second=round(last.step / last.seconds, 3),
-            total_seconds=round(time.perf_counter() - self.began, 3),
-            started=self.started,
-            peak_memory_bytes=peak_memory(devices),
-            versions=library_versions(),
-            host=host_description(),
-            imports=guest_fingerprints(config),
-            config=plan.config,
         )

@@ -1,0 +1,161 @@
+"""A run's record, made of what happened in the run. Which fields there are is said in `apet.training.result` alone."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from apet.attachment import Handle
+from apet.tasks.metrics import MetricScore
+from apet.tasks.sources import TaskData
+from apet.training.environment import device_name, host_description, library_versions, peak_memory
+from apet.training.evaluation import Split, majority_baseline, untrained_baseline
+from apet.training.loop import EvalPoint, best_point
+from apet.training.lr_search import LearningRate
+from apet.training.resolve import guest_fingerprints
+from apet.training.result import RunResult
+from apet.training.run_plan import RunPlan
+
+SELECTION = "the highest validation metric, the earliest of equals"
+
+
+@dataclass(frozen=True)
+class RunOutcome:
+    """What a run leaves behind for its record.
+
+    Attributes:
+        plan: what was to be done.
+        handle: the delta on its backbone, with the values that were kept.
+        learning_rate: and how it was found.
+        points: the curve.
+        test: score of the test split, where there is one.
+        data: what was read.
+        splits: the same with tokens.
+        max_input_length: tokens of an input, at most.
+        devices: where the backbone lay.
+        began: of the run, by `time.perf_counter`, seconds.
+        started: the same by the calendar, UTC, ISO 8601.
+    """
+
+    plan: RunPlan
+    handle: Handle
+    learning_rate: LearningRate
+    points: Sequence[EvalPoint]
+    test: MetricScore | None
+    data: TaskData
+    splits: Mapping[str, Split]
+    max_input_length: int
+    devices: Sequence[torch.device]
+    began: float
+    started: str
+
+
+def build_result(run: RunOutcome) -> RunResult:
+    """The record of a run: scores with intervals, exact counts, seeds, versions, fingerprints, times and memory.
+
+    Returns:
+        Every field checked against its type.
+    """
+    groups = (_identity(run), _seeds(run), _scores(run), _training(run), _data(run), _costs(run))
+    return RunResult.model_validate({name: value for group in groups for name, value in group.items()})
+
+
+def _identity(run: RunOutcome) -> dict[str, object]:
+    plan, delta, backbone = run.plan, run.plan.delta, run.plan.backbone
+    head_use = "trained" if list(run.handle.head_values()) else "frozen"
+    return {
+        "run_id": plan.run_id,
+        "backbone": plan.config.backbone,
+        "backbone_family": backbone.family.name,
+        "backbone_class": backbone.model_class,
+        "num_backbone_parameters": backbone.num_parameters,
+        "backbone_fingerprint": run.handle.backbone_fingerprint,
+        "dtype": plan.dtype,
+        "device": device_name(run.devices),
+        "task": plan.task.name,
+        "category": plan.task.category,
+        "metric": run.points[0].score.metric,
+        "objective": plan.objective,
+        "method": plan.axes.method,
+        "method_settings": dict(delta.recipe.settings) if delta.recipe else {},
+        "budget": None if plan.config.budget is None else str(plan.config.budget),
+        "num_trainable": delta.num_trainable,
+        "trainable_percent": delta.trainable_percent,
+        "head": head_use if backbone.head else "none",
+        "num_head_parameters": backbone.num_head_parameters,
+        "head_parameters": list(backbone.head),
+        "imports": guest_fingerprints(plan.config),
+        "config": plan.config,
+    }
+
+
+def _seeds(run: RunOutcome) -> dict[str, object]:
+    config = run.plan.resolved
+    return {
+        "seed": config.seed,
+        "mask_seed": config.mask_seed,
+        "init_seed": config.init_seed,
+        "data_seed": config.data_seed,
+    }
+
+
+def _scores(run: RunOutcome) -> dict[str, object]:
+    kept, test = best_point(list(run.points)).score, run.test
+    references = [e.references for e in run.splits["validation"].examples]
+    return {
+        "score": kept.score,
+        "ci_low": kept.ci_low,
+        "ci_high": kept.ci_high,
+        "ci_method": "wilson" if kept.metric == "accuracy" else "bootstrap",
+        "num_examples": kept.num_examples,
+        "score_untrained": run.points[0].score.score,
+        "score_last": run.points[-1].score.score,
+        "majority_baseline": majority_baseline(references) if run.plan.task.is_classification else None,
+        "untrained_baseline": untrained_baseline(run.plan.objective, references),
+        "test_score": test.score if test else None,
+        "test_ci_low": test.ci_low if test else None,
+        "test_ci_high": test.ci_high if test else None,
+        "test_num_examples": test.num_examples if test else None,
+    }
+
+
+def _training(run: RunOutcome) -> dict[str, object]:
+    config, last, rate = run.plan.config, run.points[-1], run.learning_rate
+    return {
+        "selection": SELECTION,
+        "best_step": best_point(list(run.points)).step,
+        "max_steps": config.max_steps,
+        "stopped_at": last.step if last.step < config.max_steps else None,
+        "batch_size": config.batch_size,
+        "learning_rate": rate.value,
+        "learning_rate_rule": rate.rule,
+        "learning_rate_trials": list(rate.trials),
+        "learning_rate_search_steps": sum(trial.max_steps for trial in rate.trials),
+        "learning_rate_search_seconds": rate.seconds,
+    }
+
+
+def _data(run: RunOutcome) -> dict[str, object]:
+    return {
+        "data_fingerprint": run.data.fingerprint,
+        "split_sizes": {name: len(split.examples) for name, split in run.splits.items()},
+        "num_truncated": {name: split.encoded.num_truncated for name, split in run.splits.items()},
+        "max_input_length": run.max_input_length,
+        "data_notes": list(run.data.notes),
+    }
+
+
+def _costs(run: RunOutcome) -> dict[str, object]:
+    last = run.points[-1]
+    return {
+        "training_seconds": round(last.seconds, 3),
+        "steps_per_second": round(last.step / last.seconds, 3),
+        "total_seconds": round(time.perf_counter() - run.began, 3),
+        "started": run.started,
+        "peak_memory_bytes": peak_memory(run.devices),
+        "versions": library_versions(),
+        "host": host_description(),
+    }
