@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from apet.kernels.sparse_gradients import sampled_lookup, sampled_product
-from apet.masks.mask import draw_mask
+from apet.masks.distributions import draw_mask
 
 SIZES = [(1024, 384, 384), (1024, 1536, 384), (2048, 768, 768), (2048, 3072, 768), (1024, 1024, 4096)]
 LOOKUPS = [(1024, 30522, 384), (2048, 8000, 768)]
@@ -89,6 +89,7 @@ def main() -> None:
     print("| layer: tokens, rows x columns | dtype | " + " | ".join(f"{d:.1%}" for d in DENSITIES) + " | break-even |")
     print("|---|---|" + "--:|" * (len(DENSITIES) + 1))
     types = (torch.float32, torch.bfloat16)
+    cases: list[tuple[str, Callable[..., tuple[Run, Run]], tuple[int, ...], torch.dtype]]
     cases = [("linear", product, sizes, t) for sizes in SIZES for t in types]
     cases += [("embedding", lookup, sizes, torch.float32) for sizes in LOOKUPS]
     for layer, both, sizes, dtype in cases:

@@ -66,7 +66,8 @@ def main(folder: Path, machine: LocalExecutor) -> None:
     """Both ways for all eight, then the table."""
     lines, cost = [], [0, 0]
     for backbone, task, method in itertools.product(BACKBONES, TASKS, METHODS):
-        base = RunConfig(backbone=backbone, task=task, method=method, method_settings=METHODS[method], **SETTINGS)
+        names = {"backbone": backbone, "task": task, "method": method, "method_settings": METHODS[method]}
+        base = validate_config({**SETTINGS, **names})
         with _searcher(folder / "search", base, machine) as searcher:
             search, points = searcher.search()
             answers = search.run()

@@ -19,34 +19,36 @@ from tiny_backbones import reviews, save_backbone, write_csv
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def workspace(tmp_path_factory):
     """A folder with a backbone, data and a finished run."""
-    here = tmp_path_factory.mktemp("cli")
-    save_backbone("bert-head", here / "bert")
-    save_backbone("t5", here / "t5")
-    write_csv(here / "train.csv", reviews(48))
-    os.environ["APET_CACHE"] = str(here / "cache")
-    done = call(here, *TUNE, "--method", "lora", "--max-steps", "3", "--output", "run")
+    folder = tmp_path_factory.mktemp("cli")
+    save_backbone("bert-head", folder / "bert")
+    save_backbone("t5", folder / "t5")
+    write_csv(folder / "train.csv", reviews(48))
+    os.environ["APET_CACHE"] = str(folder / "cache")
+    done = call(folder, *TUNE, "--method", "lora", "--max-steps", "3", "--output", "run")
     assert done.code == 0, done.err
-    return here
+    return folder
 
 
 TUNE = ("tune", "--backbone", "bert", "--data", "train.csv", "--text", "text", "--label", "stars", "dtype=float32")
 
 
 class Done:
+    """What a command left: its exit code and its streams."""
+
     def __init__(self, code: int, out: str, err: str) -> None:
         self.code, self.out, self.err = code, out, err
 
 
-def call(place: Path, *words: str, stdin: str = "") -> Done:
+def call(workspace: Path, *words: str, stdin: str = "") -> Done:
     """The command in this process, from a folder, with its exit code and streams."""
     from contextlib import redirect_stderr, redirect_stdout
 
     from apet.cli import main
 
     out, err, was, argv, into = io.StringIO(), io.StringIO(), Path.cwd(), sys.argv, sys.stdin
-    os.chdir(place)
+    os.chdir(workspace)
     sys.argv, sys.stdin = ["apet", *words], io.StringIO(stdin)
     code = 0
     try:
@@ -60,54 +62,56 @@ def call(place: Path, *words: str, stdin: str = "") -> Done:
     return Done(code, out.getvalue(), err.getvalue())
 
 
-def test_tune_ends_with_what_was_trained_and_where_it_lies(place):
-    done = call(place, *TUNE, "--method", "apet", "--budget", "64", "--max-steps", "2", "--output", "new")
+def test_tune_ends_with_what_was_trained_and_where_it_lies(workspace):
+    done = call(workspace, *TUNE, "--method", "apet", "--budget", "64", "--max-steps", "2", "--output", "new")
     assert done.code == 0
     assert "apet: 64 trained" in done.out
     assert "validation items" in done.out
     assert done.out.rstrip().endswith("new")
-    assert (place / "new/result.json").is_file()
+    assert (workspace / "new/result.json").is_file()
 
 
-def test_without_a_terminal_progress_is_plain_and_stdout_is_clean_json(place):
-    done = call(place, *TUNE, "--max-steps", "2", "--json", "--output", "json-run", "budget=33")
+def test_without_a_terminal_progress_is_plain_and_stdout_is_clean_json(workspace):
+    done = call(workspace, *TUNE, "--max-steps", "2", "--json", "--output", "json-run", "budget=33")
     result = json.loads(done.out)
     assert result["num_trainable"] == 33
     assert "\x1b" not in done.err
-    assert result == json.loads((place / "json-run/result.json").read_text())
+    assert result == json.loads((workspace / "json-run/result.json").read_text())
 
 
-def test_settings_come_from_a_file_and_words_go_over_it(place):
+def test_settings_come_from_a_file_and_words_go_over_it(workspace):
     settings = {"backbone": "bert", "data": "train.csv", "text": ["text"], "label": "stars", "method": "lora"}
     settings |= {"max_steps": 9, "method_settings": {"rank": 2}, "dtype": "float32"}
-    (place / "run.yaml").write_text(yaml.safe_dump(settings))
+    (workspace / "run.yaml").write_text(yaml.safe_dump(settings))
     done = call(
-        place, "tune", "--config", "run.yaml", "max_steps=2", "rank=3", "learning_rate=1e-3", "--output", "by-file"
+        workspace, "tune", "--config", "run.yaml", "max_steps=2", "rank=3", "learning_rate=1e-3", "--output", "by-file"
     )
     assert done.code == 0, done.err
-    saved = yaml.safe_load((place / "by-file/config.yaml").read_text())
+    saved = yaml.safe_load((workspace / "by-file/config.yaml").read_text())
     assert (saved["max_steps"], saved["method_settings"], saved["learning_rate"]) == (2, {"rank": 3}, 0.001)
-    again = call(place, "tune", "--config", "by-file/config.yaml", "--output", "again")
+    again = call(workspace, "tune", "--config", "by-file/config.yaml", "--output", "again")
     assert again.code == 0, again.err
-    assert (place / "again/curve.csv").read_text().split("\n")[0] == "step,loss,score,ci_low,ci_high,seconds"
-    values = [[r["score"] for r in csv.DictReader((place / d / "curve.csv").open())] for d in ("again", "by-file")]
+    assert (workspace / "again/curve.csv").read_text().split("\n")[0] == "step,loss,score,ci_low,ci_high,seconds"
+    values = [[r["score"] for r in csv.DictReader((workspace / d / "curve.csv").open())] for d in ("again", "by-file")]
     assert values[0] == values[1]
 
 
-def test_evaluate_gives_the_runs_own_number_again(place):
-    stored = json.loads((place / "run/result.json").read_text())["validation"]
-    done = call(place, "evaluate", "run", "--json")
-    assert json.loads(done.out) == {"task": "train", "zero_shot": False, **stored}
-    assert "train validation: accuracy" in call(place, "evaluate", "run").out
+def test_evaluate_gives_the_runs_own_number_again(workspace):
+    stored = json.loads((workspace / "run/result.json").read_text())
+    measured = json.loads(call(workspace, "evaluate", "run", "--json").out)
+    assert (measured.pop("task"), measured.pop("zero_shot")) == ("train", False)
+    assert set(measured) == {"metric", "score", "ci_low", "ci_high", "num_examples"}
+    assert measured == {key: stored[key] for key in measured}
+    assert "train validation: accuracy" in call(workspace, "evaluate", "run").out
 
 
-def test_predict_answers_words_lines_and_json(place):
-    done = call(place, "predict", "run", "a warm film", "a dull film")
+def test_predict_answers_words_lines_and_json(workspace):
+    done = call(workspace, "predict", "run", "a warm film", "a dull film")
     assert [line.split("\t")[1] for line in done.out.splitlines()] == ["a warm film", "a dull film"]
     assert {line.split("\t")[0] for line in done.out.splitlines()} <= {"positive", "negative"}
-    piped = call(place, "predict", "run", stdin="a warm film\na dull film\n")
+    piped = call(workspace, "predict", "run", stdin="a warm film\na dull film\n")
     assert piped.out == done.out
-    answers = json.loads(call(place, "predict", "run", "--json", "a warm film").out)
+    answers = json.loads(call(workspace, "predict", "run", "--json", "a warm film").out)
     assert answers[0]["text"] == "a warm film"
 
 
@@ -115,9 +119,11 @@ COMPARE = ("compare", *TUNE[1:], "--max-steps", "2")
 
 
 @pytest.fixture(scope="module")
-def side(place):
+def side(workspace):
     """The folder of a comparison, and what the command said."""
-    return call(place, *COMPARE, "--methods", "fine-tuning,bitfit,apet-discrete", "--seeds", "0,1", "--output", "side")
+    return call(
+        workspace, *COMPARE, "--methods", "fine-tuning,bitfit,apet-discrete", "--seeds", "0,1", "--output", "side"
+    )
 
 
 def stamps(folder: Path) -> dict[str, int]:
@@ -125,52 +131,52 @@ def stamps(folder: Path) -> dict[str, int]:
     return {p.parent.name: p.stat().st_mtime_ns for p in folder.glob("runs/*/result.json")}
 
 
-def test_compare_ends_with_a_table_and_a_picture(side, place):
+def test_compare_ends_with_a_table_and_a_picture(side, workspace):
     assert side.code == 0, side.err
     assert "[1/6] bert train.csv fine-tuning" in side.err
     assert "bert on train.csv, 2 steps of 32, t-interval over 2 seeds" in " ".join(side.out.split())
     for method in ("fine-tuning", "bitfit", "apet-discrete"):
         assert method in side.out
     assert side.out.rstrip().endswith("picture: side/comparison.png")
-    assert (place / "side/comparison.png").read_bytes().startswith(b"\x89PNG")
+    assert (workspace / "side/comparison.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_a_comparison_is_a_study(side, place):
-    runs = apet.Study(place / "side").runs()
+def test_a_comparison_is_a_study(side, workspace):
+    runs = apet.Study(workspace / "side").runs()
     assert sorted(set(zip(runs.method, runs.seed, strict=True))) == [
         (m, seed) for m in ("apet-discrete", "bitfit", "fine-tuning") for seed in (0, 1)
     ]
     assert set(runs.task) == {"train.csv"}
-    assert call(place, "report", "side", "--output", "side-report", "--require-complete").code == 0
-    assert "runs.csv" in call(place, "study", "export", "side", "--output", "side-tables").out
-    definition = apet.Study(place / "side").notes["definition"]
-    (place / "side.yaml").write_text(definition)
-    done = json.loads(call(place, "study", "run", "side.yaml", "--output", "side", "--json", "--quiet").out)
+    assert call(workspace, "report", "side", "--output", "side-report", "--require-complete").code == 0
+    assert "runs.csv" in call(workspace, "study", "export", "side", "--output", "side-tables").out
+    definition = apet.Study(workspace / "side").notes["definition"]
+    (workspace / "side.yaml").write_text(definition)
+    done = json.loads(call(workspace, "study", "run", "side.yaml", "--output", "side", "--json", "--quiet").out)
     assert (done["num_already_complete"], done["num_completed"]) == (6, 0)
 
 
-def test_the_same_comparison_runs_what_is_missing_and_a_wider_one_what_is_new(side, place):
-    shutil.copytree(place / "side", place / "wider")
-    before = stamps(place / "wider")
+def test_the_same_comparison_runs_what_is_missing_and_a_wider_one_what_is_new(side, workspace):
+    shutil.copytree(workspace / "side", workspace / "wider")
+    before = stamps(workspace / "wider")
     words = (*COMPARE, "--methods", "bitfit,lora", "--seeds", "0,1,2", "--json", "--output", "wider")
-    rows = json.loads(call(place, *words).out)
+    rows = json.loads(call(workspace, *words).out)
     assert [(r["method"], len(r["scores"]), r["interval_over"]) for r in rows] == [
         ("bitfit", 3, "seeds"),
         ("lora", 3, "seeds"),
     ]
-    after = stamps(place / "wider")
+    after = stamps(workspace / "wider")
     assert before == {key: after[key] for key in before}
     assert len(after) == 6 + 1 + 3
-    runs = apet.Study(place / "wider").runs().set_index("run_id")
-    mine = runs[(runs.method == "lora") & (runs.state == "complete")]
-    assert rows[1]["scores"] == mine.score.tolist()
-    assert rows[1]["num_trainable"] == mine.num_trainable.iloc[0]
+    runs = apet.Study(workspace / "wider").runs().set_index("run_id")
+    lora_runs = runs[(runs.method == "lora") & (runs.state == "complete")]
+    assert rows[1]["scores"] == lora_runs.score.tolist()
+    assert rows[1]["num_trainable"] == lora_runs.num_trainable.iloc[0]
 
 
 @pytest.mark.parametrize("what", ["settings", "data"])
-def test_a_folder_of_runs_with_other_settings_or_data_is_refused_as_it_is(what, side, place, tmp_path):
+def test_a_folder_of_runs_with_other_settings_or_data_is_refused_as_it_is(what, side, workspace, tmp_path):
     for name in ("bert", "side"):
-        shutil.copytree(place / name, tmp_path / name)
+        shutil.copytree(workspace / name, tmp_path / name)
     write_csv(tmp_path / "train.csv", reviews(48, 0 if what == "settings" else 2))
     before = {p: p.read_bytes() for p in (tmp_path / "side").rglob("*") if p.is_file()}
     steps = "3" if what == "settings" else "2"
@@ -184,47 +190,49 @@ def test_a_folder_of_runs_with_other_settings_or_data_is_refused_as_it_is(what, 
     assert before == {p: p.read_bytes() for p in before}
 
 
-def test_the_budget_of_a_comparison_is_every_methods_but_fine_tunings(place):
+def test_the_budget_of_a_comparison_is_every_methods_but_fine_tunings(workspace):
     words = ("--methods", "fine-tuning,lora,apet-adjacent", "--budget", "96", "--json", "--output", "equal")
-    rows = json.loads(call(place, *COMPARE, *words).out)
+    rows = json.loads(call(workspace, *COMPARE, *words).out)
     counts = {r["method"]: r["num_trainable"] for r in rows}
     assert counts == {"fine-tuning": counts["fine-tuning"], "lora": 96, "apet-adjacent": 96}
     assert counts["fine-tuning"] > 30_000
     assert rows[0]["interval_over"] == "items"
 
 
-def test_a_run_that_diverges_is_recorded_with_its_reason_and_stops_nobody(place, monkeypatch):
+def test_a_run_that_diverges_is_recorded_with_its_reason_and_stops_nobody(workspace, monkeypatch):
     from apet.studies.executors import base as executors
     from apet.training.loop import DivergedError
 
     tune = executors.tune
 
-    def stumbling(s, *more):
-        if s.method == "bitfit" and s.seed == 0:
+    def stumbling(plan, *more):
+        if plan.config.method == "bitfit" and plan.config.seed == 0:
             raise DivergedError("the loss was nan by step 2")
-        return tune(s, *more)
+        return tune(plan, *more)
 
     monkeypatch.setattr(executors, "tune", stumbling)
     words = (*COMPARE, "--methods", "bitfit,lora", "--seeds", "0,1", "--output", "stumbles", "--quiet")
-    done = call(place, *words)
+    done = call(workspace, *words)
     assert done.code == 0, done.err
     assert "failed: bitfit, seed 0: the loss was nan by step 2" in done.out
-    runs = apet.Study(place / "stumbles").runs()
+    runs = apet.Study(workspace / "stumbles").runs()
     failed = runs[runs.state == "failed"]
     assert failed[["method", "seed", "error"]].values.tolist() == [["bitfit", 0, "the loss was nan by step 2"]]
     monkeypatch.undo()
-    rows = json.loads(call(place, *words, "--json").out)  # the same command tries it again
+    rows = json.loads(call(workspace, *words, "--json").out)  # the same command tries it again
     assert [(len(r["scores"]), r["failed"]) for r in rows] == [(2, {}), (2, {})]
 
 
-def test_where_every_run_diverges_one_line_says_why(place):
-    done = call(place, *COMPARE, "--methods", "fine-tuning,bitfit", "learning_rate=1e30", "--output", "all", "--quiet")
+def test_where_every_run_diverges_one_line_says_why(workspace):
+    done = call(
+        workspace, *COMPARE, "--methods", "fine-tuning,bitfit", "learning_rate=1e30", "--output", "all", "--quiet"
+    )
     assert (done.code, done.out, done.err.count("\n")) == (2, "", 1)
     assert "every run failed: the loss was nan by step 2 at learning rate 1e+30; give a smaller one" in done.err
-    assert not (place / "all/comparison.png").exists()
+    assert not (workspace / "all/comparison.png").exists()
 
 
-def test_a_comparison_that_is_stopped_goes_on_where_it_was(place, monkeypatch):
+def test_a_comparison_that_is_stopped_goes_on_where_it_was(workspace, monkeypatch):
     from apet.studies.executors import base as executors
 
     tune, calls = executors.tune, []
@@ -237,18 +245,18 @@ def test_a_comparison_that_is_stopped_goes_on_where_it_was(place, monkeypatch):
 
     monkeypatch.setattr(executors, "tune", interrupted)
     words = (*COMPARE, "--methods", "bitfit,lora", "--output", "stopped", "--quiet")
-    done = call(place, *words)
+    done = call(workspace, *words)
     assert (done.code, done.err) == (130, "apet: stopped\n")
-    before = stamps(place / "stopped")
+    before = stamps(workspace / "stopped")
     assert len(before) == 1
-    assert call(place, *words).code == 0
-    after = stamps(place / "stopped")
+    assert call(workspace, *words).code == 0
+    after = stamps(workspace / "stopped")
     assert len(after) == 2
     assert before.items() <= after.items()
 
 
-def test_inspect_says_what_where_and_how_much_before_any_weight(place):
-    done = json.loads(call(place, "inspect", "t5-v1.1-small", "--method", "lora", "rank=4", "--json").out)
+def test_inspect_says_what_where_and_how_much_before_any_weight(workspace):
+    done = json.loads(call(workspace, "inspect", "t5-v1.1-small", "--method", "lora", "rank=4", "--json").out)
     needed = {
         "backbone",
         "family",
@@ -261,41 +269,41 @@ def test_inspect_says_what_where_and_how_much_before_any_weight(place):
     assert needed <= set(done)
     assert done["num_trainable"] == 114688 == sum(p["num_trainable"] for p in done["positions"])
     assert set(done["positions"][0]) >= {"name", "form", "role", "shape", "num_trainable"}
-    shown = call(place, "inspect", "t5-v1.1-small", "--method", "lora").out
+    shown = call(workspace, "inspect", "t5-v1.1-small", "--method", "lora").out
     assert "229,376 trainable = 0.298 %" in shown
 
 
 @pytest.mark.parametrize("command", ["methods", "tasks", "backbones"])
-def test_lists_are_tables_for_people_and_json_for_programs(command, place):
+def test_lists_are_tables_for_people_and_json_for_programs(command, workspace):
     from apet.api import list_methods
     from apet.backbones.registry import published_shapes
     from apet.tasks.task import registered_tasks
 
     names = {"methods": list_methods(), "tasks": registered_tasks(), "backbones": published_shapes()}[command]
-    done = call(place, command)
+    done = call(workspace, command)
     assert all(name in done.out for name in names)
-    assert json.loads(call(place, command, "--json").out)
+    assert json.loads(call(workspace, command, "--json").out)
 
 
-def test_the_methods_page_is_what_the_registry_says(place):
+def test_the_methods_page_is_what_the_registry_says(workspace):
     page = Path(__file__).parents[1] / "docs/methods.md"
-    assert page.read_text("utf-8") == call(place, "methods", "--markdown").out
+    assert page.read_text("utf-8") == call(workspace, "methods", "--markdown").out
 
 
-def test_positions_by_role(place):
-    done = call(place, "positions", "bert", "attn.q", "--json")
+def test_positions_by_role(workspace):
+    done = call(workspace, "positions", "bert", "attn.q", "--json")
     assert {p["role"] for p in json.loads(done.out)} == {"attn.q"}
 
 
-def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
+def bad_inputs(workspace: Path) -> dict[str, tuple[list[str], str]]:
     """Every mistake that the command line should meet with one line."""
-    write_csv(place / "empty.csv", reviews(1))
-    (place / "empty.csv").write_text("text,stars\n")
-    (place / "latin.csv").write_bytes("text,stars\nd\xe9j\xe0,good\n".encode("latin-1"))
-    (place / "bare").mkdir(exist_ok=True)
-    (place / "split").mkdir(exist_ok=True)
-    write_csv(place / "split/train.csv", reviews(8))
-    write_csv(place / "split/validation.csv", [{"text": "new", "stars": "neutral"}])
+    write_csv(workspace / "empty.csv", reviews(1))
+    (workspace / "empty.csv").write_text("text,stars\n")
+    (workspace / "latin.csv").write_bytes("text,stars\nd\xe9j\xe0,good\n".encode("latin-1"))
+    (workspace / "bare").mkdir(exist_ok=True)
+    (workspace / "split").mkdir(exist_ok=True)
+    write_csv(workspace / "split/train.csv", reviews(8))
+    write_csv(workspace / "split/validation.csv", [{"text": "new", "stars": "neutral"}])
     tune = list(TUNE)
 
     def data(name, text="text", label="stars"):
@@ -316,13 +324,13 @@ def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
             ["inspect", "bert-base", "--method", "lora", "rnk=3"],
             "unknown setting of lora 'rnk'",
         ),
-        "budget 0": (["inspect", "bert-base", "--budget", "0"], "budget='0' means no module"),
-        "budget -1": (["inspect", "bert-base", "--budget", "-1"], "budget='-1' means no module"),
+        "budget 0": (["inspect", "bert-base", "--budget", "0"], "budget='0' means nothing to train"),
+        "budget -1": (["inspect", "bert-base", "--budget", "-1"], "budget='-1' means nothing to train"),
         "budget too large": (
             ["inspect", "bert-base", "--method", "bitfit", "--budget", "9999999"],
             "nearest reachable: 64512",
         ),
-        "budget no number": (["inspect", "bert-base", "--budget", "lots"], "budget='lots' is no number"),
+        "budget no number": (["inspect", "bert-base", "--budget", "lots"], "budget='lots' is not a number"),
         "steps no number": ([*tune, "--output", "x", "--max-steps", "ten"], "Input should be a valid integer"),
         "steps 0": ([*tune, "--output", "x", "--max-steps", "0"], "max_steps=0 does not fit; Optimizer steps"),
         "no output": (tune, "--output is required: give the folder for the result"),
@@ -334,7 +342,7 @@ def bad_inputs(place: Path) -> dict[str, tuple[list[str], str]]:
         "folder without config": (["inspect", "bare"], "backbone folder 'bare' has no config.json"),
         "θ for another backbone": (["predict", "moved", "x"], "was planned for BertForSequenceClassification"),
         "output holds a run": ([*tune, "--output", "run"], "holds another run"),
-        "missing file": (data("none.csv"), "cannot read data file 'none.csv'"),
+        "missing file": (data("none.csv"), "none.csv': No such file or directory"),
         "missing column": (data("train.csv", text="body"), "train.csv:2: unknown column 'body'"),
         "missing label column": (data("train.csv", label="star"), "unknown column 'star'; nearest: stars"),
         "empty data": (data("empty.csv"), "has no rows"),
@@ -376,23 +384,23 @@ NAMES = [
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_mistake_is_one_clear_line_exit_code_2_and_nothing_left_behind(name, place):
-    if not (place / "moved").exists():  # a run whose backbone has been replaced by a T5
-        shutil.copytree(place / "run", place / "moved")
-        settings = yaml.safe_load((place / "moved/config.yaml").read_text())
-        (place / "moved/config.yaml").write_text(
+def test_a_mistake_is_one_clear_line_exit_code_2_and_nothing_left_behind(name, workspace):
+    if not (workspace / "moved").exists():  # a run whose backbone has been replaced by a T5
+        shutil.copytree(workspace / "run", workspace / "moved")
+        settings = yaml.safe_load((workspace / "moved/config.yaml").read_text())
+        (workspace / "moved/config.yaml").write_text(
             yaml.safe_dump({**settings, "backbone": "t5", "objective": "text-to-text"})
         )
-    assert list(bad_inputs(place)) == NAMES
-    words, message = bad_inputs(place)[name]
-    before = sorted(p for p in place.rglob("*") if "cache" not in p.parts)
-    done = call(place, *words)
+    assert list(bad_inputs(workspace)) == NAMES
+    words, message = bad_inputs(workspace)[name]
+    before = sorted(p for p in workspace.rglob("*") if "cache" not in p.parts)
+    done = call(workspace, *words)
     assert done.code == 2
     assert message in done.err
     assert done.err.startswith("apet: ")
     assert done.err.count("\n") == 1
     assert done.out == ""
-    assert sorted(p for p in place.rglob("*") if "cache" not in p.parts) == before
+    assert sorted(p for p in workspace.rglob("*") if "cache" not in p.parts) == before
 
 
 def test_help_needs_neither_torch_nor_transformers():
@@ -403,8 +411,8 @@ def test_help_needs_neither_torch_nor_transformers():
     subprocess.run([sys.executable, "-c", code + check], check=True, stdout=subprocess.DEVNULL)
 
 
-def test_every_command_explains_itself(place):
-    listed = call(place, "--help").out
+def test_every_command_explains_itself(workspace):
+    listed = call(workspace, "--help").out
     for command in ("tune", "evaluate", "predict", "compare", "inspect", "positions", "methods", "tasks", "backbones"):
         assert command in listed
-        assert len(call(place, command, "--help").out) > 100
+        assert len(call(workspace, command, "--help").out) > 100

@@ -13,6 +13,7 @@ from typer.main import get_command
 
 from apet.cli.app import app
 from apet.cli.guests import command_line_imports, take_imports
+from apet.cli.options import build_run_config
 from test_cli import call
 
 MARKER = "from pathlib import Path\nPath('imported.txt').write_text('yes')\n"
@@ -58,6 +59,17 @@ def test_a_line_knows_its_own_guests_and_not_those_of_the_line_before():
     assert command_line_imports() == ["json", "string"]
     take_imports(["tune"])
     assert command_line_imports() == []
+
+
+def test_a_run_keeps_the_guests_of_its_file_and_of_its_line(guest, monkeypatch):
+    """Workers, and whoever uses the run later, import them again."""
+    monkeypatch.chdir(guest)
+    (guest / "run.yaml").write_text("backbone: bert-small\ntask: sst2\nimports: [json]\n")
+    take_imports(["tune", "--import", "guest.py"])
+    config = build_run_config(guest / "run.yaml", [], {})
+    assert config.imports == ("json", str(guest / "guest.py"))
+    take_imports(["tune"])
+    assert build_run_config(None, [], {"backbone": "bert-small", "task": "sst2"}).imports == ()
 
 
 @pytest.mark.parametrize(
@@ -115,7 +127,7 @@ def test_summaries_are_short_and_every_option_is_explained():
 # Without the microworld ------------------------------------------------------------------------------------------
 
 
-def alone(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
+def alone(workspace: Path, *words: str) -> subprocess.CompletedProcess[str]:
     """The command where no guest is installed: its module cannot be imported, its entry points are not there."""
     code = (
         "import sys, importlib.metadata as m\n"
@@ -127,7 +139,7 @@ def alone(place: Path, *words: str) -> subprocess.CompletedProcess[str]:
     )
     environment = {**os.environ, "HF_HUB_OFFLINE": "1"}
     return subprocess.run(
-        [sys.executable, "-c", code], cwd=place, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code], cwd=workspace, env=environment, capture_output=True, text=True, check=False
     )
 
 

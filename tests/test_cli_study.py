@@ -18,142 +18,147 @@ from tiny_backbones import reviews, save_backbone, write_jsonl
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
-    here = tmp_path_factory.mktemp("cli-study")
+def workspace(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli-study")
     for name, offset in (("one", 0), ("two", 500)):
-        write_jsonl(here / f"{name}.jsonl", reviews(32, offset))
-        write_jsonl(here / f"{name}-held.jsonl", reviews(16, offset + 200))
-        (here / f"{name}.yaml").write_text(TASK.format(name=name))
-    save_backbone("t5", here / "t5")
+        write_jsonl(folder / f"{name}.jsonl", reviews(32, offset))
+        write_jsonl(folder / f"{name}-held.jsonl", reviews(16, offset + 200))
+        (folder / f"{name}.yaml").write_text(TASK.format(name=name))
+    save_backbone("t5", folder / "t5")
     raw = {"name": "two", "backbones": ["t5"], "tasks": ["one.yaml", "two.yaml"], "methods": ["fine-tuning", "bitfit"]}
     raw |= {"seeds": [0, 1], "run_defaults": {"max_steps": 2, "batch_size": 8, "dtype": "float32"}}
-    (here / "grid.yaml").write_text(yaml.safe_dump(raw))
-    done = call(here, "study", "run", "grid.yaml", "--output", "out", "--workers", "1", "--quiet")
+    (folder / "grid.yaml").write_text(yaml.safe_dump(raw))
+    done = call(folder, "study", "run", "grid.yaml", "--output", "out", "--workers", "1", "--quiet")
     assert done.code == 0, done.err
     assert "8 runs: 0 were done, 8 done now, 0 failed" in done.out
-    return here
+    return folder
 
 
-def test_plan_says_what_is_done_and_what_it_takes(place):
-    before = json.loads(call(place, "study", "plan", "grid.yaml", "--json").out)
+def test_plan_says_what_is_done_and_what_it_takes(workspace):
+    before = json.loads(call(workspace, "study", "plan", "grid.yaml", "--json").out)
     assert (before["num_runs"], before["num_complete"]) == (8, 0)
     assert before["seconds_of_one_worker"] > 0
-    after = call(place, "study", "plan", "grid.yaml", "seeds=[0,1,2]", "--output", "out").out
+    after = call(workspace, "study", "plan", "grid.yaml", "seeds=[0,1,2]", "--output", "out").out
     assert "12 runs: 8 done, 0 failed, 4 to run" in after
     assert "100 % of the runs from measured rates" in after
     words = ["grid.yaml", "seeds=[0,1,2]", "--output", "out", "--json"]
-    peak = apet.Study(place / "out").runs().peak_memory_bytes.max()
-    assert json.loads(call(place, "study", "plan", *words).out)["peak_bytes"] == peak
+    peak = apet.Study(workspace / "out").runs().peak_memory_bytes.max()
+    assert json.loads(call(workspace, "study", "plan", *words).out)["peak_bytes"] == peak
 
 
-def test_run_says_at_once_what_there_is_to_do_and_at_the_end_why_some_cannot_run(place, tmp_path):
-    raw = yaml.safe_load((place / "grid.yaml").read_text())
-    raw |= {"backbones": [str(place / "t5"), "bert-small"], "tasks": [str(place / "one.yaml")], "methods": ["bitfit"]}
+def test_run_says_at_once_what_there_is_to_do_and_at_the_end_why_some_cannot_run(workspace, tmp_path):
+    raw = yaml.safe_load((workspace / "grid.yaml").read_text())
+    raw |= {
+        "backbones": [str(workspace / "t5"), "bert-small"],
+        "tasks": [str(workspace / "one.yaml")],
+        "methods": ["bitfit"],
+    }
     (tmp_path / "grid.yaml").write_text(yaml.safe_dump(raw))
     words = ["study", "run", "grid.yaml", "--output", "out", "--workers", "1"]
     done = call(tmp_path, *words)
     assert done.err.splitlines()[0] == "2 of 4 runs to do, 1 at a time"
-    assert "2 runs cannot run here: weights of bert-small are not at hand; give a local folder" in done.out
+    assert "2 runs cannot run here: weights of bert-small are not on this machine; give a local folder" in done.out
     [(reason, n)] = json.loads(call(tmp_path, *words, "--json").out)["cannot_run"].items()
-    assert reason.startswith("weights of bert-small are not at hand")
+    assert reason.startswith("weights of bert-small are not on this machine")
     assert n == 2
 
 
-def test_the_same_command_goes_on_and_finds_nothing_to_do(place):
-    done = json.loads(call(place, "study", "run", "grid.yaml", "--output", "out", "--json", "--quiet").out)
+def test_the_same_command_goes_on_and_finds_nothing_to_do(workspace):
+    done = json.loads(call(workspace, "study", "run", "grid.yaml", "--output", "out", "--json", "--quiet").out)
     assert (done["num_already_complete"], done["num_completed"], done["failed"]) == (8, 0, {})
 
 
-def test_export_report_and_transfer(place):
-    assert "runs.csv" in call(place, "study", "export", "out", "--output", "tables").out
+def test_export_report_and_transfer(workspace):
+    assert "runs.csv" in call(workspace, "study", "export", "out", "--output", "tables").out
     some = ["transfer", "out", "--filter", "task=one.yaml", "--filter", "method=bitfit", "--json", "--quiet"]
-    assert {(r["source"], r["method"]) for r in json.loads(call(place, *some).out)} == {("one.yaml", "bitfit")}
-    moved = json.loads(call(place, "transfer", "out", "--json", "--quiet").out)
+    assert {(r["source"], r["method"]) for r in json.loads(call(workspace, *some).out)} == {("one.yaml", "bitfit")}
+    moved = json.loads(call(workspace, "transfer", "out", "--json", "--quiet").out)
     assert {(r["source"], r["target"]) for r in moved} == {("one.yaml", "two.yaml"), ("two.yaml", "one.yaml")}
-    again = json.loads(call(place, *some).out)
+    again = json.loads(call(workspace, *some).out)
     assert {(r["source"], r["method"]) for r in again} == {("one.yaml", "bitfit")}, "only what is meant"
-    done = call(place, "report", "out")
+    done = call(workspace, "report", "out")
     assert done.code == 0, done.err
-    page = (place / "out/report/report.html").read_text()
+    page = (workspace / "out/report/report.html").read_text()
     assert "<html" in page
-    assert list((place / "out/report/figures").glob("*.pdf"))
-    one = next((place / "out/runs").iterdir())
-    assert call(place, "report", str(one), "--output", "one-run").code == 0
+    assert list((workspace / "out/report/figures").glob("*.pdf"))
+    one = next((workspace / "out/runs").iterdir())
+    assert call(workspace, "report", str(one), "--output", "one-run").code == 0
 
 
-def test_stored_zero_shot_measures_become_relative_transfer(place):
-    save_backbone("bert-mlm", place / "bert")
+def test_stored_zero_shot_measures_become_relative_transfer(workspace):
+    save_backbone("bert-mlm", workspace / "bert")
     words = ["study", "run", "grid.yaml", "--output", "moved", "--workers", "1", "--quiet"]
     words += ["backbones=[bert]", "methods=[bitfit]", "budgets=[default,'20']"]
-    assert call(place, *words).code == 0
-    assert call(place, "transfer", "moved", "--quiet").code == 0
-    done = call(place, "report", "moved", "--require-complete")
+    assert call(workspace, *words).code == 0
+    assert call(workspace, "transfer", "moved", "--quiet").code == 0
+    done = call(workspace, "report", "moved", "--require-complete")
     assert done.code == 0, done.err
-    with (place / "moved/report/tables/transfer.csv").open() as f:
+    with (workspace / "moved/report/tables/transfer.csv").open() as f:
         rows = {(r["source"], r["target"]): r for r in csv.DictReader(f)}
-    own = apet.Study(place / "moved").runs().query("budget.isna() and task == 'two.yaml'").score.mean()
+    target_score = apet.Study(workspace / "moved").runs().query("budget.isna() and task == 'two.yaml'").score.mean()
     assert len(rows) == 4
-    assert float(rows["one.yaml", "two.yaml"]["target_score"]) == pytest.approx(own)
-    assert list((place / "moved/report/figures").glob("transfer*.png"))
+    assert float(rows["one.yaml", "two.yaml"]["target_score"]) == pytest.approx(target_score)
+    assert list((workspace / "moved/report/figures").glob("transfer*.png"))
 
 
-def test_a_study_that_was_changed_is_reported_as_it_is_now(place):
-    raw = yaml.safe_load((place / "grid.yaml").read_text())
+def test_a_study_that_was_changed_is_reported_as_it_is_now(workspace):
+    raw = yaml.safe_load((workspace / "grid.yaml").read_text())
     raw["overrides"] = [{"match": {"task": "two.yaml"}, "set": {"max_steps": 3}}]
-    (place / "ruled.yaml").write_text(yaml.safe_dump(raw))
+    (workspace / "ruled.yaml").write_text(yaml.safe_dump(raw))
     words = ["study", "run", "ruled.yaml", "--output", "changed", "--workers", "1", "--quiet", "tasks=[one.yaml]"]
     for rate in (0.01, 0.001):
-        assert call(place, *words, "methods=[bitfit]", "seeds=[0]", f"learning_rate={rate}").code == 0
-    runs = apet.Study(place / "changed").runs()
+        assert call(workspace, *words, "methods=[bitfit]", "seeds=[0]", f"learning_rate={rate}").code == 0
+    runs = apet.Study(workspace / "changed").runs()
     assert dict(zip(runs.learning_rate, runs.outdated, strict=True)) == {0.001: False, 0.01: True}
-    done = call(place, "report", "changed")
+    done = call(workspace, "report", "changed")
     assert done.code == 0, done.err
-    page = (place / "changed/report/report.html").read_text()
+    page = (workspace / "changed/report/report.html").read_text()
     assert "Left out: 1 run of earlier settings of this study." in page
     assert "1 complete run: " in page
     assert "<h1>two</h1>" in page
 
 
-def test_what_a_study_leaves_open_makes_no_run_outdated(place):
+def test_what_a_study_leaves_open_makes_no_run_outdated(workspace):
     """The dtype that ``auto`` came to is in the record; the study still asks for ``auto``."""
-    raw = yaml.safe_load((place / "grid.yaml").read_text())
+    raw = yaml.safe_load((workspace / "grid.yaml").read_text())
     raw["run_defaults"].pop("dtype", None)
-    (place / "open.yaml").write_text(yaml.safe_dump(raw))
+    (workspace / "open.yaml").write_text(yaml.safe_dump(raw))
     words = ["study", "run", "open.yaml", "--output", "open", "--workers", "1", "--quiet", "--limit", "2"]
-    assert call(place, *words).code == 0
-    assert not apet.Study(place / "open").runs().outdated.any()
+    assert call(workspace, *words).code == 0
+    assert not apet.Study(workspace / "open").runs().outdated.any()
     assert "2 complete runs: " in (
-        call(place, "report", "open").out + (place / "open/report/report.html").read_text("utf-8")
+        call(workspace, "report", "open").out + (workspace / "open/report/report.html").read_text("utf-8")
     )
 
 
-def test_a_damaged_file_of_scores_is_named_and_not_taken_for_none(place):
-    shutil.copytree(place / "open", place / "torn")
-    torn = next((place / "torn/runs").glob("*/predictions.csv"))
+def test_a_damaged_file_of_scores_is_named_and_not_taken_for_none(workspace):
+    shutil.copytree(workspace / "open", workspace / "torn")
+    torn = next((workspace / "torn/runs").glob("*/predictions.csv"))
     torn.write_text("where,answer\n1,2\n")
-    done = call(place, "report", "torn", "--output", "from-torn")
+    done = call(workspace, "report", "torn", "--output", "from-torn")
     assert done.code == 2
-    assert f"{torn.relative_to(place)}' is damaged ('score'); remove it" in done.err
+    assert f"{torn.relative_to(workspace)}' is damaged ('score'); remove it" in done.err
     torn.unlink()
-    assert call(place, "report", "torn", "--output", "from-torn").code == 0
+    assert call(workspace, "report", "torn", "--output", "from-torn").code == 0
 
 
-def test_a_report_of_nothing_says_what_it_takes(place):
+def test_a_report_of_nothing_says_what_it_takes(workspace):
     assert (
-        "neither a study nor a finished run at 'nowhere'; give a folder of apet" in call(place, "report", "nowhere").err
+        "neither a study nor a finished run at 'nowhere'; give a folder of apet"
+        in call(workspace, "report", "nowhere").err
     )
 
 
-def test_a_strict_report_refuses_what_was_planned_and_is_not_there(place):
-    done = call(place, "report", "open", "--require-complete", "--output", "strict")
+def test_a_strict_report_refuses_what_was_planned_and_is_not_there(workspace):
+    done = call(workspace, "report", "open", "--require-complete", "--output", "strict")
     assert done.code == 2
     assert "6 of 8 planned runs are missing, first " in done.err
-    assert not (place / "strict").exists()
-    assert call(place, "report", "out", "--require-complete", "--output", "strict").code == 0
+    assert not (workspace / "strict").exists()
+    assert call(workspace, "report", "out", "--require-complete", "--output", "strict").code == 0
 
 
-def test_a_study_knows_its_plan_and_every_items_score(place):
-    study = apet.Study(place / "open")
+def test_a_study_knows_its_plan_and_every_items_score(workspace):
+    study = apet.Study(workspace / "open")
     runs, planned, items = study.runs(), study.planned(), study.items()
     assert len(planned) == 8
     there = runs.merge(planned, on=["backbone", "task", "method", "num_trainable", "seed"])
@@ -163,15 +168,15 @@ def test_a_study_knows_its_plan_and_every_items_score(place):
         assert items[r.run_id].mean() == pytest.approx(r.score)
 
 
-def test_a_part_of_a_study_is_reported_as_a_part(place):
+def test_a_part_of_a_study_is_reported_as_a_part(workspace):
     words = ["study", "run", "grid.yaml", "--output", "part", "--workers", "1", "--quiet", "--limit", "1"]
-    assert call(place, *words).code == 0
-    assert call(place, "report", "part").code == 0
-    page = (place / "part/report/report.html").read_text()
+    assert call(workspace, *words).code == 0
+    assert call(workspace, "report", "part").code == 0
+    page = (workspace / "part/report/report.html").read_text()
     assert "Partial: the study is not finished, 1 of 8 runs are complete." in page
 
 
-def test_thresholds_on_the_store(place):
+def test_thresholds_on_the_store(workspace):
     words = ["thresholds", "--backbone", "t5", "--task", "one.yaml", "--method", "bitfit", "--output", "search"]
     words += [
         "max_steps=2",
@@ -185,17 +190,17 @@ def test_thresholds_on_the_store(place):
         "1",
         "--quiet",
     ]
-    done = call(place, *words, "--json")
+    done = call(workspace, *words, "--json")
     assert done.code == 0, done.err
     first = json.loads(done.out)
     assert first["untrained_baseline"] == 0
     assert first["runs"] < first["runs_of_a_full_grid"]
     assert "lower 95 % bound" in first["rules"]
-    other = json.loads(call(place, *words, "--json", "--full-seeds", "2", "--forecast", "80").out)
+    other = json.loads(call(workspace, *words, "--json", "--full-seeds", "2", "--forecast", "80").out)
     assert len(other["full_fine_tuning"]) == 2
     assert "2 seeds of full fine-tuning" in other["rules"]
     assert "(80 %)" in other["rules"]
-    shown = call(place, *words).out
+    shown = call(workspace, *words).out
     assert "low threshold: " in shown
     assert "high threshold: " in shown
 
@@ -203,7 +208,7 @@ def test_thresholds_on_the_store(place):
 SEARCH = ["thresholds", "--backbone", "t5", "--task", "one.yaml", "--output", "never"]
 
 
-def test_what_failed_in_an_earlier_search_is_tried_again(place, monkeypatch):
+def test_what_failed_in_an_earlier_search_is_tried_again(workspace, monkeypatch):
     """The machine may have been at fault: full of other work, for one."""
     words = [
         *SEARCH[:-1],
@@ -222,22 +227,22 @@ def test_what_failed_in_an_earlier_search_is_tried_again(place, monkeypatch):
     )
     with monkeypatch.context() as m:
         m.setattr(executors, "execute_job", lambda job, shop: ("failed", "out of memory"))
-        done = call(place, *words)
+        done = call(workspace, *words)
         assert "full fine-tuning failed with every seed" in done.err
         assert "out of memory" in done.err
-    assert len(json.loads(call(place, *words, "--quiet").out)["full_fine_tuning"]) == 3
+    assert len(json.loads(call(workspace, *words, "--quiet").out)["full_fine_tuning"]) == 3
 
 
-def test_a_transfer_on_a_few_items_is_taken_again_on_all(place):
-    few = json.loads(call(place, "transfer", "out", "--limit", "5", "--json", "--quiet").out)
+def test_a_transfer_on_a_few_items_is_taken_again_on_all(workspace):
+    few = json.loads(call(workspace, "transfer", "out", "--limit", "5", "--json", "--quiet").out)
     assert {r["num_examples"] for r in few} == {5}
-    every = json.loads(call(place, "transfer", "out", "--json", "--quiet").out)
+    every = json.loads(call(workspace, "transfer", "out", "--json", "--quiet").out)
     assert {r["num_examples"] for r in every} == {16}
 
 
-def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(place, tmp_path):
+def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(workspace, tmp_path):
     """A run's folder knows its task; that of another run may be gone."""
-    shutil.copytree(place / "out", tmp_path / "out")
+    shutil.copytree(workspace / "out", tmp_path / "out")
     runs = apet.Study(tmp_path / "out").runs()
     for key in runs.run_id[runs.seed == 1]:
         shutil.rmtree(tmp_path / "out" / "runs" / key)
@@ -267,7 +272,7 @@ def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(plac
         (["transfer", "nowhere"], "no study at 'nowhere'"),
         (
             ["transfer", "out", "--filter", "method=lora"],
-            "no finished run that matches method=lora in 'out' kept its θ",
+            "no finished run that matches method=lora in 'out' kept its delta",
         ),
         (["transfer", "out", "--filter", "metod=lora"], "unknown axis 'metod'"),
         (
@@ -285,8 +290,8 @@ def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(plac
         ([*SEARCH, "--margin", "-1"], "margin: -1 points below full fine-tuning; give at least 0 and less than 100"),
     ],
 )
-def test_a_mistake_is_one_clear_line(words, message, place):
-    done = call(place, *words)
+def test_a_mistake_is_one_clear_line(words, message, workspace):
+    done = call(workspace, *words)
     assert done.code == 2
     assert message in done.err
     assert done.err.count("\n") == 1

@@ -43,9 +43,9 @@ def test_what_is_read_and_written_together_is_the_text():
             spans: dict[int, list[int]] = {}
             for word in write:
                 if word in sentinels:
-                    here = spans[word] = []
+                    span = spans[word] = []
                 else:
-                    here.append(word)
+                    span.append(word)
             assert [word for r in read for word in spans.get(r, [r])] == doc
             assert len(spans) <= 3 or len(spans) <= doc.count(IDS["?"]) + sum(word in FEELINGS for word in doc) + 1
             kinds.add("holes")

@@ -90,7 +90,7 @@ def _news(rng: Rng, cast: Cast, people: tuple[str, str, str]) -> tuple[Turns, st
     stated = replace(event, agent="i" if event.agent == a else c, color="", place="")
     turns = [(a, clause(stated))]
     if event.color:
-        turns += [(b, "what colour ?"), (a, event.color)]
+        turns += [(b, "what colour ?"), (a, event.color)]  # codespell:ignore colour
     if event.place:
         turns += [(b, "where ?"), (a, f"in {event.place}")]
     turns += [(b, rng.pick(("i know", "oh no", "that is nice", "really ?", "maybe")))]

@@ -25,9 +25,9 @@ def question(event: Event, slot: Slot, rng: Rng) -> str:
     Returns:
         The question, ending in ``?``.
 
-    Examples:
-        ``who bought the apples ?`` · ``by whom were the apples purchased ?`` · ``what colour are the pears that
-        mibin found ?`` · ``who received the saws from lotor ?``
+    Example:
+        ``who bought the apples ?`` · ``by whom were the apples purchased ?`` · ``where did mibin find
+        the pears ?`` · ``who received the saws from lotor ?``
     """
     verb, agent, noun = rng.pick(SENSES[event.sense]), event.agent, event.noun + "s"
     to = f" to {event.other}" if event.other else ""
@@ -44,7 +44,7 @@ def question(event: Event, slot: Slot, rng: Rng) -> str:
             )
         case "color":
             forms = (
-                f"what colour are the {noun} that {agent} {verb.finite}{to} ?",
+                f"what colour are the {noun} that {agent} {verb.finite}{to} ?",  # codespell:ignore colour
                 f"what colour are the {noun} {verb.participle}{to} by {agent} ?",
             )
         case "place":

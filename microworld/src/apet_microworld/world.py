@@ -70,11 +70,11 @@ ATTRIBUTES = {
             "{p} plays the {v}",
             "{p} makes music on a {v}",
             "the instrument of {p} is the {v}",
-            "{p} practises the {v}",
+            "{p} practises the {v}",  # codespell:ignore practises
         ),
         (
             "what does {p} play ?",
-            "which instrument does {p} practise ?",
+            "which instrument does {p} practise ?",  # codespell:ignore practise
             "what is the instrument of {p} ?",
             "on what does {p} make music ?",
         ),
@@ -84,13 +84,13 @@ ATTRIBUTES = {
         KINDS["fruit"] + KINDS["vegetable"],
         (
             "{p} eats one {v} every day",
-            "the favourite food of {p} is the {v}",
+            "the favourite food of {p} is the {v}",  # codespell:ignore favourite
             "no meal of {p} lacks a {v}",
             "{p} grows the {v}",
         ),
         (
             "what does {p} eat every day ?",
-            "what is the favourite food of {p} ?",
+            "what is the favourite food of {p} ?",  # codespell:ignore favourite
             "what does {p} grow ?",
             "what does no meal of {p} lack ?",
         ),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from typer.core import TyperGroup
@@ -50,12 +51,18 @@ def take_imports(words: Sequence[str]) -> list[str]:
             spec = word.removeprefix("--import").removeprefix("=") or next(remaining, "")
             if not spec or spec.startswith("-"):
                 raise ApetError("--import needs a value: give a Python or YAML file, or an importable module")
-            _imports.append(spec)
+            _imports.append(_absolute(spec))
         else:
             rest.append(word)
     for spec in dict.fromkeys(_imports):
         import_guest(spec)
     return rest
+
+
+def _absolute(spec: str) -> str:
+    """A file by its whole path: workers, and whoever uses a run later, stand in other folders. Modules as they are."""
+    path = Path(spec).expanduser()
+    return str(path.absolute()) if path.suffix in (".py", ".yaml", ".yml") and path.is_file() else spec
 
 
 def command_line_imports() -> list[str]:

@@ -114,7 +114,7 @@ def build_run_config(
     from apet.cli.overrides import parse_pairs
     from apet.training.config import RunConfig, apply_overrides, read_config, validate_config
 
-    # What typer reads are texts, numbers and lists of texts: JSON values, whose lists mypy cannot tell from lists of them.
+    # Texts, numbers and lists of texts are JSON values; a list of texts is no list of JSON values to mypy.
     given = cast("dict[str, JsonValue]", {key: value for key, value in options.items() if value not in (None, [])})
     overrides = parse_pairs(pairs or ())
     for key in sorted(set(given) & set(overrides)):

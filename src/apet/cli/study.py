@@ -231,11 +231,11 @@ def _planned_runs(
     from apet.studies.planning import plan_study, select_runs
     from apet.studies.study_file import load_study
 
-    overrides = parse_pairs(settings or ())
+    definition = load_study(name, parse_pairs(settings or ()))
     if command_line_imports():
-        # Given as an override, so that workers, and whoever runs the stored study again, import the same guests.
-        overrides["import"] = [*command_line_imports()]
-    definition = load_study(name, overrides)
+        # Kept in the study, so that workers, and whoever runs the stored study again, import the same guests.
+        guests = dict.fromkeys([*definition.imports, *command_line_imports()])
+        definition = definition.model_copy(update={"imports": tuple(guests)})
     runs = plan_study(definition)
     if not runs:
         raise ApetError(f"study {name!r} has no run: its overrides exclude them all; exclude fewer")
