@@ -22,7 +22,7 @@ from apet.studies.scheduler import Scheduler
 from apet.studies.store import open_store
 from apet.studies.threshold_search import ThresholdSearcher
 from apet.studies.thresholds import Threshold, ThresholdRules, ThresholdSearch
-from apet.training.config import RunConfig
+from apet.training.config import RunConfig, validate_config
 from apet.training.progress import Progress
 
 PAGE = Path(__file__).parents[1] / "docs/results/thresholds.md"

@@ -14,18 +14,17 @@ import yaml
 from transformers import AutoConfig
 
 import apet
-import apet_microworld.tasks
 from apet import ApetError, UnknownNameError
 from apet.backbones.loading import has_local_weights, load_config, load_model, load_tokenizer
 from apet.backbones.registry import locate_backbone, packaged_backbones, published_shapes
 from apet.cli import defaults
+from apet.studies.grid import cells
 from apet.studies.planning import plan_study
 from apet.studies.study_file import load_study
 from apet.tasks import sources
 from apet.tasks.objectives import make_objective
 from apet.tasks.sources import load_data
 from apet.tasks.task import parse_task, registered_tasks
-from apet.training import run_id
 from apet.training.run_id import backbone_fingerprint, task_fingerprint
 from apet_microworld import TASKS, rows
 from apet_microworld.scales import SCALES, WEIGHTS, config

@@ -156,7 +156,9 @@ def test_without_a_complete_run_the_report_says_so(tmp_path):
 def test_a_study_that_has_not_begun_and_a_failure_that_knows_nothing_are_reported_too(tmp_path):
     assert write_report(tmp_path / "a", small_study().head(0), NO_CURVES, {}).headline == "No run is complete yet."
     unknown = failing(small_study(seeds=1).head(2), 0)
-    unknown.loc[unknown.index[0], ["backbone", "backbone_family", "category", "metric", "num_backbone_parameters"]] = None
+    unknown.loc[unknown.index[0], ["backbone", "backbone_family", "category", "metric", "num_backbone_parameters"]] = (
+        None
+    )
     report = write_report(tmp_path / "b", unknown, NO_CURVES, {})
     assert report.headline == "The runs that are complete do not compare anything yet."
     assert "diverged" in report.page.read_text("utf-8")

@@ -72,7 +72,9 @@ class StudyData:
     @cached_property
     def scales(self) -> tuple[Scale, ...]:
         """Backbones with a complete run, by family, small to large."""
-        backbones = complete(self.runs)[["backbone_family", "num_backbone_parameters", "backbone"]].drop_duplicates("backbone")
+        backbones = complete(self.runs)[["backbone_family", "num_backbone_parameters", "backbone"]].drop_duplicates(
+            "backbone"
+        )
         ordered = backbones.sort_values(["backbone_family", "num_backbone_parameters", "backbone"])
         return tuple(Scale(r.backbone, r.backbone_family, int(r.num_backbone_parameters)) for r in ordered.itertuples())
 

@@ -145,7 +145,7 @@ def _confusion(r: Run) -> Table:
     pairs = Counter((p.references, p.prediction) for p in r.predictions)
     references = sorted({reference for reference, _ in pairs})
     shown, others = _columns(pairs)
-    rows = []
+    rows: list[list[Value]] = []
     # With more accepted answers than that the task is free text, and a table of confusions says nothing.
     for reference in references if len(references) <= MOST_ANSWERS else []:
         rest = [sum(pairs[reference, other] for other in others)] if others else []
@@ -223,12 +223,17 @@ def _view(r: Run) -> plotly_data.InteractiveFigure:
         more: dict[str, dict[str, object]] = {}
         if unit:
             up, down = 100 * (high - score), 100 * (score - low)
-            ends = {"array": [plotly_data.json_number(v) for v in up], "arrayminus": [plotly_data.json_number(v) for v in down]}
+            ends = {
+                "array": [plotly_data.json_number(v) for v in up],
+                "arrayminus": [plotly_data.json_number(v) for v in down],
+            }
             more = {"error_y": {"type": "data", "thickness": 1, **ends}}
         title = f"validation {r.result.metric} (%)" if unit else "training loss"
         data = [plotly_data.trace(r.method, step.tolist(), y.tolist(), texts, **more)]
         plots[name] = {"data": data, "layout": plotly_data.axes_layout("steps", title, log=False)}
-    return plotly_data.InteractiveFigure("curve", "Along the way", _caption(r), {"shown": list(plots)}, plots, log=False)
+    return plotly_data.InteractiveFigure(
+        "curve", "Along the way", _caption(r), {"shown": list(plots)}, plots, log=False
+    )
 
 
 def _page(r: Run, tables: list[Table]) -> str:
@@ -251,7 +256,9 @@ def _page(r: Run, tables: list[Table]) -> str:
         page.Section("result", "Result", tables=[by_name["result"]]),
         page.Section("curve", "Along the way", _view(r)),
         page.Section("answers", "Answers", tables=answers),
-        page.Section("settings", "Settings and provenance", body=page.definition_list(provenance) + page.source_text(r.settings)),
+        page.Section(
+            "settings", "Settings and provenance", body=page.definition_list(provenance) + page.source_text(r.settings)
+        ),
     ]
     title = f"{display_name(r.method)} on {x.backbone}, {x.task}"
     ran = f"One run of {x.max_steps:,} steps, started {x.started}; one seed, so no spread over seeds."

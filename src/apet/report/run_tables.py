@@ -7,6 +7,7 @@ from apet.analysis.study import Analysis
 from apet.report import captions
 from apet.report.formatting import count, percent, significant
 from apet.report.table import Column, Table
+from apet.training.result import RunResult, columns
 
 PAGE_COLUMNS = (
     *("run_id", "state", "backbone", "task", "method", "num_trainable", "trainable_percent", "seed"),
@@ -14,12 +15,7 @@ PAGE_COLUMNS = (
 )
 """Of every run on the page: what people look at."""
 _FRACTIONS = frozenset({"score", "ci_low", "ci_high", "untrained_baseline", "score_untrained"})
-_INTEGERS = frozenset(
-    {
-        *("backbone_parameters", "num_trainable", "seed", "num_examples", "best_step", "max_steps"),
-        *("peak_memory_bytes", "head_parameters"),
-    }
-)
+_INTEGERS = frozenset(column.name for column in columns(RunResult) if column.kind == "integer")
 """The analysis holds every number as a float, because one that a failed run lacks is NaN; these are whole."""
 
 
@@ -27,8 +23,8 @@ def failed_runs(a: Analysis) -> Table:
     """Runs with an error instead of a score."""
     names = ("run_id", "backbone", "task", "method", "budget", "seed", "error")
     rows = a.failed[list(names)].to_numpy(dtype=object).tolist()
-    columns = tuple(_column(n) for n in names)
-    return Table("failed", "Runs that failed", "They have no number and count as none.", columns, rows)
+    caption = "They have no number and count as none."
+    return Table("failed", "Runs that failed", caption, tuple(_column(n) for n in names), rows)
 
 
 def all_runs(a: Analysis, page: bool = False) -> Table:
