@@ -11,7 +11,8 @@ import resource
 import time
 
 from apet.studies.planning import plan_study
-from apet.studies.study_config import StudyConfig, load_study
+from apet.studies.study_config import StudyConfig
+from apet.studies.study_file import load_study
 
 
 def large() -> StudyConfig:

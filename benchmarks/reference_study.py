@@ -18,7 +18,7 @@ from apet.studies.planning import plan_study
 from apet.studies.results import Study
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import open_store
-from apet.studies.study_config import parse_study
+from apet.studies.study_file import parse_study
 from apet.training.progress import Progress
 
 EXPECTED = Path(__file__).parents[1] / "docs" / "results" / "reference-study.csv"

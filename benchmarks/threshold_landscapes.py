@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from apet.analysis.thresholds import bracket
-from apet.studies.thresholds import Search, SeedScore, Threshold, ThresholdRules
+from apet.studies.thresholds import SeedScore, Threshold, ThresholdRules, ThresholdSearch
 
 CHANCE, FULL, MIDDLE, WIDTH, DRAWS = 0.5, 0.9, 8.0, 1.5, 60
 
@@ -35,13 +35,13 @@ def one(points: int, noise: float, rules: ThresholdRules, seed: int) -> tuple[fl
             for v in values
         ]
 
-    search, grid = Search(counts, CHANCE, measure, rules), Search(counts, CHANCE, measure, rules)
-    low, high = search.go()
+    search, grid = ThresholdSearch(counts, CHANCE, measure, rules), ThresholdSearch(counts, CHANCE, measure, rules)
+    low, high = search.run()
     grid.measure_all()
-    return search.runs / grid.runs, _near(low, grid), _near(high, grid)
+    return search.num_runs / grid.num_runs, _near(low, grid), _near(high, grid)
 
 
-def _near(found: Threshold, grid: Search) -> bool:
+def _near(found: Threshold, grid: ThresholdSearch) -> bool:
     """Within one step of the grid's range."""
     states = [grid.passes(found.kind, n) for n in grid.grid]
     whole = bracket(grid.grid, ["passes" if s else "fails" for s in states])

@@ -21,7 +21,7 @@ from apet.studies.executors.local import LocalExecutor
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import open_store
 from apet.studies.threshold_search import ThresholdSearcher
-from apet.studies.thresholds import Search, Threshold, ThresholdRules
+from apet.studies.thresholds import Threshold, ThresholdRules, ThresholdSearch
 from apet.training.config import RunConfig, validate_config
 from apet.training.progress import Progress
 
@@ -43,7 +43,7 @@ SETTINGS = {
 REFERENCE_RATE = 0.002
 
 
-def by_grid(search: Search) -> tuple[Bracket, Bracket]:
+def by_grid(search: ThresholdSearch) -> tuple[Bracket, Bracket]:
     """Where the thresholds lie by every N with all its seeds."""
     found = []
     for kind in ("low", "high"):
@@ -70,16 +70,16 @@ def main(folder: Path, machine: LocalExecutor) -> None:
         base = validate_config({**SETTINGS, **names})
         with _searcher(folder / "search", base, machine) as searcher:
             search, points = searcher.search()
-            answers = search.go()
+            answers = search.run()
         with _searcher(folder / "grid", base, machine) as searcher:
             whole, _ = searcher.search()
             whole.measure_all()
         low, high = by_grid(whole)
         steps = [apart(a, b, points) for a, b in zip(answers, (low, high), strict=True)]
-        cost = [cost[0] + search.runs, cost[1] + whole.runs]
+        cost = [cost[0] + search.num_runs, cost[1] + whole.num_runs]
         lines.append(
             f"| {backbone} | {task} | {searcher.label} | {_range(answers[0])} | {_bracket(low)} | {_range(answers[1])}"
-            f" | {_bracket(high)} | {steps[0]}, {steps[1]} | {search.runs} of {whole.runs} |"
+            f" | {_bracket(high)} | {steps[0]}, {steps[1]} | {search.num_runs} of {whole.num_runs} |"
         )
         print(lines[-1], flush=True)
     head = "| backbone | task | method | low, search | low, grid | high, search | high, grid | steps apart | runs |"
@@ -88,7 +88,7 @@ def main(folder: Path, machine: LocalExecutor) -> None:
         "On the synthetic ladder; made by `python benchmarks/threshold_search.py`. "
         f"{SETTINGS['max_steps']} steps of {SETTINGS['batch_size']}, learning rate {SETTINGS['learning_rate']}"
         f" ({REFERENCE_RATE} of full fine-tuning), {SETTINGS['max_eval_samples']} validation items. Rules:"
-        f" {RULES.spelt()}.\n\nThe grid judges every N by all {RULES.max_seeds} seeds. Where an N fails above one that"
+        f" {RULES.describe()}.\n\nThe grid judges every N by all {RULES.max_seeds} seeds. Where an N fails above one that"
         " passes, its range takes in both. *Steps apart* (low, high): how many N of the grid lie between the search's"
         " answer and the grid's range.\n\n"
         f"{head}\n{'|---' * 9}|\n" + "\n".join(lines) + f"\n\nTogether {cost[0]} runs of {cost[1]},"

@@ -19,7 +19,7 @@ import yaml
 from apet.studies.results import Study
 
 
-def study_of_60(place: Path) -> Path:
+def study_of_60(workspace: Path) -> Path:
     """Two backbones of the embedded ladder x five methods x six seeds."""
     raw = {
         "name": "sixty",
@@ -31,8 +31,8 @@ def study_of_60(place: Path) -> Path:
         "run_defaults": {"max_steps": 20, "batch_size": 8, "dtype": "float32", "eval_steps": 2, "device": "cpu"}
         | {"max_train_samples": 64, "max_eval_samples": 16, "learning_rate": 0.01},
     }
-    (place / "sixty.yaml").write_text(yaml.safe_dump(raw))
-    return place / "sixty.yaml"
+    (workspace / "sixty.yaml").write_text(yaml.safe_dump(raw))
+    return workspace / "sixty.yaml"
 
 
 def start(study: Path, folder: Path, *words: str) -> subprocess.Popen[bytes]:
@@ -58,28 +58,28 @@ def finish(study: Path, folder: Path, *words: str) -> None:
 
 
 def kill_at_random(study: Path, folder: Path, kills: int, seed: int) -> dict[str, int]:
-    """Kill the driver, a worker, or whoever just began to write, so many times; how often each was hit.
+    """Kill the scheduler, a worker, or whoever just began to write, so many times; how often each was hit.
 
-    A driver that is killed is started again; one that reached the end starts over on what is left (nothing).
+    A scheduler that is killed is started again; one that reached the end starts over on what is left (nothing).
     """
-    dice = random.Random(seed)
-    hit = {"driver": 0, "worker": 0, "writer": 0}
+    rng = random.Random(seed)
+    hit = {"scheduler": 0, "worker": 0, "writer": 0}
     while sum(hit.values()) < kills:
         process = start(study, folder, "--workers", "2")
-        driver = psutil.Process(process.pid)
+        scheduler = psutil.Process(process.pid)
         before = _finished(folder)
         while process.poll() is None and _finished(folder) == before:  # it works
             _settle()
         while process.poll() is None and sum(hit.values()) < kills:
-            kind = dice.choice(list(hit))
-            wait = dice.uniform(0.0, 1.2)
+            kind = rng.choice(list(hit))
+            wait = rng.uniform(0.0, 1.2)
             end = time.monotonic() + wait
             while process.poll() is None and time.monotonic() < end:
                 _settle()
-            victim = driver if kind == "driver" else _worker(driver, dice)
+            victim = scheduler if kind == "scheduler" else _worker(scheduler, rng)
             if kind == "writer":
                 end = time.monotonic() + 3
-                while process.poll() is None and time.monotonic() < end and not (victim := _writer(driver, folder)):
+                while process.poll() is None and time.monotonic() < end and not (victim := _writer(scheduler, folder)):
                     _settle()
                 if process.poll() is None and victim is None:
                     continue
@@ -90,7 +90,7 @@ def kill_at_random(study: Path, folder: Path, kills: int, seed: int) -> dict[str
             except psutil.NoSuchProcess:
                 continue
             hit[kind] += 1
-            if kind == "driver":
+            if kind == "scheduler":
                 process.wait()
         if process.poll() is None and sum(hit.values()) >= kills:
             process.kill()
@@ -100,19 +100,19 @@ def kill_at_random(study: Path, folder: Path, kills: int, seed: int) -> dict[str
     return hit
 
 
-def _worker(driver: psutil.Process, dice: random.Random) -> psutil.Process | None:
+def _worker(scheduler: psutil.Process, rng: random.Random) -> psutil.Process | None:
     try:
-        children = [c for c in driver.children(recursive=True) if not c.children()]
+        children = [c for c in scheduler.children(recursive=True) if not c.children()]
         busy = [c for c in children if c.memory_info().rss > 2e8]
     except psutil.NoSuchProcess:
         return None
-    return dice.choice(busy) if busy else None
+    return rng.choice(busy) if busy else None
 
 
-def _writer(driver: psutil.Process, folder: Path) -> psutil.Process | None:
+def _writer(scheduler: psutil.Process, folder: Path) -> psutil.Process | None:
     """A worker that is writing a run's folder just now: until that is whole its name is KEY.PID-….part."""
     try:
-        children = {c.pid: c for c in driver.children(recursive=True)}
+        children = {c.pid: c for c in scheduler.children(recursive=True)}
     except psutil.NoSuchProcess:
         return None
     writing = (int(p.name.split(".")[1].partition("-")[0]) for p in folder.glob("runs/*.part"))
@@ -129,7 +129,7 @@ def _settle() -> None:
     time.sleep(0.01)
 
 
-TIMES = ["training_seconds", "steps_per_second", "peak_memory_bytes"]
+TIMES = ["training_seconds", "steps_per_second", "total_seconds", "started", "peak_memory_bytes"]
 
 
 def same_numbers(a: Path, b: Path) -> None:
@@ -140,24 +140,24 @@ def same_numbers(a: Path, b: Path) -> None:
     assert (left.state == "complete").all()
     curves = [s.curves().drop(columns="seconds").sort_values(["run_id", "step"], ignore_index=True) for s in (one, two)]
     pd.testing.assert_frame_equal(*curves, check_exact=True)
-    for key in left.run_id:
-        files = [(s.run_folder(key) / "delta.safetensors").read_bytes() for s in (one, two)]
+    for run_id in left.run_id:
+        files = [(s.run_folder(run_id) / "delta.safetensors").read_bytes() for s in (one, two)]
         assert files[0] == files[1]
-        assert (two.run_folder(key) / "predictions.csv").read_text().count("\n") == 17
+        assert (two.run_folder(run_id) / "predictions.csv").read_text().count("\n") == 17
 
 
 def soak(kills: int) -> None:
-    """So many kills over as many studies as they need, each finished afterwards and equal to an undisturbed one."""
-    place = Path(tempfile.mkdtemp(prefix="soak-"))
-    study = study_of_60(place)
-    finish(study, place / "calm")
-    started, hit = time.monotonic(), {"driver": 0, "worker": 0, "writer": 0}
+    """So many kills over as many studies as they need, each finished afterwards and equal to the baseline."""
+    workspace = Path(tempfile.mkdtemp(prefix="soak-"))
+    study = study_of_60(workspace)
+    finish(study, workspace / "baseline")
+    started, hit = time.monotonic(), {"scheduler": 0, "worker": 0, "writer": 0}
     for number in itertools.count():
-        folder = place / f"killed-{number}"
+        folder = workspace / f"killed-{number}"
         for kind, times in kill_at_random(study, folder, min(20, kills - sum(hit.values())), number).items():
             hit[kind] += times
         finish(study, folder)
-        same_numbers(place / "calm", folder)
+        same_numbers(workspace / "baseline", folder)
         done, spent = sum(hit.values()), (time.monotonic() - started) / 60
         left = spent * (kills - done) / max(done, 1)
         print(f"{done} of {kills} kills {hit}, {number + 1} studies equal, {left:.0f} min left", flush=True)

@@ -276,10 +276,10 @@ def test_inspect_says_what_where_and_how_much_before_any_weight(workspace):
 @pytest.mark.parametrize("command", ["methods", "tasks", "backbones"])
 def test_lists_are_tables_for_people_and_json_for_programs(command, workspace):
     from apet.api import list_methods
-    from apet.backbones.registry import SHAPES
+    from apet.backbones.registry import published_shapes
     from apet.tasks.task import registered_tasks
 
-    names = {"methods": list_methods(), "tasks": registered_tasks(), "backbones": SHAPES}[command]
+    names = {"methods": list_methods(), "tasks": registered_tasks(), "backbones": published_shapes()}[command]
     done = call(workspace, command)
     assert all(name in done.out for name in names)
     assert json.loads(call(workspace, command, "--json").out)

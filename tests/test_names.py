@@ -20,7 +20,7 @@ from transformers import (
 
 import apet
 from apet import ApetError, UnknownNameError
-from apet.backbones.family import families, family_of
+from apet.backbones.family import FAMILIES, families, family_of
 from apet.testing.tiny_models import BUILDERS, build
 
 # Roles and patterns ---------------------------------------------------------------------------------------------
@@ -166,7 +166,7 @@ def test_folders_that_hold_no_backbone_are_refused(tmp_path):
         apet.describe(str(tmp_path))
     assert "\n" not in str(e.value)
     for nowhere in (str(tmp_path / "none"), "./none", "", str(tmp_path / "config.json")):
-        with pytest.raises(ApetError, match="is no folder"):
+        with pytest.raises(ApetError, match="is not a folder"):
             apet.describe(nowhere)
 
 
@@ -337,6 +337,6 @@ def test_two_families_that_claim_one_model_type_are_an_error(monkeypatch):
     import dataclasses
 
     bert = families()["bert"]
-    monkeypatch.setitem(families(), "bert2", dataclasses.replace(bert, name="bert2"))
+    monkeypatch.setitem(FAMILIES._entries, "bert2", dataclasses.replace(bert, name="bert2"))
     with pytest.raises(ApetError, match="'bert' is claimed by two families: bert, bert2"):
         family_of("bert")

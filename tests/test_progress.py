@@ -17,46 +17,46 @@ def seen(*, terminal: bool) -> tuple[Progress, io.StringIO]:
 
 
 def test_the_steps_of_a_run_are_seen_below_the_runs_of_a_study():
-    watch, out = seen(terminal=True)
-    with watch.begin("runs", 3):
-        watch.update(1, "one is done")
-        with watch.begin("lora 4,096", 90):
-            watch.update(45, "loss 0.5")
-            watch._bars.refresh()
+    progress, out = seen(terminal=True)
+    with progress.begin("runs", 3):
+        progress.update(1, "one is done")
+        with progress.begin("lora 4,096", 90):
+            progress.update(45, "loss 0.5")
+            progress._bars.refresh()
             frame = out.getvalue()
             assert "one is done" in frame.split("runs")[-1]
             assert "45/90" in frame.split("lora 4,096")[-1]
         out.truncate(0)
-        watch.update(2, "two are done")
-        watch._bars.refresh()
+        progress.update(2, "two are done")
+        progress._bars.refresh()
         assert "2/3" in out.getvalue()
         assert "lora" not in out.getvalue()
-    assert watch._bars is None
+    assert progress._bars is None
 
 
 def test_bars_end_whatever_ends_the_work():
-    watch, _ = seen(terminal=True)
-    with pytest.raises(KeyboardInterrupt), watch.begin("runs", 3), watch.begin("lora", 90):
+    progress, _ = seen(terminal=True)
+    with pytest.raises(KeyboardInterrupt), progress.begin("runs", 3), progress.begin("lora", 90):
         raise KeyboardInterrupt
-    assert watch._bars is None
-    with watch.begin("runs", 3):
-        watch.update(1)
+    assert progress._bars is None
+    with progress.begin("runs", 3):
+        progress.update(1)
 
 
 def test_without_a_terminal_a_line_comes_now_and_then_and_says_how_much_is_left(monkeypatch):
-    now = [0.0]
-    monkeypatch.setattr(module.time, "monotonic", lambda: now[0])
-    watch, out = seen(terminal=False)
-    with watch.begin("runs", 4), watch.begin("lora", 90):
+    clock = [0.0]
+    monkeypatch.setattr(module.time, "monotonic", lambda: clock[0])
+    progress, out = seen(terminal=False)
+    with progress.begin("runs", 4), progress.begin("lora", 90):
         for step in range(1, 91):
-            now[0] += 1.0
-            watch.update(step, f"loss {step}")
+            clock[0] += 1.0
+            progress.update(step, f"loss {step}")
     lines = out.getvalue().splitlines()
     assert lines[0] == "lora  10/90  1/s  loss 10  1:20 left"
     assert len(lines) == 8
-    quiet = Progress(quiet=True, console=watch.console)
+    quiet = Progress(quiet=True, console=progress.console)
     with quiet.begin("runs", 4):
-        now[0] += 60
+        clock[0] += 60
         quiet.update(2)
         quiet.log("a word")
     assert len(out.getvalue().splitlines()) == 8

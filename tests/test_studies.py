@@ -23,11 +23,13 @@ from apet.backbones.loading import has_local_weights, load_model
 from apet.studies.executors.base import Event, InProcessExecutor, Job, execute_job
 from apet.studies.executors.local import LocalExecutor, default_workers, gpu_names, gpu_of, ignoring_interrupts
 from apet.studies.executors.ray import RayExecutor
+from apet.studies.grid import cells
 from apet.studies.planning import Cost, estimate, missing_reasons, plan_study, select_runs
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import FILE, Store, open_store, study_lock
-from apet.studies.study_config import StudyConfig, cells, load_study, parse_study, suites
+from apet.studies.study_config import StudyConfig
+from apet.studies.study_file import load_study, parse_study, suites
 from apet.training import run_id as run_ids
 from apet.training.config import method_label
 from apet.training.progress import Progress
@@ -47,7 +49,7 @@ transfer_labels: {{negative: 0, positive: 1}}
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def workspace(tmp_path_factory):
     """Two backbones, two tasks, and the YAML of a study over them."""
     here = tmp_path_factory.mktemp("study")
     for name, offset in (("one", 0), ("two", 500)):
@@ -79,12 +81,12 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("APET_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-def plan_of(place, **overrides):
-    return plan_study(load_study(str(place / "study.yaml"), overrides))
+def plan_of(workspace, **overrides):
+    return plan_study(load_study(str(workspace / "study.yaml"), overrides))
 
 
-def test_a_grid_is_every_combination_with_its_rules(place):
-    found = list(cells(load_study(str(place / "study.yaml"))))
+def test_a_grid_is_every_combination_with_its_rules(workspace):
+    found = list(cells(load_study(str(workspace / "study.yaml"))))
     assert len(found) == 3 * (1 + 1 + 2) * 2  # three pairs of backbone and task; APET at two budgets; two seeds
     assert {c.label for c in found} == {"fine-tuning", "bitfit", "apet-discrete"}
     assert {c.budget for c in found if c.label == "apet-discrete"} == {"64", "=bitfit"}
@@ -93,12 +95,12 @@ def test_a_grid_is_every_combination_with_its_rules(place):
     assert all(c.config.num_threads == 1 for c in found)
 
 
-def test_words_go_over_the_study_or_its_runs(place):
-    study = load_study(str(place / "study.yaml"), {"seeds": [7], "max_steps": 9})
+def test_words_go_over_the_study_or_its_runs(workspace):
+    study = load_study(str(workspace / "study.yaml"), {"seeds": [7], "max_steps": 9})
     assert {c.config.seed for c in cells(study)} == {7}
     assert {c.config.max_steps for c in cells(study)} == {9}
     with pytest.raises(ApetError, match="unknown setting of a study or of its runs 'stepz'; nearest: max_steps"):
-        load_study(str(place / "study.yaml"), {"stepz": 9})
+        load_study(str(workspace / "study.yaml"), {"stepz": 9})
 
 
 @pytest.mark.parametrize(
@@ -124,12 +126,12 @@ def test_words_go_over_the_study_or_its_runs(place):
         ),
         (
             {"overrides": [{"match": {"method": "lora", "seed": 0}, "budgets": ["64"]}]},
-            r"s\.yaml:7: a rule with budgets cannot ask for the seed: budgets are decided first",
+            r"s\.yaml:7: an override with budgets cannot ask for the seed: budgets are decided first",
         ),
         ({"overrides": [{"match": {"budget": "64"}, "budgets": ["32"]}]}, r"s\.yaml:7: .* cannot ask for the budget"),
         (
             {"overrides": [{"match": {"seed": 0}, "seeds": [1]}]},
-            r"s\.yaml:7: a rule with seeds cannot ask for the seed",
+            r"s\.yaml:7: an override with seeds cannot ask for the seed",
         ),
         ({False: 3}, r"s\.yaml:6: key false reads as bool in YAML; write it in quotes"),
         ({"run_defaults": {4: 3}}, r"s\.yaml:5: key 4 reads as int in YAML; write it in quotes"),
@@ -148,7 +150,7 @@ def test_a_wrong_key_is_shown_with_its_line(change, message):
 
 
 def test_words_that_yaml_takes_for_something_else_are_shown_with_their_line():
-    with pytest.raises(ApetError, match=r"s\.yaml:2: '2024-13-45' is no value \(month must be in 1..12\)"):
+    with pytest.raises(ApetError, match=r"s\.yaml:2: '2024-13-45' is not a valid value \(month must be in 1..12\)"):
         parse_study("description: x\nname: 2024-13-45\n", "s.yaml", {})
     with pytest.raises(ApetError, match=r"s\.yaml:2: key no reads as bool in YAML; write it in quotes"):
         parse_study("name: x\nno: 3\n", "s.yaml", {})
@@ -181,10 +183,10 @@ def test_methods_may_have_settings_and_are_called_by_them():
     assert next(iter(cells(study))).config.method_settings == {"rank": 4}
 
 
-def test_a_data_file_is_a_task_where_text_and_label_say_how_it_is_read(place, tmp_path):
+def test_a_data_file_is_a_task_where_text_and_label_say_how_it_is_read(workspace, tmp_path):
     """Beside tasks that have a definition of their own."""
     mine = str(write_csv(tmp_path / "mine.csv", reviews(32)))
-    grid = {"name": "x", "backbones": [str(place / "bert")], "tasks": [mine, str(place / "one.yaml")]}
+    grid = {"name": "x", "backbones": [str(workspace / "bert")], "tasks": [mine, str(workspace / "one.yaml")]}
     grid |= {"methods": ["bitfit"], "seeds": [0]}
     columns = {"match": {"task": "*.csv"}, "set": {"text": ["text"], "label": "stars"}}
     runs = plan_study(parse_study(yaml.safe_dump({**grid, "overrides": [columns]}), "x.yaml", {}))
@@ -207,9 +209,9 @@ def test_a_data_file_is_a_task_where_text_and_label_say_how_it_is_read(place, tm
         list(cells(parse_study(yaml.safe_dump({**grid, "overrides": [columns], "data": "there"}), "x.yaml", {})))
 
 
-def test_a_definition_reads_as_the_study_that_it_was(place):
-    study = load_study(str(place / "study.yaml"))
-    assert parse_study(study.as_yaml(), "again.yaml", {}) == study
+def test_a_definition_reads_as_the_study_that_it_was(workspace):
+    study = load_study(str(workspace / "study.yaml"))
+    assert parse_study(study.to_yaml(), "again.yaml", {}) == study
 
 
 @pytest.mark.parametrize("name", suites())
@@ -229,22 +231,22 @@ def test_the_papers_grid_holds_the_counts_of_its_table():
     assert counts["bitfit", "default"] == 2497920
 
 
-def test_cells_that_mean_the_same_run_are_one(place):
-    plain = plan_of(place)
-    twice = plan_of(place, methods=["bitfit", "bitfit"], overrides=[])
+def test_cells_that_mean_the_same_run_are_one(workspace):
+    plain = plan_of(workspace)
+    twice = plan_of(workspace, methods=["bitfit", "bitfit"], overrides=[])
     assert len(twice) == 2 * 2 * 2
     n = next(p for p in plain if p.axes.method == "bitfit").num_trainable
     spelt = plan_of(
-        place, methods=["bitfit"], budgets=["default", "=bitfit"], overrides=[], backbones=[str(place / "t5")]
+        workspace, methods=["bitfit"], budgets=["default", "=bitfit"], overrides=[], backbones=[str(workspace / "t5")]
     )
     assert len(spelt) == 2 * 2
     assert {p.num_trainable for p in spelt} == {n}
 
 
-def test_a_key_follows_everything_that_determines_a_run_and_nothing_else(place, tmp_path):
-    base = {p.run_id for p in plan_of(place)}
-    assert {p.run_id for p in plan_of(place)} == base
-    assert {p.run_id for p in plan_of(place, save_delta=True)} == base
+def test_a_key_follows_everything_that_determines_a_run_and_nothing_else(workspace, tmp_path):
+    base = {p.run_id for p in plan_of(workspace)}
+    assert {p.run_id for p in plan_of(workspace)} == base
+    assert {p.run_id for p in plan_of(workspace, save_delta=True)} == base
     for change in (
         {"max_steps": 3},
         {"data_seed": 9},
@@ -252,43 +254,43 @@ def test_a_key_follows_everything_that_determines_a_run_and_nothing_else(place, 
         {"num_threads": 2},
         {"dtype": "bfloat16"},
     ):
-        changed = {p.run_id for p in plan_of(place, **change, overrides=[], methods=["bitfit"])}
+        changed = {p.run_id for p in plan_of(workspace, **change, overrides=[], methods=["bitfit"])}
         assert not changed & base, change
-    text = (place / "one.jsonl").read_text()
+    text = (workspace / "one.jsonl").read_text()
     try:
-        (place / "one.jsonl").write_text(text.replace("scene 3", "scene 4444"))
-        other = plan_of(place)
+        (workspace / "one.jsonl").write_text(text.replace("scene 3", "scene 4444"))
+        other = plan_of(workspace)
         moved = [p for p in other if p.run_id not in base]
         assert moved
-        assert {p.config.task for p in moved} == {str(place / "one.yaml")}
+        assert {p.config.task for p in moved} == {str(workspace / "one.yaml")}
     finally:
-        (place / "one.jsonl").write_text(text)
+        (workspace / "one.jsonl").write_text(text)
 
 
-def test_missing_data_and_weights_are_known_before_a_second_is_spent(place):
+def test_missing_data_and_weights_are_known_before_a_second_is_spent(workspace):
     runs = plan_study(load_study("paper", {"seeds": [0]}))
     assert all(p.missing for p in runs)
     assert "data of sst2 are not on this machine" in dict(missing_reasons(runs)).__repr__()
-    data = plan_of(place, backbones=["bert-small"], overrides=[])
+    data = plan_of(workspace, backbones=["bert-small"], overrides=[])
     assert all("weights of bert-small are not on this machine" in str(p.missing) for p in data)
 
 
-def test_a_folder_without_weights_has_none(place, tmp_path):
+def test_a_folder_without_weights_has_none(workspace, tmp_path):
     """A configuration alone, or weights that did not come down whole."""
-    shutil.copytree(place / "t5", tmp_path / "t5")
+    shutil.copytree(workspace / "t5", tmp_path / "t5")
     (tmp_path / "t5" / "model.safetensors").unlink()
     assert not has_local_weights(str(tmp_path / "t5"))
-    runs = plan_of(place, backbones=[str(tmp_path / "t5")], overrides=[])
+    runs = plan_of(workspace, backbones=[str(tmp_path / "t5")], overrides=[])
     assert all("are not on this machine; give a local folder that holds them" in str(p.missing) for p in runs)
     with pytest.raises(ApetError, match="holds no weights; give a folder made by save_pretrained"):
         load_model(str(tmp_path / "t5"), "text-to-text", 2, torch.float32)
 
 
-def test_one_entry_more_or_less_is_another_backbone(place, tmp_path, monkeypatch):
+def test_one_entry_more_or_less_is_another_backbone(workspace, tmp_path, monkeypatch):
     """Also in a file so large that its digest is kept; one that nobody wrote to is not read again."""
     monkeypatch.setattr(run_ids, "LARGE", 1000)
     folder = tmp_path / "t5"
-    shutil.copytree(place / "t5", folder)
+    shutil.copytree(workspace / "t5", folder)
     weights = folder / "model.safetensors"
     print_of, read, content = run_ids.backbone_fingerprint, [], run_ids._content_fingerprint
     monkeypatch.setattr(
@@ -328,15 +330,15 @@ def test_a_cache_of_digests_that_cannot_be_written_is_done_without(tmp_path, mon
     assert run_ids.file_fingerprint(tmp_path / "large") == run_ids.file_fingerprint(tmp_path / "large")
 
 
-def test_impossible_cells_are_named_when_planning(place):
+def test_impossible_cells_are_named_when_planning(workspace):
     with pytest.raises(ApetError, match=r"bert, .*one\.yaml, bitfit, budget 999999999: budget=999999999 cannot be met"):
-        plan_of(place, methods=["bitfit"], budgets=["999999999"], overrides=[], backbones=[str(place / "bert")])
+        plan_of(workspace, methods=["bitfit"], budgets=["999999999"], overrides=[], backbones=[str(workspace / "bert")])
     with pytest.raises(ApetError, match=r"bert, samsum, lora, budget default: .*an encoder cannot write"):
-        plan_of(place, methods=["lora"], tasks=["samsum"], overrides=[], backbones=[str(place / "bert")])
+        plan_of(workspace, methods=["lora"], tasks=["samsum"], overrides=[], backbones=[str(workspace / "bert")])
 
 
-def test_only_and_limit(place):
-    runs = plan_of(place)
+def test_only_and_limit(workspace):
+    runs = plan_of(workspace)
     assert {p.axes.method for p in select_runs(runs, {"method": "apet-*"}, None)} == {"apet-discrete"}
     assert len(select_runs(runs, {"seed": "0", "method": ["bitfit", "fine-tuning"]}, 4)) == 4
     with pytest.raises(ApetError, match="unknown axis 'methd'; nearest: method"):
@@ -345,8 +347,8 @@ def test_only_and_limit(place):
         select_runs(runs, {"method": "nothing"}, None)
 
 
-def test_what_was_timed_before_gives_the_estimate(place):
-    runs = plan_of(place)
+def test_what_was_timed_before_gives_the_estimate(workspace):
+    runs = plan_of(workspace)
     costs = {(p.config.backbone, str(p.config.task), p.axes.method): Cost(0.5, 7e9) for p in runs}
     cost = estimate(runs, costs)
     assert cost.measured == 1
@@ -361,9 +363,9 @@ def test_what_was_timed_before_gives_the_estimate(place):
     assert unknown.peak_bytes > 0
 
 
-def run_here(place, folder, **kw):
+def run_here(workspace, folder, **kw):
     with open_store(folder) as store:
-        return Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan_of(place), **kw)
+        return Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan_of(workspace), **kw)
 
 
 class Heard(Progress):
@@ -378,17 +380,17 @@ class Heard(Progress):
 
 
 @pytest.fixture(scope="module")
-def finished(place, tmp_path_factory):
+def finished(workspace, tmp_path_factory):
     folder = tmp_path_factory.mktemp("finished")
-    summary = run_here(place, folder)
-    assert (summary.wanted, summary.done, summary.failed) == (24, 24, {})
+    summary = run_here(workspace, folder)
+    assert (summary.num_planned, summary.num_completed, summary.failed) == (24, 24, {})
     return folder
 
 
-def test_nothing_that_is_finished_runs_again(place, finished):
+def test_nothing_that_is_finished_runs_again(workspace, finished):
     before = {p: p.stat().st_mtime_ns for p in finished.rglob("result.json")}
-    summary = run_here(place, finished)
-    assert (summary.already, summary.done) == (24, 0)
+    summary = run_here(workspace, finished)
+    assert (summary.num_already_complete, summary.num_completed) == (24, 0)
     assert before == {p: p.stat().st_mtime_ns for p in finished.rglob("result.json")}
 
 
@@ -433,22 +435,22 @@ def test_fine_tuning_kept_no_values_as_its_rule_says(finished):
 
 
 class Stumbling:
-    """An engine whose workers vanish or fail as told; the rest runs here."""
+    """An executor whose workers vanish or fail as told; the rest runs here."""
 
     size = 2
 
     def __init__(self, lose: dict[int, int], fail: set[int]) -> None:
         self.lose, self.fail, self.count, self.ready = lose, fail, 0, []
-        self.shop = Resources()
+        self.resources = Resources()
 
     def start(self, worker, job):
         self.count += 1
         if self.lose.get(self.count):
-            self.ready.append(Event(worker, "lost", "its worker ended by signal 9"))
+            self.ready.append(Event(worker, "worker_died", "its worker ended by signal 9"))
         elif self.count in self.fail:
             self.ready.append(Event(worker, "failed", "out of memory"))
         else:
-            kind, text = execute_job(job, self.shop)
+            kind, text = execute_job(job, self.resources)
             self.ready.append(Event(worker, kind, text))
 
     def events(self, timeout):
@@ -459,30 +461,32 @@ class Stumbling:
         pass
 
 
-def test_a_lost_worker_is_replaced_and_a_failed_run_is_recorded_and_never_a_number(place, tmp_path):
+def test_a_lost_worker_is_replaced_and_a_failed_run_is_recorded_and_never_a_number(workspace, tmp_path):
     store = Store(tmp_path, create=True)
-    plan = select_runs(plan_of(place), {"seed": "0", "method": "bitfit"}, None)
+    plan = select_runs(plan_of(workspace), {"seed": "0", "method": "bitfit"}, None)
     summary = Scheduler(store, Stumbling({1: 1}, {2}), Progress(quiet=True)).run(plan)
-    assert (summary.done, list(summary.failed.values())) == (2, ["out of memory"])
+    assert (summary.num_completed, list(summary.failed.values())) == (2, ["out of memory"])
     runs = Study(tmp_path).runs()
     failed = runs[runs.state == "failed"]
     assert failed.error.tolist() == ["out of memory"]
     assert failed.score.isna().all()
     again = Scheduler(store, Stumbling({}, set()), Progress(quiet=True)).run(plan)
-    assert (again.already, again.done, again.failed) == (2, 0, summary.failed), "the reason is known from the record"
-    assert again.before == set(summary.failed)
+    assert (again.num_already_complete, again.num_completed, again.failed) == (2, 0, summary.failed), (
+        "the reason is known from the record"
+    )
+    assert again.failed_before == set(summary.failed)
     retried = Scheduler(store, Stumbling({}, set()), Progress(quiet=True)).run(plan, retry=True)
-    assert (retried.already, retried.done, retried.failed) == (2, 1, {})
+    assert (retried.num_already_complete, retried.num_completed, retried.failed) == (2, 1, {})
 
 
-def test_a_run_whose_worker_vanishes_every_time_is_given_up_with_the_reason(place, tmp_path):
+def test_a_run_whose_worker_vanishes_every_time_is_given_up_with_the_reason(workspace, tmp_path):
     store = Store(tmp_path, create=True)
-    plan = select_runs(plan_of(place), {"seed": "0", "method": "bitfit"}, 1)
+    plan = select_runs(plan_of(workspace), {"seed": "0", "method": "bitfit"}, 1)
     summary = Scheduler(store, Stumbling(dict.fromkeys(range(9), 1), set()), Progress(quiet=True)).run(plan)
     assert list(summary.failed.values()) == ["its worker ended by signal 9, 3 times"]
 
 
-def test_a_damaged_record_is_one_line_and_is_made_again_from_the_runs(place, finished, tmp_path):
+def test_a_damaged_record_is_one_line_and_is_made_again_from_the_runs(workspace, finished, tmp_path):
     shutil.copytree(finished, tmp_path / "copy")
     file = tmp_path / "copy" / FILE
     good = file.read_bytes()
@@ -490,15 +494,15 @@ def test_a_damaged_record_is_one_line_and_is_made_again_from_the_runs(place, fin
     for extra in ("-wal", "-shm"):
         (tmp_path / "copy" / (FILE + extra)).unlink(missing_ok=True)
     with pytest.raises(ApetError, match=r"study\.sqlite' is damaged.*move it away and run again"):
-        run_here(place, tmp_path / "copy")
+        run_here(workspace, tmp_path / "copy")
     file.unlink()
-    summary = run_here(place, tmp_path / "copy")
-    assert (summary.already, summary.done) == (24, 0)
+    summary = run_here(workspace, tmp_path / "copy")
+    assert (summary.num_already_complete, summary.num_completed) == (24, 0)
     a, b = Study(finished).runs(), Study(tmp_path / "copy").runs()
     pd.testing.assert_frame_equal(a, b)
 
 
-def test_a_newer_record_two_drivers_and_no_study_are_one_line_each(tmp_path, finished):
+def test_a_newer_record_two_schedulers_and_no_study_are_one_line_each(tmp_path, finished):
     store = Store(tmp_path / "s", create=True)
     taken = pytest.raises(ApetError, match="another apet is running the study in")
     with study_lock(tmp_path / "s"), taken, study_lock(tmp_path / "s"):
@@ -514,10 +518,10 @@ def test_a_newer_record_two_drivers_and_no_study_are_one_line_each(tmp_path, fin
         Store(tmp_path / "file" / "below", create=True)
 
 
-def test_a_full_disk_is_one_line_and_the_record_stays_whole(place, tmp_path):
+def test_a_full_disk_is_one_line_and_the_record_stays_whole(workspace, tmp_path):
     """SQLite told to take no page more: what it says is what a full disk says."""
     store = Store(tmp_path, create=True)
-    plan = select_runs(plan_of(place), {"method": "bitfit"}, 3)
+    plan = select_runs(plan_of(workspace), {"method": "bitfit"}, 3)
     pages = store.db.execute("PRAGMA page_count").fetchone()[0]
     store.db.execute(f"PRAGMA max_page_count = {pages}")
     with pytest.raises(ApetError, match="the disk is full; free some space, the same command goes on"):
@@ -525,7 +529,7 @@ def test_a_full_disk_is_one_line_and_the_record_stays_whole(place, tmp_path):
     assert Study(tmp_path).runs().empty
     store.db.execute("PRAGMA max_page_count = 1000000")
     summary = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan)
-    assert summary.already + summary.done == 3
+    assert summary.num_already_complete + summary.num_completed == 3
 
 
 def test_a_finished_run_is_never_recorded_as_failed(finished):
@@ -537,7 +541,7 @@ def test_a_finished_run_is_never_recorded_as_failed(finished):
 
 
 def test_a_folder_is_held_before_anything_is_made_in_it(tmp_path):
-    """Of two drivers that begin a new study at once, one is told of the other, and not of a damaged record."""
+    """Of two schedulers that begin a new study at once, one is told of the other, and not of a damaged record."""
     taken = pytest.raises(ApetError, match="another apet is running the study in")
     with study_lock(tmp_path), taken, open_store(tmp_path):
         pass
@@ -555,51 +559,51 @@ def test_a_record_that_another_process_writes_is_not_called_damaged(tmp_path):
         store.note("name", "score")
 
 
-def test_where_runs_cannot_be_written_the_study_ends_and_no_run_has_failed(place, tmp_path):
-    plan = select_runs(plan_of(place), {"method": "bitfit"}, 2)
+def test_where_runs_cannot_be_written_the_study_ends_and_no_run_has_failed(workspace, tmp_path):
+    plan = select_runs(plan_of(workspace), {"method": "bitfit"}, 2)
     with open_store(tmp_path) as store:
-        driver = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True))
+        scheduler = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True))
         (tmp_path / "runs").rmdir()
         (tmp_path / "runs").write_text("a file where a folder is to be")
         with pytest.raises(ApetError, match=r"cannot write to .*; the same command goes on"):
-            driver.run(plan)
+            scheduler.run(plan)
         assert store.states() == {}
         (tmp_path / "runs").unlink()
-        assert driver.run(plan).done == 2
+        assert scheduler.run(plan).num_completed == 2
 
 
-def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(place, tmp_path, monkeypatch):
+def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(workspace, tmp_path, monkeypatch):
     """The run's last file goes to a device that is always full."""
 
     def to_full(path, task, examples, predictions):
         with open("/dev/full", "w") as f:
             f.write("x" * 100)
 
-    plan = select_runs(plan_of(place), {"method": "bitfit"}, 1)
+    plan = select_runs(plan_of(workspace), {"method": "bitfit"}, 1)
     with open_store(tmp_path) as store:
-        driver = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True))
+        scheduler = Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True))
         with monkeypatch.context() as m:
             m.setattr("apet.training.run_dir.write_predictions", to_full)
             with pytest.raises(ApetError, match=r"No space left on device; free some space .*; the same command goes"):
-                driver.run(plan)
+                scheduler.run(plan)
         assert store.states() == {}
         assert not list((tmp_path / "runs").iterdir())
-        assert driver.run(plan).done == 1
+        assert scheduler.run(plan).num_completed == 1
 
 
-def test_what_killed_workers_left_half_written_is_removed_and_in_nobodys_way(place, tmp_path):
-    key = select_runs(plan_of(place), {"method": "bitfit"}, 1)[0].run_id
+def test_what_killed_workers_left_half_written_is_removed_and_in_nobodys_way(workspace, tmp_path):
+    key = select_runs(plan_of(workspace), {"method": "bitfit"}, 1)[0].run_id
     for name in (f"{key}.{os.getpid()}.part", f"{key}.1-abc.part"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "result.json").write_text("{}")
     with open_store(tmp_path) as store:
         assert not list((tmp_path / "runs").iterdir())
-        plan = select_runs(plan_of(place), {"method": "bitfit"}, 1)
+        plan = select_runs(plan_of(workspace), {"method": "bitfit"}, 1)
         assert Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan).failed == {}
 
 
-def test_an_orphaned_worker_whose_folder_was_swept_away_never_finishes_half_of_it(place, tmp_path, monkeypatch):
-    """A new driver begins while a worker of a killed one is writing: that worker fails, and nobody is hurt."""
+def test_an_orphaned_worker_whose_folder_was_swept_away_never_finishes_half_of_it(workspace, tmp_path, monkeypatch):
+    """A new scheduler begins while a worker of a killed one is writing: that worker fails, and nobody is hurt."""
     from apet.training import run_dir
 
     real = run_dir.write_run
@@ -611,7 +615,7 @@ def test_an_orphaned_worker_whose_folder_was_swept_away_never_finishes_half_of_i
             pass
         assert not folder.exists()
 
-    run = select_runs(plan_of(place), {"method": "bitfit"}, 1)[0]
+    run = select_runs(plan_of(workspace), {"method": "bitfit"}, 1)[0]
     monkeypatch.setattr(run_dir, "write_run", swept)
     kind, text = execute_job(Job(run, tmp_path / "runs" / run.run_id), Resources())
     assert (kind, "cannot write" in text) == ("unwritable", True)
@@ -619,8 +623,8 @@ def test_an_orphaned_worker_whose_folder_was_swept_away_never_finishes_half_of_i
 
 
 @pytest.mark.parametrize("damage", ["", "\0" * 80, "{", "{}", None])
-def test_a_run_that_a_power_cut_damaged_is_set_aside_and_made_again(place, finished, tmp_path, damage):
-    run = select_runs(plan_of(place), {"method": "bitfit"}, 1)[0]
+def test_a_run_that_a_power_cut_damaged_is_set_aside_and_made_again(workspace, finished, tmp_path, damage):
+    run = select_runs(plan_of(workspace), {"method": "bitfit"}, 1)[0]
     there = tmp_path / "runs" / run.run_id
     shutil.copytree(finished / "runs" / run.run_id, there)
     if damage is None:
@@ -630,7 +634,7 @@ def test_a_run_that_a_power_cut_damaged_is_set_aside_and_made_again(place, finis
     heard = Heard()
     with open_store(tmp_path) as store:
         summary = Scheduler(store, InProcessExecutor(Resources()), heard).run([run])
-    assert (summary.already, summary.done, summary.failed) == (0, 1, {})
+    assert (summary.num_already_complete, summary.num_completed, summary.failed) == (0, 1, {})
     assert "is damaged" in heard.lines[0]
     assert "the run is made again" in heard.lines[0]
     assert len(list((tmp_path / "runs").glob("*.damaged"))) == 1
@@ -657,13 +661,13 @@ def test_a_run_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
     assert done == [str(part / "one"), str(part), "named", str(tmp_path)]
 
 
-def test_what_is_to_do_is_said_before_the_first_run_ends(place, tmp_path):
-    heard, plan = Heard(), select_runs(plan_of(place), {"method": "bitfit"}, 2)
+def test_what_is_to_do_is_said_before_the_first_run_ends(workspace, tmp_path):
+    heard, plan = Heard(), select_runs(plan_of(workspace), {"method": "bitfit"}, 2)
     with open_store(tmp_path) as store:
-        driver = Scheduler(store, Stumbling({}, {1}), heard)
-        driver.run(plan[:1])
-        driver.run(plan, retry=True, opening=True)
-        driver.run(plan, opening=True)
+        scheduler = Scheduler(store, Stumbling({}, {1}), heard)
+        scheduler.run(plan[:1])
+        scheduler.run(plan, retry=True, opening=True)
+        scheduler.run(plan, opening=True)
     assert [line for line in heard.lines if "to do" in line] == ["2 of 2 runs to do, 2 at a time"]
 
 
@@ -717,12 +721,12 @@ def test_workers_of_a_cluster_are_asked_all_at_once_how_far_they_are():
         return 0.5, ref
 
     def actor(name):
-        return SimpleNamespace(standing=SimpleNamespace(remote=lambda: name))
+        return SimpleNamespace(progress=SimpleNamespace(remote=lambda: name))
 
-    engine = RayExecutor.__new__(RayExecutor)
-    engine._ray = SimpleNamespace(wait=wait, get=get, exceptions=SimpleNamespace(RayError=Lost))
-    engine._actors = [actor("fine"), actor("busy"), actor("lost"), actor("well")]
-    assert engine._progress([0, 1, 2, 3]) == [Event(0, "progress", "fine", 0.5), Event(3, "progress", "well", 0.5)]
+    executor = RayExecutor.__new__(RayExecutor)
+    executor._ray = SimpleNamespace(wait=wait, get=get, exceptions=SimpleNamespace(RayError=Lost))
+    executor._actors = [actor("fine"), actor("busy"), actor("lost"), actor("well")]
+    assert executor._progress([0, 1, 2, 3]) == [Event(0, "progress", "fine", 0.5), Event(3, "progress", "well", 0.5)]
     assert len(asked) == 1
     assert asked[0][:2] == (4, 4)
     assert asked[0][2] <= 1
@@ -759,7 +763,7 @@ def test_a_worker_sees_its_own_gpu_alone(monkeypatch):
     seen = []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setattr(
-        local, "execute_job", lambda job, shop: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]) or ("", "")
+        local, "execute_job", lambda job, resources: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]) or ("", "")
     )
     ours, theirs = local.mp.Pipe()
     before = signal.getsignal(signal.SIGINT)
@@ -806,7 +810,7 @@ def test_the_server_of_workers_is_started_so(monkeypatch):
 
 
 def test_a_record_that_is_just_being_begun_reads_as_an_empty_one(tmp_path):
-    """Also where its driver was killed at that; the next one goes on."""
+    """Also where its scheduler was killed at that; the next one goes on."""
     (tmp_path / FILE).touch()
     assert Study(tmp_path).runs().empty
     assert (tmp_path / FILE).stat().st_size == 0

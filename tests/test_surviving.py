@@ -16,39 +16,39 @@ from crash_injection import finish, kill_at_random, same_numbers, start, study_o
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def workspace(tmp_path_factory):
     here = tmp_path_factory.mktemp("sixty")
     study_of_60(here)
     return here
 
 
 @pytest.fixture(scope="module")
-def undisturbed(place):
-    finish(place / "sixty.yaml", place / "calm", "--workers", "1")
-    assert len(Study(place / "calm").runs()) == 60
-    return place / "calm"
+def baseline(workspace):
+    finish(workspace / "sixty.yaml", workspace / "baseline", "--workers", "1")
+    assert len(Study(workspace / "baseline").runs()) == 60
+    return workspace / "baseline"
 
 
 @pytest.mark.timeout(1800)  # minutes, where the machine is busy
-def test_twenty_kills_lose_nothing_and_change_nothing(place, undisturbed):
+def test_twenty_kills_lose_nothing_and_change_nothing(workspace, baseline):
     """Driver, worker, or in the middle of a write; then the same command finishes what is missing."""
-    hit, keys = Counter[str](), tuple(Study(undisturbed).runs().run_id)
+    hit, keys = Counter[str](), tuple(Study(baseline).runs().run_id)
     while hit.total() < 20:  # a fast machine ends the study before, and then goes through it once more
-        folder = place / f"killed-{hit.total()}"
-        hit.update(kill_at_random(place / "sixty.yaml", folder, 20 - hit.total(), seed=5 + hit.total()))
+        folder = workspace / f"killed-{hit.total()}"
+        hit.update(kill_at_random(workspace / "sixty.yaml", folder, 20 - hit.total(), seed=5 + hit.total()))
         half = list(folder.rglob("*.part"))
-        finish(place / "sixty.yaml", folder, "--workers", "2")
-        same_numbers(undisturbed, folder)
+        finish(workspace / "sixty.yaml", folder, "--workers", "2")
+        same_numbers(baseline, folder)
         assert all(p.name.startswith(keys) for p in half)
     assert hit.total() == 20
-    assert set(hit) == {"driver", "worker", "writer"}
+    assert set(hit) == {"scheduler", "worker", "writer"}
     assert all(hit.values()), hit
 
 
 @pytest.mark.timeout(1800)
-def test_ctrl_c_finishes_the_record_and_exits_cleanly(place, undisturbed):
-    process = start(place / "sixty.yaml", place / "stopped", "--workers", "2")
-    while process.poll() is None and not list((place / "stopped").glob("runs/*/result.json")):
+def test_ctrl_c_finishes_the_record_and_exits_cleanly(workspace, baseline):
+    process = start(workspace / "sixty.yaml", workspace / "stopped", "--workers", "2")
+    while process.poll() is None and not list((workspace / "stopped").glob("runs/*/result.json")):
         os.sched_yield()
     children = psutil.Process(process.pid).children(recursive=True)
     process.send_signal(signal.SIGINT)
@@ -58,8 +58,8 @@ def test_ctrl_c_finishes_the_record_and_exits_cleanly(place, undisturbed):
     assert "Traceback" not in err.decode()
     psutil.wait_procs(children, timeout=30)
     assert not [c for c in children if c.is_running() and c.status() != psutil.STATUS_ZOMBIE]
-    assert (Study(place / "stopped").runs().state == "complete").all()
-    assert not list((place / "stopped").glob("runs/*.part"))
+    assert (Study(workspace / "stopped").runs().state == "complete").all()
+    assert not list((workspace / "stopped").glob("runs/*.part"))
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,10 @@ def cluster():
 
 @pytest.mark.slow
 def test_a_ray_cluster_of_two_nodes_gives_the_same_numbers_and_a_killed_worker_loses_nothing(
-    place, undisturbed, cluster
+    workspace, baseline, cluster
 ):
-    process = start(place / "sixty.yaml", place / "ray", "--engine", "ray", "--address", cluster)
-    while process.poll() is None and len(list((place / "ray").glob("runs/*/result.json"))) < 3:
+    process = start(workspace / "sixty.yaml", workspace / "ray", "--engine", "ray", "--address", cluster)
+    while process.poll() is None and len(list((workspace / "ray").glob("runs/*/result.json"))) < 3:
         os.sched_yield()
     workers = [
         p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] and "ray::_Worker" in p.info["cmdline"][0]
@@ -90,14 +90,14 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same_numbers_and_a_killed_worker_l
     workers[0].send_signal(signal.SIGKILL)
     _, err = process.communicate(timeout=900)
     assert process.returncode == 0, err.decode()[-2000:]
-    same_numbers(undisturbed, place / "ray")
+    same_numbers(baseline, workspace / "ray")
 
 
-def test_no_cluster_is_one_line(place):
+def test_no_cluster_is_one_line(workspace):
     pytest.importorskip("ray")
-    words = ["study", "run", str(place / "sixty.yaml"), "--output", str(place / "none"), "--engine", "ray"]
+    words = ["study", "run", str(workspace / "sixty.yaml"), "--output", str(workspace / "none"), "--engine", "ray"]
     command = [sys.executable, "-m", "apet", *words, "--address", "127.0.0.1:1"]
-    with (place / "log").open("wb") as log:
+    with (workspace / "log").open("wb") as log:
         done = subprocess.run(command, stdout=log, stderr=log, timeout=300, check=False)
     assert done.returncode == 2
-    assert (place / "log").read_text().strip().splitlines()[-1].startswith("apet: no Ray cluster at '127.0.0.1:1'")
+    assert (workspace / "log").read_text().strip().splitlines()[-1].startswith("apet: no Ray cluster at '127.0.0.1:1'")

@@ -161,13 +161,15 @@ def test_a_sample_is_the_same_whatever_the_order(texts, most):
     from apet.tasks.examples import Example
 
     examples = [Example({"text": t}, ("x",), "") for t in texts]
-    keys = {e.key for e in sample(examples, most)}
+    keys = {e.normalized_text for e in sample(examples, most)}
     assert len(sample(examples, most)) == min(most, len(examples))
-    unique = [Example({"text": k}, ("x",), "") for k in {e.key for e in examples}]
-    assert {e.key for e in sample(unique, len(keys))} == {e.key for e in sample(unique[::-1], len(keys))}
+    unique = [Example({"text": k}, ("x",), "") for k in {e.normalized_text for e in examples}]
+    assert {e.normalized_text for e in sample(unique, len(keys))} == {
+        e.normalized_text for e in sample(unique[::-1], len(keys))
+    }
     inside, outside = hold_out(examples)
     assert len(inside) + len(outside) == len(examples)
-    assert not {e.key for e in inside} & {e.key for e in outside}
+    assert not {e.normalized_text for e in inside} & {e.normalized_text for e in outside}
 
 
 @pytest.mark.parametrize("name", registered_tasks())
@@ -176,7 +178,7 @@ def test_every_task_that_ships_is_complete(name):
     assert t.description
     assert t.category != "classification"
     assert not t.transfer_labels or set(t.transfer_labels) == set(t.label_words)
-    if t.source.microworld:
+    if t.source.generator:
         assert t.max_input_length == 96
     else:
         assert t.max_input_length == (128 if t.category == "sentiment" else 256)  # paper appendix A
@@ -216,11 +218,12 @@ def test_the_eleven_tasks_of_the_paper_are_there():
         ({"template": "{text}"}, r"must use each column once \(text\) and {target} last"),
         ({"template": "{target} {text}"}, "and {target} last"),
         ({"template": "{text} {target"}, "cannot be read"),
-        ({"metric": "f1"}, "accuracy needs labels"),
+        ({"metric": "f1"}, "metric f1 is for free text; for a task with labels give accuracy"),
+        ({"metric": "acuracy"}, "unknown metric 'acuracy'; nearest: accuracy; to add one, give its file"),
         ({"labels": {"a": "x", "b": "x"}}, "two labels have the same word"),
         ({"transfer_labels": {"negative": 2}}, "maps label words to 0 or 1"),
         ({"transfer_labels": {"bad": 0}}, r"\['bad'\] do not fit"),
-        ({"source": {}}, "give either hub, files or microworld"),
+        ({"source": {}}, "give one of hub, files and generator"),
         ({"category": "poetry"}, "category: input should be"),
         ({"max_input_length": 2}, "max_input_length"),
     ],

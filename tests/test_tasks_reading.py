@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from apet import ApetError
-from apet.tasks.batches import POOL, evaluation_batches, training_batches
+from apet.tasks.batches import BATCHES_PER_POOL, evaluation_batches, training_batches
 from apet.tasks.encoding import EncodedSet, encode_all, truncate_parts
 from apet.tasks.examples import Example, examples_fingerprint
 from apet.tasks.objectives import make_objective
@@ -56,15 +56,15 @@ def test_odd_text_is_read_and_no_special_token_comes_out_of_it(kind, text):
     o = objective(kind)
     e = o.encode(example(to_text(text)))
     plain = o.encode(example("a fine film"))
-    assert 1 <= len(e.ids) <= o.max_input_length
-    special = set(o.reader.tokenizer.all_special_ids)
+    assert 1 <= len(e.input_ids) <= o.max_input_length
+    special = set(o.tokenizer.pretrained.all_special_ids)
 
     def marks(ids):
         return [i for i in ids.tolist() if i in special]
 
-    assert marks(e.ids) == marks(plain.ids), "the text added or removed a special token"
+    assert marks(e.input_ids) == marks(plain.input_ids), "the text added or removed a special token"
     if kind == "bert-mlm":
-        assert e.ids[e.blank] == o.reader.tokenizer.mask_token_id
+        assert e.input_ids[e.mask_position] == o.tokenizer.pretrained.mask_token_id
     assert (e.num_cut > 0) == (len(text) > 10_000)
 
 
@@ -74,8 +74,8 @@ def test_odd_text_is_read_and_no_special_token_comes_out_of_it(kind, text):
 def test_any_text_keeps_the_template_whole(kind, text):
     o = objective(kind, max_input_length=24)
     e = o.encode(example(text.encode("utf-8", "replace").decode()))
-    assert len(e.ids) <= 24
-    shown = o.reader.tokenizer.decode(e.ids)
+    assert len(e.input_ids) <= 24
+    shown = o.tokenizer.pretrained.decode(e.input_ids)
     assert "Sentiment:" in shown or kind == "bert-head"
 
 
@@ -104,7 +104,7 @@ def test_two_texts_become_two_segments():
     e = o.encode(Example({"premise": "a film", "hypothesis": "is fine"}, ("no",), ""))
     t = tokenizer("bert-head")
     whole = t(" a film", " is fine")
-    assert e.ids.tolist() == whole["input_ids"]
+    assert e.input_ids.tolist() == whole["input_ids"]
     batch = o.collate([e, o.encode(Example({"premise": "a", "hypothesis": "b"}, ("yes",), ""))])
     assert batch["token_type_ids"][0].tolist() == whole["token_type_ids"]
     assert batch["target"].tolist() == [[2], [0]]
@@ -132,10 +132,10 @@ def test_byte_level_words_follow_a_space_as_in_any_text():
 @pytest.mark.parametrize("kind", ["t5", "gpt2", "llama"])
 def test_label_words_of_several_tokens_are_written_out(kind):
     o = objective(kind, labels={0: "utterly unwatchable", 1: "positive"}, transfer_labels={})
-    assert not o.words.single_token
+    assert not o.verbalizer.single_token
     e = o.encode(Example({"sentence": "x"}, ("utterly unwatchable",), ""))
-    assert o.reader.text(e.target) == "utterly unwatchable"
-    assert e.target[-1] == o.reader.tokenizer.eos_token_id
+    assert o.tokenizer.decode(e.target) == "utterly unwatchable"
+    assert e.target[-1] == o.tokenizer.pretrained.eos_token_id
 
 
 def test_a_mask_holds_one_token_so_a_longer_word_is_refused_with_the_reason():
@@ -176,16 +176,24 @@ def test_flat_arrays_give_every_example_back():
     flat = EncodedSet.of(encoded)
     assert len(flat) == 3
     for i, e in enumerate(encoded):
-        assert flat[i].ids.tolist() == e.ids.tolist()
-        assert (flat[i].split, flat[i].blank, flat[i].num_cut) == (e.split, e.blank, e.num_cut)
-    assert flat.lengths.tolist() == [len(e.ids) for e in encoded]
+        assert flat[i].input_ids.tolist() == e.input_ids.tolist()
+        assert (flat[i].segment_start, flat[i].mask_position, flat[i].num_cut) == (
+            e.segment_start,
+            e.mask_position,
+            e.num_cut,
+        )
+    assert flat.lengths.tolist() == [len(e.input_ids) for e in encoded]
 
 
 def test_a_reader_finds_what_stands_around_a_text():
-    assert [tokenizer("llama").decode(TextTokenizer(tokenizer("llama")).before)] == ["<s>"]
+    assert [tokenizer("llama").decode(TextTokenizer(tokenizer("llama")).prefix_ids)] == ["<s>"]
     bert = TextTokenizer(tokenizer("bert-head"))
-    t = bert.tokenizer
-    assert (bert.before, bert.between, bert.after) == ([t.cls_token_id], [t.sep_token_id], [t.sep_token_id])
+    t = bert.pretrained
+    assert (bert.prefix_ids, bert.separator_ids, bert.suffix_ids) == (
+        [t.cls_token_id],
+        [t.sep_token_id],
+        [t.sep_token_id],
+    )
 
 
 @given(st.integers(1, 300), st.integers(1, 40), st.integers(0, 3))
@@ -197,7 +205,7 @@ def test_every_example_comes_once_an_epoch_in_full_batches(n, size, seed):
     drawn = [next(batches) for _ in range(-(-n * epochs // size))]
     assert all(len(b) == size for b in drawn)
     counts = np.bincount(np.concatenate(drawn), minlength=n)
-    assert counts.max() - counts.min() <= 1 + -(-size * POOL // n)
+    assert counts.max() - counts.min() <= 1 + -(-size * BATCHES_PER_POOL // n)
     again = training_batches(lengths, size, seed)
     assert drawn == [next(again) for _ in drawn]
     assert n <= 2 * size or drawn != [b for b, _ in zip(training_batches(lengths, size, seed + 1), drawn, strict=False)]

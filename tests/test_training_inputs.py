@@ -23,7 +23,7 @@ from tiny_backbones import model, reviews, save_backbone, tokenizer, write_csv, 
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def workspace(tmp_path_factory):
     here = tmp_path_factory.mktemp("inputs")
     for kind in ("t5", "bert-head", "bert-mlm", "gpt2"):
         save_backbone(kind, here / kind)
@@ -36,24 +36,29 @@ def _own_cache(tmp_path_factory, monkeypatch):
     monkeypatch.setenv("APET_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-def settings(place, kind, **more):
-    base = {"backbone": str(place / kind), "data": str(place / "train.csv"), "text": ("text",), "label": "stars"}
+def settings(workspace, kind, **more):
+    base = {
+        "backbone": str(workspace / kind),
+        "data": str(workspace / "train.csv"),
+        "text": ("text",),
+        "label": "stars",
+    }
     return RunConfig(**{**base, "max_steps": 2, "batch_size": 8, "dtype": "float32", **more})
 
 
-def test_weights_that_a_checkpoint_lacks_are_never_drawn_at_random(place):
+def test_weights_that_a_checkpoint_lacks_are_never_drawn_at_random(workspace):
     with pytest.raises(ApetError, match=r"was not pre-trained for masked-label-word: its checkpoint lacks .*cls"):
-        load_model(str(place / "bert-head"), "masked-label-word", 2, torch.float32)
+        load_model(str(workspace / "bert-head"), "masked-label-word", 2, torch.float32)
 
 
-def test_where_pre_training_had_no_pooler_the_identity_hands_the_first_token_on(place):
+def test_where_pre_training_had_no_pooler_the_identity_hands_the_first_token_on(workspace):
     """A checkpoint of masked words alone serves a classification head, and each time the same one."""
-    loaded = load_model(str(place / "bert-mlm"), "classification-head", 2, torch.float32)
+    loaded = load_model(str(workspace / "bert-mlm"), "classification-head", 2, torch.float32)
     hidden, pooled = loaded.bert(torch.arange(4, 12)[None])[:2]
     assert torch.equal(pooled, hidden[:, 0].tanh())
 
 
-def test_a_checkpoints_own_generation_settings_do_not_change_greedy_answers(place, tmp_path):
+def test_a_checkpoints_own_generation_settings_do_not_change_greedy_answers(workspace, tmp_path):
     m = model("gpt2", len(tokenizer("gpt2")))
     m.generation_config.repetition_penalty = 9.0
     m.save_pretrained(tmp_path / "m")
@@ -94,22 +99,22 @@ def test_columns_that_a_template_could_not_read_are_refused(text, label, message
     ("kind", "objective"),
     [("bert-mlm", "next-token"), ("gpt2", "classification-head"), ("t5", "next-token"), ("gpt2", "text-to-text")],
 )
-def test_an_objective_that_a_backbone_cannot_serve_is_refused(kind, objective, place):
+def test_an_objective_that_a_backbone_cannot_serve_is_refused(kind, objective, workspace):
     with pytest.raises(ApetError, match=f"objective={objective} does not fit"):
-        resolve(settings(place, kind, objective=objective))
+        resolve(settings(workspace, kind, objective=objective))
 
 
-def test_a_run_that_may_stop_at_once_still_has_a_result(place):
-    r = tune(settings(place, "bert-mlm", method="bitfit", target_score=0.0, max_steps=6, eval_steps=2)).result
+def test_a_run_that_may_stop_at_once_still_has_a_result(workspace):
+    r = tune(settings(workspace, "bert-mlm", method="bitfit", target_score=0.0, max_steps=6, eval_steps=2)).result
     assert r.stopped_at == 2
 
 
-def test_too_few_examples_to_search_a_rate_are_named(place):
+def test_too_few_examples_to_search_a_rate_are_named(workspace):
     with pytest.raises(ApetError, match="learning_rate=auto needs more than 1 training examples"):
-        tune(settings(place, "t5", method="bitfit", learning_rate="auto", max_train_samples=1))
+        tune(settings(workspace, "t5", method="bitfit", learning_rate="auto", max_train_samples=1))
 
 
-def test_a_place_that_cannot_be_written_is_known_before_training(place, tmp_path, monkeypatch):
+def test_a_place_that_cannot_be_written_is_known_before_training(workspace, tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
 
     def never(*_, **__):
@@ -117,23 +122,23 @@ def test_a_place_that_cannot_be_written_is_known_before_training(place, tmp_path
 
     monkeypatch.setattr("apet.training.run.train", never)
     with pytest.raises(ApetError, match="cannot write to"):
-        tune(settings(place, "t5", method="bitfit"), tmp_path / "file" / "out")
+        tune(settings(workspace, "t5", method="bitfit"), tmp_path / "file" / "out")
     with pytest.raises(ApetError, match=r"cannot be a folder's name|cannot write to"):
-        tune(settings(place, "t5", method="bitfit"), tmp_path / ("x" * 300))
+        tune(settings(workspace, "t5", method="bitfit"), tmp_path / ("x" * 300))
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.fixture(scope="module")
-def tuned(place, tmp_path_factory):
+def tuned(workspace, tmp_path_factory):
     import os
 
     os.environ["APET_CACHE"] = str(tmp_path_factory.mktemp("cache"))
-    tune(settings(place, "bert-mlm", method="bitfit"), place / "run")
-    return TunedModel(place / "run")
+    tune(settings(workspace, "bert-mlm", method="bitfit"), workspace / "run")
+    return TunedModel(workspace / "run")
 
 
-def test_a_single_file_is_evaluated_whole_and_limits_hold_for_every_split(tuned, place):
-    other = write_csv(place / "other.csv", reviews(60, 900))
+def test_a_single_file_is_evaluated_whole_and_limits_hold_for_every_split(tuned, workspace):
+    other = write_csv(workspace / "other.csv", reviews(60, 900))
     assert tuned.evaluate(data=str(other)).num_examples == 60
     assert tuned.evaluate(data=str(other), limit=7).num_examples == 7
     assert tuned.evaluate("train", limit=5).num_examples == 5
@@ -155,10 +160,10 @@ def test_an_answer_that_was_cut_is_counted_and_does_not_end(kind):
     o = make_objective(use, task, tokenizer(kind), 64)
     e = o.encode(Example({"dialogue": "hi"}, ("they talk about the first scene and the last",), ""))
     assert len(e.target) == 3
-    assert e.target[-1] != o.reader.tokenizer.eos_token_id
+    assert e.target[-1] != o.tokenizer.pretrained.eos_token_id
     assert e.num_cut > 0
     whole = o.encode(Example({"dialogue": "hi"}, ("they",), ""))
-    assert whole.target[-1] == o.reader.tokenizer.eos_token_id
+    assert whole.target[-1] == o.tokenizer.pretrained.eos_token_id
 
 
 def test_labels_that_are_floats_in_the_file_are_labels(tmp_path):
@@ -213,9 +218,9 @@ def test_more_files_that_say_where(name, raw, message, tmp_path):
         read_rows(write_csv(tmp_path / "b.csv", reviews(2)), "utf-9")
 
 
-def test_settings_of_a_run_lead_back_to_its_files_from_any_folder(place, tmp_path, monkeypatch):
-    monkeypatch.chdir(place)
-    s = settings(place, "t5", method="bitfit").model_copy(update={"backbone": "t5", "data": "train.csv"})
+def test_settings_of_a_run_lead_back_to_its_files_from_any_folder(workspace, tmp_path, monkeypatch):
+    monkeypatch.chdir(workspace)
+    s = settings(workspace, "t5", method="bitfit").model_copy(update={"backbone": "t5", "data": "train.csv"})
     tune(s, tmp_path / "run")
     monkeypatch.chdir(tmp_path)
     assert (

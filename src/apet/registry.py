@@ -1,19 +1,23 @@
 """Registries: every kind of thing that is found by name, and the three doors by which a guest adds one.
 
-A registry holds one kind of thing (methods, distributions, families, tasks, metrics, executors, suites, backbones).
-What ships with the package registers itself by the same call as a guest's: in a module that is imported, through an
-entry point of the registry's group (``apet.methods``, …), or from a file or module that is named after ``--import`` or
-in a study file.
+A registry holds one kind of thing: methods, distributions, families, tasks, metrics, executors, suites, backbones. What
+ships with the package registers itself by the same call as a guest's. Doors for guests:
+
+- an installed package has an entry point of the registry's group, such as ``apet.metrics``;
+- a user names a Python file, YAML file or module after ``--import``;
+- a study's file names them under ``import``.
 """
 
 from __future__ import annotations
 
+import fnmatch
 import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from importlib.metadata import entry_points
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib.metadata import EntryPoint, PackageNotFoundError, distribution, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Generic, TypeVar
@@ -21,6 +25,9 @@ from typing import Generic, TypeVar
 from apet.errors import ApetError, UnknownNameError
 
 T = TypeVar("T")
+
+GUEST_PACKAGES = {"microworld*": "apet-microworld", "quick": "apet-microworld"}
+"""Patterns of known guests' names -> the package that brings them, for whoever meets a name before its package."""
 
 
 class Registry(Generic[T]):
@@ -82,9 +89,18 @@ class Registry(Generic[T]):
         """
         entries = self.entries()
         if name not in entries:
-            hint = f"a {self.kind} of your own is added with --import FILE or an entry point in {self.group!r}"
-            raise UnknownNameError(self.kind, name, entries, hint)
+            raise self.unknown(name)
         return entries[name]
+
+    def unknown(self, name: str) -> UnknownNameError:
+        """The error for a name that is not registered: the nearest names, how to add one, which package brings it."""
+        remedy = (
+            f"to add one, give its file or module with --import, or install a package with entry points in {self.group}"
+        )
+        package = missing_package(name)
+        if package is not None:
+            remedy = f"the package {package} brings it: pip install {package}"
+        return UnknownNameError(self.kind, name, self.entries(), remedy)
 
     def entries(self) -> dict[str, T]:
         """All entries by name: what ships first, then guests."""
@@ -92,7 +108,7 @@ class Registry(Generic[T]):
             self._loaded = True  # before loading: a module that is imported here may look something up
             self._load_builtin()
             for point in entry_points(group=self.group):
-                self._load_guest(point.name, point.load, f"entry point {point.name} of {self.group}")
+                self._load_guest(point)
         return dict(self._entries)
 
     def origin(self, name: str) -> str:
@@ -116,18 +132,45 @@ class Registry(Generic[T]):
     def __iter__(self) -> Iterator[str]:
         return iter(self.entries())
 
-    def _load_guest(self, name: str, load: Callable[[], object], origin: str) -> None:
-        """Load an entry point: importing its module registers classes; YAML files beside a package are read."""
+    def _load_guest(self, point: EntryPoint) -> None:
+        """Register what an installed package offers through an entry point.
+
+        The entry point may name a module or package (importing it registers what it defines, and YAML files in its
+        folder are read), a class that registers itself, or a function without arguments that registers or returns
+        entries by name.
+
+        Raises:
+            ApetError: loading it fails; a guest that is installed and does not work is never skipped in silence.
+        """
+        origin = f"entry point {point.name} of {self.group}"
         try:
-            loaded = load()
-        except Exception as e:  # an installed guest may fail in any way; it must not take every command with it
-            raise ApetError(f"{origin} does not load ({type(e).__name__}: {e}); mend or uninstall its package") from e
+            loaded = point.load()
+            if callable(loaded) and not isinstance(loaded, type):
+                loaded = loaded()
+        except Exception as e:  # whatever a guest's code raises is the guest's to mend
+            self._loaded = False
+            raise ApetError(f"{origin} does not load ({_where(e)}); update or uninstall its package") from e
         if isinstance(loaded, ModuleType):
-            if self._read_yaml is not None and loaded.__file__ is not None:
-                for path in sorted(Path(loaded.__file__).parent.glob("*.yaml")):
+            if self._read_yaml is not None:
+                # By __path__ and not __file__: a folder that holds nothing but YAML files is a namespace package.
+                folders = getattr(loaded, "__path__", None) or [Path(loaded.__file__ or ".").parent]
+                for path in sorted(p for folder in folders for p in Path(folder).glob("*.yaml")):
                     self.read_yaml(path.read_text("utf-8"), str(path))
-        elif callable(loaded) and not isinstance(loaded, type):
-            loaded()  # a function that registers what it likes
+        elif isinstance(loaded, Mapping):
+            for name, entry in loaded.items():
+                self.register(name, entry, origin)
+
+
+def missing_package(name: str) -> str | None:
+    """The distribution that a known guest's name comes with, where it is not installed; else None."""
+    package = next((p for pattern, p in GUEST_PACKAGES.items() if fnmatch.fnmatchcase(name, pattern)), None)
+    if package is None:
+        return None
+    try:
+        distribution(package)
+    except PackageNotFoundError:
+        return package
+    return None
 
 
 def load_modules(package: str, paths: Iterable[str]) -> None:
@@ -159,7 +202,7 @@ def import_guest(spec: str) -> None:
     if path.suffix in (".py", ".yaml", ".yml"):
         if not path.is_file():
             raise ApetError(
-                f"--import {spec!r}: there is no such file; give the path of a Python or YAML file, or a module"
+                f"cannot import {spec!r}: there is no such file; give the path of a Python or YAML file, or a module"
             )
         path = path.resolve()
         key = str(path)
@@ -178,7 +221,7 @@ def import_guest(spec: str) -> None:
         module = importlib.import_module(spec)
     except Exception as e:  # whatever a guest's module raises is the guest's to mend
         raise ApetError(
-            f"--import {spec!r} fails: {_where(e)}; give a Python file, or a module that can be imported"
+            f"importing {spec!r} fails: {_where(e)}; give a Python file, or a module that can be imported"
         ) from e
     source = Path(module.__file__) if module.__file__ else None
     content = source.read_bytes() if source is not None and source.is_file() else spec.encode()
@@ -202,24 +245,25 @@ def _execute(path: Path) -> None:
         spec.loader.exec_module(module)
     except Exception as e:
         del sys.modules[name]
-        raise ApetError(f"--import {str(path)!r} fails: {_where(e)}") from e
+        raise ApetError(f"importing {str(path)!r} fails: {_where(e)}") from e
 
 
 def _where(error: BaseException) -> str:
     """What an exception says, and the line it came from."""
     if isinstance(error, ApetError):
         return str(error)
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    place = f" (at {Path(trace.tb_frame.f_code.co_filename).name}:{trace.tb_lineno})" if trace is not None else ""
+    frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
+    # A module that does not exist has no line of its own: only frames of the import system and of this module.
+    ours = (__file__, importlib.__file__)
+    guest = [(file, line) for file, line in frames if not file.startswith("<frozen") and file not in ours]
+    place = f" (at {Path(guest[-1][0]).name}:{guest[-1][1]})" if guest else ""
     return f"{type(error).__name__}: {error}{place}"
 
 
 YAML_KINDS = {
     "family": "apet.backbones.family:FAMILIES",
     "template": "apet.tasks.task:TASKS",
-    "backbones": "apet.studies.study_config:SUITES",
+    "backbones": "apet.studies.study_file:SUITES",
 }
 """A key that only one kind of file has -> its registry. By name, since those modules stand above this one."""
 
@@ -236,6 +280,6 @@ def _read_yaml_file(path: Path) -> None:
             registry.read_yaml(text, str(path))
             return
     raise ApetError(
-        f"--import {str(path)!r}: this YAML describes no family (key 'family'), task ('template') or study"
+        f"cannot import {str(path)!r}: this YAML describes no family (key 'family'), task ('template') or study"
         " ('backbones')"
     )

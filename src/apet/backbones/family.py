@@ -1,19 +1,21 @@
-"""A family of backbones as data: which role is played by which module path.
+"""A family of backbones as data: which role each module path plays.
 
-One YAML file in ``families/`` is one family. Paths start at the base model (``model.base_model``), those under
-``lm_head`` at the model itself; ``*`` marks the block number; a list gives alternatives, first found wins.
+One YAML file is one family; those in ``families/`` ship with the package, others come through `FAMILIES`. Paths start
+at the base model (``model.base_model``), those under ``lm_head`` at the model itself; ``*`` stands for the block
+number; a list gives alternatives, of which the first that exists is taken.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from importlib import resources
 from typing import Literal
 
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from apet.errors import ApetError
+from apet.errors import ApetError, UnknownNameError
+from apet.registry import Registry
 
 Kind = Literal["encoder", "decoder", "encoder-decoder"]
 Roles = dict[str, tuple[str, ...]]
@@ -23,7 +25,7 @@ ObjectiveName = Literal["classification-head", "masked-label-word", "text-to-tex
 
 @dataclass(frozen=True)
 class Family:
-    """Everything the library knows about one architecture group.
+    """One architecture group: its stacks, the roles of their modules, and where prompts enter.
 
     Attributes:
         name: such as ``"t5"``.
@@ -31,11 +33,11 @@ class Family:
         model_types: values of ``config.model_type`` that this file describes.
         stacks: stack name -> role -> candidate module paths.
         lm_head: role -> candidate paths of the pre-trained output head.
-        prompt_enter: module whose forward takes the token ids that soft prompts go before ('' = base model).
-        prompt_leave: module after which the prompt's places are taken out again; None = they stay (the
+        prompt_input_module: module whose forward takes the token ids that soft prompts go before ('' = base model).
+        prompt_output_module: module after which the prompt's places are taken out again; None = they stay (the
             decoder of an encoder-decoder attends to them).
-        rotary: whether positions rotate queries and keys. Without it a constant added to every key shifts
-            all attention scores of a query alike, the softmax cannot see it, and such entries are dead.
+        rotary_embeddings: whether positions rotate queries and keys. Without it a constant added to every key shifts
+            all attention scores of a query alike, the softmax cannot see it, and such values have no effect.
     """
 
     name: str
@@ -48,34 +50,94 @@ class Family:
     rotary_embeddings: bool = False
 
 
-def _roles(table: dict[str, str | list[str]] | None) -> Roles:
-    return {role: (p,) if isinstance(p, str) else tuple(p) for role, p in (table or {}).items()}
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
 
 
-@cache
+class _PromptInsertion(_Strict):
+    input_module: str = ""
+    output_module: str | None = ""
+
+
+class _FamilyFile(_Strict):
+    """The keys of a family's YAML file."""
+
+    family: str
+    kind: Kind
+    model_types: tuple[str, ...] = Field(min_length=1)
+    prompt_insertion: _PromptInsertion = _PromptInsertion()
+    rotary_embeddings: bool = False
+    stacks: dict[str, dict[str, str | tuple[str, ...]]]
+    lm_head: dict[str, str | tuple[str, ...]] | None = None
+
+
+def parse_family(text: str, origin: str) -> Family:
+    """A family from YAML text.
+
+    Args:
+        text: of the file.
+        origin: where it came from, for messages.
+
+    Raises:
+        ApetError: a key that is missing, unknown or does not fit; the first one is named.
+    """
+    try:
+        raw = _FamilyFile.model_validate(yaml.safe_load(text))
+    except yaml.YAMLError as e:
+        raise ApetError(f"family file {origin!r} is not valid YAML: {' '.join(str(e).split())}") from e
+    except ValidationError as e:
+        first = e.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            raise ApetError(f"family file {origin!r}: {UnknownNameError('key', key, _FamilyFile.model_fields)}") from e
+        raise ApetError(f"family file {origin!r}: {f'{key}: ' if key else ''}{first['msg'].lower()}") from e
+    return Family(
+        name=raw.family,
+        kind=raw.kind,
+        model_types=raw.model_types,
+        stacks={stack: _roles(roles) for stack, roles in raw.stacks.items()},
+        lm_head=_roles(raw.lm_head),
+        prompt_input_module=raw.prompt_insertion.input_module,
+        prompt_output_module=raw.prompt_insertion.output_module,
+        rotary_embeddings=raw.rotary_embeddings,
+    )
+
+
+def _roles(paths_by_role: dict[str, str | tuple[str, ...]] | None) -> Roles:
+    return {role: (p,) if isinstance(p, str) else p for role, p in (paths_by_role or {}).items()}
+
+
+def _load_builtin() -> None:
+    folder = resources.files("apet.backbones").joinpath("families")
+    for file in sorted(folder.iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".yaml"):
+            _read_yaml(file.read_text("utf-8"), f"apet/backbones/families/{file.name}")
+
+
+def _read_yaml(text: str, origin: str) -> None:
+    family = parse_family(text, origin)
+    FAMILIES.register(family.name, family, origin)
+
+
+FAMILIES: Registry[Family] = Registry("family", "apet.families", _load_builtin, _read_yaml)
+"""Every family by name."""
+
+
 def families() -> dict[str, Family]:
-    """All families that ship, by name."""
-    found = {}
-    for entry in sorted(resources.files("apet.backbones").joinpath("families").iterdir(), key=lambda e: e.name):
-        if not entry.name.endswith(".yaml"):
-            continue
-        raw = yaml.safe_load(entry.read_text("utf-8"))
-        found[raw["family"]] = Family(
-            name=raw["family"],
-            kind=raw["kind"],
-            model_types=tuple(raw["model_types"]),
-            stacks={stack: _roles(roles) for stack, roles in raw["stacks"].items()},
-            lm_head=_roles(raw.get("lm_head")),
-            prompt_input_module=raw["prompt_insertion"]["input_module"],
-            prompt_output_module=raw["prompt_insertion"]["output_module"],
-            rotary_embeddings=raw.get("rotary_embeddings", False),
-        )
-    return found
+    """All registered families, by name."""
+    return FAMILIES.entries()
 
 
 def family_of(model_type: str) -> Family | None:
-    """The family whose file names this ``config.model_type``, or None."""
+    """The family that describes a ``config.model_type``, or None.
+
+    Raises:
+        ApetError: two families claim it.
+    """
     claims = [f for f in families().values() if model_type in f.model_types]
     if len(claims) > 1:
-        raise ApetError(f"model type {model_type!r} is claimed by two families: {', '.join(f.name for f in claims)}")
+        raise ApetError(
+            f"model type {model_type!r} is claimed by two families: {', '.join(f.name for f in claims)};"
+            " leave it to one of them"
+        )
     return claims[0] if claims else None

@@ -1,4 +1,4 @@
-"""From a name to a model: bare shapes on the meta device, configurations, tokenizers, weights."""
+"""From a name to a model: configurations, models without weights on the meta device, tokenizers, weights."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ from transformers.utils import logging as hf_logging
 from apet.backbones.describe import Backbone, describe
 from apet.backbones.family import ObjectiveName, family_of
 from apet.backbones.hub import detect_offline
-from apet.backbones.registry import SHAPES, BackboneLocation, first_line, locate_backbone, packaged_backbones
-from apet.errors import ApetError, UnknownNameError
+from apet.backbones.registry import BACKBONES, BackboneLocation, PublishedShape, first_line_of, locate_backbone
+from apet.errors import ApetError
 
 _AUTO: dict[ObjectiveName, Any] = {
     "classification-head": AutoModelForSequenceClassification,
@@ -38,56 +38,76 @@ _AUTO: dict[ObjectiveName, Any] = {
 }
 
 
-def _reached(name: str) -> BackboneLocation:
-    """As `find`; where the hub will be asked, whether it answers is settled first."""
-    place = locate_backbone(name)
-    if not isinstance(place.source, Path):
+def _locate_for_loading(name: str) -> BackboneLocation:
+    """Location of a backbone that is about to be loaded; where the hub will be asked, its absence is detected first."""
+    location = locate_backbone(name)
+    if not isinstance(location.source, Path):
         detect_offline()
-    return place
+    return location
 
 
 def load_config(name: str) -> PreTrainedConfig:
-    """The configuration behind a backbone's name; no weight is read.
+    """The transformers configuration of a backbone; no weight is read.
+
+    Args:
+        name: registered name, folder, GGUF file or hub id.
+
+    Returns:
+        The configuration; of a published shape without asking the hub.
 
     Raises:
         ApetError: nothing by that name, here or on the hub.
     """
-    if name in SHAPES:
-        shape = SHAPES[name]
+    shape = BACKBONES.entries().get(name)
+    if isinstance(shape, PublishedShape):
         return AutoConfig.for_model(shape.model_type, **shape.settings)
-    place = _reached(name)
+    location = _locate_for_loading(name)
     try:
-        return AutoConfig.from_pretrained(place.source, **place.options)
+        return AutoConfig.from_pretrained(location.source, **location.options)
     except (OSError, ValueError, KeyError, ImportError) as e:
-        if isinstance(place.source, Path):
-            raise ApetError(f"backbone {name!r}: {first_line(e)}") from e
-        hint = str(UnknownNameError("backbone", name, [*packaged_backbones(), *SHAPES]))
-        raise ApetError(f"{hint}; not on the hub or in its cache either, give a local folder if you are offline") from e
+        if isinstance(location.source, Path):
+            raise ApetError(f"backbone {name!r}: {first_line_of(e)}") from e
+        unknown = BACKBONES.unknown(name)
+        raise ApetError(
+            f"{unknown}; not on the hub or in its cache either, give a local folder if you are offline"
+        ) from e
 
 
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
-    """The tokenizer beside a backbone.
+    """The tokenizer that is saved beside a backbone.
 
     Raises:
-        ApetError: none that loads.
+        ApetError: there is none, or it does not load.
     """
-    place = _reached(name)
+    location = _locate_for_loading(name)
     files = ("tokenizer.json", "tokenizer_config.json", "vocab.txt", "vocab.json", "spiece.model", "tokenizer.model")
-    if isinstance(place.source, Path) and not place.gguf and not any((place.source / f).is_file() for f in files):
+    if (
+        isinstance(location.source, Path)
+        and not location.gguf
+        and not any((location.source / f).is_file() for f in files)
+    ):
         raise ApetError(
             f"backbone folder {name!r} has no tokenizer; save one beside the model: tokenizer.save_pretrained(folder)"
         )
     try:
-        return AutoTokenizer.from_pretrained(place.source, **place.options)
+        return AutoTokenizer.from_pretrained(location.source, **location.options)
     except (OSError, ValueError, KeyError, ImportError) as e:
         raise ApetError(
-            f"backbone {name!r} has no tokenizer that loads ({first_line(e)}); save one beside the model:"
+            f"backbone {name!r} has no tokenizer that loads ({first_line_of(e)}); save one beside the model:"
             " tokenizer.save_pretrained(folder)"
         ) from e
 
 
 def default_objective(config: PreTrainedConfig, *, label_words: bool = False) -> ObjectiveName:
-    """How this architecture solves a classification task: T5 writes, decoders continue, encoders fill or classify."""
+    """The objective by which an architecture solves tasks where none is asked for.
+
+    Args:
+        config: of the backbone.
+        label_words: whether an encoder comes with a pre-trained masked-LM head that can fill in a label word.
+
+    Returns:
+        Encoder-decoders write text, decoders continue it, encoders fill in a label word or classify.
+    """
     family = family_of(config.model_type)
     if family is None:
         if getattr(config, "is_encoder_decoder", False):
@@ -103,24 +123,34 @@ def default_objective(config: PreTrainedConfig, *, label_words: bool = False) ->
     return "text-to-text" if family.kind == "encoder-decoder" else "next-token"
 
 
-def meta_model(config: PreTrainedConfig, use: ObjectiveName | None = None, labels: int | None = None) -> nn.Module:
-    """The model of a configuration on the meta device: shapes, no memory.
+def meta_model(
+    config: PreTrainedConfig, objective: ObjectiveName | None = None, num_labels: int | None = None
+) -> nn.Module:
+    """The model of a configuration on the meta device: shapes without memory for weights.
 
-    ``labels`` sizes a classification head; None leaves the configuration's own number.
-    A T5 v1.1 is built with its own output projection, as it was trained; recent transformers tie it when they
-    build one from a configuration alone.
+    Args:
+        config: of the backbone; it is left as it is.
+        objective: which it will serve, and so which head it carries; None = the architecture's default.
+        num_labels: outputs of a classification head; None = the configuration's own number.
+
+    Returns:
+        The model. A T5 v1.1 has its own output projection, as it was trained; recent transformers tie it when they
+        build one from a configuration alone.
+
+    Raises:
+        ApetError: transformers has no model of this architecture for the objective.
     """
-    use = use or default_objective(config)
+    objective = objective or default_objective(config)
     quiet = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     try:
-        if use == "classification-head" and labels is not None:
+        if objective == "classification-head" and num_labels is not None:
             config = copy.deepcopy(config)
-            config.num_labels = labels
+            config.num_labels = num_labels
         with torch.device("meta"):
-            model = _AUTO[use].from_config(config)
+            model = _AUTO[objective].from_config(config)
     except ValueError as e:
-        raise ApetError(f"transformers has no {use} model for {config.model_type!r}: {first_line(e)}") from e
+        raise ApetError(f"transformers has no {objective} model for {config.model_type!r}: {first_line_of(e)}") from e
     finally:
         hf_logging.set_verbosity(quiet)
     if config.model_type == "t5" and not getattr(config, "scale_decoder_outputs", True) and hasattr(model, "lm_head"):
@@ -147,21 +177,21 @@ def resolve_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Bac
 
 def has_local_weights(name: str) -> bool:
     """Whether a backbone's weights are on this machine: in a folder, a package, or the hub's cache."""
-    place = locate_backbone(name)
+    location = locate_backbone(name)
     files = ("model.safetensors", "model.safetensors.index.json", "pytorch_model.bin", "pytorch_model.bin.index.json")
-    if isinstance(place.source, Path):
-        return any((place.source / f).is_file() for f in ([place.gguf] if place.gguf else files))
-    return any(isinstance(try_to_load_from_cache(place.source, f), str) for f in files)
+    if isinstance(location.source, Path):
+        return any((location.source / f).is_file() for f in ([location.gguf] if location.gguf else files))
+    return any(isinstance(try_to_load_from_cache(location.source, f), str) for f in files)
 
 
 DEVICE_MAP: str | dict[str, str] = "auto"
-"""Where the parts of a spread backbone go: by accelerate's own count of each device's room."""
+"""Which device each part of a spread backbone goes to: by default as accelerate counts each device's memory."""
 
 
 def load_model(
     name: str,
-    use: ObjectiveName,
-    labels: int,
+    objective: ObjectiveName,
+    num_labels: int,
     dtype: torch.dtype,
     init: Callable[[nn.Module], None] | None = None,
     over_all_devices: bool = False,
@@ -170,35 +200,36 @@ def load_model(
 
     Args:
         name: packaged name, published shape, folder or hub id.
-        use: which objective it will serve, and so which head it carries.
-        labels: outputs of a classification head.
+        objective: which objective it will serve, and so which head it carries.
+        num_labels: outputs of a classification head.
         dtype: of the frozen weights.
         init: called on the loaded model; makes the values of a fresh task head.
-        spread: over all devices of this machine (accelerate's device map), for a backbone too large for one.
+        over_all_devices: spread over all devices of this machine (accelerate's device map), for a backbone too large
+            for one.
 
     Raises:
-        ApetError: no such weights, none for this use, or more than all devices hold.
+        ApetError: no such weights, none for this objective, or more than all devices hold.
     """
-    place = _reached(name)
+    location = _locate_for_loading(name)
     load_config(name)
     quiet = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
-    extra: dict[str, object] = {"num_labels": labels} if use == "classification-head" else {}
+    extra: dict[str, object] = {"num_labels": num_labels} if objective == "classification-head" else {}
     if over_all_devices:
         extra["device_map"] = DEVICE_MAP
     try:
-        settings = {"dtype": dtype, "output_loading_info": True, **place.weight_options, **extra}
-        model, report = _AUTO[use].from_pretrained(place.source, **settings)
+        settings = {"dtype": dtype, "output_loading_info": True, **location.weight_options, **extra}
+        model, report = _AUTO[objective].from_pretrained(location.source, **settings)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as e:
-        if isinstance(place.source, Path) and not has_local_weights(name):
+        if isinstance(location.source, Path) and not has_local_weights(name):
             raise ApetError(f"backbone folder {name!r} holds no weights; give a folder made by save_pretrained") from e
         if not has_local_weights(name):
             raise ApetError(
-                f"weights of backbone {name!r} ({place.source}) are neither in the cache nor to be had from the hub;"
+                f"weights of backbone {name!r} ({location.source}) are neither in the cache nor to be had from the hub;"
                 " offline, give a local folder"
             ) from e
-        raise ApetError(f"backbone {name!r} does not load for {use}: {first_line(e)}") from e
+        raise ApetError(f"backbone {name!r} does not load for {objective}: {first_line_of(e)}") from e
     finally:
         hf_logging.set_verbosity(quiet)
     outside = [part for part, device in getattr(model, "hf_device_map", {}).items() if device in ("cpu", "disk")]
@@ -207,11 +238,11 @@ def load_model(
             f"backbone {name!r} is larger than all devices of this machine: {len(outside)} parts would stay outside,"
             f" first {outside[0]!r}; give more devices, or dtype=bfloat16"
         )
-    _settle_gaps(name, use, model, set(report["missing_keys"]))
-    own = getattr(model, "generation_config", None)
-    if own is not None:  # a checkpoint's own penalties would make greedy answers differ from the next token's
+    _check_missing_weights(name, objective, model, set(report["missing_keys"]))
+    generation = getattr(model, "generation_config", None)
+    if generation is not None:  # a checkpoint's own penalties would make greedy answers differ from the next token's
         ids = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-        model.generation_config = GenerationConfig(**{k: getattr(own, k) for k in ids})
+        model.generation_config = GenerationConfig(**{k: getattr(generation, k) for k in ids})
     if init is not None:
         init(model)
     model.requires_grad_(False)
@@ -219,10 +250,11 @@ def load_model(
 
 
 @torch.no_grad()
-def _settle_gaps(name: str, use: ObjectiveName, model: nn.Module, missing: set[str]) -> None:
-    """Weights that the checkpoint lacks would be random, and other ones each time; only a fresh task head may be.
+def _check_missing_weights(name: str, objective: ObjectiveName, model: nn.Module, missing: set[str]) -> None:
+    """Refuse a model with weights that its checkpoint lacks: they would be random, and other ones each time.
 
-    A checkpoint of masked words alone has no pooler either; there the identity hands the first token on.
+    Only a fresh task head may be missing. A checkpoint of masked words alone has no pooler either; there the identity
+    hands the first token on.
     """
     backbone = describe(model)
     gaps = missing - set(backbone.head)
@@ -233,6 +265,6 @@ def _settle_gaps(name: str, use: ObjectiveName, model: nn.Module, missing: set[s
         return
     if gaps:
         raise ApetError(
-            f"backbone {name!r} was not pre-trained for {use}: its checkpoint lacks {min(gaps)} ({len(gaps)} such);"
-            " give another objective, or a checkpoint that has it"
+            f"backbone {name!r} was not pre-trained for {objective}: its checkpoint lacks {min(gaps)}"
+            f" ({len(gaps)} such); give another objective, or a checkpoint that has it"
         )

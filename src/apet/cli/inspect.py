@@ -220,7 +220,7 @@ def backbones(json: Json = False) -> None:
     """
     from apet.backbones.family import families
     from apet.backbones.loading import has_local_weights
-    from apet.backbones.registry import SHAPES, package_folder, packaged_backbones
+    from apet.backbones.registry import package_folder, packaged_backbones, published_shapes
 
     rows: list[dict[str, JsonValue]] = [
         {"name": name, "weights": package_folder(b.module) is not None, "description": b.description}
@@ -228,7 +228,7 @@ def backbones(json: Json = False) -> None:
     ]
     rows += [
         {"name": name, "weights": has_local_weights(name), "description": f"{s.description}; on the hub as {s.hub}"}
-        for name, s in SHAPES.items()
+        for name, s in published_shapes().items()
     ]
     registered = families().values()
     if json:

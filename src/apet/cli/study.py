@@ -136,25 +136,24 @@ def run(
 
     The same command goes on after whatever stopped it.
     """
-    from apet.cli.execution import ExecutorOptions, open_executor
+    from apet.cli.execution import open_executor
     from apet.studies.scheduler import Scheduler
     from apet.studies.store import open_store
 
     folder = require_output(output)
     definition, runs, num_planned = _planned_runs(name, settings, filters, limit)
-    options = ExecutorOptions(executor, workers, ray_address, gpus)
     with open_store(folder) as store:
-        store.describe(definition.name, definition.as_yaml(), num_planned)
-        with open_executor(options, [run.config for run in runs]) as opened:
+        store.describe(definition.name, definition.to_yaml(), num_planned)
+        with open_executor(executor, workers, ray_address, gpus, [run.config for run in runs]) as opened:
             summary = Scheduler(store, opened, open_progress(quiet)).run(runs, retry=retry, opening=True)
     if json:
         print_json(
             {
-                "num_planned": summary.wanted,
-                "num_already_complete": summary.already,
-                "num_completed": summary.done,
+                "num_planned": summary.num_planned,
+                "num_already_complete": summary.num_already_complete,
+                "num_completed": summary.num_completed,
                 "failed": summary.failed,
-                "cannot_run": dict(summary.missing),
+                "cannot_run": dict(summary.cannot_run),
             }
         )
         return
@@ -164,12 +163,15 @@ def run(
 
 def _print_summary(folder: Path, summary: Summary) -> None:
     print(
-        f"{summary.wanted:,} runs: {summary.already:,} were done, {summary.done:,} done now,"
-        f" {len(summary.failed):,} failed, {summary.missing.total():,} cannot run here  {folder}"
+        f"{summary.num_planned:,} runs: {summary.num_already_complete:,} were done, {summary.num_completed:,} done now,"
+        f" {len(summary.failed):,} failed, {summary.cannot_run.total():,} cannot run here  {folder}"
     )
     for run_id, reason in list(summary.failed.items())[:SHOWN_FAILURES]:
-        print(f"failed {run_id}: {reason}" + (" (before; --retry runs it again)" if run_id in summary.before else ""))
-    _print_cannot_run(summary.missing.items())
+        print(
+            f"failed {run_id}: {reason}"
+            + (" (before; --retry runs it again)" if run_id in summary.failed_before else "")
+        )
+    _print_cannot_run(summary.cannot_run.items())
 
 
 def _print_cannot_run(reasons: Iterable[tuple[str, int]]) -> None:
@@ -227,12 +229,12 @@ def _planned_runs(
     from apet.cli.guests import command_line_imports
     from apet.cli.overrides import parse_filters, parse_pairs
     from apet.studies.planning import plan_study, select_runs
-    from apet.studies.study_config import StudyConfig, load_study
+    from apet.studies.study_file import load_study
 
     definition = load_study(name, parse_pairs(settings or ()))
-    if "imports" in StudyConfig.model_fields and command_line_imports():
+    if command_line_imports():
         # Kept in the study, so that workers, and whoever runs the stored study again, import the same guests.
-        guests = dict.fromkeys([*getattr(definition, "imports", ()), *command_line_imports()])
+        guests = dict.fromkeys([*definition.imports, *command_line_imports()])
         definition = definition.model_copy(update={"imports": tuple(guests)})
     runs = plan_study(definition)
     if not runs:

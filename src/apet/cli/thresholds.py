@@ -62,7 +62,7 @@ def thresholds(
 
     The smallest N above chance, and the smallest that reaches full fine-tuning; as ranges, in few runs.
     """
-    from apet.cli.execution import ExecutorOptions, open_executor
+    from apet.cli.execution import open_executor
     from apet.studies.scheduler import Scheduler
     from apet.studies.store import open_store
     from apet.studies.threshold_search import ThresholdSearcher
@@ -71,22 +71,21 @@ def thresholds(
     folder = require_output(output)
     base = _base_config(settings, {"backbone": backbone, "task": task, "data": data, "method": method})
     rules = ThresholdRules(margin / 100, confidence / 100, forecast / 100, spacing, max_seeds, full_seeds)
-    options = ExecutorOptions(executor, workers, ray_address, gpus)
-    with open_store(folder) as store, open_executor(options, [base]) as opened:
+    with open_store(folder) as store, open_executor(executor, workers, ray_address, gpus, [base]) as opened:
         scheduler = Scheduler(store, opened, open_progress(quiet))
         searcher = ThresholdSearcher(base, store, scheduler, rules, full_learning_rate)
         search, grid = searcher.search(min_params, max_params)
-        low, high = search.go()
+        low, high = search.run()
     num_grid_runs = len(grid) * rules.max_seeds + rules.reference_seeds
     if json:
         subject = {"backbone": base.backbone, "task": base.task, "method": searcher.label}
         print_json({**subject, **search_summary(low, high, search, num_grid_runs)})
         return
     print(f"{base.backbone}, {base.task}, {searcher.label}")
-    print(low.spelt())
-    print(high.spelt())
-    print(f"{search.runs} runs; a full grid of {len(grid)} N x {rules.max_seeds} seeds has {num_grid_runs}")
-    print(rules.spelt())
+    print(low.describe())
+    print(high.describe())
+    print(f"{search.num_runs} runs; a full grid of {len(grid)} N x {rules.max_seeds} seeds has {num_grid_runs}")
+    print(rules.describe())
 
 
 def _base_config(settings: list[str] | None, options: dict[str, object]) -> RunConfig:

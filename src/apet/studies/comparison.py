@@ -41,7 +41,7 @@ def comparison_study(
     resources.cache.task(base)  # a fault of the task is not one of the first method's: it is told by itself
     given = base.model_dump(mode="json", exclude_unset=True, exclude=DECIDED_BY_AXES)
     settings = base.method_settings
-    return StudyConfig(
+    study = StudyConfig(
         name=f"{base.backbone} on {base.task_name}",
         backbones=(base.backbone,),
         tasks=(base.task_name,),
@@ -52,6 +52,7 @@ def comparison_study(
         run_defaults={"num_threads": None, **given},  # one run at a time has all the cores
         overrides=(Override(match={"method": "fine-tuning*"}, budgets=(DEFAULT_BUDGET,)),),
     )
+    return study.model_copy(update={"imports": base.imports})
 
 
 def compare(study: StudyConfig, folder: Path, resources: Resources) -> list[str]:
@@ -82,7 +83,7 @@ def compare(study: StudyConfig, folder: Path, resources: Resources) -> list[str]
     if not complete.issuperset(p.run_id for p in plans):
         prefetch(plans[0], resources)  # what is wrong with data or weights is known before the store exists
     with open_store(folder) as store:
-        store.describe(study.name, study.as_yaml(), len(plans))
+        store.describe(study.name, study.to_yaml(), len(plans))
         Scheduler(store, InProcessExecutor(resources), resources.progress).run(plans, retry=True, aloud=True)
     return [p.run_id for p in plans]
 

@@ -6,7 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from apet.errors import ApetError, UnknownNameError
-from apet.studies.study_config import AXES, Override, StudyConfig, cells
+from apet.studies.grid import cells
+from apet.studies.study_config import AXES, Override, StudyConfig
 from apet.training.resolve import ResolveCache, resolve
 from apet.training.run_plan import RunPlan
 

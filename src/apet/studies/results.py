@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from apet.errors import ApetError, UnknownNameError
+from apet.studies.grid import Cell, cells
 from apet.studies.store import Store, StoredRun
-from apet.studies.study_config import DECIDED_BY_AXES, Cell, StudyConfig, cells
+from apet.studies.study_config import DECIDED_BY_AXES, StudyConfig
 from apet.training import run_dir
 from apet.training.config import DEFAULT_BUDGET, RunAxes, RunConfig
 from apet.training.result import (
@@ -141,7 +142,7 @@ class Study:
     @cached_property
     def _definition(self) -> list[Cell] | None:
         text = self.notes.get("definition")
-        return list(cells(StudyConfig.stored(text))) if text else None
+        return list(cells(StudyConfig.from_stored(text))) if text else None
 
     def results(self) -> dict[str, RunResult]:
         """Everything that finished runs recorded, by run_id."""

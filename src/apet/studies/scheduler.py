@@ -1,4 +1,4 @@
-"""Running what is missing of a plan: decides what runs where, and alone writes the record."""
+"""The scheduler of a study: decides which worker runs what, and alone writes the record."""
 
 from __future__ import annotations
 
@@ -10,175 +10,200 @@ from apet.errors import CannotWriteError
 from apet.studies.executors.base import Event, Executor, Job
 from apet.studies.store import DamagedRunError, Store
 from apet.training.progress import Progress
+from apet.training.run_dir import RESULT
 from apet.training.run_plan import RunPlan
 
 MAX_ATTEMPTS = 3
-"""Times that a run is given to a worker before a vanishing worker is the run's own fault."""
+"""Times that a run is given to a worker before a worker that dies counts as the run's own failure."""
 
 
 @dataclass
 class Summary:
-    """What came of it.
+    """What became of the runs of a plan.
 
     Attributes:
-        wanted: runs of the plan.
-        already: of these, finished before.
-        done: finished now.
-        failed: key -> reason, of runs that failed now or before.
-        before: keys of those that failed before and were not run again.
-        missing: reason -> runs that cannot run here for it.
+        num_planned: runs of the plan.
+        num_already_complete: of these, complete before.
+        num_completed: completed now.
+        failed: run_id -> reason, of runs that failed now or before.
+        failed_before: run_ids of those that failed before and were not run again.
+        cannot_run: reason -> how many runs cannot run here for it.
     """
 
-    wanted: int = 0
-    already: int = 0
-    done: int = 0
+    num_planned: int = 0
+    num_already_complete: int = 0
+    num_completed: int = 0
     failed: dict[str, str] = field(default_factory=dict)
-    before: set[str] = field(default_factory=set)
-    missing: Counter[str] = field(default_factory=Counter)
+    failed_before: set[str] = field(default_factory=set)
+    cannot_run: Counter[str] = field(default_factory=Counter)
+
+
+@dataclass
+class _Queue:
+    """Runs that wait, runs that are being run, and how far these are."""
+
+    waiting: list[RunPlan]
+    running: dict[int, RunPlan] = field(default_factory=dict)
+    progress: dict[int, tuple[float, str]] = field(default_factory=dict)
+    attempts: Counter[str] = field(default_factory=Counter)
 
 
 class Scheduler:
-    """Brings plans to their end on an engine, into a store.
+    """Brings plans to their end on an executor, into a store.
 
     Args:
         store: the record.
-        engine: where runs happen.
-        watch: progress.
+        executor: where runs happen.
+        progress: what is shown meanwhile.
     """
 
-    def __init__(self, store: Store, engine: Executor, watch: Progress) -> None:
-        self.store, self.engine, self.watch = store, engine, watch
-        self._loaded: list[tuple[str, ...] | None] = [None] * engine.size
+    def __init__(self, store: Store, executor: Executor, progress: Progress) -> None:
+        self.store, self.executor, self.progress = store, executor, progress
+        self._loaded: list[tuple[str, ...] | None] = [None] * executor.size
         self._best: dict[str, tuple[float, str]] = {}
 
     def run(
         self, plan: Sequence[RunPlan], *, retry: bool = False, aloud: bool = False, opening: bool = False
     ) -> Summary:
-        """Run what is missing. A run that fails is recorded and stops nobody; nothing that is finished runs again.
+        """Run what is missing. A run that fails is recorded and stops no other; nothing that is complete runs again.
 
         Args:
             plan: the runs.
-            retry: also those that failed before.
-            aloud: a line for each run that starts: where there are few.
-            opening: a line that says how many there are to do, before the first one ends.
+            retry: run again those that failed before.
+            aloud: log a line for each run that starts, for plans of few runs.
+            opening: log how many runs there are to do, before the first one ends.
+
+        Returns:
+            How many runs were completed, had been, failed or cannot run here.
 
         Raises:
-            CannotWriteError: the place for results takes none; no run is recorded as failed for it.
+            CannotWriteError: the folder for results takes no files; no run is recorded as failed for it.
             ApetError: the record cannot be written.
         """
-        summary = Summary(wanted=len(plan))
-        waiting = self._waiting(plan, summary, retry)
+        summary = Summary(num_planned=len(plan))
+        waiting = self._select_waiting(plan, summary, retry)
         if opening and waiting:
-            workers = min(self.engine.size, len(waiting))
-            self.watch.log(f"{len(waiting):,} of {len(plan):,} runs to do, {workers} at a time")
+            workers = min(self.executor.size, len(waiting))
+            self.progress.log(f"{len(waiting):,} of {len(plan):,} runs to do, {workers} at a time")
         if waiting:
-            with self.watch.begin("runs", len(waiting)):
-                self._work(waiting, summary, aloud)
+            with self.progress.begin("runs", len(waiting)):
+                self._work(_Queue(waiting), summary, aloud)
         return summary
 
-    def _waiting(self, plan: Sequence[RunPlan], summary: Summary, retry: bool) -> list[RunPlan]:
-        """Runs that are to be run; the others are summed up."""
-        states, reasons = self.store.states(), self.store.errors()
+    def _select_waiting(self, plan: Sequence[RunPlan], summary: Summary, retry: bool) -> list[RunPlan]:
+        """Runs that are to be run; the others are counted in the summary."""
+        states, errors = self.store.states(), self.store.errors()
         waiting: list[RunPlan] = []
-        for p in plan:
-            if states.get(p.run_id) == "complete" or self._found(p):
-                summary.already += 1
-            elif p.run_id in reasons and not retry:
-                summary.failed[p.run_id] = reasons[p.run_id]
-                summary.before.add(p.run_id)
-            elif p.missing is not None:
-                summary.missing[p.missing] += 1
+        for run in plan:
+            # The folder comes before the record of failures: an orphaned worker may have finished the run since.
+            if states.get(run.run_id) == "complete" or self._recover(run):
+                summary.num_already_complete += 1
+            elif run.run_id in errors and not retry:
+                summary.failed[run.run_id] = errors[run.run_id]
+                summary.failed_before.add(run.run_id)
+            elif run.missing is not None:
+                summary.cannot_run[run.missing] += 1
             else:
-                waiting.append(p)
+                waiting.append(run)
         return waiting
 
-    def _found(self, p: RunPlan) -> bool:
-        """Whether a run has finished whose driver was killed, or lost power, before it could write it down."""
-        folder = self.store.run_folder(p.run_id)
+    def _recover(self, run: RunPlan) -> bool:
+        """Record a run that finished although its scheduler was killed, or lost power, before it could record it."""
+        folder = self.store.run_folder(run.run_id)
         if not folder.is_dir() or not any(folder.iterdir()):
             return False
         try:
-            self._take_in(p)
+            self._record_result(run)
         except DamagedRunError as e:
-            self.watch.log(f"{e}; it is now {self.store.quarantine(p.run_id).name}, and the run is made again")
+            quarantined = self.store.quarantine(run.run_id)
+            self.progress.log(f"{e}; it is now {quarantined.name}, and the run is made again")
             return False
         return True
 
-    def _work(self, waiting: list[RunPlan], summary: Summary, aloud: bool) -> None:
-        total, tries = len(waiting), dict[str, int]()
-        busy: dict[int, RunPlan] = {}
-        shares: dict[int, tuple[float, str]] = {}
-        while waiting or busy:
-            for worker in range(self.engine.size):
-                if worker not in busy and waiting:
-                    p = self._next(waiting, worker)
-                    busy[worker] = p
-                    tries[p.run_id] = tries.get(p.run_id, 0) + 1
+    def _work(self, queue: _Queue, summary: Summary, aloud: bool) -> None:
+        total = len(queue.waiting)
+        while queue.waiting or queue.running:
+            for worker in range(self.executor.size):
+                if worker not in queue.running and queue.waiting:
+                    run = self._next(queue.waiting, worker)
+                    queue.running[worker] = run
+                    queue.attempts[run.run_id] += 1
                     if aloud:
-                        self.watch.log(f"[{total - len(waiting)}/{total}] {_name(p)}")
-                    self.engine.start(worker, Job(p, self.store.run_folder(p.run_id)))
-            for event in self.engine.events(1.0):
+                        self.progress.log(f"[{total - len(queue.waiting)}/{total}] {_title(run)}")
+                    self.executor.start(worker, Job(run, self.store.run_folder(run.run_id)))
+            # One second: the shortest time in which a person wants to see the line of progress move.
+            for event in self.executor.events(1.0):
                 if event.kind == "progress":
-                    shares[event.worker] = event.fraction_done, event.text
+                    queue.progress[event.worker] = event.fraction_done, event.message
                     continue
-                shares.pop(event.worker, None)
-                if event.worker not in busy:  # an idle worker that went away is replaced when it is needed
+                queue.progress.pop(event.worker, None)
+                if event.worker not in queue.running:  # an idle worker that died is replaced when it is needed
                     continue
-                self._ended(event, busy.pop(event.worker), waiting, tries, summary)
-            ended = total - len(waiting) - len(busy)
-            self.watch.update(ended, self._standing(busy, shares, summary))
+                self._end(event, queue.running.pop(event.worker), queue, summary)
+            num_ended = total - len(queue.waiting) - len(queue.running)
+            self.progress.update(num_ended, self._status(queue, summary))
 
-    def _ended(self, event: Event, p: RunPlan, waiting: list[RunPlan], tries: dict[str, int], summary: Summary) -> None:
+    def _end(self, event: Event, run: RunPlan, queue: _Queue, summary: Summary) -> None:
+        """Record how a run ended, or put it back into the queue where only its worker is to blame."""
         if event.kind == "done":
-            self._take_in(p)
-            summary.done += 1
+            self._record_result(run)
+            summary.num_completed += 1
             return
-        if event.kind == "lost":
+        if event.kind == "worker_died":
             self._loaded[event.worker] = None
-            if (self.store.run_folder(p.run_id) / "result.json").is_file():
-                self._take_in(p)
-                summary.done += 1
+            # It may have died after its result was whole on disk and before it could say so.
+            if (self.store.run_folder(run.run_id) / RESULT).is_file():
+                self._record_result(run)
+                summary.num_completed += 1
                 return
-            if tries[p.run_id] < MAX_ATTEMPTS:
-                waiting.append(p)
+            if queue.attempts[run.run_id] < MAX_ATTEMPTS:
+                queue.waiting.append(run)
                 return
         if event.kind == "unwritable":
-            raise CannotWriteError(f"{event.text}; the same command goes on")
-        reason = event.text if event.kind == "failed" else f"{event.text}, {MAX_ATTEMPTS} times"
-        self.store.fail(p.run_id, p.axes, reason)
-        summary.failed[p.run_id] = reason
-        self.watch.log(f"failed: {_name(p)}: {reason}")
+            # Every further run would end this way, after hours of training: better to stop now and blame no run.
+            raise CannotWriteError(f"{event.message}; the same command goes on")
+        reason = event.message if event.kind == "failed" else f"{event.message}, {MAX_ATTEMPTS} times"
+        self.store.fail(run.run_id, run.axes, reason)
+        summary.failed[run.run_id] = reason
+        self.progress.log(f"failed: {_title(run)}: {reason}")
 
-    def _take_in(self, p: RunPlan) -> None:
-        result = self.store.record_result(p.run_id, p.axes)
-        value, task = result.score, p.config.task_name
-        if value > self._best.get(task, (-1.0, ""))[0]:
-            self._best[task] = value, p.axes.method
+    def _record_result(self, run: RunPlan) -> None:
+        result = self.store.record_result(run.run_id, run.axes)
+        score, task = result.score, run.config.task_name
+        if score > self._best.get(task, (-1.0, ""))[0]:
+            self._best[task] = score, run.axes.method
 
     def _next(self, waiting: list[RunPlan], worker: int) -> RunPlan:
-        """The next run for a worker: one for the backbone that it has loaded, else for one that nobody has."""
-        loaded = self._loaded[worker]
-        choice = next((i for i, p in enumerate(waiting) if _backbone(p) == loaded), None)
-        if choice is None:
-            others = set(self._loaded)
-            choice = next((i for i, p in enumerate(waiting) if _backbone(p) not in others), 0)
-        p = waiting.pop(choice)
-        self._loaded[worker] = _backbone(p)
-        return p
+        """The next run for a worker: one for the backbone that it has loaded, else for one that no worker has.
 
-    def _standing(self, busy: dict[int, RunPlan], shares: dict[int, tuple[float, str]], summary: Summary) -> str:
-        """Live: what runs and how far it is, the best numbers by now, failures."""
-        running = [f"{_name(p)} {100 * shares.get(w, (0.0, ''))[0]:.0f} %" for w, p in sorted(busy.items())]
-        best = [f"{task} {100 * value:.1f} by {method}" for task, (value, method) in self._best.items()][-3:]
+        Loading a large backbone takes longer than a short run; without this, workers would take turns on backbones.
+        """
+        loaded = self._loaded[worker]
+        choice = next((i for i, run in enumerate(waiting) if _shared_resources(run) == loaded), None)
+        if choice is None:
+            all_loaded = set(self._loaded)
+            choice = next((i for i, run in enumerate(waiting) if _shared_resources(run) not in all_loaded), 0)
+        run = waiting.pop(choice)
+        self._loaded[worker] = _shared_resources(run)
+        return run
+
+    def _status(self, queue: _Queue, summary: Summary) -> str:
+        """One line: what runs and how far it is, the best scores so far, how many failed."""
+        running = [
+            f"{_title(run)} {100 * queue.progress.get(worker, (0.0, ''))[0]:.0f} %"
+            for worker, run in sorted(queue.running.items())
+        ]
+        best = [f"{task} {100 * score:.1f} by {method}" for task, (score, method) in self._best.items()][-3:]
         failed = [f"{len(summary.failed)} failed"] if summary.failed else []
+        # Two runs and three tasks are what one line of a terminal holds.
         return "  ".join([*running[:2], *(["best: " + ", ".join(best)] if best else []), *failed])
 
 
-def _backbone(p: RunPlan) -> tuple[str, ...]:
-    s = p.config
-    return s.backbone, s.task_name, p.dtype
+def _shared_resources(run: RunPlan) -> tuple[str, ...]:
+    """What two runs must have in common for the second to find the backbone and the tokens of the first in memory."""
+    return run.config.backbone, run.config.task_name, run.dtype
 
 
-def _name(p: RunPlan) -> str:
-    s = p.config
-    return f"{s.backbone} {s.task_name} {p.axes.method} {p.num_trainable:,} seed {s.seed}"
+def _title(run: RunPlan) -> str:
+    axes = run.axes
+    return f"{axes.backbone} {axes.task} {axes.method} {run.num_trainable:,} seed {axes.seed}"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from apet.errors import ApetError, UnreachableBudgetError
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import Store
-from apet.studies.thresholds import Search, SeedScore, ThresholdRules, grid
+from apet.studies.thresholds import SeedScore, ThresholdRules, ThresholdSearch, budget_grid
 from apet.training.config import RunConfig
 from apet.training.evaluation import untrained_baseline
 from apet.training.resolve import resolve
@@ -46,7 +46,7 @@ class ThresholdSearcher:
         self.resources = Resources()
         self.label = base.axes.method
 
-    def search(self, least: int = 1, most: int | None = None) -> tuple[Search, list[int]]:
+    def search(self, least: int = 1, most: int | None = None) -> tuple[ThresholdSearch, list[int]]:
         """Prepare a search over a grid of counts.
 
         Args:
@@ -57,8 +57,8 @@ class ThresholdSearcher:
             The search, ready to go, and its grid.
         """
         upper = self._reachable(most or resolve(self.base, self.resources.cache).backbone.num_parameters)
-        points = grid(self._reachable(least), upper, self.rules.spacing, self._reachable)
-        return Search(points, self._untrained_baseline(), self._measure, self.rules), points
+        points = budget_grid(self._reachable(least), upper, self.rules.spacing, self._reachable)
+        return ThresholdSearch(points, self._untrained_baseline(), self._measure, self.rules), points
 
     def _measure(self, n: int | None, seeds: Sequence[int], target_score: float | None) -> list[SeedScore | None]:
         states = self.store.states()

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from apet.seeding import SeededGenerator
 
-POOL = 32
+BATCHES_PER_POOL = 32
 """Batches that are sorted by length together: large enough to pad little, small enough to stay random."""
 
 
@@ -22,22 +22,22 @@ def training_batches(lengths: npt.NDArray[np.int64], batch_size: int, data_seed:
         data_seed: decides the order.
     """
     assert len(lengths), "no example to train on"
-    stream = SeededGenerator(data_seed, "batches")
+    generator = SeededGenerator(data_seed, "batches")
     queue: list[int] = []
     while True:
-        while len(queue) < min(max(batch_size, len(lengths)), POOL * batch_size):
-            queue += _shuffled(stream, len(lengths))
-        take = min(len(queue) // batch_size, POOL) * batch_size
+        while len(queue) < min(max(batch_size, len(lengths)), BATCHES_PER_POOL * batch_size):
+            queue += _shuffled(generator, len(lengths))
+        take = min(len(queue) // batch_size, BATCHES_PER_POOL) * batch_size
         pool, queue = sorted(queue[:take], key=lambda i: int(lengths[i])), queue[take:]
-        for c in _shuffled(stream, take // batch_size):
+        for c in _shuffled(generator, take // batch_size):
             yield pool[c * batch_size : (c + 1) * batch_size]
 
 
-def _shuffled(stream: SeededGenerator, n: int) -> list[int]:
-    return np.argsort(stream.integers(2**62, n), kind="stable").tolist()
+def _shuffled(generator: SeededGenerator, n: int) -> list[int]:
+    return np.argsort(generator.integers(2**62, n), kind="stable").tolist()
 
 
 def evaluation_batches(lengths: npt.NDArray[np.int64], batch_size: int) -> list[list[int]]:
-    """Every example once, longest first: the largest batch comes first, where memory would run out."""
+    """Batches of example numbers, every example once, longest first: memory runs out at the first batch or never."""
     order = np.argsort(-lengths, kind="stable").tolist()
     return [order[i : i + batch_size] for i in range(0, len(order), batch_size)]

@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from apet.errors import ApetError, UnknownNameError
 from apet.tasks.files import Row
@@ -18,9 +17,9 @@ class Example:
     """One example.
 
     Attributes:
-        texts: by input column.
-        answers: accepted answers; for a classification task the one label word.
-        where: ``file:line``.
+        texts: column that is read -> its text.
+        references: accepted answers; for a classification task the one label word.
+        location: ``file:line`` it came from.
     """
 
     texts: dict[str, str]
@@ -28,8 +27,8 @@ class Example:
     location: str
 
     @property
-    def key(self) -> str:
-        """The text, case and white space folded: what makes two examples the same."""
+    def normalized_text(self) -> str:
+        """The text with case and white space folded; examples that have the same one count as the same."""
         return "\x1f".join(" ".join(t.lower().split()) for t in self.texts.values())
 
 
@@ -37,24 +36,25 @@ def read_examples(task: Task, rows: Iterable[Row]) -> list[Example]:
     """Rows of one split as examples.
 
     Raises:
-        ApetError: a missing column, an empty or unknown label, an answer that is no text, a repeated id.
+        ApetError: a missing column, an empty or unknown label, an empty answer, a repeated id.
     """
-    examples, ids = [], dict[str, str]()
+    examples: list[Example] = []
+    ids: dict[str, str] = {}
     for row in rows:
         for column in (*task.columns, task.target):
             if column not in row.values:
                 raise ApetError(f"{row.location}: {UnknownNameError('column', column, row.values)}")
-        own_id = row.values.get("id")
-        if own_id not in (None, ""):
-            if str(own_id) in ids:
-                raise ApetError(f"{row.location}: id {own_id!r} was used at {ids[str(own_id)]}; ids must be unique")
-            ids[str(own_id)] = row.location
+        row_id = row.values.get("id")
+        if row_id not in (None, ""):
+            if str(row_id) in ids:
+                raise ApetError(f"{row.location}: id {row_id!r} was used at {ids[str(row_id)]}; ids must be unique")
+            ids[str(row_id)] = row.location
         texts = {c: to_text(row.values[c]) for c in task.columns}
-        examples.append(Example(texts, _answers(task, row), row.location))
+        examples.append(Example(texts, _references(task, row), row.location))
     return examples
 
 
-def _answers(task: Task, row: Row) -> tuple[str, ...]:
+def _references(task: Task, row: Row) -> tuple[str, ...]:
     value = row.values[task.target]
     if task.is_classification:
         word = task.labels.get(to_text(value).strip())
@@ -62,16 +62,16 @@ def _answers(task: Task, row: Row) -> tuple[str, ...]:
             known = ", ".join(repr(k) for k in task.labels)
             raise ApetError(f"{row.location}: label {value!r} is unknown; {task.name} has {known}")
         return (word,)
-    many = value if isinstance(value, list | tuple) else _listed(value)
-    answers = tuple(to_text(v) for v in many if to_text(v).strip())
-    if not answers:
+    accepted = value if isinstance(value, list | tuple) else _parse_list(value)
+    references = tuple(to_text(v) for v in accepted if to_text(v).strip())
+    if not references:
         raise ApetError(
             f"{row.location}: column {task.target!r} holds no answer ({value!r}); give a text or a list of texts"
         )
-    return answers
+    return references
 
 
-def _listed(value: Any) -> list[Any]:
+def _parse_list(value: object) -> list[object]:
     """A CSV cell may hold a JSON list of accepted answers."""
     if isinstance(value, str) and value.startswith('["'):
         try:
@@ -81,8 +81,8 @@ def _listed(value: Any) -> list[Any]:
     return [value]
 
 
-def to_text(value: Any) -> str:
-    """As text that every tokenizer takes: None is empty, whole floats are whole numbers, lone surrogates go."""
+def to_text(value: object) -> str:
+    """A value as text that every tokenizer takes: None is empty, whole floats are whole numbers, lone surrogates go."""
     if value is None:
         return ""
     if isinstance(value, float) and value.is_integer():
@@ -90,41 +90,56 @@ def to_text(value: Any) -> str:
     return str(value).encode("utf-8", "replace").decode("utf-8")
 
 
-def check_overlap(task: Task, train: Sequence[Example], held: Sequence[Example]) -> tuple[list[Example], int]:
-    """Training examples whose text is not held out, and how many were left out.
+def check_overlap(task: Task, train: Sequence[Example], held_out: Sequence[Example]) -> tuple[list[Example], int]:
+    """Training examples whose text is not held out.
+
+    Returns:
+        Them, and how many were left out.
 
     Raises:
-        ApetError: there are some and the task says ``on_overlap: refuse``.
+        ApetError: some are held out, too, and the task says ``on_overlap: refuse``.
     """
-    seen = {e.key: e.location for e in held}
-    kept = [e for e in train if e.key not in seen]
-    dropped = len(train) - len(kept)
-    if dropped and task.on_overlap == "refuse":
-        twin = next(e for e in train if e.key in seen)
+    location_of = {e.normalized_text: e.location for e in held_out}
+    kept = [e for e in train if e.normalized_text not in location_of]
+    num_dropped = len(train) - len(kept)
+    if num_dropped and task.on_overlap == "refuse":
+        twin = next(e for e in train if e.normalized_text in location_of)
         raise ApetError(
-            f"{twin.location}: the same text is held out at {seen[twin.key]} ({dropped} such); remove it from one of the"
-            " two, or let the task's YAML say on_overlap: drop"
+            f"{twin.location}: the same text is held out at {location_of[twin.normalized_text]} ({num_dropped} such);"
+            " remove it from one of the two, or let the task's YAML say on_overlap: drop"
         )
-    return kept, dropped
+    return kept, num_dropped
 
 
-def sample(examples: Sequence[Example], most: int | None) -> list[Example]:
-    """At most so many, chosen by a hash of the text: stable when rows move; in their order."""
-    if most is None or len(examples) <= most:
+def sample(examples: Sequence[Example], max_samples: int | None) -> list[Example]:
+    """At most so many examples, in their order; None = all.
+
+    They are chosen by a hash of their text: the choice stays the same when rows move.
+    """
+    if max_samples is None or len(examples) <= max_samples:
         return list(examples)
-    last = sorted(_rank(e) for e in examples)[most - 1]
-    return [e for e in examples if _rank(e) <= last][:most]
+    last = sorted(_rank(e) for e in examples)[max_samples - 1]
+    return [e for e in examples if _rank(e) <= last][:max_samples]
 
 
-def hold_out(examples: Sequence[Example], share: float = 0.1, most: int = 1000) -> tuple[list[Example], list[Example]]:
-    """Split off a validation part by a hash of the text; equal texts stay together."""
-    wanted = min(most, max(1, round(share * len(examples))))
-    held = {e.key for e in sample(examples, wanted)}
-    return [e for e in examples if e.key not in held], [e for e in examples if e.key in held]
+def hold_out(
+    examples: Sequence[Example], fraction: float = 0.1, max_samples: int = 1000
+) -> tuple[list[Example], list[Example]]:
+    """Split off a validation part by a hash of the text; equal texts stay together.
+
+    Returns:
+        Training examples, validation examples.
+    """
+    num_samples = min(max_samples, max(1, round(fraction * len(examples))))
+    held_out = {e.normalized_text for e in sample(examples, num_samples)}
+    return (
+        [e for e in examples if e.normalized_text not in held_out],
+        [e for e in examples if e.normalized_text in held_out],
+    )
 
 
 def _rank(example: Example) -> bytes:
-    return hashlib.sha256(example.key.encode()).digest()
+    return hashlib.sha256(example.normalized_text.encode()).digest()
 
 
 def examples_fingerprint(examples: Iterable[Example]) -> str:

@@ -10,7 +10,6 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from apet.errors import ApetError
 
@@ -25,10 +24,10 @@ class Row:
 
     Attributes:
         values: by column.
-        where: ``file:line``, for messages.
+        location: ``file:line``, for messages.
     """
 
-    values: dict[str, Any]
+    values: dict[str, object]
     location: str
 
 

@@ -16,7 +16,7 @@ from apet.tasks.template import TARGET
 def task_from_file(
     data: str, text: Sequence[str], label: str, read: Callable[[Path], dict[str, list[Row]]] = local_splits
 ) -> Task:
-    """A task whose labels are the values of a column.
+    """A classification task whose labels are the values of a column.
 
     Args:
         data: CSV, TSV, JSONL or Parquet file, or a folder with ``train.*`` and, where there is one, ``validation.*``.
@@ -25,7 +25,7 @@ def task_from_file(
         read: reads local files by split.
 
     Raises:
-        ApetError: bad data, a missing column, an empty label, or a column that is no label.
+        ApetError: bad data, a missing column, an empty label, or a column of free text.
     """
     if label in text:
         raise ApetError(f"column {label!r} is both text and label; the answer must not be read")
@@ -51,10 +51,10 @@ def _labels(rows: Sequence[Row], column: str) -> list[str]:
             raise ApetError(f"{row.location}: {UnknownNameError('column', column, row.values)}")
         if not to_text(row.values[column]).strip():
             raise ApetError(f"{row.location}: column {column!r} is empty; every example needs a label")
-    found = sorted({to_text(row.values[column]).strip() for row in rows}, key=lambda v: (len(v), v))
-    if len(found) > max(20, len(rows) // 10):
+    labels = sorted({to_text(row.values[column]).strip() for row in rows}, key=lambda v: (len(v), v))
+    if len(labels) > max(20, len(rows) // 10):
         raise ApetError(
-            f"column {column!r} has {len(found)} different values in {len(rows)} rows; labels are few."
+            f"column {column!r} has {len(labels)} different values in {len(rows)} rows; labels are few."
             " For free text write a task file (metric: f1 or rouge-l)"
         )
-    return found
+    return labels

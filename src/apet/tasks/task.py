@@ -1,30 +1,30 @@
-"""A task is data: one YAML says where its rows are, how they read as text, and how answers are measured."""
+"""A task is data: one YAML file says where its rows are, how they read as text, and which metric scores answers."""
 
 from __future__ import annotations
 
-from functools import cache
+from collections.abc import Mapping
 from importlib import resources
-from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from apet.errors import ApetError, UnknownNameError
+from apet.registry import Registry
+from apet.tasks.metrics import METRICS
 from apet.tasks.template import Template
 
 Category = Literal["sentiment", "inference", "paraphrase", "question-answering", "summarization", "classification"]
-MetricName = Literal["accuracy", "f1", "rouge-l"]
 SplitName = Literal["train", "validation", "test"]
 
 
-class _Plain(BaseModel):
+class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Source(_Plain):
-    """Where a task's rows are: on the hub, in files, which a package may carry, or made by the microworld."""
+class Source(_Strict):
+    """Where a task's rows are: on the hub, in files, which a package may carry, or made by a package's function."""
 
     hub: str | None = None
     """A dataset's id on the Hugging Face Hub."""
@@ -33,29 +33,34 @@ class Source(_Plain):
     package: str | None = None
     """An installed Python package that carries the files; it is not imported."""
     files: dict[SplitName, str] = {}
-    """Split -> file (CSV, TSV, JSONL, Parquet; ``archive.zip/member.tsv``), relative to the package or the YAML."""
+    """Split -> file (CSV, TSV, JSONL, Parquet; ``archive.zip/member.tsv``), relative to the package or this file."""
     encoding: str = "utf-8"
     """Of text files."""
-    microworld: str | None = None
-    """A task of the embedded synthetic world; its rows are made, not read."""
-    seed: int = 0
-    """Of the microworld: what is said in its rows."""
+    generator: str | None = None
+    """A function of an installed package, ``package.module:function``, that makes the rows of a split: called with
+    ``split`` and the arguments, it returns one mapping of columns to values for each row."""
+    arguments: dict[str, str | int | float | bool] = {}
+    """Keyword arguments of the generator, such as a seed."""
+    note: str | None = None
+    """What every result on this source says about it, such as that its rows are synthetic."""
 
     @model_validator(mode="after")
     def _one(self) -> Source:
-        if [bool(self.hub), bool(self.files), bool(self.microworld)].count(True) != 1 or (self.package and self.hub):
-            raise ValueError("give either hub, files or microworld")
-        if (self.seed and not self.microworld) or (self.package and self.microworld):
-            raise ValueError("package belongs to files, seed to microworld")
+        if [bool(self.hub), bool(self.files), bool(self.generator)].count(True) != 1:
+            raise ValueError("give one of hub, files and generator")
+        if (self.package and not self.files) or (self.arguments and not self.generator):
+            raise ValueError("package belongs to files, arguments to generator")
+        if self.generator and not all(self.generator.partition(":")):
+            raise ValueError(f"generator {self.generator!r} is not of the form package.module:function")
         if self.files and "train" not in self.files:
             raise ValueError("files need a train split")
         return self
 
 
-class Task(_Plain):
-    """What is to be learnt.
+class Task(_Strict):
+    """A task: its rows, their template, label words and metric.
 
-    A classification task has ``labels``; question answering and summarization have none and write freely.
+    A classification task has ``labels``; question answering and summarization have none, their targets are free text.
     """
 
     name: str
@@ -68,14 +73,15 @@ class Task(_Plain):
     columns: tuple[str, ...] = Field(min_length=1)
     """Columns that the model reads; a classification head gets the first two as segments."""
     target: str
-    """Column with the label, the answer (text or list of accepted ones) or the summary."""
+    """Column with the label, the answer (a text, or a list of accepted ones) or the summary."""
     template: str
     """How a row reads as text: ``{column}`` and, last, ``{target}``."""
     labels: dict[str, str] = Field(default_factory=dict)
     """The verbalizer: value in the data -> label word. Empty: free text."""
     transfer_labels: dict[str, int] = Field(default_factory=dict)
     """Label word -> 0 or 1, shared by all tasks for zero-shot transfer (paper section 6.3, appendix E)."""
-    metric: MetricName = "accuracy"
+    metric: str = "accuracy"
+    """A registered metric."""
     max_input_length: int = Field(default=256, ge=8)
     """Tokens of a text, template and special tokens included (paper: 128 for sentiment, else 256)."""
     max_target_length: int = Field(default=8, ge=1)
@@ -87,20 +93,28 @@ class Task(_Plain):
 
     @field_validator("labels", "transfer_labels", mode="before")
     @classmethod
-    def _keys_as_text(cls, table: Any) -> Any:
+    def _keys_as_text(cls, table: object) -> object:
+        # YAML reads the keys of {0: negative} as integers; data files hold them as text.
         return {str(k): v for k, v in table.items()} if isinstance(table, dict) else table
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
         Template.parse(self.template, self.columns)
-        if self.is_classification != (self.metric == "accuracy"):
-            raise ValueError("accuracy needs labels, and labels need accuracy; f1 and rouge-l are for free text")
+        metric = METRICS.get(self.metric)
+        if self.is_classification != metric.needs_labels:
+            fitting = ", ".join(
+                name for name, m in METRICS.entries().items() if m.needs_labels == self.is_classification
+            )
+            raise ValueError(
+                f"metric {metric.name} {'needs labels' if metric.needs_labels else 'is for free text'};"
+                f" for a task {'with' if self.is_classification else 'without'} labels give {fitting}"
+            )
         if len(set(self.labels.values())) != len(self.labels):
             raise ValueError("two labels have the same word")
-        strange = set(self.transfer_labels) - set(self.labels.values())
-        if strange or set(self.transfer_labels.values()) - {0, 1}:
+        unknown_words = set(self.transfer_labels) - set(self.labels.values())
+        if unknown_words or set(self.transfer_labels.values()) - {0, 1}:
             raise ValueError(
-                f"transfer_labels maps label words to 0 or 1; {sorted(strange) or 'its values'} do not fit"
+                f"transfer_labels maps label words to 0 or 1; {sorted(unknown_words) or 'its values'} do not fit"
             )
         if self.labels and len(self.labels) < 2:
             raise ValueError("one label alone leaves nothing to learn")
@@ -117,51 +131,79 @@ class Task(_Plain):
         return tuple(self.labels.values())
 
 
-@cache
+def _load_builtin() -> None:
+    folder = resources.files("apet.tasks").joinpath("library")
+    for file in sorted(folder.iterdir(), key=lambda f: f.name):
+        if file.name.endswith(".yaml"):
+            _read_yaml(file.read_text("utf-8"), f"apet/tasks/library/{file.name}")
+
+
+def _read_yaml(text: str, origin: str) -> None:
+    task = _resolve_files(parse_task(text, origin), Path(origin).parent)
+    TASKS.register(task.name, task, origin)
+
+
+TASKS: Registry[Task] = Registry("task", "apet.tasks", _load_builtin, _read_yaml)
+"""Every task with a name."""
+
+
 def registered_tasks() -> dict[str, Task]:
-    """The tasks that ship, by name."""
-    shelves = [Path(str(resources.files("apet.tasks").joinpath("library")))]
-    shelves += [Path(str(point.load().__file__)).parent for point in entry_points(group="apet.tasks")]
-    found = [parse_task(e.read_text("utf-8"), e.name) for shelf in shelves for e in sorted(shelf.glob("*.yaml"))]
-    return {t.name: t for t in sorted(found, key=lambda t: t.name)}
+    """All registered tasks, by name and in the order of names."""
+    return dict(sorted(TASKS.entries().items()))
 
 
 def load_task(name: str) -> Task:
-    """A shipped task by name, or one of the user's own by the path of its YAML file.
+    """A registered task by name, or the task of a YAML file by its path.
 
     Raises:
         UnknownNameError: neither.
-        ApetError: the file is no task; the first wrong key is named.
+        ApetError: the file does not describe a task; the first wrong key is named.
     """
-    if name in registered_tasks():
-        return registered_tasks()[name]
     path = Path(name)
-    if path.suffix in (".yaml", ".yml"):
-        try:
-            task = parse_task(path.read_text("utf-8"), name)
-        except (OSError, UnicodeDecodeError) as e:
-            raise ApetError(
-                f"cannot read task file {name!r}: {e}; give a YAML file or one of: {', '.join(registered_tasks())}"
-            ) from e
-        here = {split: str(path.parent.resolve() / Path(f).expanduser()) for split, f in task.source.files.items()}
-        moved = task.source if task.source.package else task.source.model_copy(update={"files": here})
-        return task.model_copy(update={"source": moved})
-    raise UnknownNameError("task", name, registered_tasks())
+    if name in TASKS or path.suffix not in (".yaml", ".yml"):
+        return TASKS.get(name)
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as e:
+        raise ApetError(
+            f"cannot read task file {name!r}: {e}; give a YAML file or one of: {', '.join(registered_tasks())}"
+        ) from e
+    return _resolve_files(parse_task(text, name), path.parent)
+
+
+def _resolve_files(task: Task, folder: Path) -> Task:
+    """The task with its data files' paths absolute: a YAML file gives them relative to its own folder."""
+    if task.source.package or not task.source.files:
+        return task
+    files = {split: str(folder.resolve() / Path(file).expanduser()) for split, file in task.source.files.items()}
+    return task.model_copy(update={"source": task.source.model_copy(update={"files": files})})
 
 
 def parse_task(text: str, where: str) -> Task:
-    """A task from YAML text."""
+    """A task from YAML text.
+
+    Args:
+        text: of the file.
+        where: the file's name, for messages.
+
+    Raises:
+        ApetError: the text does not describe a task; the first wrong key is named.
+    """
     try:
         raw = yaml.safe_load(text)
     except yaml.YAMLError as e:
-        raise ApetError(f"task file {where!r} is no YAML: {' '.join(str(e).split())}") from e
+        raise ApetError(f"task file {where!r} is not valid YAML: {' '.join(str(e).split())}") from e
     if not isinstance(raw, dict):
         raise ApetError(f"task file {where!r} holds no mapping; see the files in apet/tasks/library for the keys")
     return validate_task(raw, f"task file {where!r}")
 
 
-def validate_task(raw: dict[str, Any], where: str) -> Task:
-    """A task from plain data; the first thing that does not fit is named."""
+def validate_task(raw: Mapping[str, object], where: str) -> Task:
+    """A task from plain data.
+
+    Raises:
+        ApetError: something is missing, unknown or does not fit; the first such key is named.
+    """
     try:
         return Task.model_validate(raw)
     except ValidationError as e:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -12,60 +12,70 @@ from apet.errors import ApetError
 
 
 class TextTokenizer:
-    """A tokenizer as objectives need it.
+    """A pre-trained tokenizer as objectives need it.
 
     Attributes:
-        tokenizer: of transformers.
-        before, after: special tokens around a text (``[CLS]`` … ``[SEP]``, … ``</s>``, ``<bos>`` …).
-        between: those between two segments.
-        segments: whether the backbone tells segments apart by token types.
-        pad: id that fills batches; masked out, so any id serves a tokenizer without one.
+        pretrained: the tokenizer of transformers.
+        prefix_ids, suffix_ids: special tokens around a text (``[CLS]`` … ``[SEP]``, … ``</s>``, ``<bos>`` …).
+        separator_ids: those between two segments.
+        has_segments: whether the backbone tells segments apart by token types.
+        pad_id: id that fills batches; masked out, so any id serves a tokenizer without one.
+
+    Args:
+        pretrained: a tokenizer of transformers.
+
+    Raises:
+        ApetError: special tokens and text cannot be told apart in what it returns.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        self.tokenizer = tokenizer
-        one, two = tokenizer("a")["input_ids"], tokenizer("a", "a")["input_ids"]
-        a = tokenizer.encode("a", add_special_tokens=False)
-        begin = _find(one, a, 0)
-        self.before, self.after = one[:begin], one[begin + len(a) :]
-        second = _find(two, a, begin + len(a))
-        self.between = two[begin + len(a) : second]
-        self.segments = "token_type_ids" in tokenizer.model_input_names
-        known = (tokenizer.pad_token_id, tokenizer.eos_token_id, 0)
-        self.pad = next(int(i) for i in known if i is not None)
+    def __init__(self, pretrained: PreTrainedTokenizerBase) -> None:
+        self.pretrained = pretrained
+        # Asked of the tokenizer itself: no attribute of it says which special tokens it puts where.
+        one, two = pretrained("a")["input_ids"], pretrained("a", "a")["input_ids"]
+        text_ids = pretrained.encode("a", add_special_tokens=False)
+        begin = _find(one, text_ids, 0)
+        self.prefix_ids, self.suffix_ids = one[:begin], one[begin + len(text_ids) :]
+        second = _find(two, text_ids, begin + len(text_ids))
+        self.separator_ids = two[begin + len(text_ids) : second]
+        self.has_segments = "token_type_ids" in pretrained.model_input_names
+        self.pad_id = next(int(i) for i in (pretrained.pad_token_id, pretrained.eos_token_id, 0) if i is not None)
 
     @cached_property
     def fingerprint(self) -> str:
-        """What decides its tokens: the whole of its tables, and the special tokens."""
-        t = self.tokenizer
-        backend = getattr(t, "backend_tokenizer", None)
-        inside = sorted(t.get_vocab().items()) if backend is None else backend.to_str()
-        digest = hashlib.sha256(str(inside).encode()).hexdigest()
-        return f"{type(t).__name__} {digest} {self.before} {self.between} {self.after} {t.all_special_ids}"
+        """What decides its tokens: its class, all of its tables, and the special tokens."""
+        backend = getattr(self.pretrained, "backend_tokenizer", None)
+        tables = sorted(self.pretrained.get_vocab().items()) if backend is None else backend.to_str()
+        digest = hashlib.sha256(str(tables).encode()).hexdigest()
+        special = f"{self.prefix_ids} {self.separator_ids} {self.suffix_ids} {self.pretrained.all_special_ids}"
+        return f"{type(self.pretrained).__name__} {digest} {special}"
 
-    def ids(self, text: str) -> list[int]:
-        """Tokens of a text, none of them special."""
+    def encode(self, text: str) -> list[int]:
+        """Token ids of a text, none of them special even where the text spells one (``"</s>"``)."""
         plain = {"add_special_tokens": False, "split_special_tokens": True, "verbose": False}
-        return list(self.tokenizer.encode(text, **plain)) if text else []
+        return list(self.pretrained.encode(text, **plain)) if text else []
 
-    def word(self, text: str, what: str = "label word") -> list[int]:
-        """Tokens of a label word.
+    def encode_word(self, text: str, what: str = "label word") -> list[int]:
+        """Token ids of a label word.
+
+        Args:
+            text: the word, with the space before it where one belongs to it.
+            what: how the message calls it.
 
         Raises:
             ApetError: the tokenizer does not know it.
         """
-        ids = self.ids(text)
-        if not ids or self.tokenizer.unk_token_id in ids:
+        ids = self.encode(text)
+        if not ids or self.pretrained.unk_token_id in ids:
             raise ApetError(f"{what} {text.strip()!r} is unknown to this backbone's tokenizer; give another in labels")
         return ids
 
-    def text(self, ids: Any) -> str:
-        """Tokens as text, special ones left out."""
-        return str(self.tokenizer.decode(ids, skip_special_tokens=True)).strip()
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of token ids, without special tokens."""
+        return str(self.pretrained.decode(ids, skip_special_tokens=True)).strip()
 
 
-def _find(inside: list[int], part: list[int], start: int) -> int:
-    place = next((i for i in range(start, len(inside)) if part and inside[i : i + len(part)] == part), None)
+def _find(ids: list[int], part: list[int], start: int) -> int:
+    place = next((i for i in range(start, len(ids)) if part and ids[i : i + len(part)] == part), None)
     if place is None:
         raise ApetError("this backbone's tokenizer reads a text differently beside others; give another tokenizer")
     return place

@@ -107,7 +107,7 @@ class TunedModel:
         reading = target.model_copy(update={"labels": self.task.labels, "transfer_labels": self.task.transfer_labels})
         examples = self._examples(target, split, data, limit)
         objective = make_objective(
-            self.objective.name, reading, self.objective.reader.tokenizer, self.objective.max_input_length
+            self.objective.name, reading, self.objective.tokenizer.pretrained, self.objective.max_input_length
         )
         unlabeled = [Example(e.texts, (), e.location) for e in examples]
         encoded = EncodedSet.of([objective.encode(e) for e in unlabeled])

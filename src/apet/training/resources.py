@@ -125,7 +125,7 @@ class Resources:
             self.cache.forget_rows()
         limited_key = (key, max_train_samples, max_eval_samples)
         if limited_key not in self._data:  # one object: its texts are hashed once, not for every run
-            self._data[limited_key] = self._whole_data[key].limited(
+            self._data[limited_key] = self._whole_data[key].limit(
                 train=max_train_samples, validation=max_eval_samples, test=max_eval_samples
             )
         return self._data[limited_key]

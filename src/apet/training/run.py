@@ -219,9 +219,9 @@ class _Run:
             return LearningRate(given, "given")
         train_split = self.splits["train"]
         examples: Sequence[Example] = train_split.examples
-        held_out_keys = {e.key for e in sample(examples, min(MAX_HELD_OUT, max(1, len(examples) // 5)))}
-        kept_rows = [i for i, e in enumerate(examples) if e.key not in held_out_keys]
-        held_out_rows = [i for i, e in enumerate(examples) if e.key in held_out_keys]
+        held_out_keys = {e.normalized_text for e in sample(examples, min(MAX_HELD_OUT, max(1, len(examples) // 5)))}
+        kept_rows = [i for i, e in enumerate(examples) if e.normalized_text not in held_out_keys]
+        held_out_rows = [i for i, e in enumerate(examples) if e.normalized_text in held_out_keys]
         if not kept_rows or not held_out_rows:
             raise ApetError(f"learning_rate=auto needs more than {len(examples)} training examples; give a number")
         held_out = Split([examples[i] for i in held_out_rows], train_split.encoded.subset(held_out_rows))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -13,7 +12,7 @@ from pydantic import JsonValue
 from apet.backbones.hub import cached_dataset
 from apet.backbones.registry import locate_backbone
 from apet.cache import cache_folder, write_cached
-from apet.tasks.sources import source_files
+from apet.tasks.sources import generated_fingerprint, source_files
 from apet.tasks.task import Task
 from apet.training.config import RunConfig
 
@@ -141,9 +140,8 @@ def task_fingerprint(task: Task, data: str | None) -> str | None:
         16 hex digits; None where the data are not on this machine.
     """
     definition = task.model_dump_json(exclude={"description", "source"})
-    if data is None and task.source.microworld:
-        made = _made_rows_fingerprint(task.source.microworld, task.source.seed, tuple(task.splits.values()))
-        return _joined(definition, made)
+    if data is None and task.source.generator:
+        return _joined(definition, generated_fingerprint(task))
     if data is None and task.source.hub:
         cached = cached_dataset(task.source.hub, task.source.config)
         return None if cached is None else _joined(definition, cached)
@@ -151,15 +149,6 @@ def task_fingerprint(task: Task, data: str | None) -> str | None:
     if files is None:
         return None
     return _joined(definition, *(f"{f.name} {file_fingerprint(_archive_of(f))}" for f in files))
-
-
-@cache
-def _made_rows_fingerprint(name: str, seed: int, splits: tuple[str, ...]) -> str:
-    # Of the rows themselves: what is learned decides, not the version of the program that makes it.
-    from apet_microworld import rows
-    from apet_microworld.fingerprint import text_fingerprint
-
-    return text_fingerprint(json.dumps(row, ensure_ascii=False) for split in splits for row in rows(name, split, seed))
 
 
 def _archive_of(file: Path) -> Path:

@@ -1,13 +1,15 @@
-"""Where runs happen. An engine carries jobs to workers and events back; what runs next is the driver's business."""
+"""What an executor is: it carries jobs to workers and events back; what runs next is the scheduler's business."""
 
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from apet.errors import ApetError, CannotWriteError
+from apet.registry import import_guest
 from apet.training import run_dir
 from apet.training.resources import Resources
 from apet.training.run import tune
@@ -19,7 +21,7 @@ class Job:
     """One run for a worker.
 
     Attributes:
-        plan: of the run: everything that it takes from this process.
+        plan: of the run: everything that a worker takes from this process.
         folder: where its result is to appear.
     """
 
@@ -28,31 +30,34 @@ class Job:
 
     @property
     def run_id(self) -> str:
-        """Names the run."""
+        """The run's identifier."""
         return self.plan.run_id
+
+
+JobOutcome = Literal["done", "failed", "unwritable"]
 
 
 @dataclass(frozen=True)
 class Event:
-    """Something a worker has to say.
+    """What a worker reports.
 
     Attributes:
         worker: its number.
-        kind: ``progress`` (steps done, and how it stands), ``done``, ``failed`` (with the reason), ``unwritable`` (the
-            place for results takes none: no run is to blame, and the next one would end the same way), ``lost`` (the
-            worker itself is gone; the job is not to blame and may be tried again).
-        text: a note or a reason.
-        share: of the run's steps that are done, for ``progress``.
+        kind: ``progress`` (the job goes on), ``done``, ``failed`` (the message says why), ``unwritable`` (the folder
+            for results takes no files: no run is to blame, and the next one would end the same way), ``worker_died``
+            (the worker's process is gone; the job is not to blame and may be tried again).
+        message: of ``progress`` how the run stands, else the reason.
+        fraction_done: of the run's steps, in [0, 1], for ``progress``.
     """
 
     worker: int
-    kind: Literal["progress", "done", "failed", "unwritable", "lost"]
-    text: str = ""
+    kind: Literal["progress", "worker_died"] | JobOutcome
+    message: str = ""
     fraction_done: float = 0.0
 
 
 class Executor(Protocol):
-    """Workers, numbered from 0."""
+    """Workers that each take one job at a time, numbered from 0 to ``size`` - 1."""
 
     size: int
 
@@ -60,56 +65,102 @@ class Executor(Protocol):
         """Give a job to an idle worker."""
 
     def events(self, timeout: float) -> list[Event]:
-        """What happened; waits at most ``timeout`` seconds for something to happen."""
+        """Events that came since the last call; waits at most ``timeout`` seconds for the first."""
 
     def stop(self) -> None:
-        """End all workers, also in the middle of a run; what they were writing vanishes."""
+        """End all workers, also in the middle of a run; what they were writing is removed."""
 
 
-Ending = Literal["done", "failed", "unwritable"]
+@dataclass(frozen=True)
+class ExecutorOptions:
+    """What a user may ask of any executor; each takes what concerns it.
+
+    Attributes:
+        num_workers: runs at a time; 0 = as many as the executor finds room for.
+        num_threads: processor cores of each run.
+        num_gpus: GPUs that each worker holds, where the executor reserves them; may be a fraction.
+        ray_address: of a Ray cluster; None = the one that RAY_ADDRESS names, or a new one on this machine.
+        devices: what the runs ask for: auto, cpu.
+        device_maps: what the runs ask for: auto = one backbone over all GPUs, None = one GPU each.
+    """
+
+    num_workers: int = 0
+    num_threads: int = 1
+    num_gpus: float = 0.0
+    ray_address: str | None = None
+    devices: frozenset[str] = frozenset({"auto"})
+    device_maps: frozenset[str | None] = frozenset({None})
 
 
-def execute_job(job: Job, shop: Resources) -> tuple[Ending, str]:
-    """Run a job in this process; a result that is there already is taken for done."""
+def execute_job(job: Job, resources: Resources) -> tuple[JobOutcome, str]:
+    """Run a job in this process.
+
+    Args:
+        job: what to run. A result that is in its folder already counts as done.
+        resources: caches that successive jobs share.
+
+    Returns:
+        How it ended, and why where it did not end well.
+    """
     if (job.folder / run_dir.RESULT).is_file():
         return "done", ""
     try:
-        tune(job.plan, job.folder, shop)
+        tune(job.plan, job.folder, resources)
     except ApetError as e:
-        if (job.folder / run_dir.RESULT).is_file():  # a worker whose driver was killed has finished it meanwhile
+        # A worker that outlived its killed scheduler may have finished this very run in the meantime.
+        if (job.folder / run_dir.RESULT).is_file():
             return "done", ""
         return "unwritable" if isinstance(e, CannotWriteError) else "failed", str(e)
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as e:  # out of memory, a library's own error: a study goes on
-        last = traceback.extract_tb(e.__traceback__)[-1]
-        text = " ".join(str(e).split())[:500]
-        return "failed", f"{type(e).__name__}: {text} (at {Path(last.filename).name}:{last.lineno})"
+    except BaseException as e:  # out of memory, an error inside a library: the other runs of the study go on
+        frame = traceback.extract_tb(e.__traceback__)[-1]
+        # One line of bounded length: it is stored with the run and printed in tables.
+        reason = " ".join(str(e).split())[:500]
+        return "failed", f"{type(e).__name__}: {reason} (at {Path(frame.filename).name}:{frame.lineno})"
     return "done", ""
 
 
-class InProcessExecutor:
-    """One worker: this process. For a few runs whose steps are to be seen, and for looking into a failure.
+def import_in_worker(guests: Iterable[str]) -> str:
+    """Import into a worker what the scheduler's process had imported.
 
     Args:
-        shop: shared by the runs; what it holds already is not loaded again.
+        guests: files and modules. Methods and metrics that they register are unknown in a new process until then.
+
+    Returns:
+        Why one of them cannot be imported, else "". Every job then fails with this reason: a worker that died of it
+        would be started again and again.
+    """
+    try:
+        for guest in guests:
+            import_guest(guest)
+    except ApetError as e:
+        return str(e)
+    return ""
+
+
+class InProcessExecutor:
+    """One worker, this process: for a few runs whose steps shall be seen, and for debugging a failure.
+
+    Args:
+        resources: shared by the runs; what it holds already is not loaded again.
     """
 
     size = 1
 
-    def __init__(self, shop: Resources) -> None:
-        self._shop = shop
+    def __init__(self, resources: Resources) -> None:
+        self._resources = resources
         self._events: list[Event] = []
 
     def start(self, worker: int, job: Job) -> None:
-        """Run it, here and now."""
-        kind, text = execute_job(job, self._shop)
-        self._events.append(Event(worker, kind, text))
+        """Run the job at once; returns when it has ended."""
+        outcome, reason = execute_job(job, self._resources)
+        self._events.append(Event(worker, outcome, reason))
 
     def events(self, timeout: float) -> list[Event]:
-        """What the last job came to."""
+        """How the last job ended."""
         events, self._events = self._events, []
         return events
 
     def stop(self) -> None:
-        """Nothing to end."""
+        """Nothing to end: there is no other process."""

@@ -9,162 +9,196 @@ import signal
 import threading
 import time
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
-from typing import Any
+from multiprocessing.context import ForkServerProcess
 
 import torch
 
-from apet.studies.executors.base import Event, Job, execute_job
+from apet.registry import imported
+from apet.studies.executors.base import Event, Job, execute_job, import_in_worker
 from apet.training.progress import Progress
 from apet.training.resources import Resources
 
-EVERY = 0.25
-"""Seconds between two words of progress."""
+PROGRESS_INTERVAL = 0.25
+"""Seconds between two progress events of a worker."""
+
+
+@dataclass(frozen=True)
+class _WorkerProcess:
+    process: ForkServerProcess
+    pipe: Connection
 
 
 class LocalExecutor:
     """Worker processes, each with its own backbone in memory.
 
     Args:
-        size: how many. Each run's threads are part of its settings, so results do not depend on this number.
-        cards: GPUs to share out, as CUDA_VISIBLE_DEVICES names them; none = every worker sees what this process sees.
+        size: how many. The threads of a run are part of its config, so results do not depend on this number.
+        gpus: GPUs to share out, as CUDA_VISIBLE_DEVICES names them; none = every worker sees what this process sees.
     """
 
-    def __init__(self, size: int, cards: Sequence[str] = ()) -> None:
-        self.size, self.cards = size, cards
+    def __init__(self, size: int, gpus: Sequence[str] = ()) -> None:
+        self.size, self.gpus = size, gpus
+        # A fork server: plain fork would copy threads' locks and CUDA state, spawn would import torch for every worker.
         self._context = mp.get_context("forkserver")
         self._context.set_forkserver_preload(["apet.training.run", "apet.studies.executors.local"])
-        self._workers: list[tuple[Any, Connection] | None] = [None] * size
+        self._workers: list[_WorkerProcess | None] = [None] * size
 
     def start(self, worker: int, job: Job) -> None:
-        """Give it a job; a worker that is gone is replaced first."""
-        if self._workers[worker] is None:
-            ours, theirs = self._context.Pipe()
-            process = self._context.Process(target=worker_main, args=(theirs, gpu_of(worker, self.cards)), daemon=True)
-            with ignoring_interrupts():  # it loads libraries before it can answer Ctrl-C; the driver answers for all
-                forkserver.ensure_running()
-            process.start()
-            theirs.close()
-            self._workers[worker] = process, ours
-        here = self._workers[worker]
-        assert here is not None
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `events` will see that it is gone
-            here[1].send(job)
+        """Give a job to a worker; one that has died is replaced first."""
+        running = self._workers[worker] or self._start_process(worker)
+        # A worker may die between two jobs; `events` then sees the end of its pipe and reports it.
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+            running.pipe.send(job)
+
+    def _start_process(self, worker: int) -> _WorkerProcess:
+        pipe, worker_pipe = self._context.Pipe()
+        arguments = (worker_pipe, gpu_of(worker, self.gpus), tuple(imported()))
+        process = self._context.Process(target=worker_main, args=arguments, daemon=True)
+        with (
+            ignoring_interrupts()
+        ):  # it imports libraries before it can handle Ctrl-C; the scheduler handles it for all
+            forkserver.ensure_running()
+        process.start()
+        # Our copy of the worker's end must go: else its pipe would stay open after its death, and nobody would notice.
+        worker_pipe.close()
+        started = _WorkerProcess(process, pipe)
+        self._workers[worker] = started
+        return started
 
     def events(self, timeout: float) -> list[Event]:
-        """Everything the workers said by now."""
-        pipes = {w[1]: i for i, w in enumerate(self._workers) if w is not None}
-        found = []
-        for pipe in wait(list(pipes), timeout):
+        """Events that the workers sent since the last call; waits at most ``timeout`` seconds for the first."""
+        worker_of = {w.pipe: number for number, w in enumerate(self._workers) if w is not None}
+        events = []
+        for pipe in wait(list(worker_of), timeout):
             assert isinstance(pipe, Connection)
-            worker = pipes[pipe]
+            worker = worker_of[pipe]
             try:
                 while pipe.poll():
-                    kind, text, share = pipe.recv()
-                    found.append(Event(worker, kind, text, share))
-            except (EOFError, OSError):
-                found.append(Event(worker, "lost", self._reap(worker)))
-        return found
+                    kind, message, fraction_done = pipe.recv()
+                    events.append(Event(worker, kind, message, fraction_done))
+            except (EOFError, OSError):  # the end of the pipe: the process is gone, whatever ended it
+                events.append(Event(worker, "worker_died", self._reap(worker)))
+        return events
 
     def _reap(self, worker: int) -> str:
-        here = self._workers[worker]
-        assert here is not None
-        process, pipe = here
-        pipe.close()
-        process.join(5)
+        """Clear away a worker that died, and say what ended it."""
+        dead = self._workers[worker]
+        assert dead is not None
+        dead.pipe.close()
+        dead.process.join(5)  # its pipe closes a moment before its exit code is known
         self._workers[worker] = None
-        code = process.exitcode
+        code = dead.process.exitcode
         return f"its worker ended by signal {-code}" if code and code < 0 else f"its worker ended with code {code}"
 
     def stop(self) -> None:
-        """End all, now."""
-        for here in self._workers:
-            if here is not None:
-                here[0].kill()
-                here[0].join()
-                here[1].close()
+        """Kill all workers at once: what they have finished is on disk, the rest is run again another time."""
+        for running in self._workers:
+            if running is not None:
+                running.process.kill()
+                running.process.join()
+                running.pipe.close()
         self._workers = [None] * self.size
 
 
 def visible_gpus() -> list[str]:
-    """GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them; none of them is touched."""
+    """Names of the GPUs that this process may use, as in CUDA_VISIBLE_DEVICES; CUDA is not initialized for it."""
     return gpu_names(os.environ.get("CUDA_VISIBLE_DEVICES"), torch.cuda.device_count())
 
 
-def gpu_names(given: str | None, count: int) -> list[str]:
-    """Of ``count`` usable GPUs, the names: their numbers, or the first ones of what is given."""
-    names = [str(n) for n in range(count)] if given is None else [name.strip() for name in given.split(",")]
-    return names[:count]
+def gpu_names(visible_devices: str | None, count: int) -> list[str]:
+    """Names of ``count`` usable GPUs: the first of CUDA_VISIBLE_DEVICES, or their numbers where it is not set."""
+    if visible_devices is None:
+        return [str(n) for n in range(count)]
+    return [name.strip() for name in visible_devices.split(",")][:count]
 
 
 def default_workers(
-    cards: Sequence[str], devices: Collection[str], device_maps: Collection[str | None], cores: int, num_threads: int
+    gpus: Sequence[str], devices: Collection[str], device_maps: Collection[str | None], cores: int, num_threads: int
 ) -> tuple[int, Sequence[str]]:
     """How many workers there are where nobody says, and the GPUs to share out among them.
 
     Args:
-        cards: that this process may use.
+        gpus: that this process may use.
         devices: what the runs ask for: auto, cpu.
-        device_maps: what the runs ask for: auto = one backbone over all GPUs; None = one GPU each.
+        device_maps: what the runs ask for: auto = one backbone over all GPUs, None = one GPU each.
         cores: of the processor.
         num_threads: of a run.
+
+    Returns:
+        Number of workers; GPUs to share out, none where each worker is to see what this process sees.
     """
-    if not cards or set(devices) <= {"cpu"}:
+    if not gpus or set(devices) <= {"cpu"}:
         return max(1, cores // num_threads), ()
-    if "auto" in device_maps:  # one backbone lies over all of them
+    if "auto" in device_maps:  # one backbone lies over all GPUs, a second one would find no room
         return 1, ()
-    return len(cards), cards
+    return len(gpus), gpus
 
 
-def gpu_of(worker: int, cards: Sequence[str]) -> str | None:
-    """A worker's GPU; where there are more workers, they take turns."""
-    return cards[worker % len(cards)] if cards else None
+def gpu_of(worker: int, gpus: Sequence[str]) -> str | None:
+    """The GPU of a worker; where there are more workers than GPUs, they take turns."""
+    return gpus[worker % len(gpus)] if gpus else None
 
 
 @contextlib.contextmanager
 def ignoring_interrupts() -> Iterator[None]:
-    """A process that is started meanwhile ignores Ctrl-C until it says otherwise. Only a main thread can see to it."""
-    before = signal.getsignal(signal.SIGINT)
-    if threading.current_thread() is not threading.main_thread() or before is None:
+    """Processes that are started inside ignore Ctrl-C until they say otherwise: signal handlers are inherited.
+
+    Outside the main thread, which alone may set handlers, nothing is done.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    if threading.current_thread() is not threading.main_thread() or handler is None:
         yield
         return
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        signal.signal(signal.SIGINT, handler)
 
 
-def worker_main(pipe: Connection, card: str | None) -> None:
-    """A worker's life: jobs in, words out, until the driver is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the driver's to answer
-    if card is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = card  # CUDA reads it once, at its first use, which is yet to come
+def worker_main(pipe: Connection, gpu: str | None, guests: Sequence[str] = ()) -> None:
+    """Main function of a worker process: takes jobs from the pipe and sends events, until the scheduler is gone.
+
+    Args:
+        pipe: jobs come in, ``(kind, message, fraction_done)`` goes out.
+        gpu: the one GPU it may use, as CUDA_VISIBLE_DEVICES names it; None = all that are visible.
+        guests: files and modules that the scheduler's process imported.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to the whole process group; the scheduler handles it
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it once, at its first use, which is yet to come
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    shop = Resources(PipeProgress(pipe))
+    resources = Resources(PipeProgress(pipe))
+    guest_error = import_in_worker(guests)
     try:
         while True:
             job: Job = pipe.recv()
-            kind, text = execute_job(job, shop)
-            pipe.send((kind, text, 1.0))
+            outcome, reason = ("failed", guest_error) if guest_error else execute_job(job, resources)
+            pipe.send((outcome, reason, 1.0))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
 
 class PipeProgress(Progress):
-    """A watch that tells the driver. When nobody listens any more it ends the run: an orphan has no business."""
+    """Progress that is sent to the scheduler.
+
+    Where nobody listens any more, sending raises and so ends the run: a worker without a scheduler would only take
+    the machine from the next one.
+    """
 
     def __init__(self, pipe: Connection) -> None:
         super().__init__(quiet=True)
         self._pipe = pipe
-        self._told = 0.0
+        self._last_sent = 0.0
 
     def update(self, done: int, note: str | None = None) -> None:
-        """As every watch; now and then through the pipe."""
+        """Note how far the innermost stage is, and send it unless that was done a moment ago."""
         super().update(done, note)
-        now = time.monotonic()
-        if now - self._told >= EVERY:
-            self._told = now
+        seconds = time.monotonic()
+        if seconds - self._last_sent >= PROGRESS_INTERVAL:
+            self._last_sent = seconds
             stage = self.stage
             self._pipe.send(("progress", stage.note, done / max(1, stage.total)))

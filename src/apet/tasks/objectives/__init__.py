@@ -22,24 +22,28 @@ _OBJECTIVES: dict[ObjectiveName, type[Objective]] = {
 
 
 def make_objective(
-    use: ObjectiveName, task: Task, tokenizer: PreTrainedTokenizerBase, max_input_length: int
+    name: ObjectiveName, task: Task, tokenizer: PreTrainedTokenizerBase, max_input_length: int
 ) -> Objective:
-    """The objective of a use.
+    """The objective of a name, for a task and a backbone's tokenizer.
 
     Raises:
-        ApetError: the task cannot be learnt that way; the reason and the remedy are named.
+        ApetError: the task cannot be solved that way; the reason and the remedy are named.
     """
-    return _OBJECTIVES[use](task, TextTokenizer(tokenizer), max_input_length)
+    return _OBJECTIVES[name](task, TextTokenizer(tokenizer), max_input_length)
 
 
-def check_objective(use: ObjectiveName, task: Task) -> None:
-    """Whether a task can be learnt that way, before a tokenizer is at hand; raises as `objective_for`."""
-    _OBJECTIVES[use].check(task)
+def check_objective(name: ObjectiveName, task: Task) -> None:
+    """Check that a task can be solved that way, before a tokenizer is loaded.
+
+    Raises:
+        ApetError: it cannot; the reason and the remedy are named.
+    """
+    _OBJECTIVES[name].check(task)
 
 
-def is_generative(use: ObjectiveName) -> bool:
-    """Whether answers come from the whole vocabulary, so that guessing hits none."""
-    return _OBJECTIVES[use].is_generative
+def is_generative(name: ObjectiveName) -> bool:
+    """Whether predictions come from the whole vocabulary, so that an untrained backbone guesses none."""
+    return _OBJECTIVES[name].is_generative
 
 
 __all__ = ["Batch", "Objective", "check_objective", "is_generative", "make_objective"]

@@ -1,4 +1,4 @@
-"""Encoders without a use for words: a linear head over the classes."""
+"""Classification-head objective of encoders: a linear head over the classes, no label words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,11 @@ class ClassificationHead(Objective):
 
     @classmethod
     def check(cls, task: Task) -> None:
-        """As every objective; and no more than two columns."""
+        """Refuse a task of free text, or of more columns than an encoder has segments.
+
+        Raises:
+            ApetError: the task is such a one.
+        """
         super().check(task)
         if len(task.columns) > 2:
             raise ApetError(
@@ -33,25 +37,25 @@ class ClassificationHead(Objective):
 
     def encode(self, example: Example) -> Encoded:
         """``[CLS] first [SEP] second [SEP]``; the target is the class."""
-        r = self.reader
-        segments = [(r.ids(example.texts[c]), True) for c in self.task.columns]
-        special = len(r.before) + len(r.after) + (len(r.between) if len(segments) > 1 else 0)
-        kept, cut = truncate_parts(segments, self.max_input_length - special)
-        ids = [*r.before, *kept[0]]
-        if len(kept) > 1:
-            ids += r.between
-        split = len(ids)
+        t = self.tokenizer
+        segments = [(t.encode(example.texts[c]), True) for c in self.task.columns]
+        num_special = len(t.prefix_ids) + len(t.suffix_ids) + (len(t.separator_ids) if len(segments) > 1 else 0)
+        kept, num_cut = truncate_parts(segments, self.max_input_length - num_special)
+        ids = [*t.prefix_ids, *kept[0]]
+        segment_start = None
         for segment in kept[1:]:
+            ids += t.separator_ids
+            segment_start = len(ids)
             ids += segment
-        ids += r.after
-        target = [self.task.label_words.index(a) for a in example.references[:1]]
-        split = split if len(kept) > 1 else len(ids)
-        return Encoded(np.array(ids, np.int32), np.array(target, np.int32), split, num_cut=cut)
+        ids += t.suffix_ids
+        target = [self.task.label_words.index(word) for word in example.references[:1]]
+        start = len(ids) if segment_start is None else segment_start
+        return Encoded(np.array(ids, np.int32), np.array(target, np.int32), start, num_cut=num_cut)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross entropy over the classes."""
         return cross_entropy(model(**model_inputs(batch)).logits, batch["target"][:, 0])
 
     def predict(self, model: nn.Module, batch: Batch) -> list[str | None]:
-        """The likeliest class."""
+        """The label word of the likeliest class."""
         return [self.task.label_words[i] for i in model(**model_inputs(batch)).logits.argmax(-1).tolist()]

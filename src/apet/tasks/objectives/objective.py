@@ -1,4 +1,4 @@
-"""What every objective owes: tokens of an example, a batch, a loss, predictions."""
+"""What an objective is: tokens of an example, a batch, a loss, predictions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from apet.backbones.family import ObjectiveName
 from apet.errors import ApetError
-from apet.tasks.encoding import Encoded, truncate_parts
+from apet.tasks.encoding import Encoded, TokenIds, truncate_parts
 from apet.tasks.examples import Example
 from apet.tasks.task import Task
 from apet.tasks.template import Template
@@ -24,23 +24,32 @@ IGNORED = -100
 
 
 class Objective(ABC):
-    """How one kind of backbone learns a task. A method never needs to know which one runs.
+    """How one kind of backbone solves a task: what it reads, its loss, its predictions. Methods do not depend on it.
 
     Attributes:
-        task: what is learnt.
-        reader: the backbone's tokenizer.
+        task: what is learned.
+        tokenizer: of the backbone.
         max_input_length: tokens of one input, special ones included.
+        template: how a row reads as text.
+
+    Args:
+        task: what is learned.
+        tokenizer: of the backbone.
+        max_input_length: tokens of one input, special ones included.
+
+    Raises:
+        ApetError: the task cannot be solved that way, or its label words do not fit the tokenizer.
     """
 
     name: ClassVar[ObjectiveName]
     padding: ClassVar[Literal["left", "right"]] = "right"
     is_generative: ClassVar[bool] = True
-    """Answers come from the whole vocabulary, so guessing hits none (paper section 3: 0 %)."""
+    """Predictions come from the whole vocabulary, so an untrained backbone guesses none (paper section 3: 0 %)."""
 
     def __init__(self, task: Task, tokenizer: TextTokenizer, max_input_length: int) -> None:
         self.check(task)
         self.task = task
-        self.reader = tokenizer
+        self.tokenizer = tokenizer
         self.max_input_length = max_input_length
         self.template = Template.parse(task.template, task.columns)
 
@@ -55,7 +64,7 @@ class Objective(ABC):
             raise ApetError(f"task {task.name!r} asks for free text; an encoder cannot write. Give a T5 or a decoder")
 
     def recipe(self) -> list[object]:
-        """What decides the tokens besides the examples, as plain data."""
+        """Everything besides the examples that decides the tokens, as plain data: the key of their cache."""
         t = self.task
         return [
             self.name,
@@ -64,58 +73,65 @@ class Objective(ABC):
             t.label_words,
             t.max_target_length,
             self.max_input_length,
-            self.reader.fingerprint,
+            self.tokenizer.fingerprint,
         ]
 
     @abstractmethod
     def encode(self, example: Example) -> Encoded:
-        """Tokens of one example; of its first answer, where it has one."""
+        """Tokens of one example; the target is that of its first reference, where it has one."""
 
     @abstractmethod
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Mean loss of a batch in fp32, ()."""
+        """Mean loss of a batch in fp32, ``()``."""
 
     @abstractmethod
     def predict(self, model: nn.Module, batch: Batch) -> list[str | None]:
-        """One answer for each row; None = none of the label words."""
+        """One prediction for each row; None = none of the label words."""
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
-        """Pad to the longest: ``input_ids``, ``attention_mask`` and the like (batch, seq), ``target`` (batch, t)."""
-        batch = self._padded([r.ids for r in rows])
-        if self.reader.segments:
+        """Pad to the longest.
+
+        Returns:
+            ``input_ids``, ``attention_mask`` and the like ``(batch, seq)``, ``target`` ``(batch, t)``.
+        """
+        ids = [r.input_ids for r in rows]
+        batch = {
+            "input_ids": _pad(ids, self.tokenizer.pad_id, self.padding),
+            "attention_mask": _pad([np.ones_like(i) for i in ids], 0, self.padding),
+        }
+        if self.tokenizer.has_segments:
             seq = batch["input_ids"].shape[1]
-            split = torch.tensor([[r.split] for r in rows])
-            batch["token_type_ids"] = (torch.arange(seq)[None] >= split).long() * batch["attention_mask"]
-        batch["target"] = _filled([r.target for r in rows], IGNORED, "right")
+            segment_start = torch.tensor([[r.segment_start] for r in rows])
+            batch["token_type_ids"] = (torch.arange(seq)[None] >= segment_start).long() * batch["attention_mask"]
+        batch["target"] = _pad([r.target for r in rows], IGNORED, "right")
         return batch
 
-    def _padded(self, ids: Sequence[np.ndarray]) -> Batch:
-        return {
-            "input_ids": _filled(ids, self.reader.pad, self.padding),
-            "attention_mask": _filled([np.ones_like(i) for i in ids], 0, self.padding),
-        }
+    def _encode_template(self, example: Example, room: int) -> tuple[list[int], int]:
+        """The template's text before the answer, within ``room`` tokens.
 
-    def _prompted(self, example: Example, room: int) -> tuple[list[int], int]:
-        """The template's text before the answer within ``room`` tokens, and how many were cut."""
-        parts = [(self.reader.ids(text), short) for text, short in self.template.parts(example.texts)]
-        kept, cut = truncate_parts(parts, room)
-        return [i for part in kept for i in part], cut
+        Returns:
+            Its tokens, and how many were cut.
+        """
+        parts = [(self.tokenizer.encode(text), may_shorten) for text, may_shorten in self.template.parts(example.texts)]
+        kept, num_cut = truncate_parts(parts, room)
+        return [i for part in kept for i in part], num_cut
 
 
 def model_inputs(batch: Batch) -> Batch:
-    """What the model's forward takes."""
-    return {k: v for k, v in batch.items() if k not in ("target", "blank")}
+    """What the model's forward takes of a batch."""
+    return {k: v for k, v in batch.items() if k not in ("target", "mask_position")}
 
 
 def cross_entropy(logits: Tensor, target: Tensor) -> Tensor:
-    """Mean over the places that have a label; logits (…, classes), target (…)."""
+    """Mean over the places that have a label; logits ``(…, classes)``, target ``(…)``."""
+    # In fp32: bf16 logits of a large vocabulary lose the small differences that the loss is about.
     return nn.functional.cross_entropy(logits.flatten(0, -2).float(), target.flatten(), ignore_index=IGNORED)
 
 
-def _filled(rows: Sequence[np.ndarray], value: int, side: str) -> Tensor:
+def _pad(rows: Sequence[TokenIds], value: int, side: str) -> Tensor:
     longest = max(len(r) for r in rows)
     out = torch.full((len(rows), longest), value, dtype=torch.long)
     for i, r in enumerate(rows):
-        place = slice(longest - len(r), None) if side == "left" else slice(0, len(r))
-        out[i, place] = torch.from_numpy(r.astype(np.int64))
+        columns = slice(longest - len(r), None) if side == "left" else slice(0, len(r))
+        out[i, columns] = torch.from_numpy(r.astype(np.int64))
     return out

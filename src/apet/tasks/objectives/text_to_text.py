@@ -1,4 +1,4 @@
-"""Encoder–decoders: text in, text out; a label is a word to be written (Raffel et al. 2020)."""
+"""Text-to-text objective of encoder-decoders: a label is a word to be written (Raffel et al. 2020)."""
 
 from __future__ import annotations
 
@@ -22,17 +22,21 @@ class TextToText(Objective):
 
     name: ClassVar[ObjectiveName] = "text-to-text"
 
-    def __init__(self, task: Task, reader: TextTokenizer, max_input_length: int) -> None:
-        super().__init__(task, reader, max_input_length)
-        self.words = Verbalizer(task, reader, lead="")
+    def __init__(self, task: Task, tokenizer: TextTokenizer, max_input_length: int) -> None:
+        super().__init__(task, tokenizer, max_input_length)
+        self.verbalizer = Verbalizer(task, tokenizer, lead="")
 
     def encode(self, example: Example) -> Encoded:
         """Input with its end token; the target is the answer with its own, or without where it had to be cut."""
-        r = self.reader
-        text, cut = self._prompted(example, self.max_input_length - len(r.before) - len(r.after))
-        ids = [*r.before, *text, *r.after]
-        target, lost = self.words.target(r.ids(example.references[0]), r.after) if example.references else ([], 0)
-        return Encoded(np.array(ids, np.int32), np.array(target, np.int32), len(ids), num_cut=cut + lost)
+        t = self.tokenizer
+        text, num_cut = self._encode_template(example, self.max_input_length - len(t.prefix_ids) - len(t.suffix_ids))
+        ids = [*t.prefix_ids, *text, *t.suffix_ids]
+        target: list[int] = []
+        if example.references:
+            answer = t.encode(example.references[0])
+            target, num_target_cut = self.verbalizer.limit_target(answer, t.suffix_ids)
+            num_cut += num_target_cut
+        return Encoded(np.array(ids, np.int32), np.array(target, np.int32), len(ids), num_cut=num_cut)
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Cross entropy over the answer's tokens."""
@@ -47,10 +51,11 @@ class TextToText(Objective):
         inner: Any = model
         inputs = model_inputs(batch)
         start = inner.config.decoder_start_token_id
-        if self.words.single_token:
-            first = torch.full((len(inputs["input_ids"]), 1), start, device=inputs["input_ids"].device)
-            logits = inner(**inputs, decoder_input_ids=first, use_cache=False).logits
-            return self.words.of_tokens(logits[:, -1].argmax(-1).tolist())
-        settings = greedy_generation(self.reader, self.words.max_new_tokens, decoder_start_token_id=start)
-        written = inner.generate(**inputs, generation_config=settings)
-        return self.words.of_texts([self.reader.text(row[1:]) for row in written])
+        if self.verbalizer.single_token:
+            first = torch.full((len(inputs["input_ids"]), 1), start, device=inputs["input_ids"].device)  # (batch, 1)
+            logits = inner(**inputs, decoder_input_ids=first, use_cache=False).logits  # (batch, 1, vocab)
+            return self.verbalizer.from_first_tokens(logits[:, -1].argmax(-1).tolist())
+        settings = greedy_generation(self.tokenizer, self.verbalizer.max_new_tokens, decoder_start_token_id=start)
+        generated = inner.generate(**inputs, generation_config=settings)
+        # The first token is the start token; a tokenizer need not know it as a special one.
+        return self.verbalizer.from_texts([self.tokenizer.decode(row[1:]) for row in generated])
