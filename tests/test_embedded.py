@@ -124,7 +124,7 @@ def test_nothing_is_cut_and_every_word_is_known(name):
             for example in examples:
                 e = objective.encode(example)
                 assert e.num_cut == 0, (objective.name, split, example)
-                assert unknown not in e.ids, (objective.name, split, example)
+                assert unknown not in e.input_ids, (objective.name, split, example)
                 if objective.name == "text-to-text":
                     assert unknown not in e.target
 
