@@ -88,9 +88,9 @@ def main(folder: Path, machine: LocalExecutor) -> None:
         "On the synthetic ladder; made by `python benchmarks/threshold_search.py`. "
         f"{SETTINGS['max_steps']} steps of {SETTINGS['batch_size']}, learning rate {SETTINGS['learning_rate']}"
         f" ({REFERENCE_RATE} of full fine-tuning), {SETTINGS['max_eval_samples']} validation items. Rules:"
-        f" {RULES.describe()}.\n\nThe grid judges every N by all {RULES.max_seeds} seeds. Where an N fails above one that"
-        " passes, its range takes in both. *Steps apart* (low, high): how many N of the grid lie between the search's"
-        " answer and the grid's range.\n\n"
+        f" {RULES.describe()}.\n\nThe grid judges every N by all {RULES.max_seeds} seeds. Where an N fails above one"
+        " that passes, its range takes in both. *Steps apart* (low, high): how many N of the grid lie between the"
+        " search's answer and the grid's range.\n\n"
         f"{head}\n{'|---' * 9}|\n" + "\n".join(lines) + f"\n\nTogether {cost[0]} runs of {cost[1]},"
         f" {100 * cost[0] / cost[1]:.0f} %.\n"
     )

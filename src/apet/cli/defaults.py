@@ -59,8 +59,7 @@ def default_backbone(name: str | None) -> str:
 def with_package_hint(message: str) -> str:
     """A message about an unknown name, with the package that brings the name where that is not installed."""
     unknown = "unknown " in message or "No such command" in message
-    is_hinted = f"pip install {_PACKAGE}" in message
-    if unknown and not is_hinted and _ITS_NAMES.search(message) and not _installed():
+    if unknown and "pip install" not in message and _ITS_NAMES.search(message) and not _installed():
         return f"{message.rstrip('.')}; the package {_PACKAGE} brings it: pip install {_PACKAGE}"
     return message
 
