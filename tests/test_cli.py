@@ -340,7 +340,7 @@ def bad_inputs(workspace: Path) -> dict[str, tuple[list[str], str]]:
             "weights of backbone 'bert-base' (google-bert/bert-base-uncased) are neither",
         ),
         "folder without config": (["inspect", "bare"], "backbone folder 'bare' has no config.json"),
-        "θ for another backbone": (["predict", "moved", "x"], "was planned for BertForSequenceClassification"),
+        "delta for another backbone": (["predict", "moved", "x"], "was planned for BertForSequenceClassification"),
         "output holds a run": ([*tune, "--output", "run"], "holds another run"),
         "missing file": (data("none.csv"), "none.csv': No such file or directory"),
         "missing column": (data("train.csv", text="body"), "train.csv:2: unknown column 'body'"),
@@ -377,7 +377,7 @@ NAMES = [
     "unknown command", "unknown option", "unknown method", "unknown backbone", "unknown task", "unknown role",
     "unknown setting", "unknown method setting", "budget 0", "budget -1", "budget too large", "budget no number",
     "steps no number", "steps 0", "no output", "no backbone", "weights missing", "folder without config",
-    "θ for another backbone", "output holds a run", "missing file", "missing column", "missing label column",
+    "delta for another backbone", "output holds a run", "missing file", "missing column", "missing label column",
     "empty data", "not UTF-8", "label unseen in training", "no run", "a cell that cannot be", "data of a comparison",
     "weights of a comparison", "seeds", "no key=value", "twice",
 ]  # fmt: skip
