@@ -81,7 +81,7 @@ def test_a_comparison_of_six_runs_works_everything_out_once(workspace, tmp_path,
 
 
 def test_a_description_is_made_again_when_the_model_changes(calls):
-    import tiny
+    from apet.testing import tiny_models as tiny
 
     model = tiny.build("bert")
     first = describing.describe(model)

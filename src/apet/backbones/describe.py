@@ -81,7 +81,11 @@ class Layer:
         return layer_name(self.stack, self.index, self.role)
 
     def position(self, parameter: str) -> Position | None:
-        """The position of this parameter, or None where the layer has none (or shares one listed elsewhere)."""
+        """The position of this parameter, or None where the layer has none (or shares one listed elsewhere).
+
+        Returns:
+            The position.
+        """
         return next((p for p in self.positions if p.parameter == parameter), None)
 
 
@@ -119,7 +123,11 @@ class Backbone:
         raise UnknownNameError(f"layer of {self.model_class}", name, (x.name for x in self.layers))
 
     def position(self, name: str) -> Position:
-        """The position called ``name``; raises `UnknownNameError` with the nearest names."""
+        """The position called ``name``; raises `UnknownNameError` with the nearest names.
+
+        Returns:
+            The position.
+        """
         for position in self.positions:
             if position.name == name:
                 return position
@@ -130,6 +138,9 @@ class Backbone:
 
         A pattern is a role (``attn.q``), the beginning of one up to a dot (``attn``), a layer's name
         (``encoder.0.attn.q``) or either with wildcards (``encoder.*.mlp.*``).
+
+        Returns:
+            The layers.
 
         Raises:
             UnknownNameError: a pattern matches nothing.
@@ -167,6 +178,9 @@ _described: WeakKeyDictionary[nn.Module, tuple[int, Backbone]] = WeakKeyDictiona
 
 def describe(model: nn.Module) -> Backbone:
     """Read the backbone's layers and positions off a model (weights may be on the meta device).
+
+    Returns:
+        Layers, positions and counts.
 
     Raises:
         ApetError: the architecture is unknown and its module tree fits no family, or a parameter of a known
