@@ -65,8 +65,8 @@ def test_a_line_knows_its_own_guests_and_not_those_of_the_line_before():
     [
         (["methods", "--import"], "--import needs a value: give a Python or YAML file, or an importable module"),
         (["methods", "--import", "--json"], "--import needs a value"),
-        (["methods", "--import", "nowhere.py"], "--import 'nowhere.py': there is no such file"),
-        (["methods", "--import", "no_such_module"], "--import 'no_such_module' fails: ModuleNotFoundError"),
+        (["methods", "--import", "nowhere.py"], "cannot import 'nowhere.py': there is no such file"),
+        (["methods", "--import", "no_such_module"], "importing 'no_such_module' fails: ModuleNotFoundError"),
         (["methods", "--import", "broken.py"], "ZeroDivisionError: division by zero (at broken.py:1)"),
     ],
 )

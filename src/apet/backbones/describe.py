@@ -81,11 +81,7 @@ class Layer:
         return layer_name(self.stack, self.index, self.role)
 
     def position(self, parameter: str) -> Position | None:
-        """The position of this parameter, or None where the layer has none (or shares one listed elsewhere).
-
-        Returns:
-            The position.
-        """
+        """The position of this parameter, or None where the layer has none (or shares one listed elsewhere)."""
         return next((p for p in self.positions if p.parameter == parameter), None)
 
 
@@ -116,17 +112,27 @@ class Backbone:
         return tuple(p for layer in self.layers for p in layer.positions)
 
     def layer(self, name: str) -> Layer:
-        """The layer called ``name``; raises `UnknownNameError` with the nearest names."""
+        """Look up a layer by its name.
+
+        Returns:
+            The layer.
+
+        Raises:
+            UnknownNameError: there is none; the nearest names are given.
+        """
         for layer in self.layers:
             if layer.name == name:
                 return layer
         raise UnknownNameError(f"layer of {self.model_class}", name, (x.name for x in self.layers))
 
     def position(self, name: str) -> Position:
-        """The position called ``name``; raises `UnknownNameError` with the nearest names.
+        """Look up a position by its name.
 
         Returns:
             The position.
+
+        Raises:
+            UnknownNameError: there is none; the nearest names are given.
         """
         for position in self.positions:
             if position.name == name:
