@@ -112,14 +112,28 @@ class Backbone:
         return tuple(p for layer in self.layers for p in layer.positions)
 
     def layer(self, name: str) -> Layer:
-        """The layer called ``name``; raises `UnknownNameError` with the nearest names."""
+        """Look up a layer by its name.
+
+        Returns:
+            The layer.
+
+        Raises:
+            UnknownNameError: there is none; the nearest names are given.
+        """
         for layer in self.layers:
             if layer.name == name:
                 return layer
         raise UnknownNameError(f"layer of {self.model_class}", name, (x.name for x in self.layers))
 
     def position(self, name: str) -> Position:
-        """The position called ``name``; raises `UnknownNameError` with the nearest names."""
+        """Look up a position by its name.
+
+        Returns:
+            The position.
+
+        Raises:
+            UnknownNameError: there is none; the nearest names are given.
+        """
         for position in self.positions:
             if position.name == name:
                 return position
@@ -130,6 +144,9 @@ class Backbone:
 
         A pattern is a role (``attn.q``), the beginning of one up to a dot (``attn``), a layer's name
         (``encoder.0.attn.q``) or either with wildcards (``encoder.*.mlp.*``).
+
+        Returns:
+            The layers.
 
         Raises:
             UnknownNameError: a pattern matches nothing.
@@ -167,6 +184,9 @@ _described: WeakKeyDictionary[nn.Module, tuple[int, Backbone]] = WeakKeyDictiona
 
 def describe(model: nn.Module) -> Backbone:
     """Read the backbone's layers and positions off a model (weights may be on the meta device).
+
+    Returns:
+        Layers, positions and counts.
 
     Raises:
         ApetError: the architecture is unknown and its module tree fits no family, or a parameter of a known

@@ -76,6 +76,9 @@ def load_config(name: str) -> PreTrainedConfig:
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer that is saved beside a backbone.
 
+    Returns:
+        The tokenizer of transformers.
+
     Raises:
         ApetError: there is none, or it does not load.
     """
@@ -161,6 +164,9 @@ def meta_model(
 def resolve_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
     """Describe a model, a configuration or a backbone's name.
 
+    Returns:
+        Layers, positions and counts.
+
     Raises:
         ApetError: none of the three, or an architecture that no family describes.
     """
@@ -206,6 +212,9 @@ def load_model(
         init: called on the loaded model; makes the values of a fresh task head.
         over_all_devices: spread over all devices of this machine (accelerate's device map), for a backbone too large
             for one.
+
+    Returns:
+        The model, on the CPU unless it is spread over all devices.
 
     Raises:
         ApetError: no such weights, none for this objective, or more than all devices hold.
@@ -255,6 +264,9 @@ def _check_missing_weights(name: str, objective: ObjectiveName, model: nn.Module
 
     Only a fresh task head may be missing. A checkpoint of masked words alone has no pooler either; there the identity
     hands the first token on.
+
+    Raises:
+        ApetError: other weights are missing; the first one is named.
     """
     backbone = describe(model)
     gaps = missing - set(backbone.head)

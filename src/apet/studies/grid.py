@@ -31,6 +31,9 @@ class Cell:
 def cells(study: StudyConfig) -> Iterator[Cell]:
     """Every run, in the order backbone, task, method, budget, seed.
 
+    Yields:
+        The cells that no override excludes.
+
     Raises:
         ApetError: a method or a setting that does not fit.
     """
@@ -87,6 +90,12 @@ def _config(
 
     Validating takes longer than everything else here, and a grid may have 100,000 cells: it is done once for each
     combination of everything but budget and seed.
+
+    Returns:
+        The config, without budget and seed.
+
+    Raises:
+        ApetError: a setting that the axes decide, or one that does not fit.
     """
     if run_settings.get("text") or run_settings.get("label"):
         if data is not None:

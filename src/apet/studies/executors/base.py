@@ -101,6 +101,10 @@ def execute_job(job: Job, resources: Resources) -> tuple[JobOutcome, str]:
 
     Returns:
         How it ended, and why where it did not end well.
+
+    Raises:
+        KeyboardInterrupt: the process is to end; that is no failure of the run.
+        SystemExit: likewise.
     """
     if (job.folder / run_dir.RESULT).is_file():
         return "done", ""
