@@ -77,8 +77,8 @@ def test_a_run_keeps_the_guests_of_its_file_and_of_its_line(guest, monkeypatch):
     [
         (["methods", "--import"], "--import needs a value: give a Python or YAML file, or an importable module"),
         (["methods", "--import", "--json"], "--import needs a value"),
-        (["methods", "--import", "nowhere.py"], "--import 'nowhere.py': there is no such file"),
-        (["methods", "--import", "no_such_module"], "--import 'no_such_module' fails: ModuleNotFoundError"),
+        (["methods", "--import", "nowhere.py"], "cannot import 'nowhere.py': there is no such file"),
+        (["methods", "--import", "no_such_module"], "importing 'no_such_module' fails: ModuleNotFoundError"),
         (["methods", "--import", "broken.py"], "ZeroDivisionError: division by zero (at broken.py:1)"),
     ],
 )
