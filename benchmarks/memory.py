@@ -60,18 +60,18 @@ def measure(way: str) -> dict[str, float]:
         hidden_size=1024, num_hidden_layers=4, num_attention_heads=16, intermediate_size=4096, vocab_size=8000
     )
     model = BertForSequenceClassification(config).eval()
-    theta = apet.plan(
-        model, "apet", f"{100 * SHARE}%", distribution="discrete", operations=["add"], sharing="proportional"
+    spec = apet.plan(
+        model, "apet", f"{100 * SHARE}%", distribution="discrete", operations=["add"], allocation="proportional"
     )
     inputs = {"input_ids": torch.randint(3, 8000, (BATCH, SEQ)), "labels": torch.arange(BATCH) % 2}
     masks = []
     if way == "apet":
-        trained = apet.attach(model, theta).parameters()
+        trained = apet.attach(model, spec).parameters()
     elif way == "masked":
         where = {p.name: f"{p.module}.{p.parameter}" for p in apet.positions(model) if p.parameter != "output"}
         model.requires_grad_(False)
-        for i in theta.insertions:
-            if i.form == "parameter":
+        for i in spec.insertions:
+            if i.form == "weight":
                 weight = model.get_parameter(where[i.position]).requires_grad_()
                 mask = torch.zeros(weight.numel(), dtype=torch.bool)
                 mask[torch.from_numpy(i.weights[0].mask.indices)] = True
@@ -99,7 +99,7 @@ def measure(way: str) -> dict[str, float]:
     gradients = [p.grad for p in model.parameters() if p.grad is not None]
     states = [t for s in (optimizer.state.values() if optimizer else ()) for t in s.values() if torch.is_tensor(t)]
     return {
-        "trained": theta.num_trainable if way in ("apet", "masked") else sum(p.numel() for p in trained),
+        "trained": spec.num_trainable if way in ("apet", "masked") else sum(p.numel() for p in trained),
         "gradients": sum(g.numel() * g.element_size() for g in gradients),
         "optimizer": sum(t.numel() * t.element_size() for t in states),
         "peak": peak.highest - before,

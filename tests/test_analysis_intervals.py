@@ -1,4 +1,4 @@
-"""Intervals cover the truth as often as they say, and a difference within the noise is called that."""
+"""Intervals cover the truth as often as they say, and a difference within the noise is not called significant."""
 
 import math
 
@@ -10,9 +10,9 @@ from scipy import stats
 from apet.analysis.intervals import Estimate, bootstrap, t_interval
 from apet.analysis.score_matrix import PAIRED, UNPAIRED, ScoreMatrix, average, difference, score_matrix
 from apet.analysis.transfer import ratio_interval
-from apet.analysis.trends import slope
+from apet.analysis.trend import slope
 from apet.errors import ApetError
-from planted import row
+from synthetic_results import row
 
 DRAWS = 1_000
 
@@ -46,27 +46,27 @@ def test_the_bootstrap_over_items_covers_the_truth(kind):
 
 def wilson(p, n):
     z = stats.norm.ppf(0.975)
-    centre, half = (
+    center, half = (
         (p + z * z / 2 / n) / (1 + z * z / n),
         z / (1 + z * z / n) * np.sqrt(p * (1 - p) / n + z * z / 4 / n / n),
     )
-    return centre - half, centre + half
+    return center - half, center + half
 
 
 def cell(name, values, n=200):
-    """A block of one task from the values of its seeds, with Wilson intervals."""
+    """Score matrix of one task from the scores of its seeds, with Wilson intervals."""
     v = np.array([values])
     low, high = wilson(v, n)
-    keys = np.array([[f"{name}{s}" for s in range(v.size)]], dtype=object)
-    return ScoreMatrix(name, ("films",), tuple(range(v.size)), v, low, high, np.full(v.shape, n), keys)
+    run_ids = np.array([[f"{name}{s}" for s in range(v.size)]], dtype=object)
+    return ScoreMatrix(name, ("films",), tuple(range(v.size)), v, low, high, np.full(v.shape, n), run_ids)
 
 
 def test_the_unpaired_interval_of_a_difference_covers_the_truth():
     rng = np.random.default_rng(3)
     a, b = rng.binomial(200, 0.9, DRAWS) / 200, rng.binomial(200, 0.7, DRAWS) / 200
-    found = [difference(cell("a", [x]), cell("b", [y]), {}) for x, y in zip(a, b, strict=True)]
-    assert {e.ci_method for e in found} == {UNPAIRED}
-    assert 0.93 <= covered(*np.array([(e.item_ci_low, e.item_ci_high) for e in found]).T, 0.2) <= 0.97
+    estimates = [difference(cell("a", [x]), cell("b", [y]), {}) for x, y in zip(a, b, strict=True)]
+    assert {e.ci_method for e in estimates} == {UNPAIRED}
+    assert 0.93 <= covered(*np.array([(e.item_ci_low, e.item_ci_high) for e in estimates]).T, 0.2) <= 0.97
 
 
 def test_the_paired_bootstrap_of_a_difference_covers_the_truth_and_is_narrower_where_items_agree():
@@ -91,10 +91,10 @@ def test_the_difference_over_seeds_is_paired_by_seed_and_covers_the_truth():
     rng = np.random.default_rng(5)
     data = rng.normal(0, 0.05, (DRAWS, 3))  # what the seeds share, such as their data
     a, b = 0.8 + data + rng.normal(0, 0.005, (DRAWS, 3)), 0.75 + data + rng.normal(0, 0.005, (DRAWS, 3))
-    found = [
+    estimates = [
         difference(cell("a", np.clip(x, 0, 1)), cell("b", np.clip(y, 0, 1)), {}) for x, y in zip(a, b, strict=True)
     ]
-    low, high = np.array([(e.ci_low, e.ci_high) for e in found]).T
+    low, high = np.array([(e.ci_low, e.ci_high) for e in estimates]).T
     assert 0.93 <= covered(low, high, 0.05) <= 0.97
     assert np.median(high - low) < 0.05
 
@@ -131,13 +131,13 @@ def test_a_ratio_to_nothing_has_no_upper_end():
     [
         ((0.01, 0.03), (0.005, 0.04), "higher"),
         ((-0.03, -0.01), (-0.04, -0.005), "lower"),
-        ((-0.01, 0.03), (0.005, 0.04), "not distinguished"),
-        ((0.01, 0.03), (-0.005, 0.04), "not distinguished"),
+        ((-0.01, 0.03), (0.005, 0.04), "no significant difference"),
+        ((0.01, 0.03), (-0.005, 0.04), "no significant difference"),
         ((0.01, 0.03), (math.nan, math.nan), "higher"),
         ((math.nan, math.nan), (0.005, 0.04), "not decidable"),
     ],
 )
-def test_a_difference_within_either_noise_is_not_distinguished(seeds, items, verdict):
+def test_a_difference_within_either_noise_has_no_significant_difference(seeds, items, verdict):
     assert Estimate(0.02, 3, 0.01, *seeds, 100, *items, "b").verdict == verdict
 
 
@@ -152,11 +152,11 @@ def test_one_seed_has_a_value_and_no_spread():
 def test_holes_are_refused_with_the_first_one_named_and_marked_when_allowed():
     runs = pd.DataFrame([row(run_id=f"{t}{s}", task=t, seed=s, score=0.7 + 0.01 * s) for t in "ab" for s in range(3)])
     whole = score_matrix(runs, "lora", ["a", "b"], range(3))
-    torn = score_matrix(runs[runs["run_id"] != "b2"], "lora", ["a", "b"], range(3))
+    incomplete = score_matrix(runs[runs["run_id"] != "b2"], "lora", ["a", "b"], range(3))
     assert average(whole, {}).num_missing == 0
     with pytest.raises(ApetError, match=r"1 of 6 runs are missing, first lora on b with seed 2; .* or allow holes"):
-        average(torn, {})
-    e = average(torn, {}, allow_holes=True)
+        average(incomplete, {})
+    e = average(incomplete, {}, allow_holes=True)
     assert (e.score, e.num_seeds, e.num_tasks, e.num_missing) == (pytest.approx(0.705), 2, 2, 2)
 
 
@@ -181,7 +181,7 @@ def test_the_item_interval_of_a_mean_over_tasks_covers_the_truth():
     hits = []
     for v in rng.binomial(200, truth, (DRAWS, 3)) / 200:
         low, high = wilson(v[:, None], 200)
-        keys = np.full((3, 1), "k", dtype=object)
-        e = average(ScoreMatrix("a", ("x", "y", "z"), (0,), v[:, None], low, high, np.full((3, 1), 200.0), keys), {})
+        run_ids = np.full((3, 1), "k", dtype=object)
+        e = average(ScoreMatrix("a", ("x", "y", "z"), (0,), v[:, None], low, high, np.full((3, 1), 200.0), run_ids), {})
         hits.append(e.item_ci_low <= truth.mean() <= e.item_ci_high)
     assert 0.93 <= np.mean(hits) <= 0.97

@@ -160,7 +160,7 @@ def test_the_same_comparison_runs_what_is_missing_and_a_wider_one_what_is_new(si
     before = stamps(workspace / "wider")
     words = (*COMPARE, "--methods", "bitfit,lora", "--seeds", "0,1,2", "--json", "--output", "wider")
     rows = json.loads(call(workspace, *words).out)
-    assert [(r["method"], len(r["values"]), r["interval_over"]) for r in rows] == [
+    assert [(r["method"], len(r["scores"]), r["interval_over"]) for r in rows] == [
         ("bitfit", 3, "seeds"),
         ("lora", 3, "seeds"),
     ]
@@ -169,7 +169,7 @@ def test_the_same_comparison_runs_what_is_missing_and_a_wider_one_what_is_new(si
     assert len(after) == 6 + 1 + 3
     runs = apet.Study(workspace / "wider").runs().set_index("run_id")
     lora_runs = runs[(runs.method == "lora") & (runs.state == "complete")]
-    assert rows[1]["values"] == lora_runs.score.tolist()
+    assert rows[1]["scores"] == lora_runs.score.tolist()
     assert rows[1]["num_trainable"] == lora_runs.num_trainable.iloc[0]
 
 
@@ -220,7 +220,7 @@ def test_a_run_that_diverges_is_recorded_with_its_reason_and_stops_nobody(worksp
     assert failed[["method", "seed", "error"]].values.tolist() == [["bitfit", 0, "the loss was nan by step 2"]]
     monkeypatch.undo()
     rows = json.loads(call(workspace, *words, "--json").out)  # the same command tries it again
-    assert [(len(r["values"]), r["failed"]) for r in rows] == [(2, {}), (2, {})]
+    assert [(len(r["scores"]), r["failed"]) for r in rows] == [(2, {}), (2, {})]
 
 
 def test_where_every_run_diverges_one_line_says_why(workspace):
@@ -340,7 +340,7 @@ def bad_inputs(workspace: Path) -> dict[str, tuple[list[str], str]]:
             "weights of backbone 'bert-base' (google-bert/bert-base-uncased) are neither",
         ),
         "folder without config": (["inspect", "bare"], "backbone folder 'bare' has no config.json"),
-        "θ for another backbone": (["predict", "moved", "x"], "was planned for BertForSequenceClassification"),
+        "delta for another backbone": (["predict", "moved", "x"], "was planned for BertForSequenceClassification"),
         "output holds a run": ([*tune, "--output", "run"], "holds another run"),
         "missing file": (data("none.csv"), "none.csv': No such file or directory"),
         "missing column": (data("train.csv", text="body"), "train.csv:2: unknown column 'body'"),
@@ -377,7 +377,7 @@ NAMES = [
     "unknown command", "unknown option", "unknown method", "unknown backbone", "unknown task", "unknown role",
     "unknown setting", "unknown method setting", "budget 0", "budget -1", "budget too large", "budget no number",
     "steps no number", "steps 0", "no output", "no backbone", "weights missing", "folder without config",
-    "θ for another backbone", "output holds a run", "missing file", "missing column", "missing label column",
+    "delta for another backbone", "output holds a run", "missing file", "missing column", "missing label column",
     "empty data", "not UTF-8", "label unseen in training", "no run", "a cell that cannot be", "data of a comparison",
     "weights of a comparison", "seeds", "no key=value", "twice",
 ]  # fmt: skip

@@ -106,7 +106,7 @@ def by_hand() -> DeltaSpec:
     return DeltaSpec(entries, "BertForSequenceClassification", 1, init_seed=3, name="mine")
 
 
-def test_a_theta_built_by_hand_comes_back_with_its_listed_entries(tmp_path):
+def test_a_delta_built_by_hand_comes_back_with_its_listed_entries(tmp_path):
     model = build("bert")
     handle = apet.attach(model, by_hand())
     shake(handle)
@@ -144,7 +144,7 @@ def test_saving_without_a_head_removes_the_head_of_an_earlier_save(tmp_path):
     assert torch.equal(outputs(fresh, batch(fresh)), trained)
 
 
-def test_a_theta_trained_on_fp32_serves_the_same_backbone_in_bf16_and_back(tmp_path):
+def test_a_delta_trained_on_fp32_serves_the_same_backbone_in_bf16_and_back(tmp_path):
     saved(tmp_path)
     handle = apet.load(build("bert", torch.bfloat16), tmp_path)
     assert all(v.dtype == torch.float32 for v in handle.parameters())

@@ -116,7 +116,7 @@ def test_masked_gradients_are_the_dense_ones_at_the_mask(family, style):
 
 
 @pytest.mark.parametrize("family", ["bert", "t5-relu-tied", "gpt2"])
-def test_two_thetas_on_one_parameter_each_get_their_own_entries(family):
+def test_two_deltas_on_one_parameter_each_get_their_own_entries(family):
     model = built(family)
     handles = [apet.attach(model, everywhere(model, style)) for style in ("adjacent", "discrete-dense")]
     for seed, handle in enumerate(handles):

@@ -5,7 +5,7 @@ import shutil
 import pytest
 
 from apet.report.study import write_report
-from planted import curves, failing, study, transfer
+from synthetic_results import curves, failing, study, transfer
 
 pytest.importorskip("playwright", reason="needs playwright")
 CHROMIUM = shutil.which("chromium")
@@ -17,12 +17,12 @@ WIDTHS = (400, 1400)
 @pytest.fixture(scope="module")
 def report(tmp_path_factory):
     runs = failing(study(2, tasks=["films", "claims"], backbones=["tiny", "mid"], sd=0.01), 3)
-    made = curves(runs, lambda m: {"apet-adjacent": 10.0, "apet-discrete": 20.0}.get(m, 15.0))
+    synthetic_curves = curves(runs, lambda m: {"apet-adjacent": 10.0, "apet-discrete": 20.0}.get(m, 15.0))
     place = tmp_path_factory.mktemp("place") / "report"
-    provenance = {"name": "planted", "settings": "seeds: 2\n"}
+    provenance = {"name": "synthetic", "settings": "seeds: 2\n"}
     with pytest.MonkeyPatch.context() as m:
-        m.setattr("apet.report.study._drawn", lambda *_: {})  # printed figures have tests of their own
-        return write_report(place, runs, made, provenance, transfer=transfer(), partial=True)
+        m.setattr("apet.report.study._draw_figures", lambda *_: {})  # printed figures have tests of their own
+        return write_report(place, runs, synthetic_curves, provenance, transfer=transfer(), partial=True)
 
 
 @pytest.fixture(scope="module")
@@ -65,14 +65,14 @@ def see(page, section):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_it_reads_without_errors_requests_or_sideways_scrolling(open_page, report, width):
     page = open_page(width)
-    for section in ("e1", "e2", "e3", "e4", "e5", "e7"):
+    for section in ("gap_by_scale", "structure", "convergence", "score_by_budget", "thresholds", "transfer"):
         see(page, section)
         assert page.locator(f"#{section} .js-plotly-plot").bounding_box()["width"] <= width
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.said == []
     assert [u for u in page.asked if not u.startswith(("data:", "blob:"))] == [report.page.as_uri()]
     assert "Partial: the study is not finished" in page.inner_text("[role=status]")
-    assert page.inner_text(".answer").replace("\u00a0", " ") == report.answer
+    assert page.inner_text(".headline").replace("\u00a0", " ") == report.headline
 
 
 def traces(page, section, method):
@@ -85,39 +85,43 @@ def traces(page, section, method):
 
 def test_a_switch_hides_a_method_in_every_figure_also_in_those_not_yet_seen(open_page):
     page = open_page(1400)
-    see(page, "e1")
-    assert set(traces(page, "e1", "lora")) == {True}
+    see(page, "gap_by_scale")
+    assert set(traces(page, "gap_by_scale", "lora")) == {True}
     page.click("#methods button[data-method=lora]")
-    assert set(traces(page, "e1", "lora")) == {False}
-    assert set(traces(page, "e1", "bitfit")) == {True}
-    see(page, "e4")
-    assert set(traces(page, "e4", "lora")) == {False}
+    assert set(traces(page, "gap_by_scale", "lora")) == {False}
+    assert set(traces(page, "gap_by_scale", "bitfit")) == {True}
+    see(page, "score_by_budget")
+    assert set(traces(page, "score_by_budget", "lora")) == {False}
     assert page.get_attribute("#methods button[data-method=lora]", "aria-pressed") == "false"
     page.click("#methods button[data-method=lora]")
-    assert set(traces(page, "e4", "lora")) == {True}
+    assert set(traces(page, "score_by_budget", "lora")) == {True}
     assert page.said == []
 
 
 def test_a_hover_names_the_run_its_seed_and_its_count(open_page):
     page = open_page(1400)
-    see(page, "e4")
-    page.select_option("#e4 select >> nth=1", "films")
-    page.wait_for_function("document.querySelector('#e4 .js-plotly-plot').data.some(t => t.mode === 'markers')")
+    see(page, "score_by_budget")
+    page.select_option("#score_by_budget select >> nth=1", "films")
+    page.wait_for_function(
+        "document.querySelector('#score_by_budget .js-plotly-plot').data.some(t => t.mode === 'markers')"
+    )
     page.evaluate(
         """() => {
-          const plot = document.querySelector('#e4 .js-plotly-plot');
+          const plot = document.querySelector('#score_by_budget .js-plotly-plot');
           const curve = plot.data.findIndex(t => t.mode === 'markers' && t.meta === 'apet-adjacent');
           Plotly.Fx.hover(plot, [{ curveNumber: curve, pointNumber: 0 }]);
         }"""
     )
-    shown = page.text_content("#e4 .hoverlayer .hovertext")
+    shown = page.text_content("#score_by_budget .hoverlayer .hovertext")
     assert "APET-adjacent, N = 64" in shown
     assert "seed 0" in shown
     assert "run tiny-films-apet-adjacent-64-0" in shown
     assert "items: " in shown
 
 
-@pytest.mark.parametrize(("section", "task"), [("e1", "films"), ("e2", "films"), ("e5", "films")])
+@pytest.mark.parametrize(
+    ("section", "task"), [("gap_by_scale", "films"), ("structure", "films"), ("thresholds", "films")]
+)
 def test_a_hover_shows_what_stands_behind_a_point_in_every_figure(open_page, section, task):
     page = open_page(1400)
     see(page, section)
@@ -140,24 +144,24 @@ def test_a_hover_shows_what_stands_behind_a_point_in_every_figure(open_page, sec
 
 def test_a_real_pointer_over_a_mean_shows_both_intervals(open_page):
     page = open_page(1400)
-    see(page, "e1")
-    page.locator("#e1 .plot").scroll_into_view_if_needed()
-    point = page.locator("#e1 .scatterlayer .trace").last.locator(".points path").first.bounding_box()
+    see(page, "gap_by_scale")
+    page.locator("#gap_by_scale .plot").scroll_into_view_if_needed()
+    point = page.locator("#gap_by_scale .scatterlayer .trace").last.locator(".points path").first.bounding_box()
     page.mouse.move(point["x"] + point["width"] / 2, point["y"] + point["height"] / 2)
-    page.wait_for_selector("#e1 .hoverlayer .hovertext")
-    shown = page.text_content("#e1 .hoverlayer .hovertext")
+    page.wait_for_selector("#gap_by_scale .hoverlayer .hovertext")
+    shown = page.text_content("#gap_by_scale .hoverlayer .hovertext")
     assert "APET-discrete on tiny" in shown
     assert "items, from the runs' own intervals" in shown
 
 
 def test_the_axis_of_counts_is_logarithmic_or_linear(open_page):
     page = open_page(1400)
-    see(page, "e4")
-    kind = "document.querySelector('#e4 .js-plotly-plot').layout.xaxis.type"
+    see(page, "score_by_budget")
+    kind = "document.querySelector('#score_by_budget .js-plotly-plot').layout.xaxis.type"
     assert page.evaluate(kind) == "log"
-    page.click("#e4 .controls button")
+    page.click("#score_by_budget .controls button")
     assert page.evaluate(kind) == "linear"
-    assert page.inner_text("#e4 .controls button") == "axis: linear"
+    assert page.inner_text("#score_by_budget .controls button") == "axis: linear"
 
 
 def column(page, table, nth):
@@ -166,13 +170,13 @@ def column(page, table, nth):
 
 def test_tables_sort_by_number_both_ways_and_filter(open_page):
     page = open_page(1400)
-    head = page.locator("#table-e6_tasks th").nth(2).locator("button")
+    head = page.locator("#table-task_table th").nth(2).locator("button")
     for down in (False, True):
         head.click()
-        shown = [int(x.replace(",", "")) for x in column(page, "e6_tasks", 3)]
+        shown = [int(x.replace(",", "")) for x in column(page, "task_table", 3)]
         assert shown == sorted(shown, reverse=down)
-    page.fill("#e6 input[type=search]", "lora")
-    assert set(column(page, "e6_tasks", 2)) == {"LoRA"}
+    page.fill("#task_table input[type=search]", "lora")
+    assert set(column(page, "task_table", 2)) == {"LoRA"}
 
 
 def test_long_tables_come_in_pages(open_page):

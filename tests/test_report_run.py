@@ -9,7 +9,7 @@ import pytest
 
 from apet.errors import ApetError
 from apet.report.run import write_run_report
-from synthetic_results import result_record
+from run_records import result_record
 
 RESULT = result_record().model_dump(mode="json")
 

@@ -8,45 +8,48 @@ import numpy as np
 import pandas as pd
 import pytest
 
-import planted
+import synthetic_results
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import analyze
 from apet.errors import ApetError
 from apet.report import tables
-from apet.report.figures import canvas, gaps
-from apet.report.formatting import brief, significant
+from apet.report.figures import gap_by_scale, sheet
+from apet.report.formatting import mean_and_spread, significant
 from apet.report.headline import findings, headline
+from apet.report.latex import latex
+from apet.report.page import table_data
 from apet.report.reference_results import table2
 from apet.report.study import write_report
-from apet.report.table import Column, Table, comma_separated, data, latex, markdown
-from planted import curves, failing, study, transfer
+from apet.report.table import Column, Table
+from apet.report.table_files import csv_text, markdown
+from synthetic_results import curves, failing, study, transfer
 
-HALF = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
-PROVENANCE = {"name": "planted", "settings": "seeds: 3\n", "version": "0.1.0", "planned": 999, "hosts": ["a", "b"]}
+HALF_LIFE = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
+PROVENANCE = {"name": "synthetic", "settings": "seeds: 3\n", "version": "0.1.0", "planned": 999, "hosts": ["a", "b"]}
 NO_CURVES = pd.DataFrame(columns=["run_id", "step", "loss", "score", "ci_low", "ci_high", "seconds"])
 
 
-def small(**more):
+def small_study(**more):
     return study(**({"seeds": 2, "tasks": ["films", "claims"], "backbones": ["tiny", "mid"], "sd": 0.0002} | more))
 
 
 @pytest.fixture(scope="module")
 def runs():
-    return small()
+    return small_study()
 
 
 @pytest.fixture(scope="module")
 def report(runs, tmp_path_factory):
     folder = tmp_path_factory.mktemp("place") / "report"
-    made = curves(runs, lambda m: HALF.get(m, 15.0))
-    return write_report(folder, runs, made, PROVENANCE, transfer=transfer(seeds=2))
+    synthetic_curves = curves(runs, lambda m: HALF_LIFE.get(m, 15.0))
+    return write_report(folder, runs, synthetic_curves, PROVENANCE, transfer=transfer(seeds=2))
 
 
 def test_every_experiment_has_its_figures_as_pdf_and_png(report):
     names = {p.stem for p in report.figures}
     assert names == {
-        *("e1_gaps", "e2_structure", "e3_convergence", "e4_levels_tiny", "e4_levels_mid", "e5_thresholds"),
-        "e7_transfer_mid_apet-adjacent",
+        *("gap_by_scale", "structure", "convergence", "score_by_budget_tiny", "score_by_budget_mid", "thresholds"),
+        "transfer_mid_apet-adjacent",
     }
     for p in report.figures:
         assert p.read_bytes().startswith({".pdf": b"%PDF", ".png": b"\x89PNG"}[p.suffix])
@@ -56,23 +59,32 @@ def test_every_experiment_has_its_figures_as_pdf_and_png(report):
 def test_every_table_is_markdown_latex_and_csv(report):
     by_suffix = {s: {p.stem for p in report.tables if p.suffix == s} for s in (".md", ".tex", ".csv")}
     assert by_suffix[".csv"] == {
-        *("claims", "e1_gaps", "e2_structure", "e3_convergence", "e4_levels", "e5_thresholds", "e6_tasks", "e6_paper"),
-        *("e7_transfer", "runs"),
+        *(
+            "claims",
+            "gap_by_scale",
+            "structure",
+            "convergence",
+            "score_by_budget",
+            "thresholds",
+            "task_table",
+            "task_table_reference",
+        ),
+        *("transfer", "runs"),
     }
     assert by_suffix[".md"] == by_suffix[".tex"] == by_suffix[".csv"]
     assert all(p.is_file() for p in report.tables)
     assert sorted(p.name for p in report.folder.iterdir()) == ["figures", "report.html", "tables"]
 
 
-def test_the_csv_holds_the_planted_numbers(report):
-    rows = list(csv.DictReader((report.folder / "tables/e1_gaps.csv").open(encoding="utf-8")))
+def test_the_csv_holds_the_known_numbers(report):
+    rows = list(csv.DictReader((report.folder / "tables/gap_by_scale.csv").open(encoding="utf-8")))
     lora = next(r for r in rows if (r["backbone"], r["method"], r["task"]) == ("mid", "LoRA", "mean over tasks"))
-    assert float(lora["gap: score"]) == pytest.approx(0.04, abs=0.003)
-    assert (lora["N"], lora["gap: seeds"], lora["verdict"]) == ("4096", "2", "below full fine-tuning")
+    assert float(lora["gap"]) == pytest.approx(0.04, abs=0.003)
+    assert (lora["num_trainable"], lora["gap_num_seeds"], lora["verdict"]) == ("4096", "2", "below full fine-tuning")
 
 
-def test_the_report_opens_with_the_answer(report):
-    assert report.answer == (
+def test_the_report_opens_with_the_headline(report):
+    assert report.headline == (
         "On mid (mean over 2 tasks), APET-adjacent reaches full fine-tuning from 4,096 parameters (0.41 %), to within"
         " 1 point; not shown: APET-discrete up to 16,384."
     )
@@ -81,58 +93,60 @@ def test_the_report_opens_with_the_answer(report):
 
 
 def test_the_paper_stands_apart_from_our_runs(report):
-    ours = (report.folder / "tables/e6_tasks.md").read_text("utf-8")
-    theirs = (report.folder / "tables/e6_paper.md").read_text("utf-8")
-    assert "our runs" in ours
-    assert "bert-large" not in ours
-    assert "the paper's own numbers" in theirs
-    assert "not measured by us" in theirs
-    assert "| bert-large | APET-adjacent | 0.03 | 87.3 | 91.1 |" in theirs
-    assert "t5" not in theirs  # only the families that were run
+    measured = (report.folder / "tables/task_table.md").read_text("utf-8")
+    reference = (report.folder / "tables/task_table_reference.md").read_text("utf-8")
+    assert "our runs" in measured
+    assert "bert-large" not in measured
+    assert "the paper's own numbers" in reference
+    assert "not measured by us" in reference
+    assert "| bert-large | APET-adjacent | 0.03 | 87.3 | 91.1 |" in reference
+    assert "t5" not in reference  # only the families that were run
 
 
 def test_table_2_is_the_papers():
     rows = table2()
     assert len(rows) == 30
     small = next(r for r in rows if r.backbone == "bert-small" and r.method == "fine-tuning")
-    assert "sst2" not in small.values  # illegible in the scan, so unknown
-    assert small.values["rotten-tomatoes"] == 81.6
+    assert "sst2" not in small.scores  # illegible in the scan, so unknown
+    assert small.scores["rotten-tomatoes"] == 81.6
 
 
 def test_what_is_missing_is_said_and_not_drawn(tmp_path):
-    only = small()
+    only = small_study()
     only = only[only["method"].isin(["fine-tuning", "lora"])]
     report = write_report(tmp_path / "r", only, NO_CURVES, {"name": "two methods"})
-    assert {p.stem for p in report.figures} == {"e1_gaps"}
+    assert {p.stem for p in report.figures} == {"gap_by_scale"}
     assert set(report.missing) == {"E2", "E3", "E4", "E5", "E7"}
     page = report.page.read_text("utf-8")
-    assert "Not in these runs: needs curves of apet-adjacent and apet-discrete" in page
+    assert "Not in these runs: needs curves of two APET distributions at one count" in page
 
 
 def test_unequal_training_is_said_beside_the_gaps():
-    frame = small()
-    assert "Unequal training" not in tables.gaps(analyze(frame, NO_CURVES)).caption
+    frame = small_study()
+    assert "Unequal training" not in tables.gap_by_scale(analyze(frame, NO_CURVES)).caption
     frame.loc[(frame["method"] == "fine-tuning") & (frame["backbone"] == "mid"), "max_steps"] = 100
-    caption = tables.gaps(analyze(frame, NO_CURVES)).caption
+    caption = tables.gap_by_scale(analyze(frame, NO_CURVES)).caption
     assert "Unequal training: full fine-tuning took 100 steps on mid, the methods 200 steps." in caption
 
 
 def test_an_interval_that_a_measure_cannot_have_is_written_out():
-    assert brief(Estimate(0.595, 2, 0.17, 0.0, 1.0, 100, 0.5, 0.7, "items")) == "59.5 (0.0 to 100.0)"
-    assert brief(Estimate(0.8, 3, 0.01, 0.775, 0.825, 100, 0.7, 0.9, "items", num_missing=1)) == "80.0 ± 2.5 †"
+    assert mean_and_spread(Estimate(0.595, 2, 0.17, 0.0, 1.0, 100, 0.5, 0.7, "items")) == "59.5 (0.0 to 100.0)"
+    assert (
+        mean_and_spread(Estimate(0.8, 3, 0.01, 0.775, 0.825, 100, 0.7, 0.9, "items", num_missing=1)) == "80.0 ± 2.5 †"
+    )
 
 
 def test_only_made_up_data_are_called_synthetic(tmp_path):
     about = {"real": "sst2: train: 3 examples left out", "made": "microworld-sst2: synthetic: made up"}
     for name, notes in about.items():
-        report = write_report(tmp_path / name, small().head(2), NO_CURVES, {"data": notes})
+        report = write_report(tmp_path / name, small_study().head(2), NO_CURVES, {"data": notes})
         assert ("· synthetic data" in report.page.read_text("utf-8")) == (name == "made")
 
 
 def test_without_a_complete_run_the_report_says_so(tmp_path):
-    one = failing(small().head(1), 0)
+    one = failing(small_study().head(1), 0)
     report = write_report(tmp_path / "r", one, NO_CURVES, {}, partial=True)
-    assert report.answer == "No run is complete yet."
+    assert report.headline == "No run is complete yet."
     assert report.figures == ()
     page = report.page.read_text("utf-8")
     assert "1 run failed" in page
@@ -140,28 +154,28 @@ def test_without_a_complete_run_the_report_says_so(tmp_path):
 
 
 def test_a_study_that_has_not_begun_and_a_failure_that_knows_nothing_are_reported_too(tmp_path):
-    assert write_report(tmp_path / "a", small().head(0), NO_CURVES, {}).answer == "No run is complete yet."
-    unknown = failing(small(seeds=1).head(2), 0)
+    assert write_report(tmp_path / "a", small_study().head(0), NO_CURVES, {}).headline == "No run is complete yet."
+    unknown = failing(small_study(seeds=1).head(2), 0)
     unknown.loc[unknown.index[0], ["backbone", "backbone_family", "category", "metric", "num_backbone_parameters"]] = (
         None
     )
     report = write_report(tmp_path / "b", unknown, NO_CURVES, {})
-    assert report.answer == "The runs that are complete do not compare anything yet."
+    assert report.headline == "The runs that are complete do not compare anything yet."
     assert "diverged" in report.page.read_text("utf-8")
 
 
 def test_a_partial_study_with_failures_is_marked_everywhere(tmp_path, runs):
-    torn = failing(runs[runs["budget"].isna()], 3)
+    incomplete = failing(runs[runs["budget"].isna()], 3)
     with pytest.raises(ApetError, match="allow holes"):
-        write_report(tmp_path / "r", torn, NO_CURVES, PROVENANCE, allow_holes=False)
+        write_report(tmp_path / "r", incomplete, NO_CURVES, PROVENANCE, allow_holes=False)
     assert list(tmp_path.iterdir()) == []
-    report = write_report(tmp_path / "r", torn, NO_CURVES, PROVENANCE | {"running": True})
+    report = write_report(tmp_path / "r", incomplete, NO_CURVES, PROVENANCE | {"running": True})
     page = report.page.read_text("utf-8")
-    assert f"Partial: the study is not finished, {len(torn) - 1:,} of 999 runs are complete." in page
+    assert f"Partial: the study is not finished, {len(incomplete) - 1:,} of 999 runs are complete." in page
     assert "Numbers of E1 that miss planned runs are marked †" in page
     assert "diverged: loss is not finite at step 7" in (report.folder / "tables/failed.csv").read_text("utf-8")
-    a = analyze(torn, NO_CURVES, allow_holes=True)
-    title = gaps.draw(a, True)["e1_gaps"].texts[0].get_text()
+    a = analyze(incomplete, NO_CURVES, allow_holes=True)
+    title = gap_by_scale.draw(a, True)["gap_by_scale"].texts[0].get_text()
     assert title.endswith("(partial: the study is not finished)")
     assert any("†" in f.text for f in findings(a))
 
@@ -173,10 +187,10 @@ def test_an_earlier_report_is_replaced_and_anything_else_is_left_alone(tmp_path,
     write_report(place, few, NO_CURVES, {"name": "second"})
     assert "<title>second</title>" in (place / "report.html").read_text("utf-8")
     assert [p.name for p in tmp_path.iterdir()] == ["r"]
-    (place / "notes.txt").write_text("mine")
+    (place / "notes.txt").write_text("notes")
     with pytest.raises(ApetError, match=r"holds something else \(notes.txt\); give a new folder"):
         write_report(place, few, NO_CURVES, {})
-    (tmp_path / "file").write_text("mine")
+    (tmp_path / "file").write_text("notes")
     with pytest.raises(ApetError, match="is a file; give a folder"):
         write_report(tmp_path / "file", few, NO_CURVES, {})
 
@@ -200,7 +214,7 @@ def test_the_same_study_gives_the_same_tables_and_page(tmp_path, runs):
 
 def test_names_cannot_break_the_page_the_tables_or_the_files(tmp_path):
     evil = "</script><img src=x onerror=alert(1)>"
-    odd = small(seeds=1, backbones=["mid"], grid=[64])
+    odd = small_study(seeds=1, backbones=["mid"], grid=[64])
     odd["task"] = odd["task"].replace("films", evil)
     odd["backbone"] = odd["backbone"] + "/../a|b&c_d"
     odd["run_id"] = [f"{i}" for i in range(len(odd))]
@@ -208,17 +222,17 @@ def test_names_cannot_break_the_page_the_tables_or_the_files(tmp_path):
     page = report.page.read_text("utf-8")
     assert evil not in page
     assert all(p.parent == report.folder / "figures" for p in report.figures)
-    assert r"a|b\&c\_d" in (report.folder / "tables/e6_tasks.tex").read_text("utf-8")
-    assert r"a\|b&c_d" in (report.folder / "tables/e6_tasks.md").read_text("utf-8")
+    assert r"a|b\&c\_d" in (report.folder / "tables/task_table.tex").read_text("utf-8")
+    assert r"a\|b&c_d" in (report.folder / "tables/task_table.md").read_text("utf-8")
 
 
 def test_every_figure_has_a_title_axes_with_units_and_a_caption(runs):
-    made = curves(runs, lambda m: HALF.get(m, 15.0))
-    a = analyze(runs, made, transfer=transfer(seeds=2))
-    from apet.report.study import _drawn
+    synthetic_curves = curves(runs, lambda m: HALF_LIFE.get(m, 15.0))
+    a = analyze(runs, synthetic_curves, transfer=transfer(seeds=2))
+    from apet.report.study import _draw_figures
 
-    with canvas.style():
-        figures = _drawn(a, False)
+    with sheet.drawing_style():
+        figures = _draw_figures(a, False)
     for name, figure in figures.items():
         shown = [x for x in figure.axes if x.get_visible() and x.get_label() != "<colorbar>"]
         title, caption = (figure.texts[i].get_text() for i in (0, 1))
@@ -226,8 +240,12 @@ def test_every_figure_has_a_title_axes_with_units_and_a_caption(runs):
         assert re.search(r"\d+ (complete runs|seeds?)", caption.replace("\n", " ")), name
         assert re.search(r"seeds?\b", caption), name
         for axis in shown:
-            assert axis.get_xlabel() or name == "e2_structure", name
-            assert "(%)" in axis.get_ylabel() or "points" in axis.get_ylabel() or name[:2] in ("e5", "e7"), name
+            assert axis.get_xlabel() or name == "structure", name
+            assert (
+                "(%)" in axis.get_ylabel()
+                or "points" in axis.get_ylabel()
+                or name.startswith(("thresholds", "transfer"))
+            ), name
 
 
 T = Table(
@@ -244,9 +262,9 @@ def test_a_table_in_three_forms_where_the_unknown_is_a_dash_and_never_a_zero():
     assert r"a\_b & 1.2 \\" in latex(T)
     assert r"é \& 5 \% & inf \\" in latex(T)
     assert all(rule in latex(T) for rule in (r"\toprule", r"\midrule", r"\bottomrule", r"\begin{tabular}{lr}"))
-    assert comma_separated(T) == "name,score\na_b,1.25\nc,\nd,\né & 5 %,inf\n"
-    column = data(T)["columns"][1]
-    assert [column["numbers"][i] for i in column["at"]] == [1.25, None, None, 1e300]
+    assert csv_text(T) == "name,score\na_b,1.25\nc,\nd,\né & 5 %,inf\n"
+    column = table_data(T)["columns"][1]
+    assert [column["numbers"][i] for i in column["cells"]] == [1.25, None, None, 1e300]
 
 
 def test_the_headline_without_thresholds_is_about_gaps(runs):
@@ -257,30 +275,41 @@ def test_the_headline_without_thresholds_is_about_gaps(runs):
     )
 
 
+def test_a_gap_within_the_spread_of_the_seeds_is_called_no_significant_difference():
+    a = analyze(small_study(seeds=3, sd=0.01, true_score=lambda *_: 0.8), NO_CURVES)
+    text = next(f.text for f in findings(a) if f.experiment == "E1")
+    assert "no significant difference for Prompt " in text
+    assert "no significant difference" in {row[-1] for row in tables.gap_by_scale(a).rows}
+    structures = next(f.text for f in findings(a) if f.experiment == "E2")
+    assert re.search(
+        r"At equal counts, \d+ of 24 comparisons .* show a significant difference and \d+ do not", structures
+    )
+
+
 def test_one_seed_is_never_called_a_difference():
-    a = analyze(small(seeds=1), NO_CURVES)
+    a = analyze(small_study(seeds=1), NO_CURVES)
     text = "".join(f.text for f in findings(a))
     assert "(95 % over the items of one seed): " in text
-    assert {row[-1] for row in tables.gaps(a).rows} == {None, "not decidable"}
+    assert {row[-1] for row in tables.gap_by_scale(a).rows} == {None, "not decidable"}
 
 
 @pytest.mark.slow
 def test_ten_thousand_runs_take_less_than_thirty_seconds_and_a_page_below_15_mb(tmp_path, monkeypatch):
     names = [f"b{i}" for i in range(6)]
     tasks = [f"task{i}" for i in range(11)]
-    monkeypatch.setattr(planted, "SIZES", {n: 10 ** (4 + i) for i, n in enumerate(names)})
-    monkeypatch.setattr(planted, "GAPS", dict.fromkeys(names, 0.03))
-    monkeypatch.setattr(planted, "TASKS", {t: "abcd"[i // 3] for i, t in enumerate(tasks)})
+    monkeypatch.setattr(synthetic_results, "SIZES", {n: 10 ** (4 + i) for i, n in enumerate(names)})
+    monkeypatch.setattr(synthetic_results, "GAPS", dict.fromkeys(names, 0.03))
+    monkeypatch.setattr(synthetic_results, "TASKS", {t: "abcd"[i // 3] for i, t in enumerate(tasks)})
     grid = [int(16 * 1.6**k) for k in range(20)]
     many = study(3, sd=0.012, tasks=tasks, backbones=names, grid=grid)
-    made = curves(many, lambda m: HALF.get(m, 15.0))
+    synthetic_curves = curves(many, lambda m: HALF_LIFE.get(m, 15.0))
     rng = np.random.default_rng(0)
     items = {
         key: (rng.random(500) < value).astype(float) for key, value in zip(many["run_id"], many["score"], strict=True)
     }
     assert len(many) > 10_000
     began = time.process_time()  # not the clock on the wall: tests run beside each other
-    report = write_report(tmp_path / "r", many, made, PROVENANCE, items=items)
+    report = write_report(tmp_path / "r", many, synthetic_curves, PROVENANCE, items=items)
     assert time.process_time() - began < 30
     assert report.page.stat().st_size < 15e6
 

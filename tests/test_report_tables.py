@@ -1,13 +1,15 @@
-"""Tables as files: cells that stay cells, LaTeX that fits its pages, the paper's numbers that are not ours."""
+"""Tables as files: cells that stay cells, LaTeX that fits its pages, the paper's numbers that nobody measured here."""
 
 from __future__ import annotations
 
 import re
 
-from apet.report import reference_results as paper
+from apet.report import reference_results
+from apet.report.latex import latex
 from apet.report.page import SHAPES
-from apet.report.style import look
-from apet.report.table import Column, Table, latex, markdown
+from apet.report.style import method_style
+from apet.report.table import Column, Table
+from apet.report.table_files import markdown
 
 
 def table(rows: int, columns: int = 3) -> Table:
@@ -23,16 +25,16 @@ def test_a_bar_or_a_break_in_a_heading_ends_no_column():
 
 def environments(text: str) -> list[str]:
     """Those that open and close, in order; each closes what was opened last."""
-    found, opened = [], []
+    environments_in_order, opened = [], []
     for what, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
         if what == "begin":
             opened.append(name)
-            found.append(name)
+            environments_in_order.append(name)
         else:
             assert opened.pop() == name
     assert opened == []
     assert text.count("\\begingroup") == text.count("\\endgroup")
-    return found
+    return environments_in_order
 
 
 def test_a_table_with_more_rows_than_a_page_breaks_and_repeats_its_head():
@@ -66,17 +68,20 @@ def test_the_packages_that_the_document_loads_are_named():
     assert all(f"``{name}``" in (latex.__doc__ or "") for name in ("booktabs", "longtable"))
 
 
-def test_the_papers_numbers_say_that_they_are_of_real_datasets_and_ours_may_not_be():
-    assert "on the real datasets" in paper.SOURCE
-    assert "microworld-… is synthetic" in paper.SOURCE
+def test_the_papers_numbers_say_that_they_are_of_real_datasets_and_measured_ones_may_not_be():
+    assert "on the real datasets" in reference_results.SOURCE
+    assert "microworld-… is synthetic" in reference_results.SOURCE
 
 
 def test_eight_methods_of_a_users_own_all_look_different_and_keep_their_looks():
     names = ["houlsby", "ia3", "prefix", "vera", "dora", "mine", "yours", "theirs", "enim", "eimn"]
-    looks = {m: look(m) for m in names}
-    assert len({(k.colour, k.marker) for k in looks.values()}) == len(names)
-    assert len({(k.colour, k.symbol) for k in looks.values()}) == len(names)
-    assert {m: look(m) for m in reversed(names)} == looks
-    known = [look(m) for m in ("fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet-adjacent", "apet-discrete")]
-    assert not {k.symbol for k in known} & {k.symbol for k in looks.values()}
-    assert {k.symbol for k in looks.values()} <= set(SHAPES)
+    styles = {m: method_style(m) for m in names}
+    assert len({(s.color, s.marker) for s in styles.values()}) == len(names)
+    assert len({(s.color, s.symbol) for s in styles.values()}) == len(names)
+    assert {m: method_style(m) for m in reversed(names)} == styles
+    known = [
+        method_style(m)
+        for m in ("fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet-adjacent", "apet-discrete")
+    ]
+    assert not {s.symbol for s in known} & {s.symbol for s in styles.values()}
+    assert {s.symbol for s in styles.values()} <= set(SHAPES)

@@ -27,7 +27,7 @@ from apet.training.result import (
     scalar_columns,
     schema_markdown,
 )
-from synthetic_results import result_record, write_run_folder
+from run_records import result_record, write_run_folder
 
 DOCS = Path(__file__).parents[1] / "docs"
 

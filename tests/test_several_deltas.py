@@ -49,7 +49,7 @@ ORDERS = [
 @pytest.mark.parametrize("family", ["bert", "t5-relu-tied", "gpt2", "llama"])
 @pytest.mark.parametrize("methods", [("apet", "apet"), ("apet", "lora"), ("bitfit", "apet")], ids="-".join)
 @pytest.mark.parametrize("order", ORDERS, ids=lambda o: "-".join(f"{what}{i}" for i, what in o))
-def test_two_thetas_merged_and_detached_in_any_order(family, methods, order):
+def test_two_deltas_merged_and_detached_in_any_order(family, methods, order):
     model = build(family)
     before, inputs = snapshot(model), batch(model)
     specs = plans(model, methods)

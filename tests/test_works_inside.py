@@ -62,7 +62,7 @@ def test_a_plain_loop_learns_and_changes_nothing_else(method, family):
     assert same_bits(snapshot(model), frozen)
 
 
-def test_several_thetas_train_at_once_and_each_may_rest():
+def test_several_deltas_train_at_once_and_each_may_rest():
     model, first = attached("bert", "apet", distribution="discrete")
     second = apet.attach(model, apet.plan(model, "lora", 90))
     third = apet.attach(model, apet.plan(model, "apet", 200, mask_seed=1, distribution="discrete"))
@@ -398,7 +398,7 @@ ALIKE = ("bert", "bert-mlm", "roberta", "electra")  # BERT's names and, at this 
 
 
 @pytest.mark.parametrize("family", [f for f in BUILDERS if f not in ALIKE])
-def test_a_theta_for_another_architecture_is_refused_and_the_model_untouched(family):
+def test_a_delta_for_another_architecture_is_refused_and_the_model_untouched(family):
     spec = apet.plan(build("bert"), "apet", 300)
     model = build(family)
     before = snapshot(model)

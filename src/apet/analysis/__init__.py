@@ -1,1 +1,1 @@
-"""Gaps, thresholds, convergence, transfer: tables of runs in, numbers with their intervals out. No torch."""
+"""Statistics of the experiments: result tables in, estimates with confidence intervals and verdicts out; no torch."""

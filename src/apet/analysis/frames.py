@@ -1,4 +1,4 @@
-"""The tables that an analysis starts from: every column with its meaning, checked before any number is made."""
+"""Schemas of the result tables (runs, curves, item scores, transfer): the meaning of each column, and checks."""
 
 from __future__ import annotations
 
@@ -65,12 +65,12 @@ ITEMS: Columns = {
 }
 TRANSFER: Columns = {
     "source": ("text", "task trained on"),
-    "target": ("text", "task measured; equal to the source = the target's own"),
+    "target": ("text", "task evaluated on; equal to the source = the target trained on itself"),
     "backbone": ("text", "name of the backbone"),
     "method": ("text", "display name"),
     "num_trainable": ("number", "N, exact"),
     "seed": ("number", "of the run"),
-    "score": ("number", "measure in [0, 1]"),
+    "score": ("number", "score on the target in [0, 1]"),
     "ci_low": ("number", "lower end of its item-level 95 % interval"),
     "ci_high": ("number", "upper end of its item-level 95 % interval"),
     "num_examples": ("number", "items"),
@@ -85,169 +85,221 @@ PLANNED: Columns = {
 }
 
 FULL = "fine-tuning"
-ADJACENT, DISCRETE = "apet-adjacent", "apet-discrete"
+APET_PREFIX = "apet-"
+"""Display names of APET variants: this and the name of the distribution."""
+ADJACENT, DISCRETE = f"{APET_PREFIX}adjacent", f"{APET_PREFIX}discrete"
+"""The two variants that the paper's claims speak of; every other registered distribution is treated like them."""
 CELL = ["backbone", "task", "method", "num_trainable"]
 
-_NEEDED = (
-    "num_backbone_parameters",
-    "num_trainable",
-    "seed",
-    "score",
-    "ci_low",
-    "ci_high",
-    "num_examples",
-    "untrained_baseline",
+_REQUIRED_NUMBERS = (
+    *("num_backbone_parameters", "num_trainable", "seed"),
+    *("score", "ci_low", "ci_high", "num_examples", "untrained_baseline"),
 )
-_ONE_SETTING = ("metric", "objective", "max_steps", "backbone_fingerprint")
+# Runs of one cell may differ in nothing but the seed; the learning rate is left out because a search may choose it
+# for each run anew.
+_EQUAL_WITHIN_CELL = ("metric", "objective", "max_steps", "backbone_fingerprint")
+# A score and an end of its interval that were rounded apart may miss each other by this much.
+_ROUNDING = 1e-9
 
 
 def checked_runs(frame: pd.DataFrame) -> pd.DataFrame:
-    """The runs with numbers as numbers, sorted by scale, task, method, N and seed.
+    """Table of runs with checked values and numeric columns, sorted by scale, task, method, N and seed.
+
+    Args:
+        frame: a row per run, with the columns of `RUNS`; other columns are ignored.
+
+    Returns:
+        The columns of `RUNS`; a failed run keeps its error and has NaN for its numbers.
 
     Raises:
-        ApetError: a column is missing, a complete run lacks a number, a value lies outside [0, 1], or runs that
+        ApetError: a column is missing, a complete run lacks a number, a score lies outside [0, 1], or runs that
             differ in more than the seed share a backbone, task, method and N.
     """
-    runs = _without_twins(_typed(frame, RUNS, "runs"))
-    _unique(runs, ["run_id"], "runs")
-    states = sorted(set(runs["state"]) - {"complete", "failed"})
-    if states:
-        raise ApetError(f"runs: state {states[0]!r} is unknown; expected complete or failed")
-    done = complete(runs)
-    for name in _NEEDED:
-        bad = done.loc[~np.isfinite(done[name]), "run_id"]
-        if len(bad):
-            raise ApetError(f"runs: complete run {bad.iloc[0]!r} has no {name}; mark it as failed, or give the number")
-    _within_unit(done, "score", "runs")
-    wrong = done.loc[(done["ci_low"] > done["score"] + 1e-9) | (done["ci_high"] < done["score"] - 1e-9), "run_id"]
-    if len(wrong):
+    runs = _drop_repeated_requests(_typed(frame, RUNS, "runs"))
+    _check_unique(runs, ["run_id"], "runs")
+    unknown_states = sorted(set(runs["state"]) - {"complete", "failed"})
+    if unknown_states:
         raise ApetError(
-            f"runs: the interval of run {wrong.iloc[0]!r} does not hold its value; give low <= value <= high"
+            f"runs: state {unknown_states[0]!r} is not a valid state; expected complete or failed; leave out what still"
+            " runs"
         )
-    _one_setting(done)
+    done = complete(runs)
+    for name in _REQUIRED_NUMBERS:
+        without = done.loc[~np.isfinite(done[name]), "run_id"]
+        if len(without):
+            raise ApetError(
+                f"runs: complete run {without.iloc[0]!r} has no {name}; mark it as failed, or give the number"
+            )
+    _check_fraction(done, "score", "runs")
+    outside = (done["ci_low"] > done["score"] + _ROUNDING) | (done["ci_high"] < done["score"] - _ROUNDING)
+    if outside.any():
+        first = done.loc[outside, "run_id"].iloc[0]
+        raise ApetError(f"runs: the interval of run {first!r} does not hold its score; give ci_low <= score <= ci_high")
+    _check_one_setting_per_cell(done)
     order = ["backbone_family", "num_backbone_parameters", "backbone", "task", "method", "num_trainable", "seed"]
     return runs.sort_values(order, kind="stable", na_position="last").reset_index(drop=True)
 
 
 def checked_curves(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
-    """The curves of the given runs, by run and step.
+    """Learning curves of the given runs with checked values, sorted by run and step.
+
+    Args:
+        frame: a row per evaluation, with the columns of `CURVES`.
+        runs: the runs whose curves are kept.
+
+    Returns:
+        The columns of `CURVES`.
 
     Raises:
-        ApetError: a column is missing, a step comes twice, or a value lies outside [0, 1].
+        ApetError: a column is missing, a step comes twice, or a score lies outside [0, 1].
     """
     curves = _typed(frame, CURVES, "curves")
-    _unique(curves, ["run_id", "step"], "curves")
-    _within_unit(curves, "score", "curves")
+    _check_unique(curves, ["run_id", "step"], "curves")
+    _check_fraction(curves, "score", "curves")
     return curves[curves["run_id"].isin(runs["run_id"])].sort_values(["run_id", "step"]).reset_index(drop=True)
 
 
 def checked_items(frame: pd.DataFrame) -> pd.DataFrame:
-    """Item scores, by run and item.
+    """Scores of single validation items with checked values, sorted by run and item.
+
+    Args:
+        frame: a row per run and item, with the columns of `ITEMS`.
+
+    Returns:
+        The columns of `ITEMS`.
 
     Raises:
         ApetError: a column is missing, an item comes twice in a run, or a score lies outside [0, 1].
     """
     items = _typed(frame, ITEMS, "items")
-    _unique(items, ["run_id", "item"], "items")
-    _within_unit(items, "score", "items")
+    _check_unique(items, ["run_id", "item"], "items")
+    _check_fraction(items, "score", "items")
+    # Paired comparisons subtract the scores of two runs place by place: both must list the items in one order.
     return items.sort_values(["run_id", "item"]).reset_index(drop=True)
 
 
 def checked_planned(frame: pd.DataFrame) -> pd.DataFrame:
-    """What was to run, each once.
+    """Planned runs of a study with checked values, each once.
+
+    Args:
+        frame: a row per planned run, with the columns of `PLANNED`.
+
+    Returns:
+        The columns of `PLANNED`.
 
     Raises:
-        ApetError: a column is missing, or a number is none.
+        ApetError: a column is missing, or holds a value that is not a number.
     """
     return _typed(frame, PLANNED, "planned").drop_duplicates(ignore_index=True)
 
 
 def checked_transfer(frame: pd.DataFrame) -> pd.DataFrame:
-    """Measures of every source on every target.
+    """Zero-shot transfer scores of sources on targets with checked values.
+
+    Args:
+        frame: a row per source, target and seed, with the columns of `TRANSFER`.
+
+    Returns:
+        The columns of `TRANSFER`.
 
     Raises:
-        ApetError: a column is missing, a pair comes twice for a seed, or a value lies outside [0, 1].
+        ApetError: a column is missing, a pair comes twice for a seed, or a score lies outside [0, 1].
     """
     transfer = _typed(frame, TRANSFER, "transfer")
-    _unique(transfer, ["backbone", "method", "num_trainable", "source", "target", "seed"], "transfer")
-    _within_unit(transfer, "score", "transfer")
+    _check_unique(transfer, ["backbone", "method", "num_trainable", "source", "target", "seed"], "transfer")
+    _check_fraction(transfer, "score", "transfer")
     return transfer
 
 
 def complete(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that have a number."""
+    """Runs that finished and have a score."""
     return runs[runs["state"] == "complete"]
 
 
 def failed(runs: pd.DataFrame) -> pd.DataFrame:
-    """The runs that have a reason instead."""
+    """Runs that have an error instead of a score."""
     return runs[runs["state"] == "failed"]
 
 
-def _typed(frame: pd.DataFrame, columns: Columns, what: str) -> pd.DataFrame:
+def _typed(frame: pd.DataFrame, columns: Columns, table: str) -> pd.DataFrame:
+    """The schema's columns, numbers as floats and missing text as None."""
     missing = [f"{c} ({meaning})" for c, (_, meaning) in columns.items() if c not in frame.columns]
     if missing:
-        raise ApetError(f"{what}: missing column{'s' * (len(missing) > 1)} {'; '.join(missing)}")
+        raise ApetError(
+            f"{table}: missing column{'s' * (len(missing) > 1)} {'; '.join(missing)}; add"
+            f" {'them' if len(missing) > 1 else 'it'} to the table"
+        )
     typed = frame[list(columns)].copy()
     for name, (kind, meaning) in columns.items():
         if kind == "number":
             try:
+                # Integers, too, become floats: only a float column can hold the NaN of a failed run.
                 typed[name] = pd.to_numeric(typed[name]).astype(float)
             except (TypeError, ValueError) as e:
-                raise ApetError(f"{what}: column {name} ({meaning}) holds something that is no number: {e}") from e
+                raise ApetError(
+                    f"{table}: column {name} ({meaning}) holds a value that is not a number: {e}; give numbers, and"
+                    " nothing where there is none"
+                ) from e
         else:
+            # An empty text comes as NaN from CSV and as None from SQLite; groups and sorts must see one of them.
             column = typed[name].astype(object)
             typed[name] = column.where(column.notna(), None)
     return typed
 
 
-def _unique(frame: pd.DataFrame, by: list[str], what: str) -> None:
-    twice = frame[frame.duplicated(by)]
-    if len(twice):
-        first = twice.iloc[0]
-        named = ", ".join(f"{c} {first[c]:g}" if isinstance(first[c], float) else f"{c} {first[c]}" for c in by)
-        raise ApetError(f"{what}: {named} comes twice; give it once")
+def _check_unique(frame: pd.DataFrame, key: list[str], table: str) -> None:
+    """Raise ApetError where two rows share the key."""
+    repeated = frame[frame.duplicated(key)]
+    if len(repeated):
+        first = repeated.iloc[0]
+        values = ", ".join(f"{c} {first[c]:g}" if isinstance(first[c], float) else f"{c} {first[c]}" for c in key)
+        raise ApetError(f"{table}: {values} comes twice; give it once")
 
 
-def _within_unit(frame: pd.DataFrame, name: str, what: str) -> None:
-    outside = frame[~frame[name].between(0, 1)]
+def _check_fraction(frame: pd.DataFrame, column: str, table: str) -> None:
+    """Raise ApetError where a value lies outside [0, 1]."""
+    outside = frame[~frame[column].between(0, 1)]
     if len(outside):
-        row = outside.iloc[0]
-        named = row["run_id"] if "run_id" in frame else f"{row['source']} to {row['target']}"
-        raise ApetError(f"{what}: {name} {row[name]:g} of {named} lies outside [0, 1]; give fractions, not percent")
-
-
-def _without_twins(runs: pd.DataFrame) -> pd.DataFrame:
-    """A count asked for in two ways (``=lora``, ``65536``) is one run with one number; the method's own size stays."""
-    same = [
-        *CELL,
-        "seed",
-        "score",
-        "ci_low",
-        "ci_high",
-        "max_steps",
-        "learning_rate",
-        "objective",
-        "metric",
-        "data_fingerprint",
-    ]
-    own_first = runs.sort_values("budget", key=lambda b: b.notna(), kind="stable")
-    twin = own_first.duplicated(same) & (own_first["state"] == "complete") & ~own_first.duplicated("run_id", keep=False)
-    return own_first[~twin].sort_index()
-
-
-def _one_setting(done: pd.DataFrame) -> None:
-    """Means over seeds are means over seeds only."""
-    twice = done[done.duplicated([*CELL, "seed"], keep=False)].sort_values([*CELL, "seed"])
-    if len(twice):
-        a, b = twice.iloc[0], twice.iloc[1]
+        first = outside.iloc[0]
+        name = first["run_id"] if "run_id" in frame else f"{first['source']} to {first['target']}"
         raise ApetError(
-            f"runs {a['run_id']!r} and {b['run_id']!r} share backbone, task, method, N and seed;"
-            " report one setting at a time"
+            f"{table}: {column} {first[column]:g} of {name} lies outside [0, 1]; give fractions, not percent"
         )
-    settings = done.groupby(CELL, observed=True, sort=False)[list(_ONE_SETTING)].nunique(dropna=False)
-    mixed = settings[(settings > 1).any(axis=1)]
+
+
+def _drop_repeated_requests(runs: pd.DataFrame) -> pd.DataFrame:
+    """Runs without those that repeat another at the same count (budgets ``=lora`` and ``65536``).
+
+    Two budgets that come to one N are one run with one result. Counted twice it would look like two seeds, and the
+    interval would be too narrow.
+    """
+    settings = ["max_steps", "learning_rate", "objective", "metric", "data_fingerprint"]
+    # A run without a budget is at the method's default size. It must be the one that stays, for the default sizes are
+    # looked up by their empty budget.
+    default_first = runs.sort_values("budget", key=lambda budget: budget.notna(), kind="stable")
+    # A run_id that comes twice is a mistake in the table, which the check for unique keys has to see.
+    unique_id = ~default_first.duplicated("run_id", keep=False)
+    repeats = (
+        default_first.duplicated([*CELL, "seed", "score", "ci_low", "ci_high", *settings])
+        & (default_first["state"] == "complete")
+        & unique_id
+    )
+    return default_first[~repeats].sort_index()
+
+
+def _check_one_setting_per_cell(done: pd.DataFrame) -> None:
+    """Raise ApetError where a mean over seeds would mix runs that differ in more than their seed."""
+    repeated = done[done.duplicated([*CELL, "seed"], keep=False)].sort_values([*CELL, "seed"])
+    if len(repeated):
+        first, second = repeated.iloc[0], repeated.iloc[1]
+        raise ApetError(
+            f"runs {first['run_id']!r} and {second['run_id']!r} share backbone, task, method, N and seed; report one"
+            " setting at a time"
+        )
+    # A missing value is a value here: a run that does not say its objective may well differ from one that does.
+    num_values = done.groupby(CELL, observed=True, sort=False)[list(_EQUAL_WITHIN_CELL)].nunique(dropna=False)
+    mixed = num_values[(num_values > 1).any(axis=1)]
     if len(mixed):
-        cell, counts = mixed.index[0], mixed.iloc[0]
-        names = ", ".join(c for c in _ONE_SETTING if counts[c] > 1)
+        cell, first_mixed = mixed.index[0], mixed.iloc[0]
+        names = ", ".join(c for c in _EQUAL_WITHIN_CELL if first_mixed[c] > 1)
         raise ApetError(f"runs of {' / '.join(map(str, cell))} differ in {names}; report one setting at a time")

@@ -1,4 +1,4 @@
-"""Runs of one cell laid out as tasks × seeds, and what can be said about one block or about two."""
+"""Score matrices (tasks × seeds) of one method at one N, their means, and paired differences of two of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apet.analysis.intervals import Estimate, Floats, bootstrap, newcombe_interv
 from apet.errors import ApetError
 
 Scores = Mapping[str, Floats]
-"""Run key -> its item scores, (items,)."""
+"""run_id -> its item scores, (items,)."""
 
 Items: TypeAlias = Scores | pd.DataFrame
 """The same, or as a table (`apet.analysis.frames.ITEMS`)."""
@@ -24,18 +24,24 @@ UNPAIRED = "items, unpaired"
 PAIRED = "items, paired bootstrap"
 BOOTSTRAP = "items, bootstrap"
 
+FINISH_OR_ALLOW = "finish the study, or allow holes (in Python allow_holes=True)"
+"""What a user can do about missing runs."""
+
 
 @dataclass(frozen=True)
 class ScoreMatrix:
-    """Numbers of one method at one size on one backbone; NaN where a run is missing.
+    """Scores of one method at one N on one backbone as a matrix of tasks × seeds; NaN where a run is missing.
 
     Attributes:
-        name: what it is, for messages.
-        tasks, seeds: of the rows and columns.
-        value, low, high: measure and its item-level interval, (tasks, seeds).
-        items: validation items, (tasks, seeds).
-        keys: of the runs, (tasks, seeds); empty where missing.
-        planned: which numbers were to be there, (tasks, seeds); None = all.
+        name: method, N and backbone, for messages.
+        tasks: of the rows.
+        seeds: of the columns.
+        scores: validation scores, (tasks, seeds).
+        ci_low: lower ends of their item-level intervals, (tasks, seeds).
+        ci_high: upper ends of them, (tasks, seeds).
+        num_examples: validation items, (tasks, seeds).
+        run_ids: (tasks, seeds); empty where the run is missing.
+        planned: which runs were planned, (tasks, seeds); None = all.
     """
 
     name: str
@@ -49,8 +55,8 @@ class ScoreMatrix:
     planned: npt.NDArray[np.bool_] | None = None
 
     @property
-    def wanted(self) -> npt.NDArray[np.bool_]:
-        """What was to be there, (tasks, seeds)."""
+    def planned_mask(self) -> npt.NDArray[np.bool_]:
+        """Which runs were planned, (tasks, seeds); all of them where the plan is unknown."""
         return np.full(self.scores.shape, True) if self.planned is None else self.planned
 
 
@@ -61,168 +67,222 @@ def score_matrix(
     seeds: Sequence[int],
     planned: Collection[tuple[str, int]] | None = None,
 ) -> ScoreMatrix:
-    """Lay out complete runs of one cell.
+    """Score matrix (tasks × seeds) of the runs of one cell.
 
     Args:
-        runs: complete runs of one backbone, method and size.
-        name: what it is.
-        tasks, seeds: rows and columns; runs of others are left aside.
-        planned: the (task, seed) that were to be there; None = all.
+        runs: complete runs of one backbone, method and N.
+        name: method, N and backbone, for messages.
+        tasks: of the rows; runs on others are ignored.
+        seeds: of the columns; runs with others are ignored.
+        planned: the (task, seed) that were to run; None = all.
     """
     shape = (len(tasks), len(seeds))
-    row, column = ({x: i for i, x in enumerate(xs)} for xs in (tasks, seeds))
+    row_of, column_of = ({x: i for i, x in enumerate(xs)} for xs in (tasks, seeds))
     kept = runs[runs["task"].isin(list(tasks)) & runs["seed"].isin(list(seeds))]
-    at = (kept["task"].map(row).to_numpy(dtype=int), kept["seed"].map(column).to_numpy(dtype=int))
-    parts = np.full((4, *shape), np.nan)
-    for part, field in zip(parts, ("score", "ci_low", "ci_high", "num_examples"), strict=True):
-        part[at] = kept[field]
-    keys = np.full(shape, "", dtype=object)
-    keys[at] = kept["run_id"]
-    value, low, high, items = parts
-    wanted = None if planned is None else np.array([[(t, s) in planned for s in seeds] for t in tasks], dtype=bool)
-    return ScoreMatrix(name, tuple(tasks), tuple(int(s) for s in seeds), value, low, high, items, keys, wanted)
+    index = (kept["task"].map(row_of).to_numpy(dtype=int), kept["seed"].map(column_of).to_numpy(dtype=int))
+    numbers = np.full((4, *shape), np.nan)  # a missing run is NaN, never 0: it must not enter a mean
+    for number, column in zip(numbers, ("score", "ci_low", "ci_high", "num_examples"), strict=True):
+        number[index] = kept[column]
+    scores, ci_low, ci_high, num_examples = numbers
+    run_ids = np.full(shape, "", dtype=object)
+    run_ids[index] = kept["run_id"]
+    mask = None if planned is None else np.array([[(t, s) in planned for s in seeds] for t in tasks], dtype=bool)
+    return ScoreMatrix(
+        name, tuple(tasks), tuple(int(s) for s in seeds), scores, ci_low, ci_high, num_examples, run_ids, mask
+    )
 
 
-def select(b: ScoreMatrix, tasks: Sequence[str] | None = None, seeds: Sequence[int] | None = None) -> ScoreMatrix:
-    """Its rows of these tasks and columns of these seeds; None = all."""
-    tasks, seeds = b.tasks if tasks is None else tasks, b.seeds if seeds is None else seeds
-    at = np.ix_([b.tasks.index(t) for t in tasks], [b.seeds.index(s) for s in seeds])
-    numbers = b.scores[at], b.ci_low[at], b.ci_high[at], b.num_examples[at]
-    planned = None if b.planned is None else b.planned[at]
-    return ScoreMatrix(b.name, tuple(tasks), tuple(seeds), *numbers, b.run_ids[at], planned)
+def select(matrix: ScoreMatrix, tasks: Sequence[str] | None = None, seeds: Sequence[int] | None = None) -> ScoreMatrix:
+    """Submatrix of the given tasks and seeds, in the given order; None = all of them."""
+    tasks, seeds = matrix.tasks if tasks is None else tasks, matrix.seeds if seeds is None else seeds
+    index = np.ix_([matrix.tasks.index(t) for t in tasks], [matrix.seeds.index(s) for s in seeds])
+    numbers = (matrix.scores[index], matrix.ci_low[index], matrix.ci_high[index], matrix.num_examples[index])
+    planned = None if matrix.planned is None else matrix.planned[index]
+    return ScoreMatrix(matrix.name, tuple(tasks), tuple(seeds), *numbers, matrix.run_ids[index], planned)
 
 
-def align(blocks: Sequence[ScoreMatrix], allow_holes: bool = False) -> list[ScoreMatrix]:
-    """The blocks over the tasks and seeds that all of them have or plan; a number that one lacks is taken from all.
+def align(matrices: Sequence[ScoreMatrix], allow_holes: bool = False) -> list[ScoreMatrix]:
+    """Score matrices over the tasks and seeds that all of them have; a run that one lacks is removed from all.
 
-    Means over different tasks do not compare.
+    Args:
+        matrices: at least one.
+        allow_holes: go on where a planned run is missing.
+
+    Returns:
+        The matrices in their order, with equal tasks and seeds and NaN at equal places.
 
     Raises:
         ApetError: a planned run is missing and holes are not allowed.
     """
-    first = blocks[0]
-    tasks = [t for t in first.tasks if all(t in b.tasks for b in blocks)]
-    seeds = [s for s in first.seeds if all(s in b.seeds for b in blocks)]
-    same = [select(b, tasks, seeds) for b in blocks]
-    missing = np.any([np.isnan(b.scores) for b in same], axis=0)
-    planned = np.all([b.wanted for b in same], axis=0)
+    # Means over different tasks do not compare: an easy task that only one side has would look like an effect.
+    tasks = [t for t in matrices[0].tasks if all(t in m.tasks for m in matrices)]
+    seeds = [s for s in matrices[0].seeds if all(s in m.seeds for m in matrices)]
+    shared = [select(m, tasks, seeds) for m in matrices]
+    missing = np.any([np.isnan(m.scores) for m in shared], axis=0)
+    planned = np.all([m.planned_mask for m in shared], axis=0)
     holes = missing & planned
     if holes.any() and not allow_holes:
-        t, s = np.argwhere(holes)[0]
-        names = " or ".join(b.name for b in same if np.isnan(b.scores[t, s]))
+        row, column = np.argwhere(holes)[0]
+        names = " or ".join(m.name for m in shared if np.isnan(m.scores[row, column]))
         raise ApetError(
-            f"{int(holes.sum())} of {int(planned.sum())} runs are missing, first {names} on {tasks[t]} with seed"
-            f" {seeds[s]}; finish the study, or allow holes"
+            f"{int(holes.sum())} of {int(planned.sum())} runs are missing, first {names} on {tasks[row]} with seed"
+            f" {seeds[column]}; {FINISH_OR_ALLOW}"
         )
-    return [replace(b, scores=np.where(missing, np.nan, b.scores), planned=planned) for b in same]
+    return [replace(m, scores=np.where(missing, np.nan, m.scores), planned=planned) for m in shared]
 
 
-def average(b: ScoreMatrix, scores: Scores, allow_holes: bool = False) -> Estimate | None:
-    """Mean over tasks, then over seeds; None where nothing is left. Intervals end at 0 and 1, as the measures do.
+def average(matrix: ScoreMatrix, item_scores: Scores, allow_holes: bool = False) -> Estimate | None:
+    """Mean score over tasks, then over seeds, with its intervals over seeds and over items.
+
+    Args:
+        matrix: of one method at one N.
+        item_scores: by run_id; where those of every run are known, the item-level interval is a bootstrap, else it is
+            combined from the runs' own intervals.
+        allow_holes: go on where a planned run is missing.
+
+    Returns:
+        The estimate over the tasks and seeds that form a matrix without holes; None where there are none.
 
     Raises:
         ApetError: a planned run is missing and holes are not allowed.
     """
-    (b,) = align([b], allow_holes)
-    rows, columns, holes = _whole(b)
+    (matrix,) = align([matrix], allow_holes)
+    rows, columns, num_missing = _without_holes(matrix)
     if not len(rows) or not len(columns):
         return None
-    at = np.ix_(rows, columns)
-    value, keys = b.scores[at], b.run_ids[at].astype(str)
-    mean, sd, low, high = (float(x) for x in t_interval(value.mean(axis=0)))
-    known = all(k in scores for k in keys.flat)
+    index = np.ix_(rows, columns)
+    scores, run_ids = matrix.scores[index], matrix.run_ids[index].astype(str)
+    # Seeds are the units of the t-interval, each with its mean over tasks: tasks are the same ones for every seed and
+    # no sample of anything.
+    mean, sd, low, high = (float(x) for x in t_interval(scores.mean(axis=0)))
+    items_known = all(run_id in item_scores for run_id in run_ids.flat)
     below, above = [], []
-    for t in range(len(rows)):
-        if known:
-            items = np.mean([scores[k] for k in keys[t]], axis=0)
-            ends = bootstrap(items)
-            below.append(items.mean() - ends[0])
-            above.append(ends[1] - items.mean())
-        else:  # the same items under every seed: their intervals shrink no further by averaging
-            below.append((value[t] - b.ci_low[at][t]).mean())
-            above.append((b.ci_high[at][t] - value[t]).mean())
+    for row in range(len(rows)):
+        if items_known:
+            items = np.mean([item_scores[run_id] for run_id in run_ids[row]], axis=0)
+            task_low, task_high = bootstrap(items)
+            below.append(items.mean() - task_low)
+            above.append(task_high - items.mean())
+        else:
+            # Every seed is evaluated on the same items: averaging over seeds does not shrink their intervals.
+            below.append((scores[row] - matrix.ci_low[index][row]).mean())
+            above.append((matrix.ci_high[index][row] - scores[row]).mean())
+    # Tasks have different items, so their errors are independent; the mean over T tasks divides each by T.
     item_low, item_high = newcombe_interval(
         mean, np.square(below).sum() / len(rows) ** 2, np.square(above).sum() / len(rows) ** 2
     )
+    # A score cannot leave [0, 1], but a t-interval of few seeds can: its end there says nothing.
     low, high, item_low, item_high = np.clip([low, high, item_low, item_high], 0, 1).tolist()
-    n = int(b.num_examples[at][:, 0].sum())
-    basis = BOOTSTRAP if known else RUN_INTERVALS
-    return Estimate(mean, len(columns), sd, low, high, n, item_low, item_high, basis, len(rows), holes)
+    num_examples = int(matrix.num_examples[index][:, 0].sum())
+    method = BOOTSTRAP if items_known else RUN_INTERVALS
+    return Estimate(
+        mean, len(columns), sd, low, high, num_examples, item_low, item_high, method, len(rows), num_missing
+    )
 
 
-def difference(a: ScoreMatrix, b: ScoreMatrix, scores: Scores, allow_holes: bool = False) -> Estimate | None:
-    """Mean of a − b over the tasks that both have, paired by seed; None where no seed has both.
+def difference(
+    first: ScoreMatrix, second: ScoreMatrix, item_scores: Scores, allow_holes: bool = False
+) -> Estimate | None:
+    """Mean difference first − second, paired by task and seed, with its intervals over seeds and over items.
 
-    The item-level interval is a paired bootstrap where the item scores of both are at hand, and otherwise treats the
-    two as measured on different items, which is too wide rather than too narrow.
+    Args:
+        first: minuend.
+        second: subtrahend.
+        item_scores: by run_id; where those of every run of both are known, the item-level interval is a paired
+            bootstrap, else it is Newcombe's of two independent samples.
+        allow_holes: go on where a planned run is missing.
+
+    Returns:
+        The estimate over the tasks that both have; None where they share no seed.
 
     Raises:
         ApetError: a planned run of either is missing and holes are not allowed.
     """
-    a, b = align([a, b], allow_holes)
-    rows, columns, holes = _whole(a)
+    first, second = align([first, second], allow_holes)
+    rows, columns, num_missing = _without_holes(first)
     if not len(rows) or not len(columns):
         return None
-    at = np.ix_(rows, columns)
-    va, vb, ka, kb = a.scores[at], b.scores[at], a.run_ids[at].astype(str), b.run_ids[at].astype(str)
-    mean, sd, low, high = (float(x) for x in t_interval((va - vb).mean(axis=0)))
-    known = all(
-        x in scores and y in scores and len(scores[x]) == len(scores[y]) for x, y in zip(ka.flat, kb.flat, strict=True)
+    index = np.ix_(rows, columns)
+    a, b = first.scores[index], second.scores[index]
+    ids_a, ids_b = first.run_ids[index].astype(str), second.run_ids[index].astype(str)
+    # Paired: runs with one seed see the same data in the same order, and what they share cancels in the difference.
+    mean, sd, low, high = (float(x) for x in t_interval((a - b).mean(axis=0)))
+    # Scores of different lengths come of different validation items, which cannot be paired.
+    paired = all(
+        x in item_scores and y in item_scores and len(item_scores[x]) == len(item_scores[y])
+        for x, y in zip(ids_a.flat, ids_b.flat, strict=True)
     )
-    below, above = [], []
-    for t in range(len(rows)):
-        if known:
-            items = np.mean([scores[x] - scores[y] for x, y in zip(ka[t], kb[t], strict=True)], axis=0)
-            ends = bootstrap(items)
-            below.append((items.mean() - ends[0]) ** 2)
-            above.append((ends[1] - items.mean()) ** 2)
+    squared_below, squared_above = [], []
+    for row in range(len(rows)):
+        if paired:
+            items = np.mean([item_scores[x] - item_scores[y] for x, y in zip(ids_a[row], ids_b[row], strict=True)], 0)
+            task_low, task_high = bootstrap(items)
+            squared_below.append((items.mean() - task_low) ** 2)
+            squared_above.append((task_high - items.mean()) ** 2)
         else:
-            down_a, up_a = (va[t] - a.ci_low[at][t]).mean(), (a.ci_high[at][t] - va[t]).mean()
-            down_b, up_b = (vb[t] - b.ci_low[at][t]).mean(), (b.ci_high[at][t] - vb[t]).mean()
-            below.append(down_a**2 + up_b**2)
-            above.append(up_a**2 + down_b**2)
-    item_low, item_high = newcombe_interval(mean, sum(below) / len(rows) ** 2, sum(above) / len(rows) ** 2)
-    n = int(a.num_examples[at][:, 0].sum())
-    basis = PAIRED if known else UNPAIRED
-    return Estimate(mean, len(columns), sd, low, high, n, item_low, item_high, basis, len(rows), holes)
+            # The difference is smallest where the first is low and the second high. Taken as measured on different
+            # items, the interval is too wide rather than too narrow: on the same items errors would partly cancel.
+            below_a, above_a = (a[row] - first.ci_low[index][row]).mean(), (first.ci_high[index][row] - a[row]).mean()
+            below_b, above_b = (b[row] - second.ci_low[index][row]).mean(), (second.ci_high[index][row] - b[row]).mean()
+            squared_below.append(below_a**2 + above_b**2)
+            squared_above.append(above_a**2 + below_b**2)
+    item_low, item_high = newcombe_interval(
+        mean, sum(squared_below) / len(rows) ** 2, sum(squared_above) / len(rows) ** 2
+    )
+    num_examples = int(first.num_examples[index][:, 0].sum())
+    method = PAIRED if paired else UNPAIRED
+    return Estimate(
+        mean, len(columns), sd, low, high, num_examples, item_low, item_high, method, len(rows), num_missing
+    )
 
 
-def difference_by_seed(a: ScoreMatrix, b: ScoreMatrix) -> dict[int, float]:
-    """Seed -> a − b, averaged over the tasks; over what both have."""
-    a, b = align([a, b], allow_holes=True)
-    rows, columns, _ = _whole(a)
+def difference_by_seed(first: ScoreMatrix, second: ScoreMatrix) -> dict[int, float]:
+    """Paired differences first − second of single seeds, averaged over the tasks that both have.
+
+    Returns:
+        seed -> difference; empty where they share no seed.
+    """
+    first, second = align([first, second], allow_holes=True)
+    rows, columns, _ = _without_holes(first)
     if not len(rows) or not len(columns):
         return {}
-    at = np.ix_(rows, columns)
-    return dict(zip((a.seeds[c] for c in columns), (a.scores[at] - b.scores[at]).mean(axis=0).tolist(), strict=True))
+    index = np.ix_(rows, columns)
+    differences = (first.scores[index] - second.scores[index]).mean(axis=0)
+    return dict(zip((first.seeds[c] for c in columns), differences.tolist(), strict=True))
 
 
 def scores_of(items: Items | None) -> Scores:
-    """Item scores by run, in the order of the items."""
+    """Item scores by run_id, in the order of the items.
+
+    Args:
+        items: a table as `checked_items` returns it, or already by run_id; None = unknown.
+    """
     if not isinstance(items, pd.DataFrame):
         return {} if items is None else items
-    return {str(k): g["score"].to_numpy(dtype=float) for k, g in items.groupby("run_id", sort=False)}
+    return {str(run_id): g["score"].to_numpy(dtype=float) for run_id, g in items.groupby("run_id", sort=False)}
 
 
-def _whole(b: ScoreMatrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
-    """Tasks and seeds that form a block without holes, and how many planned numbers that leaves out.
+def _without_holes(matrix: ScoreMatrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
+    """Largest submatrix without holes that a greedy choice finds.
 
-    Means over different tasks do not compare: a task or a seed is used for all or not at all. Tasks and seeds without
-    any run go first; then the seeds that lack a task, as long as two whole ones stay; else, one by one, the line (task
-    or seed) with the largest share of holes.
+    Returns:
+        Indices of its rows and of its columns, and how many planned runs lie outside of it.
     """
-    missing = np.isnan(b.scores)
+    missing = np.isnan(matrix.scores)
+    # A task or a seed is used for all or not at all: the mean of a seed that lacks a hard task would be too high.
     rows, columns = np.flatnonzero(~missing.all(axis=1)), np.flatnonzero(~missing.all(axis=0))
-    left = missing[np.ix_(rows, columns)]
-    whole = columns[~left.any(axis=0)]
-    if len(whole) > 1:
-        columns = whole
-        left = missing[np.ix_(rows, columns)]
-    while left.any():
-        by_row, by_column = left.mean(axis=1), left.mean(axis=0)
-        if by_row.max() > by_column.max():
-            rows = np.delete(rows, by_row.argmax())
+    remaining = missing[np.ix_(rows, columns)]
+    # Seeds go before tasks, for what a mean runs over should stay; but two seeds must be left, or there is no interval.
+    complete_columns = columns[~remaining.any(axis=0)]
+    if len(complete_columns) > 1:
+        columns = complete_columns
+        remaining = missing[np.ix_(rows, columns)]
+    while remaining.any():
+        holes_by_row, holes_by_column = remaining.mean(axis=1), remaining.mean(axis=0)
+        if holes_by_row.max() > holes_by_column.max():
+            rows = np.delete(rows, holes_by_row.argmax())
         else:
-            columns = np.delete(columns, by_column.argmax())
-        left = missing[np.ix_(rows, columns)]
-    return rows, columns, int(b.wanted.sum() - b.wanted[np.ix_(rows, columns)].sum())
+            columns = np.delete(columns, holes_by_column.argmax())
+        remaining = missing[np.ix_(rows, columns)]
+    planned = matrix.planned_mask
+    return rows, columns, int(planned.sum() - planned[np.ix_(rows, columns)].sum())

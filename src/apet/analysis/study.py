@@ -1,37 +1,45 @@
-"""Everything that the runs of a study can say, computed once."""
+"""Analysis of a study: the numbers of every experiment (E1 to E7) and the paper's claims, from the result tables."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import pandas as pd
 
-from apet.analysis.budget_curves import BudgetPoint, budget_points
+from apet.analysis.claims import adjacent_faster, gap_shrinks, high_falls, low_same, transfer_within
 from apet.analysis.convergence import ConvergenceComparison, by_run, convergence_comparisons, convergences
 from apet.analysis.frames import FULL, checked_curves, complete, failed
-from apet.analysis.gaps import Gap, gaps
+from apet.analysis.gap_by_scale import Gap, gaps
 from apet.analysis.intervals import Floats
-from apet.analysis.score_matrix import Items
+from apet.analysis.score_by_budget import BudgetPoint, budget_points
+from apet.analysis.score_matrix import FINISH_OR_ALLOW, Items
 from apet.analysis.structure import Structure, structures
 from apet.analysis.study_data import StudyData
 from apet.analysis.thresholds import DEFAULT_MARGIN, Threshold, thresholds
 from apet.analysis.transfer import TransferScore, transfer_scores
-from apet.analysis.trends import Trend, adjacent_faster, gap_shrinks, high_falls, low_same, transfer_within
+from apet.analysis.trend import Trend
 from apet.errors import ApetError
 
 
 @dataclass(frozen=True)
 class Analysis:
-    """Numbers of every experiment; an empty list where the runs do not hold it, and ``missing`` says why.
+    """Numbers of every experiment; a list is empty where the runs do not hold it, and ``missing`` says why.
 
     Attributes:
-        board: the runs.
-        curves: checked; empty where none came.
+        data: the runs.
+        curves: learning curves, checked; empty where none came.
+        gaps: E1.
+        structures: E2.
         converged: steps to convergence of each run.
-        trends: the claims about scale with their verdicts.
+        convergence_comparisons: E3.
+        budget_points: E4.
+        thresholds: E5.
+        transfer_scores: E7.
+        trends: the paper's claims with their verdicts.
         margin: of the high threshold.
-        missing: experiment (E1 … E7) -> what is not there.
+        missing: experiment (E1 … E7) -> what it needs that the runs do not hold.
     """
 
     data: StudyData
@@ -47,14 +55,15 @@ class Analysis:
     margin: float
     missing: dict[str, str]
 
+    # Cached, for the figures ask for it once for every panel.
     @cached_property
     def by_run(self) -> dict[str, tuple[Floats, Floats]]:
-        """Run key -> steps and values of its curve."""
-        return {k: (steps, values) for k, (steps, values, _) in by_run(self.curves).items()}
+        """Steps and scores of the learning curve of each run, by run_id."""
+        return {run_id: (steps, scores) for run_id, (steps, scores, _) in by_run(self.curves).items()}
 
     @property
     def failed(self) -> pd.DataFrame:
-        """Runs without a number."""
+        """Runs that have an error instead of a score."""
         return failed(self.data.runs)
 
 
@@ -68,77 +77,96 @@ def analyze(
     allow_holes: bool = False,
     margin: float = DEFAULT_MARGIN,
 ) -> Analysis:
-    """All experiments that the runs hold.
+    """Analyze the runs of a study: all experiments that they hold.
 
     Args:
-        runs, curves, items, transfer, planned: see `apet.analysis.frames`.
+        runs: with the columns of `apet.analysis.frames.RUNS`.
+        curves: with the columns of `CURVES`; may be empty.
+        items: item scores, by run_id or with the columns of `ITEMS`; None = unknown, then differences are unpaired.
+        transfer: with the columns of `TRANSFER`; None = none.
+        planned: with the columns of `PLANNED`; None = unknown, then every method was to run on all tasks and seeds.
         allow_holes: go on where planned runs are missing, and mark every number that misses some.
-        margin: of the high threshold.
+        margin: of the high threshold, in [0, 1].
+
+    Returns:
+        The numbers of every experiment.
 
     Raises:
         ApetError: a table does not fit its schema, or there are holes and they are not allowed.
     """
-    board = StudyData.of(runs, items, planned)
+    data = StudyData.of(runs, items, planned)
     if not allow_holes:
-        _refuse_missing(board)
-    curves = checked_curves(curves, board.runs)
-    all_gaps = gaps(board, allow_holes)
-    all_structures = structures(board, allow_holes)
-    converged = convergences(board, curves)
-    all_races = convergence_comparisons(board, converged)
-    all_levels = budget_points(board, allow_holes)
-    all_thresholds = thresholds(all_levels, margin)
-    all_relatives = [] if transfer is None or transfer.empty else transfer_scores(transfer, board, allow_holes)
-    trends = [
-        *gap_shrinks(all_gaps),
-        *high_falls(all_thresholds),
-        *low_same(all_thresholds),
-        *adjacent_faster(all_races),
-        *transfer_within(all_relatives, board),
-    ]
-    there = {
-        "E1": (any(g.gap for g in all_gaps), "needs full fine-tuning and one method on the same backbone and task"),
-        "E2": (bool(all_structures), "needs APET at the exact count of a method that chose its own size"),
-        "E3": (bool(all_races), "needs curves of apet-adjacent and apet-discrete at one count, both converged"),
-        "E4": (bool(all_thresholds), "needs a method at two counts or more"),
-        "E5": (bool(all_thresholds), "needs a method at two counts or more"),
-        "E6": (bool(all_gaps), "needs one finished run"),
-        "E7": (bool(all_relatives), "needs zero-shot measures on other tasks"),
-    }
-    missing = {e: why for e, (here, why) in there.items() if not here}
-    if FULL not in board.methods and "E5" not in missing:
-        missing["high threshold"] = "needs full fine-tuning"
+        _check_all_planned_ran(data)
+    # A report on some of the runs may come with the curves of all; the others' are dropped here.
+    curves = checked_curves(curves, data.runs)
+    all_gaps = gaps(data, allow_holes)
+    converged = convergences(data, curves)
+    comparisons = convergence_comparisons(data, converged)
+    points = budget_points(data, allow_holes)
+    # Thresholds are read off the very points that the curves show, so that a figure and its ranges cannot disagree.
+    all_thresholds = thresholds(points, margin)
+    scores = [] if transfer is None or transfer.empty else transfer_scores(transfer, data, allow_holes)
+    all_structures = structures(data, allow_holes)
     return Analysis(
-        board,
-        curves,
-        all_gaps,
-        all_structures,
-        converged,
-        all_races,
-        all_levels,
-        all_thresholds,
-        all_relatives,
-        trends,
-        margin,
-        missing,
+        data=data,
+        curves=curves,
+        gaps=all_gaps,
+        structures=all_structures,
+        converged=converged,
+        convergence_comparisons=comparisons,
+        budget_points=points,
+        thresholds=all_thresholds,
+        transfer_scores=scores,
+        trends=[
+            *gap_shrinks(all_gaps),
+            *high_falls(all_thresholds),
+            *low_same(all_thresholds),
+            *adjacent_faster(comparisons),
+            *transfer_within(scores, data),
+        ],
+        margin=margin,
+        missing=_missing(data, all_gaps, all_structures, comparisons, all_thresholds, scores),
     )
 
 
-def _refuse_missing(board: StudyData) -> None:
-    """Every run that was planned must be there.
+def _missing(
+    data: StudyData,
+    all_gaps: Sequence[Gap],
+    all_structures: Sequence[Structure],
+    comparisons: Sequence[ConvergenceComparison],
+    all_thresholds: Sequence[Threshold],
+    scores: Sequence[TransferScore],
+) -> dict[str, str]:
+    """What each experiment without numbers needs."""
+    experiments = {
+        "E1": (any(g.gap for g in all_gaps), "needs full fine-tuning and one method on the same backbone and task"),
+        "E2": (bool(all_structures), "needs APET at the exact count of a method that chose its own size"),
+        "E3": (bool(comparisons), "needs curves of two APET distributions at one count, both converged"),
+        "E4": (bool(all_thresholds), "needs a method at two counts or more"),
+        "E5": (bool(all_thresholds), "needs a method at two counts or more"),
+        "E6": (bool(all_gaps), "needs one finished run"),
+        "E7": (bool(scores), "needs zero-shot scores on other tasks"),
+    }
+    # What an experiment lacks is said in its place: an empty figure would look like a result.
+    missing = {name: needs for name, (has_numbers, needs) in experiments.items() if not has_numbers}
+    # Low thresholds need no reference, so E5 can have numbers and still lack its better half.
+    if FULL not in data.methods and "E5" not in missing:
+        missing["high threshold"] = "needs full fine-tuning"
+    return missing
 
-    Raises:
-        ApetError: one is not; the first is named.
-    """
-    if board.planned is None:
+
+def _check_all_planned_ran(data: StudyData) -> None:
+    """Raise ApetError where a planned run has no result; the first is named."""
+    if data.planned is None:
         return
-    by = ["backbone", "task", "method", "num_trainable", "seed"]
-    there = set(complete(board.runs)[by].itertuples(index=False, name=None))
-    missing = [p for p in board.planned[by].itertuples(index=False, name=None) if p not in there]
+    # The experiments check what each of them uses; a whole method or backbone without a run none of them would miss.
+    key = ["backbone", "task", "method", "num_trainable", "seed"]
+    present = set(complete(data.runs)[key].itertuples(index=False, name=None))
+    missing = [run for run in data.planned[key].itertuples(index=False, name=None) if run not in present]
     if missing:
         backbone, task, method, n, seed = missing[0]
-        at = "" if n != n else f" at {int(n):,} parameters"
+        size = "" if pd.isna(n) else f" at {int(n):,} parameters"
         raise ApetError(
-            f"{len(missing)} of {len(board.planned)} planned runs are missing, first {method}{at} on {backbone},"
-            f" {task}, seed {int(seed)}; finish the study, or allow holes"
+            f"{len(missing)} of {len(data.planned)} planned runs are missing, first {method}{size} on {backbone},"
+            f" {task}, seed {int(seed)}; {FINISH_OR_ALLOW}"
         )

@@ -1,4 +1,4 @@
-"""The runs of a study, arranged for looking up: which backbones, in which order, and which runs make a cell."""
+"""Runs of a study indexed by backbone, method, N, task and seed, with the orders that tables and figures use."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from functools import cached_property
 
 import pandas as pd
 
-from apet.analysis.frames import ADJACENT, DISCRETE, FULL, checked_items, checked_planned, checked_runs, complete
+from apet.analysis.frames import (
+    ADJACENT,
+    APET_PREFIX,
+    DISCRETE,
+    FULL,
+    checked_items,
+    checked_planned,
+    checked_runs,
+    complete,
+)
 from apet.analysis.score_matrix import Items, ScoreMatrix, Scores, score_matrix, scores_of
 
 PAPER_ORDER = (FULL, "prompt", "bitfit", "lora", "adapter", ADJACENT, DISCRETE)
@@ -18,8 +27,9 @@ class Scale:
     """A backbone as a point on the axis of scale.
 
     Attributes:
-        name, family: of the backbone.
-        parameters: how many it has.
+        name: of the backbone.
+        family: of the backbone.
+        num_parameters: size of the backbone, in parameters.
     """
 
     name: str
@@ -29,11 +39,11 @@ class Scale:
 
 @dataclass(frozen=True)
 class StudyData:
-    """Checked runs and how to find them.
+    """Checked runs of a study and the ways to look them up.
 
     Attributes:
         runs: as `checked_runs` returns them.
-        scores: item scores by run key; empty where unknown.
+        scores: item scores by run_id; empty where unknown.
         planned: as `checked_planned` returns it; None = unknown, then every method was to run on all tasks and seeds.
     """
 
@@ -43,10 +53,15 @@ class StudyData:
 
     @classmethod
     def of(cls, runs: pd.DataFrame, items: Items | None = None, planned: pd.DataFrame | None = None) -> StudyData:
-        """Check the tables and arrange them.
+        """Study data from unchecked tables.
+
+        Args:
+            runs: with the columns of `apet.analysis.frames.RUNS`.
+            items: item scores, by run_id or with the columns of `ITEMS`; None = unknown.
+            planned: with the columns of `PLANNED`; None = unknown.
 
         Raises:
-            ApetError: they do not fit the schema.
+            ApetError: a table does not fit its schema.
         """
         return cls(
             checked_runs(runs),
@@ -56,99 +71,118 @@ class StudyData:
 
     @cached_property
     def scales(self) -> tuple[Scale, ...]:
-        """Backbones with a finished run, by family, small to large."""
-        known = complete(self.runs)[["backbone_family", "num_backbone_parameters", "backbone"]].drop_duplicates(
+        """Backbones with a complete run, by family, small to large."""
+        backbones = complete(self.runs)[["backbone_family", "num_backbone_parameters", "backbone"]].drop_duplicates(
             "backbone"
         )
-        ordered = known.sort_values(["backbone_family", "num_backbone_parameters", "backbone"])
+        ordered = backbones.sort_values(["backbone_family", "num_backbone_parameters", "backbone"])
         return tuple(Scale(r.backbone, r.backbone_family, int(r.num_backbone_parameters)) for r in ordered.itertuples())
 
     @cached_property
     def families(self) -> dict[str, tuple[Scale, ...]]:
-        """Family -> its backbones, small to large."""
+        """Backbones of each family, small to large."""
         names = dict.fromkeys(s.family for s in self.scales)
         return {f: tuple(s for s in self.scales if s.family == f) for f in names}
 
     @cached_property
     def methods(self) -> tuple[str, ...]:
-        """Methods with a finished run: the paper's order, then the others by name."""
-        found = set(complete(self.runs)["method"])
-        return tuple(m for m in PAPER_ORDER if m in found) + tuple(sorted(found - set(PAPER_ORDER)))
-
-    def tasks(self, family: str) -> tuple[str, ...]:
-        """Tasks of a family with any run, failed ones included, by category."""
-        return self._tasks[family]
+        """Methods with a complete run: those of the paper in its order, then the others by name."""
+        names = set(complete(self.runs)["method"])
+        return tuple(m for m in PAPER_ORDER if m in names) + tuple(sorted(names - set(PAPER_ORDER)))
 
     @cached_property
-    def _tasks(self) -> dict[str, tuple[str, ...]]:
+    def variants(self) -> tuple[str, ...]:
+        """APET variants with a complete run, one for each distribution, in the order of `methods`."""
+        return tuple(m for m in self.methods if m.startswith(APET_PREFIX))
+
+    def tasks(self, family: str) -> tuple[str, ...]:
+        """Tasks of a family with any run, by category and name."""
+        return self._tasks_by_family[family]
+
+    @cached_property
+    def _tasks_by_family(self) -> dict[str, tuple[str, ...]]:
+        # Failed runs count: a task on which everything failed is a hole in every mean, and must not vanish from it.
         pairs = self.runs[["backbone_family", "category", "task"]].drop_duplicates(["backbone_family", "task"])
         pairs = pairs.sort_values(["category", "task"])
-        return {str(f): tuple(g["task"]) for f, g in pairs.groupby("backbone_family")}
+        return {str(family): tuple(g["task"]) for family, g in pairs.groupby("backbone_family")}
 
     @cached_property
     def categories(self) -> dict[str, str]:
-        """Task -> category, by category."""
+        """Category of each task, ordered by category and task."""
         pairs = self.runs[["category", "task"]].drop_duplicates("task").sort_values(["category", "task"])
         return dict(zip(pairs["task"], pairs["category"], strict=True))
 
     @cached_property
     def cells(self) -> dict[tuple[str, str, int], pd.DataFrame]:
-        """(backbone, method, N) -> complete runs."""
-        done = complete(self.runs)
-        grouped = done.groupby(["backbone", "method", "num_trainable"], sort=True)
-        return {(b, m, int(n)): g for (b, m, n), g in grouped}
+        """Complete runs by (backbone, method, N)."""
+        grouped = complete(self.runs).groupby(["backbone", "method", "num_trainable"], sort=True)
+        return {(backbone, method, int(n)): g for (backbone, method, n), g in grouped}
 
     @cached_property
     def own_sizes(self) -> dict[tuple[str, str], int]:
-        """(backbone, method) -> N where the method chose its own size; where it never did, the largest N tried."""
+        """(backbone, method) -> N of the method's default size; where it was never run there, the largest N tried."""
         done = complete(self.runs)
-        own = done[done["budget"].isna()].groupby(["backbone", "method"])["num_trainable"].max()
+        default = done[done["budget"].isna()].groupby(["backbone", "method"])["num_trainable"].max()
         largest = done.groupby(["backbone", "method"])["num_trainable"].max()
-        return {k: int(own.get(k, n)) for k, n in largest.items()}
+        return {k: int(default.get(k, n)) for k, n in largest.items()}
 
     @cached_property
-    def chose_own_size(self) -> frozenset[tuple[str, str]]:
-        """(backbone, method) with runs at the method's own size."""
+    def at_default_size(self) -> frozenset[tuple[str, str]]:
+        """(backbone, method) with complete runs at the method's default size."""
         done = complete(self.runs)
-        return frozenset(
-            map(tuple, done.loc[done["budget"].isna(), ["backbone", "method"]].drop_duplicates().to_numpy())
-        )
+        at_default = done.loc[done["budget"].isna(), ["backbone", "method"]].drop_duplicates()
+        return frozenset(map(tuple, at_default.to_numpy()))
 
     def seeds(self, family: str) -> tuple[int, ...]:
-        """Seeds of a family's methods at their own sizes; what full fine-tuning alone has is no hole elsewhere."""
-        return self._seeds[family]
+        """Seeds with which a family's methods were run at their default sizes, ascending."""
+        return self._seeds_by_family[family]
 
     @cached_property
-    def _seeds(self) -> dict[str, tuple[int, ...]]:
-        found = {}
-        for family, mine in self.runs.groupby("backbone_family"):
-            own, others = mine["budget"].isna(), mine["method"] != FULL
-            chosen = next(c for c in (mine[own & others], mine[others], mine) if len(c))
-            found[str(family)] = tuple(sorted({int(s) for s in chosen["seed"].dropna()}))
-        return found
+    def _seeds_by_family(self) -> dict[str, tuple[int, ...]]:
+        seeds = {}
+        for family, runs in self.runs.groupby("backbone_family"):
+            at_default, others = runs["budget"].isna(), runs["method"] != FULL
+            # Full fine-tuning, the reference of every gap, may have more seeds than any method: taken for the plan,
+            # each of those would be a hole in all the others.
+            chosen = next(c for c in (runs[at_default & others], runs[at_default], runs) if len(c))
+            seeds[str(family)] = tuple(sorted({int(s) for s in chosen["seed"].dropna()}))
+        return seeds
 
-    def block(self, scale: Scale, method: str, n: int) -> ScoreMatrix | None:
-        """One method at one size on one backbone as tasks × seeds; None without any finished run."""
+    def score_matrix(self, scale: Scale, method: str, n: int) -> ScoreMatrix | None:
+        """Score matrix (tasks × seeds) of one method at one N on one backbone.
+
+        Args:
+            scale: the backbone.
+            method: display name.
+            n: number of trained parameters.
+
+        Returns:
+            The matrix over what was planned, or over the family's tasks and seeds where the plan is unknown; None
+            without any complete run.
+        """
         runs = self.cells.get((scale.name, method, n))
         if runs is None:
             return None
         name = f"{method} at {n:,} parameters on {scale.name}"
         if self.planned is None:
             return score_matrix(runs, name, self.tasks(scale.family), self.seeds(scale.family))
-        wanted = self.plan.get((scale.name, method, n), frozenset())
-        pairs = wanted | set(zip(runs["task"], runs["seed"].astype(int), strict=True))
+        planned = self.plan.get((scale.name, method, n), frozenset())
+        # Runs beyond the plan are data, too; the mask of planned runs keeps them from counting as holes elsewhere.
+        pairs = planned | set(zip(runs["task"], runs["seed"].astype(int), strict=True))
         tasks = {t for t, _ in pairs}
-        known = self.tasks(scale.family)
-        ordered = [t for t in known if t in tasks] + sorted(tasks - set(known))
-        return score_matrix(runs, name, ordered, sorted({s for _, s in pairs}), wanted)
+        known_tasks = self.tasks(scale.family)
+        ordered = [t for t in known_tasks if t in tasks] + sorted(tasks - set(known_tasks))
+        return score_matrix(runs, name, ordered, sorted({s for _, s in pairs}), planned)
 
     @cached_property
     def plan(self) -> dict[tuple[str, str, int], frozenset[tuple[str, int]]]:
-        """(backbone, method, N) -> the (task, seed) that were to run; empty where the plan is unknown."""
+        """Planned (task, seed) by (backbone, method, N); empty where the plan is unknown."""
         if self.planned is None:
             return {}
-        known = self.planned.dropna(subset="num_trainable")  # the count of a budget that never ran is unknown
-        grouped = known.groupby(["backbone", "method", "num_trainable"])
+        # The N of a relative budget that was never resolved is unknown, and no cell can be asked about it.
+        resolved = self.planned.dropna(subset="num_trainable")
+        grouped = resolved.groupby(["backbone", "method", "num_trainable"])
         return {
-            (b, m, int(n)): frozenset(zip(g["task"], g["seed"].astype(int), strict=True)) for (b, m, n), g in grouped
+            (backbone, method, int(n)): frozenset(zip(g["task"], g["seed"].astype(int), strict=True))
+            for (backbone, method, n), g in grouped
         }

@@ -1,9 +1,9 @@
-"""E7: relative transfer, the zero-shot measure on a target over the target's own (figure 9, appendix E)."""
+"""Relative zero-shot transfer: score on a target over that of training on the target (E7; figure 9, appendix E)."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,18 +14,22 @@ from apet.analysis.intervals import Estimate, t_interval
 from apet.analysis.study_data import StudyData
 from apet.errors import ApetError
 
+_INTERVAL = ["score", "ci_low", "ci_high"]
+
 
 @dataclass(frozen=True)
 class TransferScore:
-    """One source on one target.
+    """Zero-shot score of one source on one target, relative to training on the target itself.
 
     Attributes:
-        backbone, method: what was trained.
-        source, target: tasks.
-        zero_shot: measure on the target, mean over the seeds.
-        own: measure of the module trained on the target itself.
-        relative: zero_shot / own, paired by seed; its item-level interval is MOVER's (Donner and Zou 2012).
-        by_seed: the ratio of each seed.
+        backbone: what was trained on.
+        method: display name.
+        source: task trained on.
+        target: task evaluated on.
+        zero_shot: score of the source's run on the target, mean over the seeds.
+        own_score: score of the run that was trained on the target itself.
+        relative: zero_shot / own_score, paired by seed; its item-level interval is MOVER-R's.
+        by_seed: seed -> its ratio.
     """
 
     backbone: str
@@ -38,116 +42,156 @@ class TransferScore:
     by_seed: dict[int, float]
 
 
-def transfer_scores(transfer: pd.DataFrame, board: StudyData, allow_holes: bool = False) -> list[TransferScore]:
-    """Every source on every target; a target whose own measure is 0 has no relative one.
+def transfer_scores(transfer: pd.DataFrame, data: StudyData, allow_holes: bool = False) -> list[TransferScore]:
+    """Relative transfer of every source on every target; a target whose score on itself is 0 has none.
 
     Args:
-        transfer: see `apet.analysis.frames`; a target's own measure, where it is not there, is that of its run.
-        board: the runs. Of a method with several counts, its own size is taken, or else the largest.
+        transfer: with the columns of `apet.analysis.frames.TRANSFER`; where a target's score on itself is not given,
+            it is that of its run.
+        data: the runs. Of a method with several counts, its default size is taken, or else the largest.
         allow_holes: leave out what is missing.
 
+    Returns:
+        By backbone, method, source and target.
+
     Raises:
-        ApetError: a pair or a target's own measure is missing and holes are not allowed.
+        ApetError: a pair, or a target's score on itself, is missing and holes are not allowed.
     """
-    frame = _with_own(_at_own_size(checked_transfer(transfer), board), board)
-    found = []
-    for (backbone, method), mine in frame.groupby(["backbone", "method"], sort=False):
-        tasks = sorted(set(mine["source"]) | set(mine["target"]))
-        seeds = sorted({int(s) for s in mine["seed"]})
-        missing = len(tasks) ** 2 * len(seeds) - len(mine)
-        if missing and not allow_holes:
+    frame = _with_targets_themselves(_at_default_size(checked_transfer(transfer), data), data)
+    all_scores = []
+    for (_, method), group in frame.groupby(["backbone", "method"], sort=False):
+        tasks = sorted(set(group["source"]) | set(group["target"]))
+        seeds = sorted({int(s) for s in group["seed"]})
+        num_pairs = len(tasks) ** 2 * len(seeds)
+        num_missing = num_pairs - len(group)
+        if num_missing and not allow_holes:
             raise ApetError(
-                f"transfer: {missing} of {len(tasks) ** 2 * len(seeds)} pairs of {method} on {backbone} are missing;"
-                " measure them, or allow holes"
+                f"transfer: {num_missing} of {num_pairs} pairs of {method} on {group['backbone'].iloc[0]} are missing;"
+                " evaluate them, or allow holes (in Python allow_holes=True)"
             )
-        rows = {(str(r.source), str(r.target), int(r.seed)): r for r in mine.itertuples()}
+        keys = zip(group["source"], group["target"], group["seed"].astype(int), strict=True)
+        by_key = group.set_index(pd.MultiIndex.from_tuples(list(keys)), drop=False)
         for source in tasks:
             for target in tasks:
-                pairs = {
-                    s: (rows[source, target, s], rows[target, target, s])
-                    for s in seeds
-                    if (source, target, s) in rows and (target, target, s) in rows and rows[target, target, s].score > 0
-                }
-                if pairs:
-                    found.append(_relative(str(backbone), str(method), source, target, pairs, len(seeds) - len(pairs)))
-    return found
+                score = _transfer_score(by_key, source, target, seeds)
+                if score is not None:
+                    all_scores.append(score)
+    return all_scores
 
 
-def _at_own_size(frame: pd.DataFrame, board: StudyData) -> pd.DataFrame:
-    n = [board.own_sizes.get(at) for at in zip(frame["backbone"], frame["method"], strict=True)]
-    return frame[frame["num_trainable"] == pd.Series(n, index=frame.index, dtype=float)]
+def _transfer_score(by_key: pd.DataFrame, source: str, target: str, seeds: Sequence[int]) -> TransferScore | None:
+    """Relative transfer over the seeds that have both scores; None without any.
 
-
-def _with_own(frame: pd.DataFrame, board: StudyData) -> pd.DataFrame:
-    """With the measure of every source's own run on its own task, and of every target's."""
-    by = ["backbone", "method", "num_trainable", "seed"]
-    meant = frame[by].drop_duplicates().merge(complete(board.runs), on=by)
-    tasks = {
-        (b, m): set(g["source"]) | set(g["target"]) for (b, m), g in frame.groupby(["backbone", "method"], sort=False)
-    }
-    meant = meant[[r.task in tasks[r.backbone, r.method] for r in meant.itertuples()]]
-    own = meant.assign(source=meant["task"], target=meant["task"])[list(frame.columns)]
-    return pd.concat([frame, own], ignore_index=True).drop_duplicates([*by, "source", "target"], ignore_index=True)
-
-
-def _relative(
-    backbone: str, method: str, source: str, target: str, pairs: Mapping[int, tuple[object, object]], holes: int
-) -> TransferScore:
-    zero = pd.DataFrame([a for a, _ in pairs.values()])[["score", "ci_low", "ci_high", "num_examples"]]
-    own = pd.DataFrame([b for _, b in pairs.values()])[["score", "ci_low", "ci_high", "num_examples"]]
-    ratios = (zero["score"] / own["score"]).to_numpy(dtype=float)
+    Args:
+        by_key: rows of one backbone and method, indexed by source, target and seed.
+        source: task trained on.
+        target: task evaluated on.
+        seeds: of the backbone and method.
+    """
+    positive = set(by_key.index[by_key["score"] > 0])  # a ratio to 0 says nothing
+    shared = [s for s in seeds if (source, target, s) in by_key.index and (target, target, s) in positive]
+    if not shared:
+        return None
+    zero_shot = by_key.loc[[(source, target, s) for s in shared]]
+    on_itself = by_key.loc[[(target, target, s) for s in shared]]
+    # Paired by seed: what a seed does to training, it does to both runs, and in their ratio it cancels.
+    ratios = zero_shot["score"].to_numpy(dtype=float) / on_itself["score"].to_numpy(dtype=float)
     mean, sd, low, high = (float(x) for x in t_interval(ratios))
-    if source == target:
-        item_low = item_high = math.nan
-        basis = "1 by definition"
-    else:
-        z, o = zero.mean(), own.mean()
+    item_low, item_high, method = math.nan, math.nan, "1 by definition"
+    if source != target:
+        # The table holds no item scores, so numerator and denominator count as measured on different items.
+        above, below = zero_shot[_INTERVAL].mean(), on_itself[_INTERVAL].mean()
         item_low, item_high = ratio_interval(
-            (z["score"], z["ci_low"], z["ci_high"]), (o["score"], o["ci_low"], o["ci_high"])
+            (above["score"], above["ci_low"], above["ci_high"]), (below["score"], below["ci_low"], below["ci_high"])
         )
-        basis = "items, unpaired"
-    n = int(zero["num_examples"].iloc[0])
-    estimate = Estimate(mean, len(ratios), sd, low, high, n, item_low, item_high, basis, 1, holes)
-    by_seed = dict(zip(pairs, ratios.tolist(), strict=True))
+        method = "items, unpaired"
+    num_examples = int(zero_shot["num_examples"].iloc[0])
+    num_missing = len(seeds) - len(shared)
     return TransferScore(
-        backbone, method, source, target, float(zero["score"].mean()), float(own["score"].mean()), estimate, by_seed
+        backbone=str(by_key["backbone"].iloc[0]),
+        method=str(by_key["method"].iloc[0]),
+        source=source,
+        target=target,
+        zero_shot=float(zero_shot["score"].mean()),
+        own_score=float(on_itself["score"].mean()),
+        relative=Estimate(
+            mean, len(shared), sd, low, high, num_examples, item_low, item_high, method, num_missing=num_missing
+        ),
+        by_seed=dict(zip(shared, ratios.tolist(), strict=True)),
     )
 
 
-def ratio_interval(a: tuple[float, float, float], b: tuple[float, float, float]) -> tuple[float, float]:
-    """95 % interval of a / b from value, low and high of each (Donner and Zou 2012, MOVER-R).
-
-    Returns:
-        Both ends; the upper one is infinite where b may be 0.
-    """
-    (x, xl, xu), (y, yl, yu) = a, b
-    low = 0.0
-    if yu < 2 * y:
-        low = (x * y - math.sqrt(max(0.0, (x * y) ** 2 - xl * yu * (2 * x - xl) * (2 * y - yu)))) / (yu * (2 * y - yu))
-    if yl <= 0:
-        return max(0.0, low), math.inf
-    high = (x * y + math.sqrt(max(0.0, (x * y) ** 2 - xu * yl * (2 * x - xu) * (2 * y - yl)))) / (yl * (2 * y - yl))
-    return max(0.0, low), high
+def _at_default_size(frame: pd.DataFrame, data: StudyData) -> pd.DataFrame:
+    """The rows at each method's default size; a ratio of runs at two counts would measure the counts."""
+    n = [data.own_sizes.get(key) for key in zip(frame["backbone"], frame["method"], strict=True)]
+    return frame[frame["num_trainable"] == pd.Series(n, index=frame.index, dtype=float)]
 
 
-def within_against_across(found: list[TransferScore], categories: Mapping[str, str]) -> Estimate | None:
-    """Mean relative transfer within a category − across categories, paired by seed; None where either is missing.
+def _with_targets_themselves(frame: pd.DataFrame, data: StudyData) -> pd.DataFrame:
+    """The rows, and for every task on which source and target could be equal the score of its run."""
+    cell = ["backbone", "method", "num_trainable", "seed"]
+    runs = frame[cell].drop_duplicates().merge(complete(data.runs), on=cell)
+    tasks = {
+        (backbone, method): set(g["source"]) | set(g["target"])
+        for (backbone, method), g in frame.groupby(["backbone", "method"], sort=False)
+    }
+    runs = runs[[r.task in tasks[r.backbone, r.method] for r in runs.itertuples()]]
+    themselves = runs.assign(source=runs["task"], target=runs["task"])[list(frame.columns)]
+    # A score on itself that the table gives comes first and stays: like the table's others, it may have been evaluated
+    # on fewer items than its run was.
+    both = pd.concat([frame, themselves], ignore_index=True)
+    return both.drop_duplicates([*cell, "source", "target"], ignore_index=True)
+
+
+def ratio_interval(
+    numerator: tuple[float, float, float], denominator: tuple[float, float, float]
+) -> tuple[float, float]:
+    """MOVER-R: 95 % interval of a ratio from the intervals of both parts (Donner and Zou 2012).
 
     Args:
-        found: of one backbone and method.
+        numerator: score, lower and upper end of its 95 % interval.
+        denominator: the same of a score above 0.
+
+    Returns:
+        Lower and upper end; the upper one is infinite where the denominator may be 0.
+    """
+    # As the paper writes it: estimates x and y with limits l and u. The delta method would make an interval that is
+    # symmetric about the ratio, and so would throw away the asymmetry that the scores' intervals have near 0 and 1.
+    (x, x_l, x_u), (y, y_l, y_u) = numerator, denominator
+    low = 0.0
+    if y_u < 2 * y:  # else the paper's denominator is not positive, and nothing but 0 bounds the ratio from below
+        root = math.sqrt(max(0.0, (x * y) ** 2 - x_l * y_u * (2 * x - x_l) * (2 * y - y_u)))
+        low = (x * y - root) / (y_u * (2 * y - y_u))
+    if y_l <= 0:
+        return max(0.0, low), math.inf
+    root = math.sqrt(max(0.0, (x * y) ** 2 - x_u * y_l * (2 * x - x_u) * (2 * y - y_l)))
+    return max(0.0, low), (x * y + root) / (y_l * (2 * y - y_l))
+
+
+def within_against_across(scores: Sequence[TransferScore], categories: Mapping[str, str]) -> Estimate | None:
+    """Mean relative transfer within a category − across categories, paired by seed.
+
+    Args:
+        scores: of one backbone and method.
         categories: task -> category.
+
+    Returns:
+        The estimate over the seeds that have both; None without any.
     """
     within: dict[int, list[float]] = {}
     across: dict[int, list[float]] = {}
-    for r in found:
-        if r.source == r.target or r.source not in categories or r.target not in categories:
+    for s in scores:
+        # A task on itself is 1 by definition and would raise the mean within categories.
+        if s.source == s.target or s.source not in categories or s.target not in categories:
             continue
-        side = within if categories[r.source] == categories[r.target] else across
-        for seed, value in r.by_seed.items():
-            side.setdefault(seed, []).append(value)
+        side = within if categories[s.source] == categories[s.target] else across
+        for seed, ratio in s.by_seed.items():
+            side.setdefault(seed, []).append(ratio)
     seeds = sorted(set(within) & set(across))
     if not seeds:
         return None
+    # Pairs of tasks are not independent (each task is in many of them), so the seeds are the units of the interval.
     by_seed = np.array([np.mean(within[s]) - np.mean(across[s]) for s in seeds])
     mean, sd, low, high = (float(x) for x in t_interval(by_seed))
-    return Estimate(mean, len(seeds), sd, low, high, 0, math.nan, math.nan, "none", len({r.target for r in found}))
+    num_targets = len({s.target for s in scores})
+    return Estimate(mean, len(seeds), sd, low, high, 0, math.nan, math.nan, "none", num_targets)

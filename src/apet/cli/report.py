@@ -45,12 +45,12 @@ def report(
         print_json(
             {
                 "page": str(written.page),
-                "answer": written.answer,
+                "headline": written.headline,
                 "findings": [finding.text for finding in written.findings],
             }
         )
         return
-    print(written.answer)
+    print(written.headline)
     print(written.page)
 
 

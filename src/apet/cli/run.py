@@ -198,18 +198,18 @@ def _print_comparison(folder: Path, run_ids: list[str], json: bool) -> None:
     from apet.report import comparison as report
     from apet.studies.results import Study
 
-    entries = report.entries(Study(folder), run_ids)
+    entries = report.method_runs(Study(folder), run_ids)
     failures = [(entry.method, seed, error) for entry in entries for seed, error in entry.failed.items()]
     if all(entry.runs.empty for entry in entries):
         raise ApetError("every run failed: " + "; ".join(dict.fromkeys(error for _, _, error in failures)))
-    report.picture(entries, folder / report.PICTURE)
+    report.save_figure(entries, folder / report.FIGURE_FILE)
     if json:
-        print_json(report.as_data(entries))
+        print_json(report.as_json(entries))
         return
     print_table(*report.table(entries), title=report.caption(entries))
     for name, seed, error in failures:
         print(f"failed: {name}, seed {seed}: {error}")
-    print(f"\npicture: {folder / report.PICTURE}")
+    print(f"\npicture: {folder / report.FIGURE_FILE}")
 
 
 def _resources(quiet: bool) -> Resources:

@@ -181,11 +181,11 @@ def _print_cannot_run(reasons: Iterable[tuple[str, int]]) -> None:
 
 def _print_summary_table(folder: Path, run_ids: list[str]) -> None:
     """The measured methods of the runs."""
-    from apet.report.summary_table import ending
+    from apet.report.summary_table import study_summary
     from apet.studies.results import Study
 
     try:
-        table = ending(Study(folder), run_ids)
+        table = study_summary(Study(folder), run_ids)
     except ApetError as e:  # the runs are stored; a table that cannot be made must not look like a failed study
         print(f"no table: {e}")
         return

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from apet.backbones.describe import Backbone
-from apet.delta import Init, Insertion, Operation, TrainableWeight
+from apet.delta import DeltaSpec, Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.layers.base import DeltaLayer, Hook, Host, Shape, Target
 from apet.masks.distributions import draw_mask
@@ -55,6 +55,11 @@ def prompt_target(backbone: Backbone, length: int | None) -> Target:
         return Insertion("prompt", embedding.name, (TrainableWeight("prompt_embeddings", mask, Init("vocabulary")),))
 
     return Target(length or 1, (length or longest) * d, default * d, build)
+
+
+def prompt_length(spec: DeltaSpec) -> int:
+    """Count the tokens that the prompts of a delta put before a text; 0 where it has none."""
+    return sum(i.weights[0].shape[0] for i in spec.insertions if i.form == PromptDelta.form)
 
 
 class PromptDelta(DeltaLayer):

@@ -1,32 +1,38 @@
-"""Methods side by side, from a study's tables: for the terminal, for programs, and as a picture."""
+"""Methods side by side, from a study's tables: for the terminal, for programs, and as a figure."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from apet.analysis.frames import complete, failed
+from apet.analysis.frames import FULL, complete, failed
 from apet.analysis.intervals import t_interval
-from apet.report.style import colour, look
+from apet.report.style import method_style
 from apet.studies.results import Study
 
-PICTURE = "comparison.png"
-COLUMNS = ("method", "trainable#", "% of backbone#", "{measure} %#", "95 % interval#", "best step#", "steps/s#")
+if TYPE_CHECKING:  # drawing libraries take a second to import, and a table needs none
+    from matplotlib.axes import Axes
+
+FIGURE_FILE = "comparison.png"
+HEADINGS = ("method", "trainable#", "% of backbone#", "{metric} %#", "95 % interval#", "best step#", "steps/s#")
+"""A '#' marks numbers."""
+
+JsonValue = str | int | float | list[float] | dict[int, str]
 
 
 @dataclass(frozen=True)
-class Entry:
+class MethodRuns:
     """One method with all its seeds.
 
     Attributes:
         method: as the study calls it.
         runs: those that finished, a row each, as `Study.runs` has them.
         curves: their points, as `Study.curves` has them.
-        failed: seed -> reason.
+        failed: seed -> error.
     """
 
     method: str
@@ -36,14 +42,14 @@ class Entry:
 
     @property
     def mean(self) -> float:
-        """Validation measure, mean over the seeds."""
+        """Validation score, mean over the seeds."""
         return float(self.runs["score"].mean())
 
     @property
-    def spread(self) -> tuple[float, float]:
+    def interval(self) -> tuple[float, float]:
         """95 % interval: Student's t over the seeds, or of one seed the interval over its items.
 
-        It ends at 0 and 1, as the measures do.
+        It ends at 0 and 1, as scores do.
         """
         if len(self.runs) == 1:
             low, high = self.runs["ci_low"].iloc[0], self.runs["ci_high"].iloc[0]
@@ -52,152 +58,166 @@ class Entry:
         return max(0.0, float(low)), min(1.0, float(high))
 
     @property
-    def basis(self) -> str:
+    def interval_over(self) -> str:
         """What the interval is over: ``3 seeds``, or ``50 items`` of one seed."""
         n = len(self.runs)
         return f"{n} seeds" if n > 1 else f"{int(self.runs['num_examples'].iloc[0]):,} items"
 
     @property
-    def count(self) -> int:
+    def num_trainable(self) -> int:
         """Trained parameters."""
         return int(self.runs["num_trainable"].iloc[0])
 
 
-def entries(study: Study, keys: Sequence[str]) -> list[Entry]:
+def method_runs(study: Study, run_ids: Sequence[str]) -> list[MethodRuns]:
     """Methods in the order of the given runs, which are all finished or failed."""
-    runs, curves = study.runs().set_index("run_id", drop=False).loc[list(keys)], study.curves()
+    runs, curves = study.runs().set_index("run_id", drop=False).loc[list(run_ids)], study.curves()
     return [
-        Entry(
+        MethodRuns(
             str(method),
-            complete(mine),
-            curves[curves["run_id"].isin(mine["run_id"])],
-            {int(r["seed"]): str(r["error"]) for _, r in failed(mine).iterrows()},
+            complete(same_method),
+            curves[curves["run_id"].isin(same_method["run_id"])],
+            {int(row["seed"]): str(row["error"]) for _, row in failed(same_method).iterrows()},
         )
-        for method, mine in runs.groupby("method", sort=False)
+        for method, same_method in runs.groupby("method", sort=False)
     ]
 
 
-def table(shown: Sequence[Entry]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows; a header's '#' marks numbers."""
-    measure = next((e.runs["metric"].iloc[0] for e in shown if len(e.runs)), "metric")
-    header = [h.format(measure=measure) for h in COLUMNS]
+def table(methods: Sequence[MethodRuns]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows for the terminal; a header's '#' marks numbers."""
+    metric = next((m.runs["metric"].iloc[0] for m in methods if len(m.runs)), "metric")
+    header = [h.format(metric=metric) for h in HEADINGS]
     rows = []
-    for e in shown:
-        if e.runs.empty:
-            rows.append([e.method, "", "", "failed", "", "", ""])
+    for m in methods:
+        if m.runs.empty:
+            rows.append([m.method, "", "", "failed", "", "", ""])
             continue
-        low, high = e.spread
+        low, high = m.interval
         rows.append(
             [
-                e.method,
-                f"{e.count:,}",
-                f"{e.runs['trainable_percent'].iloc[0]:.3g}",
-                f"{100 * e.mean:.1f}",
-                f"{100 * low:.1f} – {100 * high:.1f} ({e.basis})",
-                ", ".join(str(int(step)) for step in e.runs["best_step"]),
-                f"{e.runs['steps_per_second'].mean():.2f}",
+                m.method,
+                f"{m.num_trainable:,}",
+                f"{m.runs['trainable_percent'].iloc[0]:.3g}",
+                f"{100 * m.mean:.1f}",
+                f"{100 * low:.1f} – {100 * high:.1f} ({m.interval_over})",
+                ", ".join(str(int(step)) for step in m.runs["best_step"]),
+                f"{m.runs['steps_per_second'].mean():.2f}",
             ]
         )
     return header, rows
 
 
-def as_data(shown: Sequence[Entry]) -> list[dict[str, Any]]:
+def as_json(methods: Sequence[MethodRuns]) -> list[dict[str, JsonValue]]:
     """Every method's mean, interval, count and failures, for programs."""
-    found = []
-    for e in shown:
-        row: dict[str, Any] = {"method": e.method}
-        if len(e.runs):
-            first = e.runs.iloc[0]
-            row |= {
-                "num_trainable": e.count,
+    records: list[dict[str, JsonValue]] = []
+    for m in methods:
+        record: dict[str, JsonValue] = {"method": m.method}
+        if len(m.runs):
+            first = m.runs.iloc[0]
+            record |= {
+                "num_trainable": m.num_trainable,
                 "trainable_percent": float(first["trainable_percent"]),
                 "num_head_parameters": int(first["num_head_parameters"]),
-                "metric": first["metric"],
-                "mean": e.mean,
-                "ci_low": e.spread[0],
-                "ci_high": e.spread[1],
-                "interval_over": "seeds" if len(e.runs) > 1 else "items",
-                "values": [float(v) for v in e.runs["score"]],
+                "metric": str(first["metric"]),
+                "mean": m.mean,
+                "ci_low": m.interval[0],
+                "ci_high": m.interval[1],
+                "interval_over": "seeds" if len(m.runs) > 1 else "items",
+                "scores": [float(v) for v in m.runs["score"]],
                 "untrained_baseline": float(first["untrained_baseline"]),
             }
-        found.append({**row, "failed": e.failed})
-    return found
+        records.append({**record, "failed": m.failed})
+    return records
 
 
-def caption(shown: Sequence[Entry]) -> str:
+def caption(methods: Sequence[MethodRuns]) -> str:
     """What was run, in a sentence."""
-    first = next(e.runs.iloc[0] for e in shown if len(e.runs))
-    over = _over([len(e.runs) for e in shown if len(e.runs)], int(first["num_examples"]))
+    first = next(m.runs.iloc[0] for m in methods if len(m.runs))
+    intervals = _intervals([len(m.runs) for m in methods if len(m.runs)], int(first["num_examples"]))
     head = int(first["num_head_parameters"])
     counted = f"; task head of {head:,} parameters, counted apart" if head else ""
     return (
         f"{first['backbone']} on {first['task']}, {int(first['max_steps'])} steps of {int(first['batch_size'])},"
-        f" {over}{counted}; chance {100 * first['untrained_baseline']:.1f} %"
+        f" {intervals}{counted}; baseline {100 * first['untrained_baseline']:.1f} %"
     )
 
 
-def _over(seeds: Sequence[int], items: int) -> str:
-    """What the intervals are over, of methods with so many seeds."""
-    of_items = f"interval over {items:,} validation items, one seed"
-    if max(seeds) == 1:
-        return of_items
-    several = sorted({n for n in seeds if n > 1})
-    of_seeds = f"t-interval over {' or '.join(map(str, several))} seeds"
-    return of_seeds if min(seeds) > 1 else f"{of_seeds}; of a method with one seed, interval over {items:,} items"
+def _intervals(num_seeds: Sequence[int], num_examples: int) -> str:
+    """What the intervals are over, of methods with so many seeds each."""
+    over_items = f"interval over {num_examples:,} validation items, one seed"
+    if max(num_seeds) == 1:
+        return over_items
+    several = sorted({n for n in num_seeds if n > 1})
+    over_seeds = f"t-interval over {' or '.join(map(str, several))} seeds"
+    if min(num_seeds) > 1:
+        return over_seeds
+    return f"{over_seeds}; of a method with one seed, interval over {num_examples:,} items"
 
 
-def picture(every: Sequence[Entry], path: Path) -> None:
-    """PNG: the measure over the number of trained parameters, and over steps."""
+def save_figure(methods: Sequence[MethodRuns], path: Path) -> None:
+    """Write a PNG: the score over the number of trained parameters, and over steps."""
     import matplotlib as mpl
 
-    mpl.use("Agg")
+    mpl.use("Agg")  # no display is needed, and none may be there
     import matplotlib.pyplot as plt
 
-    shown = [e for e in every if len(e.runs)]
-    chance, measure = 100 * float(shown[0].runs["untrained_baseline"].iloc[0]), shown[0].runs["metric"].iloc[0]
-    figure, (left, right) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
-    beside: dict[int, int] = {}  # methods of one count stand side by side
-    for e in shown:
-        n, (low, high), ink, y = e.count, e.spread, colour(e.method), 100 * e.mean
-        beside[n] = beside.get(n, -1) + 1
-        left.errorbar(
-            n * 1.12 ** beside[n],
-            y,
-            yerr=[[y - 100 * low], [100 * high - y]],
-            fmt=look(e.method).marker,
-            color=ink,
-            capsize=3,
-            markersize=6,
-            label=e.method,
-        )
-        for i, (_, curve) in enumerate(e.curves.groupby("run_id")):
-            name = e.method if i == 0 else None
-            right.plot(
-                curve["step"],
-                100 * curve["score"],
-                color=ink,
-                marker=look(e.method).marker,
-                markersize=4,
-                markevery=0.2,
-                linewidth=1.6,
-                alpha=0.9,
-                label=name,
-            )
-    for axis in (left, right):
-        axis.axhline(chance, color="grey", linestyle=":", linewidth=1)
-        where = {"xycoords": ("axes fraction", "data"), "va": "bottom"}
-        axis.annotate("baseline", (0.01, chance), **where, color="grey", fontsize=8)
+    measured = [m for m in methods if len(m.runs)]
+    first = measured[0].runs.iloc[0]
+    baseline, metric = 100 * float(first["untrained_baseline"]), first["metric"]
+    figure, (by_count, by_step) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
+    with_same_count: dict[int, int] = {}  # methods of one count stand side by side
+    for m in measured:
+        place = with_same_count.get(m.num_trainable, 0)
+        with_same_count[m.num_trainable] = place + 1
+        _draw_mean(by_count, m, place)
+        _draw_curves(by_step, m)
+    for axis in (by_count, by_step):
+        axis.axhline(baseline, color="gray", linestyle=":", linewidth=1)
+        at_the_left = {"xycoords": ("axes fraction", "data"), "va": "bottom"}
+        axis.annotate("baseline", (0.01, baseline), **at_the_left, color="gray", fontsize=8)
         axis.grid(alpha=0.25)
-        axis.set_ylabel(f"validation {measure} (%)")
-    full = next((e for e in shown if e.method == "fine-tuning"), None)
+        axis.set_ylabel(f"validation {metric} (%)")
+    full = next((m for m in measured if m.method == FULL), None)
     if full is not None:
-        left.axhline(100 * full.mean, color=colour("fine-tuning"), linestyle="--", linewidth=1)
-    left.set_xscale("log")
-    left.set_xlabel("trained parameters")
-    right.set_xlabel("steps")
-    right.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    left.set_title("how much is trained, how well it does", fontsize=10, loc="left")
-    right.set_title("along the way", fontsize=10, loc="left")
-    figure.suptitle(caption(shown), fontsize=9, color="#444444")
+        by_count.axhline(100 * full.mean, color=method_style(FULL).color, linestyle="--", linewidth=1)
+    by_count.set_xscale("log")
+    by_count.set_xlabel("trained parameters")
+    by_step.set_xlabel("steps")
+    by_step.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
+    by_count.set_title("how much is trained, how well it does", fontsize=10, loc="left")
+    by_step.set_title("along the way", fontsize=10, loc="left")
+    figure.suptitle(caption(methods), fontsize=9, color="#444444")
     figure.savefig(path, dpi=150)
     plt.close(figure)
+
+
+def _draw_mean(axis: Axes, m: MethodRuns, place: int) -> None:
+    """The mean with its interval; the place moves it a little to the right of others with its count."""
+    style, (low, high), mean = method_style(m.method), m.interval, 100 * m.mean
+    axis.errorbar(
+        m.num_trainable * 1.12**place,
+        mean,
+        yerr=[[mean - 100 * low], [100 * high - mean]],
+        fmt=style.marker,
+        color=style.color,
+        capsize=3,
+        markersize=6,
+        label=m.method,
+    )
+
+
+def _draw_curves(axis: Axes, m: MethodRuns) -> None:
+    """A line for each seed, of which the first alone stands in the legend."""
+    style = method_style(m.method)
+    for i, (_, curve) in enumerate(m.curves.groupby("run_id")):
+        axis.plot(
+            curve["step"],
+            100 * curve["score"],
+            color=style.color,
+            marker=style.marker,
+            markersize=4,
+            markevery=0.2,
+            linewidth=1.6,
+            alpha=0.9,
+            label=m.method if i == 0 else None,
+        )

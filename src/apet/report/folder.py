@@ -1,4 +1,4 @@
-"""Where a report lies: ``report.html``, ``figures/`` and ``tables/``, whole or not at all."""
+"""The folder of a report: ``report.html``, ``figures/`` and ``tables/``, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from apet.errors import ApetError
 from apet.report.headline import Finding
 
 PAGE, FIGURES, TABLES = "report.html", "figures", "tables"
-OURS = (PAGE, FIGURES, TABLES)
+_REPORT_CONTENT = (PAGE, FIGURES, TABLES)
 
 
 @dataclass(frozen=True)
 class Report:
-    """What was written.
+    """A report that was written.
 
     Attributes:
-        folder: where.
+        folder: that holds it.
         page: the HTML file.
         figures, tables: every file.
-        answer: the first sentence.
-        findings: all of them.
+        headline: the first sentence.
+        findings: what the runs say, a sentence or two each.
         missing: experiment -> what is not there to draw it.
     """
 
@@ -33,36 +33,43 @@ class Report:
     page: Path
     figures: tuple[Path, ...]
     tables: tuple[Path, ...]
-    answer: str
+    headline: str
     findings: tuple[Finding, ...]
     missing: Mapping[str, str]
 
 
 @contextmanager
 def new_report(folder: Path) -> Iterator[Path]:
-    """A sibling folder to write into; it takes the report's place when all is written, and is gone if anything fails.
+    """A sibling folder to write into; it becomes the report when all is written, and is removed if anything fails.
+
+    Args:
+        folder: of the report; an earlier report there is replaced.
+
+    Yields:
+        The sibling folder, with empty ``figures/`` and ``tables/``.
 
     Raises:
-        ApetError: the place holds something that is no report, or cannot be written.
+        ApetError: the folder holds something that is not a report, or cannot be written.
     """
     if folder.exists() and not folder.is_dir():
         raise ApetError(f"report folder {str(folder)!r} is a file; give a folder")
-    others = sorted(p.name for p in folder.iterdir() if p.name not in OURS) if folder.is_dir() else []
+    others = sorted(p.name for p in folder.iterdir() if p.name not in _REPORT_CONTENT) if folder.is_dir() else []
     if others:
         raise ApetError(f"report folder {str(folder)!r} holds something else ({others[0]}); give a new folder")
-    part, old = (folder.with_name(folder.name + end) for end in (".part", ".old"))
+    unfinished, earlier = (folder.with_name(folder.name + end) for end in (".part", ".old"))
     try:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         for name in (FIGURES, TABLES):
-            (part / name).mkdir(parents=True)
-        yield part
-        shutil.rmtree(old, ignore_errors=True)
+            (unfinished / name).mkdir(parents=True)
+        yield unfinished
+        # os.replace cannot overwrite a folder that is not empty: the earlier report steps aside first
+        shutil.rmtree(earlier, ignore_errors=True)
         if folder.exists():
-            os.replace(folder, old)
-        os.replace(part, folder)
+            os.replace(folder, earlier)
+        os.replace(unfinished, folder)
     except OSError as e:
         raise ApetError(f"cannot write the report to {str(folder)!r}: {e.strerror}; give another folder") from e
     finally:
-        shutil.rmtree(part, ignore_errors=True)
-        if old.exists() and folder.exists():
-            shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
+        if earlier.exists() and folder.exists():  # else it is the only copy there is
+            shutil.rmtree(earlier, ignore_errors=True)

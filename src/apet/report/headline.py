@@ -6,15 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from apet.analysis.claims import LEFT_OPEN
 from apet.analysis.frames import complete
-from apet.analysis.gaps import Gap
+from apet.analysis.gap_by_scale import Gap
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
-from apet.analysis.thresholds import Threshold
-from apet.analysis.trends import LEFT_OPEN, Trend
-from apet.report.captions import between
-from apet.report.formatting import count, listed, named, points, significant, span
+from apet.analysis.thresholds import Kind, Threshold
+from apet.analysis.trend import Trend
+from apet.report.captions import count_range
+from apet.report.formatting import count, display_name, interval, join_words, percent, significant
+
+_PAGE_ORDER = ("E5", "E1", "E2", "E3", "E7")
 
 
 @dataclass(frozen=True)
@@ -22,163 +25,166 @@ class Finding:
     """One thing that a reader should take away.
 
     Attributes:
-        about: experiment, such as E5.
+        experiment: such as E5.
         text: a sentence or two.
     """
 
-    about: str
+    experiment: str
     text: str
 
 
 def findings(a: Analysis) -> list[Finding]:
     """The thresholds first, each experiment's numbers before its claims; empty without a complete run."""
     claims = [_claim([t for t in a.trends if t.claim == c]) for c in dict.fromkeys(t.claim for t in a.trends)]
-    numbers = [*_high(a), *_low(a), *_gaps(a), *_structure(a)]
-    order = ("E5", "E1", "E2", "E3", "E7")
-    return sorted([*numbers, *claims], key=lambda f: order.index(f.about))
+    numbers = [*_high_thresholds(a), *_low_thresholds(a), *_gaps(a), *_structure(a)]
+    return sorted([*numbers, *claims], key=lambda f: _PAGE_ORDER.index(f.experiment))
 
 
 def headline(a: Analysis) -> str:
     """The first sentence of the page: where full fine-tuning is reached, on the largest backbone, else the gaps."""
     if complete(a.data.runs).empty:
         return "No run is complete yet."
-    found = findings(a)
-    reaching = [f for f in found if " reaches full fine-tuning from " in f.text]
-    first = reaching or _gaps(a) or found
+    all_findings = findings(a)
+    reaching = [f for f in all_findings if " reaches full fine-tuning from " in f.text]
+    first = reaching or _gaps(a) or all_findings
     return first[0].text if first else "The runs that are complete do not compare anything yet."
 
 
-def _main(a: Analysis, scale: Scale, found: Sequence[Threshold]) -> list[Threshold]:
-    """Thresholds of the mean over tasks; where there is none, of the only task."""
-    mean = [t for t in found if t.scale == scale and t.task is None]
-    if mean or len(a.data.tasks(scale.family)) > 1:
-        return mean
-    return [t for t in found if t.scale == scale]
+def _thresholds_on(a: Analysis, scale: Scale, kind: Kind) -> list[Threshold]:
+    """Thresholds of the mean over tasks; of a family with one task, of that."""
+    of_scale = [t for t in a.thresholds if t.scale == scale and t.kind == kind]
+    of_mean = [t for t in of_scale if t.task is None]
+    return of_mean if of_mean or len(a.data.tasks(scale.family)) > 1 else of_scale
 
 
-def _where(a: Analysis, scale: Scale, found: Sequence[Threshold]) -> str:
+def _reached(thresholds: Sequence[Threshold]) -> list[Threshold]:
+    """Those with an upper end, the smallest first."""
+    return sorted((t for t in thresholds if math.isfinite(t.bracket.upper)), key=lambda t: t.bracket.upper)
+
+
+def _place(a: Analysis, scale: Scale, task: str | None) -> str:
     tasks = a.data.tasks(scale.family)
-    task = found[0].task
     return f"On {scale.name} (mean over {len(tasks)} tasks)" if task is None else f"On {scale.name}, {task}"
 
 
-def _high(a: Analysis) -> list[Finding]:
-    found = []
+def _high_thresholds(a: Analysis) -> list[Finding]:
+    texts = []
+    margin = f"to within {significant(100 * a.margin)} point{'' if a.margin == 0.01 else 's'}"
     for scale in a.data.scales[::-1]:
-        mine = _main(a, scale, [t for t in a.thresholds if t.kind == "high"])
-        if not mine:
+        thresholds = _thresholds_on(a, scale, "high")
+        if not thresholds:
             continue
-        reached = sorted((t for t in mine if math.isfinite(t.bracket.upper)), key=lambda t: t.bracket.upper)
-        never = listed([f"{named(t.method)} up to {count(t.tried[-1])}" for t in mine if math.isinf(t.bracket.upper)])
-        within = f"to within {significant(100 * a.margin)} point{'' if a.margin == 0.01 else 's'}"
-        where = _where(a, scale, mine)
+        open_ended = [t for t in thresholds if math.isinf(t.bracket.upper)]
+        never = join_words([f"{display_name(t.method)} up to {count(t.tried[-1])}" for t in open_ended])
+        place = _place(a, scale, thresholds[0].task)
+        reached = _reached(thresholds)
         if not reached:
-            found.append(Finding("E5", f"{where}, nothing tried is shown to reach full fine-tuning {within}: {never}."))
+            texts.append(f"{place}, nothing tried is shown to reach full fine-tuning {margin}: {never}.")
             continue
         first, *others = reached
-        text = f"{where}, {named(first.method)} reaches full fine-tuning from {_from(first)}, {within}"
+        text = f"{place}, {display_name(first.method)} reaches full fine-tuning from {_upper_end(first)}, {margin}"
         if others:
-            text += "; " + listed([f"{named(t.method)} from {_from(t)}" for t in others])
-        found.append(Finding("E5", text + (f"; not shown: {never}." if never else ".")))
-    return found or _high_by_task(a)
+            text += "; " + join_words([f"{display_name(t.method)} from {_upper_end(t)}" for t in others])
+        texts.append(text + (f"; not shown: {never}." if never else "."))
+    return [Finding("E5", text) for text in texts] or _high_thresholds_by_task(a)
 
 
-def _from(t: Threshold) -> str:
+def _upper_end(t: Threshold) -> str:
     share = 100 * t.bracket.upper / t.scale.num_parameters
     return f"{count(t.bracket.upper)} parameters ({significant(share, 2)} %)"
 
 
-def _high_by_task(a: Analysis) -> list[Finding]:
+def _high_thresholds_by_task(a: Analysis) -> list[Finding]:
     """Where no count was run on all tasks: how often each method gets there."""
-    found = []
+    texts = []
     for method in a.data.methods:
-        mine = [t for t in a.thresholds if t.kind == "high" and t.method == method]
-        reached = sorted((t for t in mine if math.isfinite(t.bracket.upper)), key=lambda t: t.bracket.upper)
-        if not mine:
+        thresholds = [t for t in a.thresholds if t.kind == "high" and t.method == method]
+        if not thresholds:
             continue
-        text = f"{named(method)} reaches full fine-tuning on {len(reached)} of {len(mine)} pairs of backbone and task"
+        reached = _reached(thresholds)
+        pairs = f"{len(reached)} of {len(thresholds)} pairs of backbone and task"
+        text = f"{display_name(method)} reaches full fine-tuning on {pairs}"
         if reached:
-            t = reached[0]
-            text += f", first from {_from(t)} on {t.task} with {t.scale.name}"
-        found.append(Finding("E5", text + "."))
-    return found
+            first = reached[0]
+            text += f", first from {_upper_end(first)} on {first.task} with {first.scale.name}"
+        texts.append(text + ".")
+    return [Finding("E5", text) for text in texts]
 
 
-def _low(a: Analysis) -> list[Finding]:
-    found = []
+def _low_thresholds(a: Analysis) -> list[Finding]:
+    texts = []
     for scale in a.data.scales[::-1]:
-        mine = _main(a, scale, [t for t in a.thresholds if t.kind == "low"])
-        reached = sorted((t for t in mine if math.isfinite(t.bracket.upper)), key=lambda t: t.bracket.upper)
+        reached = _reached(_thresholds_on(a, scale, "low"))
         if reached:
-            each = listed([f"{named(t.method)} from {count(t.bracket.upper)}" for t in reached])
-            found.append(Finding("E5", f"{_where(a, scale, mine)}, above chance: {each} parameters."))
-    return found
+            each = join_words([f"{display_name(t.method)} from {count(t.bracket.upper)}" for t in reached])
+            texts.append(f"{_place(a, scale, reached[0].task)}, above the baseline: {each} parameters.")
+    return [Finding("E5", text) for text in texts]
 
 
 def _gaps(a: Analysis) -> list[Finding]:
-    found = []
+    texts = []
     for scale in a.data.scales[::-1]:
-        mine = [(g, g.gap) for g in a.gaps if g.scale == scale and g.task is None and g.gap is not None]
-        if not mine:
+        gaps = [(g, g.gap) for g in a.gaps if g.scale == scale and g.task is None and g.gap is not None]
+        if not gaps:
             continue
-        groups = {v: [_gap(g, e) for g, e in mine if e.verdict == v] for v in _SIDES}
-        parts = [f"{_SIDES[v]} {listed(words)}" for v, words in groups.items() if words]
-        if not any(words for v, words in groups.items() if v != "not decidable"):  # one seed: nothing to tell apart
-            parts = [listed(groups["not decidable"])]
-        seeds = {e.num_seeds for _, e in mine}
-        many = f"over {between(seeds - {1}, 'seed')}" if seeds != {1} else ""
-        single = "over the items of one seed" if 1 in seeds else ""
-        over = ", else ".join(x for x in (many, single) if x)
-        text = f"On {scale.name}, full fine-tuning − method in points (95 % {over}): {'; '.join(parts)}."
-        found.append(Finding("E1", text))
-    return found
+        by_side: dict[str, list[str]] = {side: [] for side in (*_SIDES.values(), _NO_DIFFERENCE)}
+        for g, e in gaps:
+            by_side[_SIDES.get(e.verdict, _NO_DIFFERENCE)].append(_gap(g, e))
+        parts = [f"{side} {join_words(methods)}" for side, methods in by_side.items() if methods]
+        if len(by_side[_SIDES["not decidable"]]) == len(gaps):  # a list of all of them needs no heading
+            parts = [join_words(by_side[_SIDES["not decidable"]])]
+        seeds = {e.num_seeds for _, e in gaps}
+        over_seeds = f"over {count_range(seeds - {1}, 'seed')}" if seeds != {1} else ""
+        over_items = "over the items of one seed" if 1 in seeds else ""
+        over = ", else ".join(x for x in (over_seeds, over_items) if x)
+        texts.append(f"On {scale.name}, full fine-tuning − method in points (95 % {over}): {'; '.join(parts)}.")
+    return [Finding("E1", text) for text in texts]
 
 
-_SIDES = {
-    "higher": "behind are",
-    "lower": "ahead are",
-    "not distinguished": "not distinguished are",
-    "not decidable": "not decidable with one seed are",
-}
+_SIDES = {"higher": "behind are", "lower": "ahead are", "not decidable": "not decidable with one seed are"}
+_NO_DIFFERENCE = "no significant difference for"
 
 
 def _gap(g: Gap, e: Estimate) -> str:
     low, high = (e.item_ci_low, e.item_ci_high) if math.isnan(e.ci_low) else (e.ci_low, e.ci_high)
-    ends = "" if math.isnan(low) else f" ({span(low, high)})"
-    mark = "\u00a0†" if e.num_missing else ""
-    return f"{named(g.method)} {points(e.score)}{ends}{mark}"
+    ends = "" if math.isnan(low) else f" ({interval(low, high)})"
+    dagger = "\u00a0†" if e.num_missing else ""
+    return f"{display_name(g.method)} {percent(e.score)}{ends}{dagger}"
 
 
 def _structure(a: Analysis) -> list[Finding]:
-    mine = [d for s in a.structures if s.task is None for d in s.differences.values()]
-    if not mine:
+    verdicts = [d.verdict for s in a.structures if s.task is None for d in s.differences.values()]
+    if not verdicts:
         return []
-    apart = sum(d.verdict in ("higher", "lower") for d in mine)
-    open_ = sum(d.verdict == "not decidable" for d in mine)
+    different = sum(v in ("higher", "lower") for v in verdicts)
+    one_seed = sum(v == "not decidable" for v in verdicts)
     text = (
-        f"At equal counts, {apart} of {len(mine)} comparisons between structures are distinguished"
-        f" and {len(mine) - apart - open_} are not"
+        f"At equal counts, {different} of {len(verdicts)} comparisons between structures show a significant difference"
+        f" and {len(verdicts) - different - one_seed} do not"
     )
-    return [Finding("E2", text + (f"; {open_} rest on one seed." if open_ else "."))]
+    return [Finding("E2", text + (f"; {one_seed} rest on one seed." if one_seed else "."))]
 
 
 def _claim(trends: Sequence[Trend]) -> Finding:
-    about = {"the gap": "E1", "the high": "E5", "the low": "E5", "adjacent": "E3", "transfer": "E7"}
+    """One claim with its verdicts: everything that it was decided for, by verdict."""
+    experiments = {"the gap": "E1", "the high": "E5", "the low": "E5", "transfer": "E7"}
     claim = trends[0].claim
     parts = []
     for verdict in ("supported", "not supported", "not decidable with these runs"):
-        mine = [t for t in trends if t.verdict == verdict]
-        if mine:
-            parts.append(f"{verdict} for {listed([_short(t) for t in mine])}")
-    ends = ", as far as the ranges settle it" if trends[0].ci_method.endswith(LEFT_OPEN) else ", 95 %"
-    experiment = next(v for k, v in about.items() if claim.startswith(k))
-    return Finding(experiment, f"That {claim} is {'; '.join(parts)} ({trends[0].number}{ends}).")
+        decided = [_scope(t) for t in trends if t.verdict == verdict]
+        if decided:
+            parts.append(f"{verdict} for {join_words(decided)}")
+    basis = ", as far as the ranges settle it" if trends[0].ci_method.endswith(LEFT_OPEN) else ", 95 %"
+    # every other claim is that one variant of APET converges sooner than another, and begins with its name
+    experiment = next((e for start, e in experiments.items() if claim.startswith(start)), "E3")
+    return Finding(experiment, f"That {claim} is {'; '.join(parts)} ({trends[0].number}{basis}).")
 
 
-def _short(t: Trend) -> str:
-    who = f"{named(t.what)} on {t.where}" if t.what else t.where
+def _scope(t: Trend) -> str:
+    """For which method and backbone a claim was decided, with the interval."""
+    what = f"{display_name(t.what)} on {t.where}" if t.what else t.where
     if math.isnan(t.ci_low):
-        return who
+        return what
     if math.isinf(t.ci_low) and math.isinf(t.ci_high):
-        return f"{who} (open)"
-    return f"{who} ({significant(t.ci_low, 2)} to {significant(t.ci_high, 2)})"
+        return f"{what} (open)"
+    return f"{what} ({significant(t.ci_low, 2)} to {significant(t.ci_high, 2)})"

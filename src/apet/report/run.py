@@ -15,12 +15,13 @@ from apet.analysis.convergence import convergence
 from apet.analysis.intervals import Floats
 from apet.errors import ApetError
 from apet.report import page
-from apet.report.captions import RULE
-from apet.report.figures import canvas, plot
+from apet.report.captions import CONVERGENCE_RULE
+from apet.report.figures import marks, plotly_data, sheet
 from apet.report.folder import FIGURES, PAGE, TABLES, Report, new_report
-from apet.report.formatting import count, kind, named, points, significant, span
-from apet.report.style import look
-from apet.report.table import Column, Table, write
+from apet.report.formatting import count, display_name, interval, page_kind, percent, significant
+from apet.report.style import GRAY, method_style
+from apet.report.table import Column, Table, Value
+from apet.report.table_files import write_table
 from apet.training import run_dir
 from apet.training.result import CurvePoint, Prediction, RunResult, read_result
 
@@ -68,10 +69,10 @@ def write_run_report(run: Path, output: Path | None = None) -> Report:
     """
     r = read(run)
     output = output or run / "report"
-    with canvas.style(), new_report(output) as part:
-        drawn = canvas.save(_draw(r), part / FIGURES, "curve")
+    with sheet.drawing_style(), new_report(output) as part:
+        drawn = sheet.save(_draw(r), part / FIGURES, "curve")
         tables = [t for t in (_facts(r), _confusion(r), _items(r)) if t.rows]
-        written = [p for t in tables for p in write(t, part / TABLES)]
+        written = [p for t in tables for p in write_table(t, part / TABLES)]
         (part / PAGE).write_text(_page(r, tables), "utf-8")
     figures = tuple(output / FIGURES / p.name for p in drawn)
     return Report(output, output / PAGE, figures, tuple(output / TABLES / p.name for p in written), answer(r), (), {})
@@ -96,10 +97,10 @@ def answer(r: Run) -> str:
     """The first sentence of the page."""
     x = r.result
     return (
-        f"{named(r.method)} with {count(x.num_trainable)} trained parameters"
-        f" ({significant(x.trainable_percent)} % of {x.backbone}) has {points(x.score)} % {x.metric}"
-        f" on {x.task} (95 % over {x.num_examples:,} validation items: {span(x.ci_low, x.ci_high)});"
-        f" untrained {points(x.score_untrained)} %, chance {points(x.untrained_baseline)} %."
+        f"{display_name(r.method)} with {count(x.num_trainable)} trained parameters"
+        f" ({significant(x.trainable_percent)} % of {x.backbone}) has {percent(x.score)} % {x.metric}"
+        f" on {x.task} (95 % over {x.num_examples:,} validation items: {interval(x.ci_low, x.ci_high)});"
+        f" untrained {percent(x.score_untrained)} %, chance {percent(x.untrained_baseline)} %."
     )
 
 
@@ -110,8 +111,8 @@ def _facts(r: Run) -> Table:
     steps = f"by step {converged.steps:,.0f} of {x.max_steps:,}"
     kept = _score(x.score, x.ci_low, x.ci_high, x.num_examples, x.metric)
     first, last = r.curve[0], r.curve[-1]
-    rows: list[list[object]] = [
-        ["method", named(r.method)],
+    rows: list[list[Value]] = [
+        ["method", display_name(r.method)],
         ["backbone", f"{x.backbone}, {count(x.num_backbone_parameters)} parameters"],
         ["trained parameters", f"{count(x.num_trainable)} = {significant(x.trainable_percent, 4)} %"],
         ["task head", f"{x.head}, {count(x.num_head_parameters)} parameters, counted apart"],
@@ -119,7 +120,7 @@ def _facts(r: Run) -> Table:
         ["test", _test_score(x)],
         ["last step", _score(last.score, last.ci_low, last.ci_high, x.num_examples, x.metric)],
         ["untrained", _score(first.score, first.ci_low, first.ci_high, x.num_examples, x.metric)],
-        ["chance", f"{points(x.untrained_baseline)} %"],
+        ["chance", f"{percent(x.untrained_baseline)} %"],
         ["convergence", converged.state if math.isnan(converged.steps) else steps],
         ["learning rate", f"{significant(x.learning_rate)} ({x.learning_rate_rule})"],
         ["time", f"{x.training_seconds:,} s of training, {x.steps_per_second} steps a second"],
@@ -131,7 +132,7 @@ def _facts(r: Run) -> Table:
 
 
 def _score(score: float, low: float, high: float, num_examples: int, metric: str) -> str:
-    return f"{points(score)} % {metric} (95 % over {num_examples:,} items: {span(low, high)})"
+    return f"{percent(score)} % {metric} (95 % over {num_examples:,} items: {interval(low, high)})"
 
 
 def _test_score(x: RunResult) -> str:
@@ -144,13 +145,13 @@ def _confusion(r: Run) -> Table:
     pairs = Counter((p.references, p.prediction) for p in r.predictions)
     references = sorted({reference for reference, _ in pairs})
     shown, others = _columns(pairs)
-    rows = []
+    rows: list[list[Value]] = []
     # With more accepted answers than that the task is free text, and a table of confusions says nothing.
     for reference in references if len(references) <= MOST_ANSWERS else []:
         rest = [sum(pairs[reference, other] for other in others)] if others else []
         rows.append([reference, *(pairs[reference, prediction] for prediction in shown), *rest])
     heads = [f"answered: {p or '(none)'}" for p in shown] + (["answered: anything else"] if others else [])
-    columns = (Column("references"), *(Column(h, count) for h in heads))
+    columns = (Column("references"), *(Column(h, count, integer=True) for h in heads))
     rest_note = f" Anything else: {len(others):,} other answers." if others else ""
     caption = (
         f"Validation items by accepted answer (rows) and given answer (columns); n = {len(r.predictions):,}.{rest_note}"
@@ -172,7 +173,7 @@ def _columns(pairs: Mapping[tuple[str, str], int]) -> tuple[list[str], list[str]
 
 
 def _items(r: Run) -> Table:
-    rows: list[list[object]] = [[p.location, p.prediction, p.references, p.score] for p in r.predictions]
+    rows: list[list[Value]] = [[p.location, p.prediction, p.references, p.score] for p in r.predictions]
     columns = (Column("location"), Column("prediction"), Column("references"), Column("score", significant))
     return Table("items", "Every validation item", f"n = {len(rows):,}.", columns, rows)
 
@@ -186,48 +187,53 @@ def _caption(r: Run) -> str:
     return (
         f"Validation {x.metric} ({x.num_examples:,} items; band: 95 % over the items) and training loss over steps; one"
         f" run, seeds {', '.join(f'{purpose} {seed}' for purpose, seed in _seeds(x).items())}. Marked: step"
-        f" {x.best_step:,}, whose values were kept. {RULE}"
+        f" {x.best_step:,}, whose values were kept. {CONVERGENCE_RULE}"
     )
 
 
 def _draw(r: Run) -> Figure:
-    style = look(r.method)
+    style = method_style(r.method)
     step, score = r.column("step"), r.column("score")
-    figure, axes = canvas.sheet(1, 2, width=4.2, height=2.8)
+    figure, axes = sheet.panels(1, 2, width=4.2, height=2.8)
     left, right = axes[0]
-    band = {"color": style.colour, "alpha": 0.2, "linewidth": 0}
+    band = {"color": style.color, "alpha": 0.2, "linewidth": 0}
     left.fill_between(step, 100 * r.column("ci_low"), 100 * r.column("ci_high"), **band)
-    left.plot(step, 100 * score, color=style.colour, marker=style.marker, markersize=4)
-    left.axvline(r.result.best_step, color=canvas.GREY, linestyle="--", linewidth=1)
-    left.axhline(100 * r.result.untrained_baseline, color=canvas.GREY, linestyle=":", linewidth=1)
+    left.plot(step, 100 * score, color=style.color, marker=style.marker, markersize=4)
+    left.axvline(r.result.best_step, color=GRAY, linestyle="--", linewidth=1)
+    left.axhline(100 * r.result.untrained_baseline, color=GRAY, linestyle=":", linewidth=1)
     left.set_ylabel(f"validation {r.result.metric} (%)")
-    right.plot(step, r.column("loss"), color=style.colour, marker=style.marker, markersize=4)
+    right.plot(step, r.column("loss"), color=style.color, marker=style.marker, markersize=4)
     right.set_ylabel("training loss")
     for axis, title in ((left, "validation (dotted: chance)"), (right, "loss since the point before")):
         axis.set_xlabel("steps")
         axis.set_title(title)
-    title = f"{named(r.method)} on {r.result.backbone}, {r.result.task}"
-    return canvas.finish(figure, title, _caption(r), canvas.lines([r.method]))
+    title = f"{display_name(r.method)} on {r.result.backbone}, {r.result.task}"
+    return sheet.finish(figure, title, _caption(r), marks.line_legend([r.method]))
 
 
-def _view(r: Run) -> plot.View:
+def _view(r: Run) -> plotly_data.InteractiveFigure:
     step, seconds, score = r.column("step"), r.column("seconds"), r.column("score")
     low, high = r.column("ci_low"), r.column("ci_high")
     plots = {}
     for name, y, unit in (("validation", 100 * score, "%"), ("training loss", r.column("loss"), "")):
         texts = [
-            f"step {x:,.0f}, {t:,.1f} s\n{significant(v, 4)} {unit}" + (f"\nitems: {span(a, b)}" if unit else "")
+            f"step {x:,.0f}, {t:,.1f} s\n{significant(v, 4)} {unit}" + (f"\nitems: {interval(a, b)}" if unit else "")
             for x, t, v, a, b in zip(step, seconds, y, low, high, strict=True)
         ]
         more: dict[str, dict[str, object]] = {}
         if unit:
             up, down = 100 * (high - score), 100 * (score - low)
-            ends = {"array": [plot.number(v) for v in up], "arrayminus": [plot.number(v) for v in down]}
+            ends = {
+                "array": [plotly_data.json_number(v) for v in up],
+                "arrayminus": [plotly_data.json_number(v) for v in down],
+            }
             more = {"error_y": {"type": "data", "thickness": 1, **ends}}
         title = f"validation {r.result.metric} (%)" if unit else "training loss"
-        data = [plot.trace(r.method, step.tolist(), y.tolist(), texts, **more)]
-        plots[name] = {"data": data, "layout": plot.layout("steps", title, log=False)}
-    return plot.View("curve", "Along the way", _caption(r), {"shown": list(plots)}, plots, log=False)
+        data = [plotly_data.trace(r.method, step.tolist(), y.tolist(), texts, **more)]
+        plots[name] = {"data": data, "layout": plotly_data.axes_layout("steps", title, log=False)}
+    return plotly_data.InteractiveFigure(
+        "curve", "Along the way", _caption(r), {"shown": list(plots)}, plots, log=False
+    )
 
 
 def _page(r: Run, tables: list[Table]) -> str:
@@ -250,10 +256,12 @@ def _page(r: Run, tables: list[Table]) -> str:
         page.Section("result", "Result", tables=[by_name["result"]]),
         page.Section("curve", "Along the way", _view(r)),
         page.Section("answers", "Answers", tables=answers),
-        page.Section("settings", "Settings and provenance", body=page.facts(provenance) + page.source(r.settings)),
+        page.Section(
+            "settings", "Settings and provenance", body=page.definition_list(provenance) + page.source_text(r.settings)
+        ),
     ]
-    title = f"{named(r.method)} on {x.backbone}, {x.task}"
+    title = f"{display_name(r.method)} on {x.backbone}, {x.task}"
     ran = f"One run of {x.max_steps:,} steps, started {x.started}; one seed, so no spread over seeds."
     footer = f"Written by apet {x.versions.get('apet', '')}."
-    what = kind("run report", " ".join(x.data_notes))
-    return page.page(what, title, answer(r), ran, sections, [], footer)
+    what = page_kind("run report", " ".join(x.data_notes))
+    return page.html_page(what, title, answer(r), ran, sections, [], footer)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from matplotlib.figure import Figure
@@ -12,29 +12,55 @@ from matplotlib.figure import Figure
 from apet.analysis.frames import complete
 from apet.analysis.score_matrix import Items
 from apet.analysis.study import Analysis, analyze
-from apet.report import captions, page, tables
-from apet.report.figures import canvas, convergence, gaps, levels, structure, thresholds, transfer
-from apet.report.figures.plot import View
+from apet.report import captions, page
+from apet.report.figures import convergence, gap_by_scale, score_by_budget, sheet, structure, thresholds, transfer
+from apet.report.figures.plotly_data import InteractiveFigure
 from apet.report.folder import FIGURES, PAGE, TABLES, Report, new_report
-from apet.report.formatting import kind
+from apet.report.formatting import page_kind
 from apet.report.headline import findings, headline
-from apet.report.table import Table, write
+from apet.report.run_tables import all_runs
+from apet.report.table import Table
+from apet.report.table_files import write_table
+from apet.report.tables import study_tables
 
-EXPERIMENTS: dict[str, tuple[str, Callable[..., dict[str, Figure]], Callable[[Analysis], View], str]] = {
-    "E1": ("Gap to full fine-tuning", gaps.draw, gaps.view, "e1_gaps"),
-    "E2": ("Structure at equal counts", structure.draw, structure.view, "e2_structure"),
-    "E3": ("Convergence", convergence.draw, convergence.view, "e3_convergence"),
-    "E4": ("Number of parameters", levels.draw, levels.view, "e4_levels"),
-    "E5": ("Thresholds", thresholds.draw, thresholds.view, "e5_thresholds"),
-    "E7": ("Transfer", transfer.draw, transfer.view, "e7_transfer"),
+
+@dataclass(frozen=True)
+class ExperimentFigures:
+    """How an experiment is drawn.
+
+    Attributes:
+        name: of its files, its table and its section of the page.
+        title: of the section.
+        draw: for print; whether the study is unfinished -> name -> figure.
+        interactive_figure: for the page.
+    """
+
+    name: str
+    title: str
+    draw: Callable[[Analysis, bool], dict[str, Figure]]
+    interactive_figure: Callable[[Analysis], InteractiveFigure]
+
+
+EXPERIMENTS = {
+    "E1": ExperimentFigures(
+        "gap_by_scale", "Gap to full fine-tuning", gap_by_scale.draw, gap_by_scale.interactive_figure
+    ),
+    "E2": ExperimentFigures("structure", "Structure at equal counts", structure.draw, structure.interactive_figure),
+    "E3": ExperimentFigures("convergence", "Convergence", convergence.draw, convergence.interactive_figure),
+    "E4": ExperimentFigures(
+        "score_by_budget", "Number of parameters", score_by_budget.draw, score_by_budget.interactive_figure
+    ),
+    "E5": ExperimentFigures("thresholds", "Thresholds", thresholds.draw, thresholds.interactive_figure),
+    "E7": ExperimentFigures("transfer", "Transfer", transfer.draw, transfer.interactive_figure),
 }
+"""By the experiment's number; E6 is tables alone."""
 
 
 def write_report(
     folder: Path,
     runs: pd.DataFrame,
     curves: pd.DataFrame,
-    provenance: Mapping[str, Any],
+    provenance: Mapping[str, object],
     *,
     items: Items | None = None,
     transfer: pd.DataFrame | None = None,
@@ -46,7 +72,7 @@ def write_report(
 
     Args:
         folder: where to.
-        runs, curves, items, transfer, planned: tables as `apet.analysis.frames` describes them; items also by run key.
+        runs, curves, items, transfer, planned: tables as `apet.analysis.frames` describes them; items also by run id.
         provenance: shown as it comes; known keys: ``name`` of the study, ``settings`` (its YAML text), ``version``,
             ``planned``, ``complete``, ``failed`` (counts), ``running`` (bool), ``hosts``,
             ``outdated`` (runs of earlier settings, which are not among ``runs``), ``data`` (what was done to them;
@@ -54,67 +80,65 @@ def write_report(
         allow_holes: go on where planned runs are missing, and mark what misses some.
         partial: the study is not finished: everything says so.
 
+    Returns:
+        The report, with all its files.
+
     Raises:
-        ApetError: a table does not fit its schema, holes that are not allowed, or a folder that cannot be written.
+        ApetError: a table does not fit its schema, planned runs are missing and must not, or a folder that cannot be
+            written.
     """
     a = analyze(runs, curves, items=items, transfer=transfer, planned=planned, allow_holes=allow_holes)
     partial = partial or bool(provenance.get("running"))
-    made = tables.every_table(a)
-    with new_report(folder) as part:
-        with canvas.style():
-            drawn = [p for name, f in _drawn(a, partial).items() for p in canvas.save(f, part / FIGURES, name)]
-        written = [p for t in made for p in write(t, part / TABLES)]
-        (part / PAGE).write_text(_page(a, made, provenance, partial), "utf-8")
+    tables = study_tables(a)
+    with new_report(folder) as unfinished:
+        with sheet.drawing_style():
+            figures = _draw_figures(a, partial)
+            figure_files = [p for name, f in figures.items() for p in sheet.save(f, unfinished / FIGURES, name)]
+        table_files = [p for t in tables for p in write_table(t, unfinished / TABLES)]
+        (unfinished / PAGE).write_text(_page(a, tables, provenance, partial), "utf-8")
     return Report(
         folder,
         folder / PAGE,
-        tuple(folder / FIGURES / p.name for p in drawn),
-        tuple(folder / TABLES / p.name for p in written),
+        tuple(folder / FIGURES / p.name for p in figure_files),
+        tuple(folder / TABLES / p.name for p in table_files),
         headline(a),
         tuple(findings(a)),
         a.missing,
     )
 
 
-def _drawn(a: Analysis, partial: bool) -> dict[str, Figure]:
+def _draw_figures(a: Analysis, partial: bool) -> dict[str, Figure]:
     figures: dict[str, Figure] = {}
-    for name, (_, draw, _, _) in EXPERIMENTS.items():
-        if name not in a.missing:
-            figures |= draw(a, partial)
+    for number, experiment in EXPERIMENTS.items():
+        if number not in a.missing:
+            figures |= experiment.draw(a, partial)
     return figures
 
 
-def _page(a: Analysis, made: list[Table], provenance: Mapping[str, Any], partial: bool) -> str:
-    by_name = {t.name: t for t in made}
-    found = findings(a)
-    kept = [by_name[n] for n in ("claims",) if n in by_name]
-    sections = [page.Section("findings", "What the runs say", tables=kept, body=page.findings(found))]
-    for name, (title, _, view, table) in EXPERIMENTS.items():
-        if name == "E7" and "e6_tasks" in by_name:
+def _page(a: Analysis, tables: list[Table], provenance: Mapping[str, object], partial: bool) -> str:
+    by_name = {t.name: t for t in tables}
+    claims = [by_name[n] for n in ("claims",) if n in by_name]
+    sections = [page.Section("findings", "What the runs say", tables=claims, body=page.finding_list(findings(a)))]
+    for number, experiment in EXPERIMENTS.items():
+        if number == "E7" and "task_table" in by_name:
             sections.append(_all_tasks(by_name))
-        if name in a.missing:
-            body = page.note(f"Not in these runs: {a.missing[name]}.")
-            sections.append(page.Section(name.lower(), f"{name} · {title}", body=body))
+        title = f"{number} · {experiment.title}"
+        if number in a.missing:
+            body = page.note(f"Not in these runs: {a.missing[number]}.")
+            sections.append(page.Section(experiment.name, title, body=body))
         else:
-            shown = [by_name[table]] if table in by_name else []
-            sections.append(page.Section(name.lower(), f"{name} · {title}", view(a), shown))
+            table = [by_name[n] for n in (experiment.name,) if n in by_name]
+            sections.append(page.Section(experiment.name, title, experiment.interactive_figure(a), table))
     sections.append(_failures(by_name))
     if "runs" in by_name:
-        sections.append(
-            page.Section(
-                "runs",
-                "Every run",
-                body=page.note("All columns: tables/runs.csv."),
-                tables=[tables.runs(a, narrow=True)],
-            )
-        )
+        body = page.note("All columns: tables/runs.csv.")
+        sections.append(page.Section("runs", "Every run", body=body, tables=[all_runs(a, page=True)]))
     sections.append(_provenance(provenance))
-    name = str(provenance.get("name", "Study"))
-    return page.page(
-        kind("study report", str(provenance.get("data", ""))),
-        name,
+    return page.html_page(
+        page_kind("study report", str(provenance.get("data", ""))),
+        str(provenance.get("name", "Study")),
         headline(a),
-        captions.ran(a),
+        captions.run_summary(a),
         sections,
         a.data.methods,
         f"Written by apet {provenance.get('version', '')}. {captions.INTERVALS}",
@@ -122,27 +146,29 @@ def _page(a: Analysis, made: list[Table], provenance: Mapping[str, Any], partial
     )
 
 
-def _banner(a: Analysis, provenance: Mapping[str, Any], partial: bool) -> str:
+def _banner(a: Analysis, provenance: Mapping[str, object], partial: bool) -> str:
+    """What a reader must know before any number: what is missing, left out or failed; empty where nothing is."""
     parts = []
     if partial:
         planned = provenance.get("planned")
         of = f" of {planned:,}" if isinstance(planned, int) else ""
         parts.append(f"Partial: the study is not finished, {len(complete(a.data.runs)):,}{of} runs are complete.")
-    if provenance.get("outdated"):
-        parts.append(
-            f"Left out: {captions.plural(int(provenance['outdated']), 'run')} of earlier settings of this study."
-        )
+    outdated = provenance.get("outdated")
+    if isinstance(outdated, int) and outdated:
+        parts.append(f"Left out: {captions.plural(outdated, 'run')} of earlier settings of this study.")
     if len(a.failed):
         parts.append(f"{captions.plural(len(a.failed), 'run')} failed: listed below, without a number.")
-    holes = sum(e is not None and e.num_missing > 0 for g in a.gaps for e in (g.score, g.gap))
-    if holes:
-        parts.append(f"Numbers of E1 that miss planned runs are marked †: {holes}.")
+    incomplete = sum(e is not None and e.num_missing > 0 for g in a.gaps for e in (g.score, g.gap))
+    if incomplete:
+        parts.append(f"Numbers of E1 that miss planned runs are marked †: {incomplete}.")
     return " ".join(parts)
 
 
 def _all_tasks(by_name: Mapping[str, Table]) -> page.Section:
-    shown = [by_name[n] for n in ("e6_tasks", "e6_paper") if n in by_name]
-    return page.Section("e6", "E6 · All tasks", tables=shown, theirs=frozenset({"e6_paper"}))
+    tables = [by_name[n] for n in ("task_table", "task_table_reference") if n in by_name]
+    return page.Section(
+        "task_table", "E6 · All tasks", tables=tables, reference_tables=frozenset({"task_table_reference"})
+    )
 
 
 def _failures(by_name: Mapping[str, Table]) -> page.Section:
@@ -151,9 +177,9 @@ def _failures(by_name: Mapping[str, Table]) -> page.Section:
     return page.Section("failed", "What failed", tables=[by_name["failed"]])
 
 
-def _provenance(provenance: Mapping[str, Any]) -> page.Section:
+def _provenance(provenance: Mapping[str, object]) -> page.Section:
     settings = provenance.get("settings")
-    body = page.facts({k: v for k, v in provenance.items() if k != "settings"}) + (
-        page.source(str(settings)) if settings else ""
+    body = page.definition_list({k: v for k, v in provenance.items() if k != "settings"}) + (
+        page.source_text(str(settings)) if settings else ""
     )
     return page.Section("settings", "Settings and provenance", body=body)

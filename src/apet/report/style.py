@@ -1,41 +1,44 @@
-"""A method's colour, marker and hatch, the same everywhere: for the colour-blind (Okabe and Ito) and in grey."""
+"""A method's color, marker and hatch, the same in every figure: for the color-blind (Okabe and Ito) and in gray."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+GRAY = "#666666"
+"""Of everything that belongs to no method: baselines, axes, explanations."""
+
 
 @dataclass(frozen=True)
-class Look:
+class MethodStyle:
     """How a method is drawn.
 
     Attributes:
-        colour: hex.
+        color: hex.
         marker: of matplotlib.
         symbol: the same shape, of plotly.
         hatch: of matplotlib's bars.
         pattern: the same, of plotly.
     """
 
-    colour: str
+    color: str
     marker: str
     symbol: str
     hatch: str
     pattern: str
 
 
-_KNOWN = {
-    "fine-tuning": Look("#000000", "o", "circle", "", ""),
-    "prompt": Look("#E69F00", "s", "square", "//", "/"),
-    "bitfit": Look("#56B4E9", "^", "triangle-up", "\\\\", "\\"),
-    "lora": Look("#009E73", "D", "diamond", "xx", "x"),
-    "adapter": Look("#CC79A7", "v", "triangle-down", "..", "."),
-    "apet": Look("#D55E00", "P", "cross", "--", "-"),
-    "apet-adjacent": Look("#D55E00", "P", "cross", "--", "-"),
-    "apet-discrete": Look("#0072B2", "X", "x", "||", "|"),
+_PAPER_STYLES = {
+    "fine-tuning": MethodStyle("#000000", "o", "circle", "", ""),
+    "prompt": MethodStyle("#E69F00", "s", "square", "//", "/"),
+    "bitfit": MethodStyle("#56B4E9", "^", "triangle-up", "\\\\", "\\"),
+    "lora": MethodStyle("#009E73", "D", "diamond", "xx", "x"),
+    "adapter": MethodStyle("#CC79A7", "v", "triangle-down", "..", "."),
+    "apet": MethodStyle("#D55E00", "P", "cross", "--", "-"),
+    "apet-adjacent": MethodStyle("#D55E00", "P", "cross", "--", "-"),
+    "apet-discrete": MethodStyle("#0072B2", "X", "x", "||", "|"),
 }
-_COLOURS = ("#882255", "#44AA99", "#999933", "#AA4499", "#117733", "#332288")
-_SHAPES = (
+_DERIVED_COLORS = ("#882255", "#44AA99", "#999933", "#AA4499", "#117733", "#332288")
+_DERIVED_SHAPES = (
     ("h", "hexagon", "++", "+"),
     ("*", "star", "oo", "."),
     ("<", "triangle-left", "/", "/"),
@@ -45,25 +48,28 @@ _SHAPES = (
     ("8", "octagon", "|", "|"),
     ("H", "hexagon2", "+", "+"),
 )
-_SPARE = tuple(Look(_COLOURS[i % len(_COLOURS)], *_SHAPES[i % len(_SHAPES)]) for i in range(24))
-"""Colour and shape together are different in each."""
+# 24 = lcm(6 colors, 8 shapes): walking both in step gives each pair once, so no two of the 24 look the same.
+_DERIVED_STYLES = tuple(
+    MethodStyle(_DERIVED_COLORS[i % len(_DERIVED_COLORS)], *_DERIVED_SHAPES[i % len(_DERIVED_SHAPES)])
+    for i in range(24)
+)
 
-_given: dict[str, int] = {}
-"""Methods of a user's own -> their place among the spare looks, for as long as the process lives."""
-
-
-def look(method: str) -> Look:
-    """The method's look. One of a user's own has its own spare look, unless another one there has taken it before."""
-    if method in _KNOWN:
-        return _KNOWN[method]
-    if method not in _given:
-        first = sum(method.encode()) % len(_SPARE)
-        order = [(first + i) % len(_SPARE) for i in range(len(_SPARE))]
-        taken = set(_given.values())
-        _given[method] = next((i for i in order if i not in taken), first)
-    return _SPARE[_given[method]]
+_assigned: dict[str, int] = {}
+"""Method -> its place among the derived styles, for as long as the process lives."""
 
 
-def colour(method: str) -> str:
-    """The method's colour."""
-    return look(method).colour
+def method_style(method: str) -> MethodStyle:
+    """Color and shapes of any method, registered here or by a guest.
+
+    The paper's methods have theirs; every other name leads to one of 24 derived styles, the same in every process
+    unless two names lead to the same one: then the later takes the next that is free, and keeps it.
+    """
+    if method in _PAPER_STYLES:
+        return _PAPER_STYLES[method]
+    if method not in _assigned:
+        # a sum of bytes and not hash(), which Python salts anew in every process
+        first = sum(method.encode()) % len(_DERIVED_STYLES)
+        order = [(first + i) % len(_DERIVED_STYLES) for i in range(len(_DERIVED_STYLES))]
+        taken = set(_assigned.values())
+        _assigned[method] = next((i for i in order if i not in taken), first)
+    return _DERIVED_STYLES[_assigned[method]]

@@ -65,10 +65,10 @@ class _Conformance:
     ) -> DeltaSpec:
         """Plan a delta of a number of parameters that the method can have, where possible below its full size."""
         settings = {} if method == "fine-tuning" else {"distribution": distribution, **self.settings}
-        seeds = {"mask_seed": mask_seed, "init_seed": init_seed}
+        recipe = make_method(method, **settings)
         for budget in (None if method == "fine-tuning" else BUDGET, 7, None):
             try:
-                return apet.plan(model, method, budget, **seeds, **settings)
+                return apet.plan(model, recipe, budget, mask_seed=mask_seed, init_seed=init_seed)
             except UnreachableBudgetError:
                 continue
         raise AssertionError(f"{method} can be planned with no budget at all")

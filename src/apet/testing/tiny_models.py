@@ -132,7 +132,7 @@ def batch(model: nn.Module, *, rows: int = 3, seq: int = 9, seed: int = 1, left:
         mask = mask.flip(1)
     ids = torch.where(mask.bool(), ids, PAD)
     inputs = {"input_ids": ids, "attention_mask": mask}
-    if model.config.is_encoder_decoder:
+    if getattr(model, "config").is_encoder_decoder:
         inputs["labels"] = torch.randint(3, VOCAB, (rows, 4), generator=g)
     elif hasattr(model, "classifier"):
         inputs["labels"] = torch.arange(rows) % 2

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from apet.attachment import Handle
+from apet.handle import Handle
 from apet.tasks.metrics import MetricScore
 from apet.tasks.sources import TaskData
 from apet.training.environment import device_name, host_description, library_versions, peak_memory

@@ -17,6 +17,7 @@ from apet.attachment import HeadMode, attach
 from apet.backbones.head import reset_head
 from apet.errors import ApetError
 from apet.handle import Handle
+from apet.layers.prompt import prompt_length
 from apet.tasks.examples import Example, sample
 from apet.tasks.objectives import Objective, make_objective
 from apet.training import run_dir
@@ -132,10 +133,9 @@ class _Run:
 
     def _max_input_length(self) -> int:
         # Learned positions are shared by the prompt, the text and, in a decoder, the answer with its end token.
-        prompt = sum(i.weights[0].shape[0] for i in self.plan.delta.insertions if i.form == "tokens")
         answer = self.plan.task.max_target_length + 1 if self.plan.objective == "next-token" else 0
         max_length = self.config.max_input_length or self.plan.task.max_input_length
-        return text_length_limit(self.plan.backbone, max_length, prompt + answer)
+        return text_length_limit(self.plan.backbone, max_length, prompt_length(self.plan.delta) + answer)
 
     def execute(self, output: Path | None) -> FinishedRun:
         rate = self._learning_rate()

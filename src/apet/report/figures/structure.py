@@ -1,137 +1,169 @@
-"""E2: at each method's count, the method against APET-adjacent and APET-discrete (figure 5)."""
+"""E2: at each method's count, the method against the variants of APET (figure 5 of the paper)."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from itertools import product
-from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from apet.analysis.frames import ADJACENT, DISCRETE
 from apet.analysis.intervals import Estimate
 from apet.analysis.structure import Structure
 from apet.analysis.study import Analysis
 from apet.report import captions
-from apet.report.figures import canvas, plot
-from apet.report.figures.behind import Behind
-from apet.report.formatting import named, points
-from apet.report.style import look
+from apet.report.figures import log_axis, marks, plotly_data, sheet
+from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
+from apet.report.figures.point_details import PointDetails
+from apet.report.formatting import display_name, percent
+from apet.report.style import method_style
+from apet.report.variants import difference_headings, structure_variants
 
 TITLE = "E2: structure at equal counts"
-WIDTH = 0.26
+GROUP_WIDTH = 0.78
+"""Of the distance between two groups of bars, what the bars of a group take."""
 
 
 def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
-    """A panel for each backbone, a group of bars for each count."""
+    """For print: a panel for each backbone, a group of bars for each count."""
     scales = list(dict.fromkeys(s.scale for s in a.structures))
+    variants = structure_variants(a)
     columns = min(3, len(scales))
     rows = math.ceil(len(scales) / columns)
-    figure, axes = canvas.sheet(rows, columns, width=3.6)
+    figure, axes = sheet.panels(rows, columns, width=3.6)
     for axis in axes.flat[len(scales) :]:
         axis.set_visible(False)
     for axis, scale in zip(axes.flat, scales, strict=False):
-        mine = [s for s in a.structures if s.scale == scale and s.task is None]
-        for i, s in enumerate(mine):
-            for j, method in enumerate((s.method, ADJACENT, DISCRETE)):
-                if method in s.scores:
-                    _bar(axis, i + (j - 1) * WIDTH, s.scores[method], method)
-        axis.set_xticks(range(len(mine)), [f"{named(s.method)}\n{s.num_trainable:,}" for s in mine])
-        axis.set_title(f"{scale.name} ({canvas.short(scale.num_parameters)})")
-        axis.set_ylabel("validation measure (%)")
-        axis.grid(axis="x", visible=False)
-    here = [s for s in a.structures if s.task is None]
-    shown = [m for m in a.data.methods if any(m in s.scores for s in here)]
-    marks = canvas.marks((e for s in here for e in s.scores.values()), bars=True)
-    return {
-        "e2_structure": canvas.finish(figure, TITLE, captions.structure(a), canvas.patches(shown), partial, marks=marks)
-    }
+        _panel(axis, [s for s in a.structures if s.scale == scale and s.task is None], variants)
+        axis.set_title(f"{scale.name} ({log_axis.short_count(scale.num_parameters)})")
+    means = [s for s in a.structures if s.task is None]
+    legend = marks.bar_legend([m for m in a.data.methods if any(m in s.scores for s in means)])
+    needed_marks = marks.mark_legend((e for s in means for e in s.scores.values()), bars=True)
+    return {"structure": sheet.finish(figure, TITLE, captions.structure(a), legend, partial, marks=needed_marks)}
 
 
-def _bar(axis: Any, x: float, e: Estimate, method: str) -> None:
+def _panel(axis: Axes, structures: Sequence[Structure], variants: Sequence[str]) -> None:
+    width = GROUP_WIDTH / (1 + len(variants))
+    for i, s in enumerate(structures):
+        for j, method in enumerate((s.method, *variants)):
+            if method in s.scores:
+                _bar(axis, i + (j - len(variants) / 2) * width, width, s.scores[method], method)
+    axis.set_xticks(range(len(structures)), [f"{display_name(s.method)}\n{s.num_trainable:,}" for s in structures])
+    axis.set_ylabel("validation score (%)")
+    axis.grid(axis="x", visible=False)
+
+
+def _bar(axis: Axes, x: float, width: float, e: Estimate, method: str) -> None:
     """Hollow where planned runs are missing."""
-    k, hollow = look(method), canvas.torn(e)
-    fill = {"color": "white", "edgecolor": k.colour} if hollow else {"color": k.colour, "edgecolor": "white"}
-    axis.bar(x, 100 * e.score, WIDTH * (0.94 if hollow else 1), hatch=k.hatch, linewidth=1.0 if hollow else 0.6, **fill)
-    canvas.whiskers(axis, [x], [e], "black", over=3)
+    style, hollow = method_style(method), marks.is_incomplete(e)
+    fill, edge = ("white", style.color) if hollow else (style.color, "white")
+    # outlines of neighbors would lie on each other: hollow bars are a little narrower
+    axis.bar(
+        x,
+        100 * e.score,
+        width * (0.94 if hollow else 1),
+        hatch=style.hatch,
+        linewidth=1.0 if hollow else 0.6,
+        color=fill,
+        edgecolor=edge,
+    )
+    marks.whiskers(axis, [x], [e], "black", zorder=3)
 
 
-def view(a: Analysis) -> plot.View:
-    """Choices: backbone, task."""
-    plots: dict[str, dict[str, Any]] = {}
-    behind = Behind.of(a)
+def interactive_figure(a: Analysis) -> InteractiveFigure:
+    """For the page. Choices: backbone, task."""
+    by_plot: dict[str, list[Structure]] = {}
     for s in a.structures:
-        plots.setdefault(f"{s.scale.name}|{s.task or plot.MEAN}", {})
-    for key in plots:
-        mine = [s for s in a.structures if f"{s.scale.name}|{s.task or plot.MEAN}" == key]
-        plots[key] = {"data": _bars(a, behind, mine), "layout": _layout(mine)}
+        by_plot.setdefault(f"{s.scale.name}|{s.task or plotly_data.MEAN}", []).append(s)
+    details = PointDetails.of(a)
+    variants = structure_variants(a)
+    plots = {
+        name: {"data": _bar_traces(a, details, structures, variants), "layout": _layout(structures)}
+        for name, structures in by_plot.items()
+    }
     scales = list(dict.fromkeys(s.scale.name for s in a.structures))
-    tasks = list(dict.fromkeys(s.task or plot.MEAN for s in a.structures))
-    caption = f"{plot.BAR_MARKS} {captions.structure(a)}"
-    return plot.View("e2", TITLE, caption, {"backbone": scales, "task": tasks}, plots, log=False)
+    tasks = list(dict.fromkeys(s.task or plotly_data.MEAN for s in a.structures))
+    caption = f"{plotly_data.BAR_MARKS} {captions.structure(a)}"
+    return InteractiveFigure("structure", TITLE, caption, {"backbone": scales, "task": tasks}, plots, log=False)
 
 
-def _layout(mine: list[Structure]) -> dict[str, Any]:
-    made = plot.layout("the method whose count it is, and the count", "validation measure (%)", log=False)
-    order = {"type": "category", "categoryorder": "array", "categoryarray": [_group(s) for s in mine]}
-    return made | {"barmode": "group", "xaxis": made["xaxis"] | order}
+def _layout(structures: Sequence[Structure]) -> PlotlyData:
+    layout = plotly_data.axes_layout(
+        "the method whose count it is, and the count", "validation score (%)", log=False, barmode="group"
+    )
+    # without an order plotly sorts the groups by when they first occur in a trace, and some traces lack some
+    layout["xaxis"] |= {
+        "type": "category",
+        "categoryorder": "array",
+        "categoryarray": [_group(s) for s in structures],
+    }
+    return layout
 
 
 def _group(s: Structure) -> str:
-    return f"{named(s.method)}<br>{s.num_trainable:,}"
+    return f"{display_name(s.method)}<br>{s.num_trainable:,}"
 
 
-def _bars(a: Analysis, behind: Behind, mine: list[Structure]) -> list[dict[str, Any]]:
+def _bar_traces(
+    a: Analysis, details: PointDetails, structures: Sequence[Structure], variants: Sequence[str]
+) -> list[PlotlyData]:
     """A method's bars; those of one seed and those that miss runs apart, because they look different."""
-    data = []
+    traces = []
     for method in a.data.methods:
-        shown = [(s, s.scores[method]) for s in mine if method in s.scores]
+        with_score = [(s, s.scores[method]) for s in structures if method in s.scores]
         for one_seed, hollow in product((False, True), repeat=2):
-            here = [s for s, e in shown if (plot.single(e), canvas.torn(e)) == (one_seed, hollow)]
-            if here:
-                data.append(_series(behind, method, here, one_seed, hollow))
-    return data
+            alike = [
+                s for s, e in with_score if (plotly_data.has_one_seed(e), marks.is_incomplete(e)) == (one_seed, hollow)
+            ]
+            if alike:
+                traces.append(_bar_trace(details, method, alike, variants, one_seed, hollow))
+    return traces
 
 
-def _series(behind: Behind, method: str, shown: list[Structure], one_seed: bool, hollow: bool) -> dict[str, Any]:
-    k = look(method)
-    e = [s.scores[method] for s in shown]
-    texts = [
-        behind.text(
-            f"{named(method)} on {s.scale.name}, N = {s.num_trainable:,}",
-            s.scale,
-            method,
-            s.num_trainable,
-            s.task,
-            s.scores[method],
-        )
-        + _against(s)
-        for s in shown
-    ]
-    marker: dict[str, Any] = {"color": k.colour, "pattern": _pattern(k.pattern)}
+def _bar_trace(
+    details: PointDetails,
+    method: str,
+    structures: Sequence[Structure],
+    variants: Sequence[str],
+    one_seed: bool,
+    hollow: bool,
+) -> PlotlyData:
+    style = method_style(method)
+    estimates = [s.scores[method] for s in structures]
+    texts = [_hover_text(details, s, method) for s in structures]
+    marker: PlotlyData = {"color": style.color, "pattern": _pattern(style.pattern)}
     if hollow:
-        marker = {"color": "#ffffff", "line": {"color": k.colour, "width": 1.5}}
-        marker["pattern"] = _pattern(k.pattern) | {"fgcolor": k.colour}
-    ends = plot.thin_bars(e) if one_seed else plot.bars(e) | {"color": "#1c2430"}
-    return plot.trace(
+        marker = {"color": "#ffffff", "line": {"color": style.color, "width": 1.5}}
+        marker["pattern"] = _pattern(style.pattern) | {"fgcolor": style.color}
+    error_bars = (
+        plotly_data.item_error_bars(estimates)
+        if one_seed
+        else plotly_data.seed_error_bars(estimates) | {"color": "#1c2430"}
+    )
+    return plotly_data.trace(
         method,
-        [_group(s) for s in shown],
-        [100 * v.score for v in e],
+        [_group(s) for s in structures],
+        [100 * e.score for e in estimates],
         texts,
         type="bar",
-        offsetgroup=method if method in (ADJACENT, DISCRETE) else "own",
-        error_y=ends,
+        offsetgroup=method if method in variants else "method",  # a group has one method: all share one place
+        error_y=error_bars,
         marker=marker,
         textposition="none",
     )
 
 
-def _pattern(shape: str) -> dict[str, Any]:
+def _pattern(shape: str) -> PlotlyData:
     """Lines on the bar, as in print."""
     return {"shape": shape, "fillmode": "overlay", "fgcolor": "#ffffff", "fgopacity": 0.7, "size": 9, "solidity": 0.15}
 
 
-def _against(s: Structure) -> str:
-    words = {"method-adjacent": "method − adjacent", "method-discrete": "method − discrete"}
-    words["adjacent-discrete"] = "adjacent − discrete"
-    return "".join(f"\n{words[p]}: {points(d.score)} ({d.verdict})" for p, d in s.differences.items())
+def _hover_text(details: PointDetails, s: Structure, method: str) -> str:
+    """What stands behind a bar, and every difference of its group."""
+    head = f"{display_name(method)} on {s.scale.name}, N = {s.num_trainable:,}"
+    differences = "".join(
+        f"\n{heading}: {percent(s.differences[key].score)} ({s.differences[key].verdict})"
+        for key, heading in difference_headings([s]).items()
+    )
+    return details.text(head, s.scale, method, s.num_trainable, s.task, s.scores[method]) + differences

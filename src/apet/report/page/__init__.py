@@ -1,4 +1,4 @@
-"""One HTML file with everything in it: no request leaves it."""
+"""A report as one HTML file with everything in it: no request leaves it."""
 
 from __future__ import annotations
 
@@ -8,15 +8,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
-from typing import Any
 
 from plotly.offline import get_plotlyjs
 
-from apet.report.figures.plot import View
-from apet.report.formatting import named
+from apet.report.figures.plotly_data import InteractiveFigure
+from apet.report.formatting import display_name
 from apet.report.headline import Finding
-from apet.report.style import look
-from apet.report.table import Table, data
+from apet.report.style import method_style
+from apet.report.table import Table
 
 SHAPES = {
     "square": "M-4.5,-4.5H4.5V4.5H-4.5Z",
@@ -36,9 +35,8 @@ SHAPES = {
 }
 """Markers of the page's switches, as paths."""
 
-
-OPEN = 50
-"""Rows; a longer table is closed until it is asked for."""
+MAX_OPEN_ROWS = 50
+"""A longer table is closed until it is asked for."""
 
 
 @dataclass(frozen=True)
@@ -47,25 +45,25 @@ class Section:
 
     Attributes:
         id, title: of the part.
-        view: its figure.
+        figure: what it shows.
         tables: below it; the first is open where there is no figure.
         body: ready HTML above both.
-        theirs: names of tables that hold the paper's numbers.
+        reference_tables: names of tables that hold the paper's numbers, which are set apart.
     """
 
     id: str
     title: str
-    view: View | None = None
+    figure: InteractiveFigure | None = None
     tables: Sequence[Table] = ()
     body: str = ""
-    theirs: frozenset[str] = frozenset()
+    reference_tables: frozenset[str] = frozenset()
 
 
-def page(
+def html_page(
     kind: str,
     title: str,
-    answer: str,
-    ran: str,
+    headline: str,
+    run_summary: str,
     sections: Sequence[Section],
     methods: Sequence[str],
     footer: str,
@@ -75,91 +73,113 @@ def page(
 
     Args:
         kind: small words above the title.
-        title, answer, ran: plain text: the name, the first sentence, what was run.
+        title, headline, run_summary: plain text: the name, the first sentence, what was run.
         sections: in order.
         methods: with a switch each.
         footer, banner: plain text.
+
+    Returns:
+        HTML with style, scripts and data inside; plotly is left out where no section has a figure.
     """
-    views = [s.view for s in sections if s.view is not None]
+    figures = [s.figure for s in sections if s.figure is not None]
     tables = [t for s in sections for t in s.tables]
     payload = {
         "methods": [
-            {"name": m, "label": named(m), "colour": look(m).colour, "symbol": look(m).symbol} for m in methods
+            {
+                "name": m,
+                "label": display_name(m),
+                "color": method_style(m).color,
+                "symbol": method_style(m).symbol,
+            }
+            for m in methods
         ],
         "shapes": SHAPES,
-        "views": [{"id": v.id, "choices": v.choices, "plots": v.plots, "log": v.log} for v in views],
-        "tables": [data(t) for t in tables],
+        "figures": [{"id": f.id, "choices": f.choices, "plots": f.plots, "log": f.log} for f in figures],
+        "tables": [table_data(t) for t in tables],
     }
-    return Template(_own("page.html")).substitute(
-        kind=_text(kind),
-        title=_text(title),
-        answer=_text(answer),
-        ran=_text(ran),
-        banner=f'<p class="banner" role="status">{_text(banner)}</p>' if banner else "",
-        nav="".join(f'<a href="#{s.id}">{_text(s.title)}</a>' for s in sections),
+    return Template(_page_file("page.html")).substitute(
+        kind=_escape(kind),
+        title=_escape(title),
+        headline=_escape(headline),
+        run_summary=_escape(run_summary),
+        banner=f'<p class="banner" role="status">{_escape(banner)}</p>' if banner else "",
+        nav="".join(f'<a href="#{s.id}">{_escape(s.title)}</a>' for s in sections),
         body="\n".join(_section(s) for s in sections),
-        footer=_text(footer),
-        style=_own("style.css"),
-        script=_own("page.js"),
-        plotly=get_plotlyjs() if views else "",
-        data=embedded(payload),
+        footer=_escape(footer),
+        style=_page_file("style.css"),
+        script=_page_file("page.js"),
+        plotly=get_plotlyjs() if figures else "",
+        data=embedded_json(payload),
     )
 
 
-def findings(found: Sequence[Finding]) -> str:
-    """A list of sentences."""
-    items = "".join(f"<li><b>{f.about}</b><span>{_text(f.text)}</span></li>" for f in found)
-    return f'<ul class="findings">{items}</ul>'
+def finding_list(findings: Sequence[Finding]) -> str:
+    """A list of sentences, as HTML."""
+    entries = "".join(f"<li><b>{f.experiment}</b><span>{_escape(f.text)}</span></li>" for f in findings)
+    return f'<ul class="findings">{entries}</ul>'
 
 
-def facts(values: Mapping[str, Any]) -> str:
-    """Names and values."""
-    rows = "".join(f"<dt>{_text(str(k))}</dt><dd>{_text(_plain(v))}</dd>" for k, v in values.items())
+def definition_list(values: Mapping[str, object]) -> str:
+    """Names and values, as HTML."""
+    rows = "".join(f"<dt>{_escape(str(k))}</dt><dd>{_escape(_plain(v))}</dd>" for k, v in values.items())
     return f"<dl>{rows}</dl>"
 
 
-def source(text: str) -> str:
-    """Text as it stands in a file."""
+def source_text(text: str) -> str:
+    """Text as it stands in a file, as HTML."""
     return f"<pre>{html.escape(text)}</pre>"
 
 
 def note(text: str) -> str:
-    """A plain sentence."""
-    return f'<p class="note">{_text(text)}</p>'
+    """A plain sentence, as HTML."""
+    return f'<p class="note">{_escape(text)}</p>'
 
 
-def embedded(payload: Any) -> str:
+def embedded_json(payload: Mapping[str, object]) -> str:
     """JSON that cannot end the script element it stands in."""
     text = json.dumps(payload, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    # "<" could begin </script>; U+2028 and U+2029 end a line of JavaScript, though not of JSON
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
+def table_data(t: Table) -> dict[str, object]:
+    """A table for the page's script: of each column the distinct texts and numbers, and which of them each row has."""
+    columns = []
+    for c, values in zip(t.columns, zip(*t.rows, strict=True), strict=True):
+        # most columns repeat few values over thousands of rows: each is stored once
+        distinct: dict[tuple[str, float | None], int] = {}
+        cells = [distinct.setdefault((c.text(v), c.sort_key(v) if c.numeric else None), len(distinct)) for v in values]
+        numbers = [n for _, n in distinct] if c.numeric else None
+        columns.append({"heading": c.heading, "texts": [s for s, _ in distinct], "numbers": numbers, "cells": cells})
+    return {"name": t.name, "title": t.title, "rows": len(t.rows), "columns": columns}
+
+
 def _section(s: Section) -> str:
-    parts = [f"<h2>{_text(s.title)}</h2>", s.body]
-    if s.view is not None:
-        parts.append(f'<div class="figure"></div><p class="caption">{_text(s.view.caption)}</p>')
+    parts = [f"<h2>{_escape(s.title)}</h2>", s.body]
+    if s.figure is not None:
+        parts.append(f'<div class="figure"></div><p class="caption">{_escape(s.figure.caption)}</p>')
     for i, t in enumerate(s.tables):
-        open_ = " open" if i == 0 and s.view is None and len(t.rows) <= OPEN else ""
-        theirs = ' class="theirs"' if t.name in s.theirs else ""
-        caption = f'<p class="caption">{_text(t.caption)}</p>'
+        is_open = " open" if i == 0 and s.figure is None and len(t.rows) <= MAX_OPEN_ROWS else ""
+        reference = ' class="reference"' if t.name in s.reference_tables else ""
+        caption = f'<p class="caption">{_escape(t.caption)}</p>'
         rows = f"{len(t.rows):,} row" + ("" if len(t.rows) == 1 else "s")
         parts.append(
-            f"<details{open_}{theirs}><summary>{_text(t.title)} ({rows})</summary>"
+            f"<details{is_open}{reference}><summary>{_escape(t.title)} ({rows})</summary>"
             f'<div id="table-{t.name}"></div>{caption}</details>'
         )
     return f'<section id="{s.id}">{"".join(parts)}</section>'
 
 
-def _plain(v: Any) -> str:
-    if isinstance(v, Mapping):
-        return ", ".join(f"{k} {x}" for k, x in v.items())
-    return ", ".join(map(str, v)) if isinstance(v, list | tuple | set) else str(v)
+def _plain(value: object) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{k} {x}" for k, x in value.items())
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple | set) else str(value)
 
 
-def _text(s: str) -> str:
-    """Escaped; a number and its percent sign stay on one line."""
-    return html.escape(s).replace(" %", "\u00a0%")
+def _escape(text: str) -> str:
+    """Text for HTML; a number and its percent sign stay on one line."""
+    return html.escape(text).replace(" %", "\u00a0%")
 
 
-def _own(name: str) -> str:
+def _page_file(name: str) -> str:
     return (files("apet.report.page") / name).read_text("utf-8")

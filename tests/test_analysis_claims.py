@@ -1,4 +1,4 @@
-"""Each claim of the paper, planted true, planted false and planted too noisy to tell: the verdict says which."""
+"""Each claim of the paper where it is true, where it is false and where noise hides it: the verdict says which."""
 
 import math
 from dataclasses import replace
@@ -6,31 +6,29 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from apet.analysis.budget_curves import budget_points
-from apet.analysis.convergence import convergence_comparisons, convergences
-from apet.analysis.frames import checked_curves
-from apet.analysis.gaps import Gap, gaps
-from apet.analysis.intervals import Estimate
-from apet.analysis.study_data import Scale, StudyData
-from apet.analysis.thresholds import Bracket, Threshold, thresholds
-from apet.analysis.transfer import transfer_scores
-from apet.analysis.trends import (
-    FASTER_LEAST,
+from apet.analysis.claims import (
+    SMALLEST_SPEEDUP,
     adjacent_faster,
-    below_zero,
     gap_shrinks,
     high_falls,
     low_same,
-    slope,
-    slope_bounds,
     transfer_within,
 )
-from planted import SIZES, curves, study, transfer
+from apet.analysis.convergence import convergence_comparisons, convergences
+from apet.analysis.frames import checked_curves
+from apet.analysis.gap_by_scale import Gap, gaps
+from apet.analysis.intervals import Estimate
+from apet.analysis.score_by_budget import budget_points
+from apet.analysis.study_data import Scale, StudyData
+from apet.analysis.thresholds import Bracket, Threshold, thresholds
+from apet.analysis.transfer import transfer_scores
+from apet.analysis.trend import below_zero, slope, slope_bounds
+from synthetic_results import SIZES, curves, study, transfer
 
 YES, NO, OPEN = "supported", "not supported", "not decidable with these runs"
 
 
-def planted_gap(by_backbone):
+def gap_of(by_backbone):
     return lambda method, backbone, n: 0.9 - (0 if method == "fine-tuning" else by_backbone[backbone])
 
 
@@ -44,21 +42,21 @@ def planted_gap(by_backbone):
     ],
 )
 def test_does_the_gap_shrink(by_backbone, sd, verdict):
-    board = StudyData.of(study(3, sd=sd, planted=planted_gap(by_backbone)))
-    together = gap_shrinks(gaps(board))[0]
-    assert (together.where, together.what) == ("bert", "mean of 6 methods")
-    assert together.verdict == verdict
+    data = StudyData.of(study(3, sd=sd, true_score=gap_of(by_backbone)))
+    all_methods = gap_shrinks(gaps(data))[0]
+    assert (all_methods.where, all_methods.what) == ("bert", "mean of 6 methods")
+    assert all_methods.verdict == verdict
     if verdict == YES:
-        assert together.ci_low < -2 < together.ci_high
-        assert together.estimate == pytest.approx(-2, abs=0.3)
+        assert all_methods.ci_low < -2 < all_methods.ci_high
+        assert all_methods.estimate == pytest.approx(-2, abs=0.3)
 
 
 def gaps_of(by_seed, task="films", method="lora"):
     """Gaps of one method on one task, backbone by backbone: (scales, seeds)."""
     scales = [Scale(f"s{i}", "bert", 10 ** (5 + i)) for i in range(len(by_seed))]
-    level = average_of(0.8)
+    score = average_of(0.8)
     made = [
-        Gap(s, method, 64, True, t, level, level, dict(enumerate(row)))
+        Gap(s, method, 64, True, t, score, score, dict(enumerate(row)))
         for s, row in zip(scales, by_seed, strict=True)
         for t in (None, task)
     ]
@@ -72,34 +70,34 @@ def average_of(value):
 @pytest.mark.parametrize("scatter", [0.0, 0.005, 0.01])
 def test_the_interval_of_a_trend_covers_the_truth_also_where_backbones_scatter_about_the_line(scatter):
     rng = np.random.default_rng(9)
-    hits, pooled = [], []
+    hits, pooled_hits = [], []
     for _ in range(1_000):
         line = 0.06 - 0.01 * np.arange(4)[:, None]
         y = line + scatter * rng.standard_normal((4, 1)) + 0.005 * rng.standard_normal((4, 3))
         (trend,) = gap_shrinks(gaps_of(y))
         hits.append(trend.ci_low <= -1 <= trend.ci_high)
         _, low, high = slope(np.repeat(np.arange(4.0), 3), y.ravel())
-        pooled.append(low <= -0.01 <= high)
+        pooled_hits.append(low <= -0.01 <= high)
     assert 0.93 <= np.mean(hits) <= 0.97
     if scatter == 0.01:  # why a scale is one point: seeds alone know nothing of the scatter
-        assert np.mean(pooled) < 0.75
+        assert np.mean(pooled_hits) < 0.75
 
 
 def test_a_trend_runs_over_the_tasks_that_every_backbone_has():
     """An easy task that only the largest lacks must not make its gap grow."""
     easy, hard = np.full((3, 2), 0.01), np.full((3, 2), 0.05)
-    found = gaps_of(hard, "hard") + [g for g in gaps_of(easy, "easy") if g.scale.name != "s2"]
-    (trend,) = gap_shrinks(found)
+    gaps_by_task = gaps_of(hard, "hard") + [g for g in gaps_of(easy, "easy") if g.scale.name != "s2"]
+    (trend,) = gap_shrinks(gaps_by_task)
     assert (trend.estimate, trend.verdict) == (pytest.approx(0), NO)
     assert "1 task," in trend.ci_method
 
 
 def test_seeds_are_paired_by_their_number_not_by_their_place():
-    a, b = gaps_of([[0.02, 0.04]] * 3, method="lora"), gaps_of([[0.06, 0.02]] * 3, method="prompt")
-    torn = [replace(g, by_seed={1: g.by_seed[1]}) for g in b]
-    together = gap_shrinks([*a, *torn])[0]
-    assert together.what == "mean of 2 methods"
-    assert together.estimate == pytest.approx(0)
+    lora, prompt = gaps_of([[0.02, 0.04]] * 3, method="lora"), gaps_of([[0.06, 0.02]] * 3, method="prompt")
+    one_seed_of_prompt = [replace(g, by_seed={1: g.by_seed[1]}) for g in prompt]
+    all_methods = gap_shrinks([*lora, *one_seed_of_prompt])[0]
+    assert all_methods.what == "mean of 2 methods"
+    assert all_methods.estimate == pytest.approx(0)
 
 
 def test_one_scale_says_nothing_about_scale():
@@ -110,7 +108,7 @@ def test_two_scales_of_one_seed_have_no_freedom_left():
     assert {t.verdict for t in gap_shrinks(gaps(StudyData.of(study(1, backbones=["tiny", "mid"]))))} == {OPEN}
 
 
-def planted_high(by_backbone):
+def full_score_from(by_backbone):
     def level(method, backbone, n):
         return 0.9 if method == "fine-tuning" or n >= by_backbone[backbone] else 0.7
 
@@ -128,8 +126,8 @@ def planted_high(by_backbone):
     ],
 )
 def test_does_the_high_threshold_fall(by_backbone, verdict):
-    found = high_falls(thresholds(budget_points(StudyData.of(study(3, planted=planted_high(by_backbone))))))
-    assert {t.what: t.verdict for t in found}["apet-adjacent"] == verdict
+    trends = high_falls(thresholds(budget_points(StudyData.of(study(3, true_score=full_score_from(by_backbone))))))
+    assert {t.what: t.verdict for t in trends}["apet-adjacent"] == verdict
 
 
 def test_slope_bounds_are_the_extremes_over_all_points_in_the_ranges():
@@ -167,36 +165,36 @@ def low_at(method, above, reached):
     ],
 )
 def test_are_the_low_thresholds_the_same(ranges, verdict, factor):
-    found = low_same([low_at(m, *r) for m, r in zip(("lora", "prompt"), ranges, strict=True)])
-    assert [t.verdict for t in found] == [verdict]
-    assert (found[0].ci_low, found[0].ci_high) == pytest.approx(factor)
+    trends = low_same([low_at(m, *r) for m, r in zip(("lora", "prompt"), ranges, strict=True)])
+    assert [t.verdict for t in trends] == [verdict]
+    assert (trends[0].ci_low, trends[0].ci_high) == pytest.approx(factor)
 
 
 @pytest.mark.parametrize(("adjacent", "discrete", "verdict"), [(10.0, 20.0, YES), (20.0, 10.0, NO), (15.0, 15.0, NO)])
 def test_does_adjacent_converge_faster(adjacent, discrete, verdict):
-    board = StudyData.of(study(3))
-    half = {"apet-adjacent": adjacent, "apet-discrete": discrete}
-    made = checked_curves(curves(board.runs, lambda m: half.get(m, 15.0)), board.runs)
-    found = adjacent_faster(convergence_comparisons(board, convergences(board, made)))
-    assert [t.where for t in found] == list(SIZES)
-    assert {t.verdict for t in found} == {verdict}
+    data = StudyData.of(study(3))
+    half_life = {"apet-adjacent": adjacent, "apet-discrete": discrete}
+    learning_curves = checked_curves(curves(data.runs, lambda m: half_life.get(m, 15.0)), data.runs)
+    trends = adjacent_faster(convergence_comparisons(data, convergences(data, learning_curves)))
+    assert [t.where for t in trends] == list(SIZES)
+    assert {t.verdict for t in trends} == {verdict}
 
 
 def test_equal_steps_of_few_evaluations_are_no_proof_of_equal_speed():
     """Every curve converges at the same evaluation; with evaluations that far apart, one may still be faster."""
-    board = StudyData.of(study(3, tasks=["films"], grid=()))
-    made = checked_curves(curves(board.runs, lambda m: 15.0, points=9, every=25), board.runs)
-    for trend in adjacent_faster(convergence_comparisons(board, convergences(board, made))):
+    data = StudyData.of(study(3, tasks=["films"], grid=()))
+    learning_curves = checked_curves(curves(data.runs, lambda m: 15.0, points=9, every=25), data.runs)
+    for trend in adjacent_faster(convergence_comparisons(data, convergences(data, learning_curves))):
         assert trend.estimate == 1
-        assert trend.ci_low < 2**-FASTER_LEAST < 2**FASTER_LEAST < trend.ci_high
+        assert trend.ci_low < 2**-SMALLEST_SPEEDUP < 2**SMALLEST_SPEEDUP < trend.ci_high
         assert trend.verdict == OPEN
 
 
 @pytest.mark.parametrize(("within", "across", "verdict"), [(0.6, 0.4, YES), (0.4, 0.6, NO), (0.5, 0.5, NO)])
 def test_does_transfer_work_within_a_category(within, across, verdict):
-    board = StudyData.of(study(1))
-    found = transfer_within(transfer_scores(transfer(within=within, across=across), board), board)
-    assert [t.verdict for t in found] == [verdict]
+    data = StudyData.of(study(1))
+    trends = transfer_within(transfer_scores(transfer(within=within, across=across), data), data)
+    assert [t.verdict for t in trends] == [verdict]
 
 
 def test_verdicts_leave_no_gap():

@@ -1,0 +1,52 @@
+"""A table as files: Markdown for an issue, LaTeX for a paper, CSV for programs."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from apet.report.latex import latex
+from apet.report.table import Table
+
+MAX_PRINTED_ROWS = 500
+"""A longer table is written as CSV alone."""
+
+
+def markdown(t: Table) -> str:
+    """A table for a README or an issue."""
+    rule = ["---:" if c.numeric else "---" for c in t.columns]
+    head, *cells = [[_escape(x) for x in row] for row in ([c.heading for c in t.columns], *t.texts())]
+    lines = ["| " + " | ".join(row) + " |" for row in (head, rule, *cells)]
+    return f"**{t.title}**\n\n" + "\n".join(lines) + f"\n\n{t.caption}\n"
+
+
+def _escape(text: str) -> str:
+    """Text that ends neither its cell nor its row."""
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def csv_text(t: Table) -> str:
+    """Raw values for programs: fractions stay fractions, what is unknown is empty, every number has its column."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(t.csv_header())
+    for row in t.rows:
+        writer.writerow([x for c, v in zip(t.columns, row, strict=True) for x in c.csv_values(v)])
+    return out.getvalue()
+
+
+def write_table(t: Table, folder: Path) -> list[Path]:
+    """Write all three files; of a long table the CSV alone.
+
+    Returns:
+        The files.
+    """
+    renderers = {"csv": csv_text}
+    if len(t.rows) <= MAX_PRINTED_ROWS:
+        renderers |= {"md": markdown, "tex": latex}
+    paths = []
+    for suffix, render in renderers.items():
+        paths.append(folder / f"{t.name}.{suffix}")
+        paths[-1].write_text(render(t), "utf-8")
+    return paths
