@@ -264,7 +264,7 @@ def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(work
         (["study", "run", "grid.yaml"], "--output is required: give the folder for the results"),
         (
             ["study", "run", "grid.yaml", "--output", "x", "--executor", "slurm"],
-            "unknown executor 'slurm'; known: local, ray",
+            "unknown executor 'slurm'; known: in-process, local, ray",
         ),
         (["study", "run", "grid.yaml", "--output", "x", "stps=3"], "unknown setting of a study or of its runs 'stps'"),
         (["study", "export", "nowhere"], "no study at 'nowhere'"),
