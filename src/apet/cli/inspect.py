@@ -156,41 +156,54 @@ def methods(
     json: Json = False,
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, as in docs/methods.md.")] = False,
 ) -> None:
-    """List methods and their settings."""
-    from apet.api import list_methods
+    """List methods, settings and distributions."""
+    from apet.masks.distributions import DISTRIBUTIONS
+    from apet.methods import registered_methods
 
-    registered = list_methods()
+    registered, distributions = registered_methods(), DISTRIBUTIONS.entries()
     if json:
         print_json(
             {
-                name: {
-                    "description": method.description,
-                    "settings": {key: field.description for key, field in method.model_fields.items()},
-                }
-                for name, method in registered.items()
+                "methods": {
+                    name: {
+                        "description": method.description,
+                        "settings": {key: field.description for key, field in method.model_fields.items()},
+                    }
+                    for name, method in registered.items()
+                },
+                "distributions": {name: how.description for name, how in distributions.items()},
             }
         )
-        return
-    if markdown:
+    elif markdown:
         _print_methods_page()
-        return
-    print_table(
-        ["method", "what it trains", "settings"],
-        [[name, method.description, ", ".join(method.model_fields)] for name, method in registered.items()],
-    )
+    else:
+        print_table(
+            ["method", "what it trains", "settings"],
+            [[name, method.description, ", ".join(method.model_fields)] for name, method in registered.items()],
+        )
+        print()
+        print_table(
+            ["distribution", "how entries lie in a weight"],
+            [[name, how.description] for name, how in distributions.items()],
+        )
 
 
 def _print_methods_page() -> None:
-    from apet.api import list_methods
+    from apet.masks.distributions import DISTRIBUTIONS
+    from apet.methods import registered_methods
 
-    print("# Methods\n\nWritten by `apet methods --markdown` from the registry.")
-    for name, method in list_methods().items():
-        print(f"\n## {name}\n\n{method.description}. The paper's learning rate: {method.learning_rate:g}.")
+    print("# Methods and distributions\n\nWritten by `apet methods --markdown` from the registries.")
+    for name, method in registered_methods().items():
+        print(f"\n## {name}\n\n{method.description}. Learning rate by default: {method.learning_rate:g}.")
         print("\n| setting | default | meaning |\n| --- | --- | --- |")
         for key, field in method.model_fields.items():
             default = "none" if field.default is None else field.default
             shown = ", ".join(default) if isinstance(default, tuple) else default
             print(f"| `{key}` | {shown} | {field.description} |")
+    print("\n# Distributions\n\n| distribution | how entries lie in a weight | for |\n| --- | --- | --- |")
+    for name, how in DISTRIBUTIONS.entries().items():
+        serves = "parameters that the backbone has" if how.needs_scores else "every method"
+        print(f"| `{name}` | {how.description} | {serves} |")
 
 
 def tasks(json: Json = False) -> None:

@@ -176,11 +176,12 @@ def compare(
 
     A table, a picture, and the folder of a study, which apet report reads.
     """
-    from apet.studies.comparison import METHODS, comparison_study
+    from apet.methods import method_variants
     from apet.studies.comparison import compare as run
+    from apet.studies.comparison import comparison_study
 
     folder, seed_list = require_output(output), parse_seeds(seeds)
-    names = [name.strip() for name in methods.split(",")] if methods else list(METHODS)
+    names = [name.strip() for name in methods.split(",")] if methods else method_variants()
     options: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
     options |= {"budget": budget, "max_steps": max_steps}
     base = build_run_config(config, settings, options)

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from apet.methods.method import METHODS, Method, make_method, registered_methods
+from apet.methods.method import METHODS, Method, make_method, method_variants, registered_methods
 
-__all__ = ["METHODS", "Method", "make_method", "registered_methods"]
+__all__ = ["METHODS", "Method", "make_method", "method_variants", "registered_methods"]

@@ -20,9 +20,6 @@ from apet.training.run import prefetch
 from apet.training.run_id import shared_settings
 from apet.training.run_plan import RunPlan
 
-METHODS = ("fine-tuning", "prompt", "bitfit", "lora", "adapter", "apet-adjacent", "apet-discrete")
-"""Full fine-tuning, the paper's four, and both distributions of APET (at LoRA's count unless a budget is given)."""
-
 
 def comparison_study(
     base: RunConfig, methods: Sequence[str], seeds: Sequence[int], resources: Resources
