@@ -38,7 +38,7 @@ def guest(tmp_path):
 def test_a_guest_is_imported_wherever_the_line_names_it(words, guest):
     done = call(guest, *words)
     assert done.code == 0, done.err
-    assert "lora" in json.loads(done.out)
+    assert "lora" in json.loads(done.out)["methods"]
     assert (guest / "imported.txt").exists()
 
 

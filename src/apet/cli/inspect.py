@@ -203,7 +203,7 @@ def _print_methods_page() -> None:
     print("\n# Distributions\n\n| distribution | how entries lie in a weight | for |\n| --- | --- | --- |")
     for name, how in DISTRIBUTIONS.entries().items():
         serves = "parameters that the backbone has" if how.needs_scores else "every method"
-        print(f"| `{name}` | {how.description} | {serves} |")
+        print(f"| `{name}` | {how.description.replace('|', chr(92) + '|')} | {serves} |")
 
 
 def tasks(json: Json = False) -> None:

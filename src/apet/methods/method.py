@@ -44,7 +44,7 @@ class Method(BaseModel, ABC):
     description: ClassVar[str] = ""
     """One line for people, with its source."""
     learning_rate: ClassVar[float] = 3e-4
-    """What ``learning_rate=paper`` means: the paper's default (appendix B.1), or where it lacks the method that one's own."""
+    """Of ``learning_rate=paper``: the paper's (appendix B.1); of a method that it lacks, that one's own."""
     identity_at_start: ClassVar[bool] = True
     """Attached and untrained, outputs are bit-equal."""
     default_budget: ClassVar[str | None] = None
