@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 
 from apet.analysis.thresholds import bracket
-from apet.studies.thresholds import SeedScore, Threshold, ThresholdRules, ThresholdSearch
+from apet.studies.thresholds import SearchedThreshold, SeedScore, ThresholdRules, ThresholdSearch
 
 CHANCE_SCORE, FULL_SCORE = 0.5, 0.9
 MIDPOINT, WIDTH = 8.0, 1.5
@@ -57,7 +57,7 @@ def compare_search_with_grid(points: int, noise: float, rules: ThresholdRules, s
     return search.num_runs / grid.num_runs, _agrees(low, grid), _agrees(high, grid)
 
 
-def _agrees(threshold: Threshold, grid: ThresholdSearch) -> bool:
+def _agrees(threshold: SearchedThreshold, grid: ThresholdSearch) -> bool:
     """Whether the threshold of the search lies within one step of the grid's range."""
     passes = [grid.passes(threshold.kind, n) for n in grid.grid]
     grid_range = bracket(grid.grid, ["passes" if p else "fails" for p in passes])

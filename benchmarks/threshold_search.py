@@ -21,7 +21,7 @@ from apet.studies.executors.local import LocalExecutor
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import open_store
 from apet.studies.threshold_search import ThresholdSearcher
-from apet.studies.thresholds import Threshold, ThresholdRules, ThresholdSearch
+from apet.studies.thresholds import SearchedThreshold, ThresholdRules, ThresholdSearch
 from apet.training.config import RunConfig, validate_config
 from apet.training.progress import Progress
 
@@ -52,7 +52,7 @@ def by_grid(search: ThresholdSearch) -> tuple[Bracket, Bracket]:
     return found[0], found[1]
 
 
-def apart(one: Threshold, two: Bracket, points: list[int]) -> int:
+def apart(one: SearchedThreshold, two: Bracket, points: list[int]) -> int:
     """How many steps of the grid the search's answer lies outside the grid's range; inside it, 0."""
 
     def place(n: float | None) -> int:
@@ -102,7 +102,7 @@ def _searcher(folder: Path, base: RunConfig, machine: LocalExecutor) -> Iterator
         yield ThresholdSearcher(base, store, Scheduler(store, machine, Progress()), RULES, REFERENCE_RATE)
 
 
-def _range(t: Threshold) -> str:
+def _range(t: SearchedThreshold) -> str:
     if t.upper is None:
         return f"above {t.lower:,}"
     return f"at most {t.upper:,}" if t.lower is None else f"{t.lower:,} – {t.upper:,}"

@@ -21,7 +21,7 @@ Operation = Literal["add", "concatenate", "plugin"]
 PLAN_VERSION = 2
 """Raised when the same recipe begins to give other masks or other initial values."""
 
-Settings = dict[str, "SettingValue"]
+MethodSettings = dict[str, "SettingValue"]
 SettingValue = str | int | float | bool | None | list["SettingValue"] | dict[str, "SettingValue"]
 
 
@@ -104,12 +104,12 @@ class Recipe:
     """
 
     method: str
-    settings: Settings
+    settings: MethodSettings
     budget: int
     mask_seed: int
     init_seed: int
 
-    def as_dict(self) -> Settings:
+    def as_dict(self) -> MethodSettings:
         """The recipe as plain data, as it is written into files."""
         return {
             "method": self.method,

@@ -19,7 +19,7 @@ from apet.analysis.intervals import Estimate, Floats
 from apet.analysis.study_data import Scale, StudyData
 from apet.analysis.thresholds import Threshold
 from apet.analysis.transfer import TransferScore, within_against_across
-from apet.analysis.trend import Trend, Verdict, below_zero, slope, slope_bounds
+from apet.analysis.trend import ClaimVerdict, Trend, below_zero, slope, slope_bounds
 
 SMALLEST_GAP_SLOPE = 0.005
 """Half a point of gap closed per tenfold scale."""
@@ -173,7 +173,7 @@ def low_same(thresholds: Sequence[Threshold]) -> list[Trend]:
         smallest = max(0.0, max(lowest for lowest, _ in ranges) - min(highest for _, highest in ranges))
         largest = max(highest for _, highest in ranges) - min(lowest for lowest, _ in ranges)
         allowed = math.log10(SAME_RANGE_FACTOR)
-        verdict: Verdict = "not decidable with these runs"
+        verdict: ClaimVerdict = "not decidable with these runs"
         if largest <= allowed:
             verdict = "supported"
         elif smallest > allowed:

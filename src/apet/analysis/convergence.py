@@ -30,7 +30,7 @@ LAST = 0.25
 _NORMAL_QUANTILE = 1.959964
 """0.975 quantile of the normal distribution: half a 95 % interval of a sum of many small errors."""
 
-State = Literal["converged", "still rising", "learned nothing", "too short"]
+ConvergenceState = Literal["converged", "still rising", "learned nothing", "too short"]
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Convergence:
         within: steps since the evaluation before, to which ``steps`` is known.
     """
 
-    state: State
+    state: ConvergenceState
     steps: float
     plateau: float
     within: float = np.nan

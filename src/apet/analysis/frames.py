@@ -10,14 +10,14 @@ import pandas as pd
 from apet.errors import ApetError
 from apet.training.result import ColumnKind, CurvePoint, Record, RunResult, columns
 
-Kind = Literal["text", "number"]
-Columns = dict[str, tuple[Kind, str]]
+ColumnType = Literal["text", "number"]
+Columns = dict[str, tuple[ColumnType, str]]
 
 
 def _described(record: type[Record], *names: str) -> Columns:
     """Columns of a record's fields, with the kind and the meaning that the record gives them."""
     fields = {c.name: c for c in columns(record)}
-    kinds: dict[ColumnKind, Kind] = {"text": "text", "integer": "number", "number": "number"}
+    kinds: dict[ColumnKind, ColumnType] = {"text": "text", "integer": "number", "number": "number"}
     return {name: (kinds[fields[name].kind], fields[name].description.rstrip(".")) for name in names}
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from scipy import stats
 
 Floats = npt.NDArray[np.float64]
-Verdict = Literal["higher", "lower", "no significant difference", "not decidable"]
+DifferenceVerdict = Literal["higher", "lower", "no significant difference", "not decidable"]
 
 CONFIDENCE = 0.95
 BOOTSTRAP_DRAWS = 2000
@@ -60,7 +60,7 @@ class Estimate:
         return t_quantile(self.num_seeds - 1) * self.sd / math.sqrt(self.num_seeds) if self.num_seeds > 1 else math.nan
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> DifferenceVerdict:
         """Two-sided test of a difference at 5 %: significant only where both intervals exclude 0.
 
         Returns:

@@ -28,8 +28,8 @@ from apet.analysis.study_data import Scale
 DEFAULT_MARGIN = 0.01
 """Of the high threshold: one point."""
 
-Kind = Literal["low", "high"]
-State = Literal["passes", "fails", "undecided"]
+ThresholdKind = Literal["low", "high"]
+CountState = Literal["passes", "fails", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -68,15 +68,15 @@ class Threshold:
     scale: Scale
     task: str | None
     method: str
-    kind: Kind
+    kind: ThresholdKind
     bracket: Bracket
     tried: tuple[int, ...]
-    states: tuple[State, ...]
+    states: tuple[CountState, ...]
     seeds: int
     ci_method: Literal["seeds", "items"]
 
 
-def bracket(counts: Sequence[int], states: Sequence[State]) -> Bracket:
+def bracket(counts: Sequence[int], states: Sequence[CountState]) -> Bracket:
     """Range of N in which a threshold lies, by what each count decided.
 
     Args:
@@ -99,7 +99,7 @@ def bracket(counts: Sequence[int], states: Sequence[State]) -> Bracket:
     )
 
 
-def above_chance(score: Estimate, chance: float) -> State:
+def above_chance(score: Estimate, chance: float) -> CountState:
     """One-sided test of the low threshold at one N: is the score above chance?
 
     Args:
@@ -112,7 +112,7 @@ def above_chance(score: Estimate, chance: float) -> State:
     return "passes" if low > chance else "undecided" if score.item_ci_low > chance else "fails"
 
 
-def reaches_full(gap: Estimate | None, margin: float = DEFAULT_MARGIN) -> State:
+def reaches_full(gap: Estimate | None, margin: float = DEFAULT_MARGIN) -> CountState:
     """Non-inferiority test of the high threshold at one N: is the gap to full fine-tuning at most the margin?
 
     Args:
@@ -155,7 +155,7 @@ def thresholds(points: Sequence[BudgetPoint], margin: float = DEFAULT_MARGIN) ->
     return all_thresholds
 
 
-def _threshold(kind: Kind, budget_curve: list[BudgetPoint], states: list[State]) -> Threshold:
+def _threshold(kind: ThresholdKind, budget_curve: list[BudgetPoint], states: list[CountState]) -> Threshold:
     """Threshold of one curve over N."""
     counts = tuple(p.num_trainable for p in budget_curve)
     estimates = [p.score if kind == "low" else p.gap for p in budget_curve]

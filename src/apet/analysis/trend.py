@@ -10,7 +10,7 @@ import numpy as np
 
 from apet.analysis.intervals import Floats, t_quantile
 
-Verdict = Literal["supported", "not supported", "not decidable with these runs"]
+ClaimVerdict = Literal["supported", "not supported", "not decidable with these runs"]
 
 
 @dataclass(frozen=True)
@@ -36,11 +36,11 @@ class Trend:
     estimate: float
     ci_low: float
     ci_high: float
-    verdict: Verdict
+    verdict: ClaimVerdict
     ci_method: str
 
 
-def below_zero(low: float, high: float, smallest_effect: float) -> Verdict:
+def below_zero(low: float, high: float, smallest_effect: float) -> ClaimVerdict:
     """Verdict on the claim that a number lies below 0, from its interval.
 
     Args:

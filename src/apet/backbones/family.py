@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from apet.errors import ApetError, UnknownNameError
 from apet.registry import Registry
 
-Kind = Literal["encoder", "decoder", "encoder-decoder"]
+BackboneKind = Literal["encoder", "decoder", "encoder-decoder"]
 Roles = dict[str, tuple[str, ...]]
 ObjectiveName = Literal["classification-head", "masked-label-word", "text-to-text", "next-token"]
 """Ways in which a backbone solves a task."""
@@ -41,7 +41,7 @@ class Family:
     """
 
     name: str
-    kind: Kind
+    kind: BackboneKind
     model_types: tuple[str, ...]
     stacks: dict[str, Roles]
     lm_head: Roles
@@ -63,7 +63,7 @@ class _FamilyFile(_Strict):
     """The keys of a family's YAML file."""
 
     family: str
-    kind: Kind
+    kind: BackboneKind
     model_types: tuple[str, ...] = Field(min_length=1)
     prompt_insertion: _PromptInsertion = _PromptInsertion()
     rotary_embeddings: bool = False

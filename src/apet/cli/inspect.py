@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apet.cli import defaults
-from apet.cli.options import Budget, Json
+from apet.cli.options import BudgetOption, Json
 from apet.cli.output import format_bytes, print_json, print_table
 from apet.errors import ApetError
 
@@ -38,7 +38,7 @@ def inspect(
         typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the method, such as rank=4 or prompt_length=50."),
     ] = None,
     method: Annotated[str, typer.Option(help="Name of the method (see apet methods).")] = "apet",
-    budget: Budget = None,
+    budget: BudgetOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the mask and of the initial values.")] = 0,
     json: Json = False,
 ) -> None:

@@ -20,7 +20,7 @@ RunOverrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY=VALUE]...", help="Settings of the run (dtype=float32) or of the method (rank=4)."),
 ]
-Backbone = Annotated[
+BackboneOption = Annotated[
     str | None,
     typer.Option(
         help="Name (see apet backbones), folder or hub id of the backbone; without it,"
@@ -36,8 +36,8 @@ DataPath = Annotated[
 ]
 TextColumns = Annotated[list[str] | None, typer.Option("--text", help="Column to read, for --data without --task.")]
 LabelColumn = Annotated[str | None, typer.Option("--label", help="Column with the class, for --data without --task.")]
-Method = Annotated[str | None, typer.Option(help="Name of the method (see apet methods).")]
-Budget = Annotated[
+MethodOption = Annotated[str | None, typer.Option(help="Name of the method (see apet methods).")]
+BudgetOption = Annotated[
     str | None, typer.Option(help="Exact number of parameters: 4096, 0.3%, =lora; without it, the method's default.")
 ]
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps to train for.")]
@@ -46,7 +46,7 @@ ConfigFile = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-RunFolder = Annotated[Path, typer.Argument(help="Folder of a run, from apet tune.")]
+RunFolderArgument = Annotated[Path, typer.Argument(help="Folder of a run, from apet tune.")]
 StudyFolder = Annotated[Path, typer.Argument(help="Folder of a study, from apet study run or compare.")]
 OutputFolder = Annotated[Path | None, typer.Option("--output", help="Folder of the study; made if it is not there.")]
 Filters = Annotated[
@@ -55,7 +55,7 @@ Filters = Annotated[
 ]
 RunLimit = Annotated[int | None, typer.Option(min=1, help="Number of runs, at most.")]
 ExampleLimit = Annotated[int | None, typer.Option(min=1, help="Number of examples, at most.")]
-Executor = Annotated[str, typer.Option(help="What runs a study's runs: local (processes) or ray (a cluster).")]
+ExecutorOption = Annotated[str, typer.Option(help="What runs a study's runs: local (processes) or ray (a cluster).")]
 Workers = Annotated[
     int, typer.Option(min=0, help="Number of workers; 0 = one for each GPU, else as many as the cores allow.")
 ]

@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apet.cli.options import (
-    Backbone,
-    Budget,
+    BackboneOption,
+    BudgetOption,
     ConfigFile,
     DataPath,
     ExampleLimit,
     Json,
     LabelColumn,
     MaxSteps,
-    Method,
+    MethodOption,
     Quiet,
-    RunFolder,
+    RunFolderArgument,
     RunOverrides,
     TaskName,
     TextColumns,
@@ -38,13 +38,13 @@ if TYPE_CHECKING:
 
 def tune(
     settings: RunOverrides = None,
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     task: TaskName = None,
     data: DataPath = None,
     text: TextColumns = None,
     label: LabelColumn = None,
-    method: Method = None,
-    budget: Budget = None,
+    method: MethodOption = None,
+    budget: BudgetOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the mask, the initial values and the data.")] = None,
     max_steps: MaxSteps = None,
     output: Annotated[Path | None, typer.Option(help="New folder for the result.")] = None,
@@ -92,7 +92,7 @@ def _print_result(result: RunResult) -> None:
 
 
 def evaluate(
-    run: RunFolder,
+    run: RunFolderArgument,
     split: Annotated[str, typer.Option(help="Split to measure on: validation, test or train.")] = "validation",
     task: Annotated[str | None, typer.Option(help="Another task: zero-shot transfer by its transfer labels.")] = None,
     data: DataPath = None,
@@ -124,7 +124,7 @@ def evaluate(
 
 
 def predict(
-    run: RunFolder,
+    run: RunFolderArgument,
     text: Annotated[
         list[str] | None,
         typer.Argument(help="Texts to answer; without any, or with -, lines are read; tabs separate columns."),
@@ -151,7 +151,7 @@ def predict(
 
 def compare(
     settings: RunOverrides = None,
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     task: TaskName = None,
     data: DataPath = None,
     text: TextColumns = None,

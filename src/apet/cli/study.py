@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apet.cli.options import (
-    Executor,
+    ExecutorOption,
     Filters,
     Gpus,
     Json,
@@ -29,7 +29,7 @@ from apet.errors import ApetError
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from apet.studies.planning import Cost, Estimate
+    from apet.studies.planning import Cost, CostEstimate
     from apet.studies.scheduler import Summary
     from apet.studies.study_config import StudyConfig
     from apet.training.run_plan import RunPlan
@@ -109,7 +109,7 @@ def _print_plan(runs: Sequence[RunPlan], states: dict[str, str]) -> None:
     )
 
 
-def _print_estimate(cost: Estimate) -> None:
+def _print_estimate(cost: CostEstimate) -> None:
     basis = f"{100 * cost.measured:.0f} % of the runs from measured rates, the rest from this machine's speed"
     print(
         f"about {format_duration(cost.seconds)} of one worker ({basis});"
@@ -124,7 +124,7 @@ def run(
     output: OutputFolder = None,
     filters: Filters = None,
     limit: RunLimit = None,
-    executor: Executor = "local",
+    executor: ExecutorOption = "local",
     workers: Workers = 0,
     ray_address: RayAddress = None,
     gpus: Gpus = 0,

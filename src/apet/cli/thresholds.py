@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from apet.cli.options import (
-    Backbone,
+    BackboneOption,
     DataPath,
-    Executor,
+    ExecutorOption,
     Gpus,
     Json,
     OutputFolder,
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 def thresholds(
     settings: RunOverrides = None,
-    backbone: Backbone = None,
+    backbone: BackboneOption = None,
     task: TaskName = None,
     data: DataPath = None,
     method: Annotated[str, typer.Option(help="Name of the method (see apet methods).")] = "apet",
@@ -51,7 +51,7 @@ def thresholds(
     full_learning_rate: Annotated[
         float | None, typer.Option(min=0, help="Learning rate of full fine-tuning; without it, that of the others.")
     ] = None,
-    executor: Executor = "local",
+    executor: ExecutorOption = "local",
     workers: Workers = 0,
     ray_address: RayAddress = None,
     gpus: Gpus = 0,

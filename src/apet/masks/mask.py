@@ -17,7 +17,7 @@ from apet.errors import ApetError
 from apet.seeding import Integers
 
 Lines = Literal["rows", "columns"]
-Kind = Literal["dense", "contiguous", "sampled", "scored", "listed"]
+MaskKind = Literal["dense", "contiguous", "sampled", "scored", "listed"]
 Plain = int | str | None | list["Plain"]
 """What a definition is made of: it is written as JSON."""
 
@@ -48,7 +48,7 @@ class Mask:
 
     shape: tuple[int, ...]
     num_trainable: int
-    kind: Kind
+    kind: MaskKind
     start: int = 0
     along: Lines = "rows"
     distribution: str = ""

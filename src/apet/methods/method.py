@@ -8,21 +8,21 @@ from typing import ClassVar
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from apet.backbones.describe import Backbone
-from apet.delta import DeltaSpec, Recipe, Settings
+from apet.delta import DeltaSpec, MethodSettings, Recipe
 from apet.errors import ApetError, UnknownNameError, UnreachableBudgetError
 from apet.layers.base import Target
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import DISTRIBUTIONS
 from apet.registry import Registry, load_modules
 
-PAPER_ORDER = ("fine_tuning", "prompt", "bitfit", "lora", "adapter", "apet")
+PAPER_MODULES = ("fine_tuning", "prompt", "bitfit", "lora", "adapter", "apet")
 """Modules in the order in which the paper names their methods; the others follow by name."""
 
 
 def _load_builtin() -> None:
     from apet import methods
 
-    for name in PAPER_ORDER:
+    for name in PAPER_MODULES:
         __import__(f"{methods.__name__}.{name}")
     load_modules(methods.__name__, methods.__path__)
 
@@ -119,7 +119,7 @@ class Method(BaseModel, ABC):
         """Count the parameters that `plan` would give, without planning where; raises as `plan` does."""
         return sum(self._counts(self._scored(self.targets(backbone)), budget, 0))
 
-    def settings(self) -> Settings:
+    def settings(self) -> MethodSettings:
         """Its settings that differ from the defaults, as plain data."""
         return self.model_dump(mode="json", exclude_defaults=True)
 

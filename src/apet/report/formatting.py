@@ -9,6 +9,8 @@ from apet.analysis.intervals import Estimate
 from apet.analysis.thresholds import Bracket, Threshold
 
 UNKNOWN = "–"
+MEAN_OVER_TASKS = "mean over tasks"
+"""Stands where a task's name would."""
 DISPLAY_NAMES = {
     "fine-tuning": "full fine-tuning",
     "prompt": "Prompt",

@@ -12,7 +12,7 @@ from apet.analysis.gap_by_scale import Gap
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
-from apet.analysis.thresholds import Kind, Threshold
+from apet.analysis.thresholds import Threshold, ThresholdKind
 from apet.analysis.trend import Trend
 from apet.report.captions import count_range
 from apet.report.formatting import count, display_name, interval, join_words, percent, significant
@@ -50,7 +50,7 @@ def headline(a: Analysis) -> str:
     return first[0].text if first else "The runs that are complete do not compare anything yet."
 
 
-def _thresholds_on(a: Analysis, scale: Scale, kind: Kind) -> list[Threshold]:
+def _thresholds_on(a: Analysis, scale: Scale, kind: ThresholdKind) -> list[Threshold]:
     """Thresholds of the mean over tasks; of a family with one task, of that."""
     of_scale = [t for t in a.thresholds if t.scale == scale and t.kind == kind]
     of_mean = [t for t in of_scale if t.task is None]

@@ -75,7 +75,9 @@ def write_run_report(run: Path, output: Path | None = None) -> Report:
         written = [p for t in tables for p in write_table(t, part / TABLES)]
         (part / PAGE).write_text(_page(r, tables), "utf-8")
     figures = tuple(output / FIGURES / p.name for p in drawn)
-    return Report(output, output / PAGE, figures, tuple(output / TABLES / p.name for p in written), answer(r), (), {})
+    return Report(
+        output, output / PAGE, figures, tuple(output / TABLES / p.name for p in written), run_headline(r), (), {}
+    )
 
 
 def read(run: Path) -> Run:
@@ -93,7 +95,7 @@ def read(run: Path) -> Run:
         raise ApetError(f"the run at {str(run)!r} is damaged ({e}); run it again") from e
 
 
-def answer(r: Run) -> str:
+def run_headline(r: Run) -> str:
     """The first sentence of the page."""
     x = r.result
     return (
@@ -264,4 +266,4 @@ def _page(r: Run, tables: list[Table]) -> str:
     ran = f"One run of {x.max_steps:,} steps, started {x.started}; one seed, so no spread over seeds."
     footer = f"Written by apet {x.versions.get('apet', '')}."
     what = page_kind("run report", " ".join(x.data_notes))
-    return page.html_page(what, title, answer(r), ran, sections, [], footer)
+    return page.html_page(what, title, run_headline(r), ran, sections, [], footer)

@@ -8,6 +8,7 @@ from apet.analysis.structure import distribution
 from apet.analysis.study import Analysis
 from apet.report import captions
 from apet.report.formatting import (
+    MEAN_OVER_TASKS,
     display_name,
     mean_and_spread,
     percent,
@@ -25,7 +26,6 @@ from apet.report.variants import (
     structure_variants,
 )
 
-MEAN = "mean over tasks"
 PAPER_VERDICTS = {
     "the gap to full fine-tuning shrinks with scale": "yes: T5 from 6–4 to 4–0 points, BERT from 11–2 to 6–1",
     "the high threshold falls with scale": "yes",
@@ -106,7 +106,7 @@ def gap_by_scale(a: Analysis) -> Table:
             g.scale.num_parameters,
             display_name(g.method),
             g.num_trainable,
-            g.task or MEAN,
+            g.task or MEAN_OVER_TASKS,
             g.score,
             g.gap,
             None if g.gap is None else words.get(g.gap.verdict, g.gap.verdict),
@@ -195,7 +195,7 @@ def score_by_budget(a: Analysis) -> Table:
     rows: list[list[Value]] = [
         [
             p.scale.name,
-            p.task or MEAN,
+            p.task or MEAN_OVER_TASKS,
             display_name(p.method),
             p.num_trainable,
             p.trainable_percent,
@@ -224,7 +224,7 @@ def thresholds(a: Analysis) -> Table:
     rows: list[list[Value]] = [
         [
             t.scale.name,
-            t.task or MEAN,
+            t.task or MEAN_OVER_TASKS,
             display_name(t.method),
             t.kind,
             threshold_range(t.bracket, t.tried),

@@ -90,7 +90,7 @@ MEASURING = 1.2
 
 
 @dataclass(frozen=True)
-class Estimate:
+class CostEstimate:
     """What a plan will take.
 
     Attributes:
@@ -119,7 +119,7 @@ class Cost:
     peak: float
 
 
-def estimate(plans: Sequence[RunPlan], costs: Mapping[tuple[str, str, str], Cost]) -> Estimate:
+def estimate(plans: Sequence[RunPlan], costs: Mapping[tuple[str, str, str], Cost]) -> CostEstimate:
     """Time and memory of runs.
 
     Args:
@@ -143,7 +143,7 @@ def estimate(plans: Sequence[RunPlan], costs: Mapping[tuple[str, str, str], Cost
         cost = measured or _estimated_cost(plan, flops)
         seconds += cost.step * plan.config.max_steps * MEASURING
         peak = max(peak, cost.peak)
-    return Estimate(seconds, num_measured / len(plans) if plans else 1.0, peak)
+    return CostEstimate(seconds, num_measured / len(plans) if plans else 1.0, peak)
 
 
 def _estimated_cost(plan: RunPlan, flops: float) -> Cost:

@@ -90,7 +90,7 @@ MeasureScores = Callable[[int | None, Sequence[int], float | None], list[SeedSco
 
 
 @dataclass(frozen=True)
-class Threshold:
+class SearchedThreshold:
     """The smallest N that passes, as a range.
 
     Attributes:
@@ -141,7 +141,7 @@ class ThresholdSearch:
     reference_scores: list[float] = field(default_factory=list)
     num_runs: int = 0
 
-    def run(self) -> tuple[Threshold, Threshold]:
+    def run(self) -> tuple[SearchedThreshold, SearchedThreshold]:
         """Search, measuring what is needed.
 
         Returns:
@@ -173,7 +173,7 @@ class ThresholdSearch:
         """Whether an N passes; seeds are added while they could change that."""
         return self._decide(kind, n)[0]
 
-    def _bisect(self, kind: ThresholdKind) -> Threshold:
+    def _bisect(self, kind: ThresholdKind) -> SearchedThreshold:
         # Positions in the grid: everything up to `failing` does not pass, everything from `passing` on does.
         failing, passing = -1, len(self.grid)
         clear: dict[int, bool] = {}
@@ -191,7 +191,7 @@ class ThresholdSearch:
             passes, clear[middle] = self._decide(kind, self.grid[middle])
             failing, passing = (failing, middle) if passes else (middle, passing)
         ends = [i for i in (failing, passing) if 0 <= i < len(self.grid)]
-        return Threshold(
+        return SearchedThreshold(
             kind,
             self.grid[failing] if failing >= 0 else None,
             self.grid[passing] if passing < len(self.grid) else None,
@@ -296,7 +296,9 @@ def budget_grid(smallest: int, largest: int, spacing: float, reachable: Callable
     return sorted({*budgets, reachable(largest)})
 
 
-def search_summary(low: Threshold, high: Threshold, search: ThresholdSearch, full_grid: int) -> dict[str, JsonValue]:
+def search_summary(
+    low: SearchedThreshold, high: SearchedThreshold, search: ThresholdSearch, full_grid: int
+) -> dict[str, JsonValue]:
     """Everything about a search as plain data, for files.
 
     Args:

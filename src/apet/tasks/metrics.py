@@ -26,7 +26,7 @@ from apet.registry import Registry
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
 
-Scores = npt.NDArray[np.float64]
+PairScores = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ def compute_metric(metric: str, predictions: Sequence[str | None], references: S
     return MetricScore(metric, float(scores.mean()), low, high, len(scores))
 
 
-def item_scores(metric: str, predictions: Sequence[str | None], references: Sequence[Sequence[str]]) -> Scores:
+def item_scores(metric: str, predictions: Sequence[str | None], references: Sequence[Sequence[str]]) -> PairScores:
     """The score of every example, ``(examples,)``, in [0, 1].
 
     Args:
@@ -142,14 +142,14 @@ def _rouge_scorer() -> RougeScorer:
     return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
 
 
-def _wilson_interval(scores: Scores) -> tuple[float, float]:
+def _wilson_interval(scores: PairScores) -> tuple[float, float]:
     from scipy import stats
 
     ci = stats.binomtest(round(scores.sum()), len(scores)).proportion_ci(method="wilson")
     return float(ci.low), float(ci.high)
 
 
-def _bootstrap_interval(scores: Scores, num_resamples: int = 2000) -> tuple[float, float]:
+def _bootstrap_interval(scores: PairScores, num_resamples: int = 2000) -> tuple[float, float]:
     rng = np.random.default_rng(0)  # fixed: the interval of a result is part of the result
     means = np.array([scores[rng.integers(len(scores), size=len(scores))].mean() for _ in range(num_resamples)])
     low, high = np.quantile(means, [0.025, 0.975])

@@ -11,7 +11,7 @@ from pydantic import JsonValue
 from transformers import PreTrainedConfig
 
 from apet.backbones.describe import Backbone, describe
-from apet.backbones.family import Kind, ObjectiveName, family_of
+from apet.backbones.family import BackboneKind, ObjectiveName, family_of
 from apet.backbones.loading import default_objective, has_local_weights, load_config, meta_model
 from apet.budget import parse_budget
 from apet.errors import ApetError
@@ -26,7 +26,7 @@ from apet.training.config import RunConfig, import_guests
 from apet.training.run_id import SHARED_FIELDS, backbone_fingerprint, run_id, shared_settings, task_fingerprint
 from apet.training.run_plan import RunPlan
 
-Value = TypeVar("Value")
+Shared = TypeVar("Shared")
 
 
 def resolve(config: RunConfig, cache: ResolveCache | None = None) -> RunPlan:
@@ -81,12 +81,12 @@ class ResolveCache:
     def __init__(self) -> None:
         self._known: dict[tuple[str, object], object] = {}
 
-    def _once(self, what: str, key: object, make: Callable[[], Value]) -> Value:
+    def _once(self, what: str, key: object, make: Callable[[], Shared]) -> Shared:
         """A value that is made at the first call with this key."""
         name = (what, key)
         if name not in self._known:
             self._known[name] = make()
-        value: Value = self._known[name]  # type: ignore[assignment]
+        value: Shared = self._known[name]  # type: ignore[assignment]
         return value
 
     def forget_missing(self) -> None:
@@ -216,7 +216,7 @@ def resolve_task(config: RunConfig, read: Callable[[Path], dict[str, list[Row]]]
     return task_from_file(config.data, config.text, config.label, read)
 
 
-_OBJECTIVES: dict[Kind, tuple[ObjectiveName, ...]] = {
+_OBJECTIVES: dict[BackboneKind, tuple[ObjectiveName, ...]] = {
     "encoder": ("classification-head", "masked-label-word"),
     "encoder-decoder": ("text-to-text",),
     "decoder": ("next-token",),

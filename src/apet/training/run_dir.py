@@ -34,7 +34,7 @@ RESULT, CONFIG, TASK, CURVE, PREDICTIONS = (
     "curve.csv",
     "predictions.csv",
 )
-Row = TypeVar("Row", bound=Record)
+RowRecord = TypeVar("RowRecord", bound=Record)
 
 
 class RunFolder(NamedTuple):
@@ -208,7 +208,7 @@ def read_predictions(folder: Path) -> list[Prediction]:
     return _read_rows(folder / PREDICTIONS, Prediction)
 
 
-def _read_rows(path: Path, record: type[Row]) -> list[Row]:
+def _read_rows(path: Path, record: type[RowRecord]) -> list[RowRecord]:
     text = {name for name, field in record.model_fields.items() if field.annotation is str}
     try:
         with path.open(encoding="utf-8", newline="") as f:

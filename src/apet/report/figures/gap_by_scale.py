@@ -11,7 +11,7 @@ from apet.report import captions
 from apet.report.figures import log_axis, marks, plotly_data, sheet
 from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
 from apet.report.figures.point_details import PointDetails
-from apet.report.formatting import display_name
+from apet.report.formatting import MEAN_OVER_TASKS, display_name
 from apet.report.style import GRAY
 
 TITLE = "E1: methods and their gap to full fine-tuning over scale"
@@ -52,7 +52,7 @@ def interactive_figure(a: Analysis) -> InteractiveFigure:
     details = PointDetails.of(a)
     for family in a.data.families:
         for task in (None, *a.data.tasks(family)):
-            name = task or plotly_data.MEAN
+            name = task or MEAN_OVER_TASKS
             tasks[name] = None
             plots[f"score|{family}|{name}"] = _plot(a, details, family, task, gap=False)
             plots[f"gap|{family}|{name}"] = _plot(a, details, family, task, gap=True)

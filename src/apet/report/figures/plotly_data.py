@@ -15,7 +15,6 @@ from apet.report.style import GRAY, method_style
 PlotlyData = dict[str, Any]
 """A part of a figure in the form that plotly's script reads: a trace, an axis, a layout."""
 
-MEAN = "mean over tasks"
 POINT_MARKS = "Thin, dotted: one seed; interval over the items. Hollow: planned runs are missing (†)."
 """How points with little behind them are drawn."""
 BAR_MARKS = "Thin, gray, without ends: one seed; interval over the items. Hollow: planned runs are missing (†)."

@@ -11,6 +11,7 @@ from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
 from apet.report.captions import CellKey, plural
 from apet.report.figures import plotly_data
+from apet.report.formatting import MEAN_OVER_TASKS
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ class PointDetails:
         cell = self.runs.get((scale.name, method, n), {})
         by_task = {t: by_seed for t, by_seed in cell.items() if task in (None, t)}
         seeds = sorted({s for by_seed in by_task.values() for s in by_seed})
-        over = task or f"{plotly_data.MEAN}: {plural(e.num_tasks, 'task')}"
+        over = task or f"{MEAN_OVER_TASKS}: {plural(e.num_tasks, 'task')}"
         return f"{plotly_data.hover_text(head, e, unit)}\n{over}\n{_seeds(seeds, e.num_seeds)}{_run_id(by_task, e)}"
 
 

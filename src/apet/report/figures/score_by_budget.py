@@ -19,7 +19,7 @@ from apet.report import captions
 from apet.report.figures import log_axis, marks, plotly_data, sheet
 from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
 from apet.report.figures.point_details import PointDetails
-from apet.report.formatting import display_name, interval, percent, threshold_range
+from apet.report.formatting import MEAN_OVER_TASKS, display_name, interval, percent, threshold_range
 from apet.report.style import GRAY, method_style
 
 TITLE = "E4: score over the number of trained parameters"
@@ -69,7 +69,7 @@ def _panel(axis: Axes, a: Analysis, scale: Scale, task: str | None, points: list
         axis.axhline(100 * full.score.score, color="black", linestyle="--", linewidth=1)
     for t, row in _closed_ranges(a.thresholds, scale, task):
         _draw_range(axis, t, row)
-    axis.set_title(task or plotly_data.MEAN)
+    axis.set_title(task or MEAN_OVER_TASKS)
     axis.set_ylabel("score (%)")
     log_axis.log_count_axis(axis, "trained parameters")
 
@@ -120,8 +120,8 @@ def interactive_figure(a: Analysis) -> InteractiveFigure:
         layout = plotly_data.axes_layout(
             "trained parameters", "validation score (%)", shapes=shapes, annotations=[label]
         )
-        plots[f"{backbone}|{task or plotly_data.MEAN}"] = {"data": traces, "layout": layout}
-    tasks = [plotly_data.MEAN, *a.data.categories]
+        plots[f"{backbone}|{task or MEAN_OVER_TASKS}"] = {"data": traces, "layout": layout}
+    tasks = [MEAN_OVER_TASKS, *a.data.categories]
     tasks = [t for t in tasks if any(name.endswith(f"|{t}") for name in plots)]
     choices = {"backbone": [s.name for s in a.data.scales], "task": tasks}
     caption = (

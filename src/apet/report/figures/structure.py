@@ -16,7 +16,7 @@ from apet.report import captions
 from apet.report.figures import log_axis, marks, plotly_data, sheet
 from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
 from apet.report.figures.point_details import PointDetails
-from apet.report.formatting import display_name, percent
+from apet.report.formatting import MEAN_OVER_TASKS, display_name, percent
 from apet.report.style import method_style
 from apet.report.variants import difference_headings, structure_variants
 
@@ -75,7 +75,7 @@ def interactive_figure(a: Analysis) -> InteractiveFigure:
     """For the page. Choices: backbone, task."""
     by_plot: dict[str, list[Structure]] = {}
     for s in a.structures:
-        by_plot.setdefault(f"{s.scale.name}|{s.task or plotly_data.MEAN}", []).append(s)
+        by_plot.setdefault(f"{s.scale.name}|{s.task or MEAN_OVER_TASKS}", []).append(s)
     details = PointDetails.of(a)
     variants = structure_variants(a)
     plots = {
@@ -83,7 +83,7 @@ def interactive_figure(a: Analysis) -> InteractiveFigure:
         for name, structures in by_plot.items()
     }
     scales = list(dict.fromkeys(s.scale.name for s in a.structures))
-    tasks = list(dict.fromkeys(s.task or plotly_data.MEAN for s in a.structures))
+    tasks = list(dict.fromkeys(s.task or MEAN_OVER_TASKS for s in a.structures))
     caption = f"{plotly_data.BAR_MARKS} {captions.structure(a)}"
     return InteractiveFigure("structure", TITLE, caption, {"backbone": scales, "task": tasks}, plots, log=False)
 

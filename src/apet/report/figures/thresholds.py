@@ -14,7 +14,7 @@ from matplotlib.markers import CARETLEFT, CARETRIGHT
 
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
-from apet.analysis.thresholds import Kind, State, Threshold
+from apet.analysis.thresholds import CountState, Threshold, ThresholdKind
 from apet.report import captions
 from apet.report.figures import log_axis, marks, plotly_data, sheet
 from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
@@ -27,8 +27,8 @@ OPEN_DASHES = (0, (3, 2))
 ARROW_FACTOR = 1.5
 """How far beyond the counts tried an arrow ends, as a factor."""
 TITLE = "E5: low and high thresholds"
-STATES: dict[State, str] = {"passes": "passes", "fails": "fails", "undecided": "decides nothing"}
-KINDS: tuple[Kind, ...] = ("low", "high")
+STATES: dict[CountState, str] = {"passes": "passes", "fails": "fails", "undecided": "decides nothing"}
+KINDS: tuple[ThresholdKind, ...] = ("low", "high")
 
 
 def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
@@ -67,7 +67,7 @@ def _mark_legend() -> list[Artist]:
     ]
 
 
-def _of_tasks(a: Analysis, scale: Scale, method: str, kind: Kind) -> list[Threshold]:
+def _of_tasks(a: Analysis, scale: Scale, method: str, kind: ThresholdKind) -> list[Threshold]:
     """Thresholds of single tasks, not of their mean."""
     return [
         t for t in a.thresholds if t.scale == scale and t.method == method and t.kind == kind and t.task is not None
