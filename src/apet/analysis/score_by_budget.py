@@ -149,6 +149,9 @@ def _gap(data: StudyData, full: ScoreMatrix, matrix: ScoreMatrix, planned: set[t
         full: of full fine-tuning.
         matrix: of the method.
         planned: (task, seed) planned for both.
+
+    Returns:
+        The gap with its intervals, and how many planned runs it lacks; None where the two share no seed.
     """
     shared_seeds = [s for s in matrix.seeds if s in full.seeds]
     if not shared_seeds:

@@ -75,6 +75,9 @@ def score_matrix(
         tasks: of the rows; runs on others are ignored.
         seeds: of the columns; runs with others are ignored.
         planned: the (task, seed) that were to run; None = all.
+
+    Returns:
+        Scores with the ends of their intervals, (tasks, seeds); NaN where a run is missing.
     """
     shape = (len(tasks), len(seeds))
     row_of, column_of = ({x: i for i, x in enumerate(xs)} for xs in (tasks, seeds))
@@ -256,6 +259,9 @@ def scores_of(items: Items | None) -> Scores:
 
     Args:
         items: a table as `checked_items` returns it, or already by run_id; None = unknown.
+
+    Returns:
+        run_id -> scores, (items,); empty where the items are unknown.
     """
     if not isinstance(items, pd.DataFrame):
         return {} if items is None else items

@@ -60,6 +60,9 @@ class StudyData:
             items: item scores, by run_id or with the columns of `ITEMS`; None = unknown.
             planned: with the columns of `PLANNED`; None = unknown.
 
+        Returns:
+            The tables, checked against their schemas.
+
         Raises:
             ApetError: a table does not fit its schema.
         """

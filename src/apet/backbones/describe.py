@@ -131,6 +131,9 @@ class Backbone:
         A pattern is a role (``attn.q``), the beginning of one up to a dot (``attn``), a layer's name
         (``encoder.0.attn.q``) or either with wildcards (``encoder.*.mlp.*``).
 
+        Returns:
+            The layers.
+
         Raises:
             UnknownNameError: a pattern matches nothing.
         """
@@ -167,6 +170,9 @@ _described: WeakKeyDictionary[nn.Module, tuple[int, Backbone]] = WeakKeyDictiona
 
 def describe(model: nn.Module) -> Backbone:
     """Read the backbone's layers and positions off a model (weights may be on the meta device).
+
+    Returns:
+        The description, kept for the model as long as its tree of modules and parameters stays the same.
 
     Raises:
         ApetError: the architecture is unknown and its module tree fits no family, or a parameter of a known

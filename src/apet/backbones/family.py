@@ -78,6 +78,9 @@ def parse_family(text: str, origin: str) -> Family:
         text: of the file.
         origin: where it came from, for messages.
 
+    Returns:
+        The family; every role has a tuple of alternative paths.
+
     Raises:
         ApetError: a key that is missing, unknown or does not fit; the first one is named.
     """
@@ -130,6 +133,9 @@ def families() -> dict[str, Family]:
 
 def family_of(model_type: str) -> Family | None:
     """The family that describes a ``config.model_type``, or None.
+
+    Returns:
+        The family; None where no file lists the model type.
 
     Raises:
         ApetError: two families claim it.

@@ -18,6 +18,9 @@ def weights_fingerprint(model: nn.Module) -> str:
     Every tensor enters with its name, its shape and up to 1,024 entries spread evenly over it, rounded to bf16 so
     that a backbone loaded in either precision has one digest. It tells checkpoints apart in milliseconds; it is no
     protection against forgery.
+
+    Returns:
+        16 hex digits.
     """
     h = hashlib.sha256()
     for p in describe(model).positions:

@@ -76,6 +76,9 @@ def load_config(name: str) -> PreTrainedConfig:
 def load_tokenizer(name: str) -> PreTrainedTokenizerBase:
     """The tokenizer that is saved beside a backbone.
 
+    Returns:
+        The tokenizer.
+
     Raises:
         ApetError: there is none, or it does not load.
     """
@@ -161,6 +164,9 @@ def meta_model(
 def resolve_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
     """Describe a model, a configuration or a backbone's name.
 
+    Returns:
+        The description; of a configuration or a name it is read off the meta device.
+
     Raises:
         ApetError: none of the three, or an architecture that no family describes.
     """
@@ -206,6 +212,9 @@ def load_model(
         init: called on the loaded model; makes the values of a fresh task head.
         over_all_devices: spread over all devices of this machine (accelerate's device map), for a backbone too large
             for one.
+
+    Returns:
+        The model; nothing is attached to it.
 
     Raises:
         ApetError: no such weights, none for this objective, or more than all devices hold.
@@ -255,6 +264,9 @@ def _check_missing_weights(name: str, objective: ObjectiveName, model: nn.Module
 
     Only a fresh task head may be missing. A checkpoint of masked words alone has no pooler either; there the identity
     hands the first token on.
+
+    Raises:
+        ApetError: any other weight is missing; the first by name is given.
     """
     backbone = describe(model)
     gaps = missing - set(backbone.head)

@@ -31,6 +31,9 @@ class Cell:
 def cells(study: StudyConfig) -> Iterator[Cell]:
     """Every run, in the order backbone, task, method, budget, seed.
 
+    Yields:
+        Cells that no override excludes, each with its settings.
+
     Raises:
         ApetError: a method or a setting that does not fit.
     """
@@ -87,6 +90,12 @@ def _config(
 
     Validating takes longer than everything else here, and a grid may have 100,000 cells: it is done once for each
     combination of everything but budget and seed.
+
+    Returns:
+        Checked settings; the caller puts budget and seed in.
+
+    Raises:
+        ApetError: a setting that does not fit, or one that the axes decide.
     """
     if run_settings.get("text") or run_settings.get("label"):
         if data is not None:

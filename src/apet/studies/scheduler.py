@@ -177,6 +177,9 @@ class Scheduler:
         """The next run for a worker: one for the backbone that it has loaded, else for one that no worker has.
 
         Loading a large backbone takes longer than a short run; without this, workers would take turns on backbones.
+
+        Returns:
+            The run, no longer among the waiting ones.
         """
         loaded = self._loaded[worker]
         choice = next((i for i, run in enumerate(waiting) if _shared_resources(run) == loaded), None)

@@ -241,6 +241,9 @@ def _read_only_uri(path: Path) -> str:
 
     Beside a record that others may write, SQLite needs small files of its own. Where none can be made, nobody writes:
     the file is read as it is, unless a log beside it holds more.
+
+    Returns:
+        The URI for `sqlite3.connect`.
     """
     log = path.with_name(f"{path.name}-wal")
     fixed = not os.access(path.parent, os.W_OK) and not (log.is_file() and log.stat().st_size)
@@ -249,6 +252,9 @@ def _read_only_uri(path: Path) -> str:
 
 def _read_whole_run(folder: Path) -> tuple[RunResult, list[CurvePoint]]:
     """Result and curve of a run's folder.
+
+    Returns:
+        The two, every field checked.
 
     Raises:
         DamagedRunError: something of it is missing, empty, or cannot be read.
@@ -314,6 +320,9 @@ def study_lock(folder: Path) -> Iterator[None]:
 @contextmanager
 def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
     """The store of a folder, held alone from before it is made until it is closed.
+
+    Yields:
+        The store, open for writing; what killed workers left half written is gone.
 
     Raises:
         ApetError: as `Store` and `study_lock`.

@@ -44,6 +44,9 @@ class Override(_Strict):
 
         Args:
             axes: of the cell, as far as they are known by now; an axis that is not known yet matches.
+
+        Returns:
+            Whether every known axis that it asks for matches one of its patterns.
         """
         for axis, given in self.match.items():
             patterns = given if isinstance(given, list) else [given]
@@ -98,6 +101,9 @@ class StudyConfig(_Strict):
         Overrides are not checked against the axes: words on the command line may have narrowed the study to fewer
         backbones or methods than its overrides speak of. Nothing is imported: a record must stay readable where its
         guests are gone.
+
+        Returns:
+            The study as it was run.
         """
         return cls(**yaml.safe_load(text))
 
@@ -109,6 +115,9 @@ def _texts(values: object) -> object:
 
 def split_method(method: str | Mapping[str, JsonValue]) -> tuple[str, dict[str, JsonValue]]:
     """Name and settings of an entry under ``methods``.
+
+    Returns:
+        The method's name; its settings, without the name.
 
     Raises:
         ApetError: a mapping that names no method.

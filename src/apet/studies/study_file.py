@@ -65,6 +65,9 @@ def load_study(name: str, overrides: Mapping[str, JsonValue] | None = None) -> S
         name: path of a YAML file, or the name of a suite.
         overrides: ``key=value`` pairs: of the study (``seeds=[0]``), else of its run_defaults (``max_steps=50``).
 
+    Returns:
+        The study with the pairs over it, checked.
+
     Raises:
         UnknownNameError: neither a file nor a suite.
         ApetError: a wrong key or value, with its line.
@@ -88,7 +91,11 @@ def parse_study(text: str, where: str, overrides: Mapping[str, JsonValue], folde
         overrides: ``key=value`` pairs that go over the file; guests under ``import`` are added to the file's.
         folder: from which paths under ``import`` start; None = the current one.
 
+    Returns:
+        The study; its guests stand under ``imports`` as modules and absolute paths.
+
     Raises:
+        UnknownNameError: a key of the pairs that neither a study nor a run has.
         ApetError: not a valid study; the first key that does not fit is named with its line.
     """
     raw = load_mapping(text, where)
@@ -109,8 +116,8 @@ def parse_study(text: str, where: str, overrides: Mapping[str, JsonValue], folde
             raise UnknownNameError(
                 "setting of a study or of its runs", key, [*sorted(STUDY_KEYS), *RunConfig.model_fields]
             )
-    # Added to the file's own, not in their place: the file's methods need the file's guests. They start from the current
-    # folder, where the command was typed.
+    # Added to the file's own, not in their place: the file's methods need the file's guests. Their paths start from
+    # the current folder, where the command was typed.
     raw["import"] = overrides.get("import", [])
     study = _validate(raw, text, where)
     imports += _import_guests(study, text, where, Path())
@@ -123,6 +130,9 @@ def _import_guests(study: StudyConfig, text: str, where: str, folder: Path) -> t
 
     Returns:
         Their modules, and the absolute paths of their files: workers have another current folder.
+
+    Raises:
+        ApetError: one does not load; its line is named.
     """
     imports = []
     for n, guest in enumerate(study.imports):

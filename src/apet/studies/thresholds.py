@@ -280,6 +280,9 @@ class ThresholdSearch:
 def budget_grid(smallest: int, largest: int, spacing: float, reachable: Callable[[int], int]) -> list[int]:
     """N from ``smallest`` to ``largest`` in a fixed ratio, each moved to the nearest that the method can have.
 
+    Returns:
+        The counts, ascending, each once.
+
     Raises:
         ApetError: a spacing that does not grow.
     """
@@ -301,6 +304,9 @@ def search_summary(low: Threshold, high: Threshold, search: ThresholdSearch, ful
         high: threshold that was found.
         search: that found them.
         full_grid: runs that a full grid would have taken.
+
+    Returns:
+        What can be written as JSON.
     """
     return {
         "low": low.as_dict(),

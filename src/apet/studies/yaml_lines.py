@@ -16,6 +16,9 @@ def load_mapping(text: str, where: str) -> dict[str, object]:
         text: YAML.
         where: the file's name, for messages.
 
+    Returns:
+        The mapping; all of its keys are texts.
+
     Raises:
         ApetError: not valid YAML, not a mapping, or a key that is not text; the line is named.
     """

@@ -20,6 +20,9 @@ def training_batches(lengths: npt.NDArray[np.int64], batch_size: int, data_seed:
         lengths: tokens of each example, (n,).
         batch_size: of every batch, the last of an epoch included: it is filled from the next one's pool.
         data_seed: decides the order.
+
+    Yields:
+        ``batch_size`` example numbers.
     """
     assert len(lengths), "no example to train on"
     generator = SeededGenerator(data_seed, "batches")

@@ -35,6 +35,9 @@ class Example:
 def read_examples(task: Task, rows: Iterable[Row]) -> list[Example]:
     """Rows of one split as examples.
 
+    Returns:
+        The examples, in the order of the rows.
+
     Raises:
         ApetError: a missing column, an empty or unknown label, an empty answer, a repeated id.
     """
@@ -115,6 +118,9 @@ def sample(examples: Sequence[Example], max_samples: int | None) -> list[Example
     """At most so many examples, in their order; None = all.
 
     They are chosen by a hash of their text: the choice stays the same when rows move.
+
+    Returns:
+        The chosen examples.
     """
     if max_samples is None or len(examples) <= max_samples:
         return list(examples)

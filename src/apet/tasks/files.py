@@ -38,6 +38,9 @@ def read_rows(path: Path, encoding: str = "utf-8") -> list[Row]:
         path: a data file, or a zip archive's path followed by a member's name.
         encoding: of text files.
 
+    Returns:
+        The rows, each with its file and line.
+
     Raises:
         ApetError: no such file, an unknown ending, no rows, or a line that cannot be read (named).
     """

@@ -24,6 +24,9 @@ def task_from_file(
         label: column with the class; its values are the label words.
         read: reads local files by split.
 
+    Returns:
+        The task, checked as a YAML file's is.
+
     Raises:
         ApetError: bad data, a missing column, an empty label, or a column of free text.
     """

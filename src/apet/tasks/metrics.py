@@ -99,6 +99,9 @@ def item_scores(metric: str, predictions: Sequence[str | None], references: Sequ
         predictions: one for each example; None scores 0.
         references: accepted answers of each example; the best score over them counts.
 
+    Returns:
+        The scores, in the order of the examples.
+
     Raises:
         UnknownNameError: no such metric.
     """

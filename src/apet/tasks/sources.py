@@ -85,6 +85,9 @@ def load_data(
 def read_split(task: Task, path: Path, split: str) -> list[Example]:
     """One split of other data of a task's columns; a single file is all of it.
 
+    Returns:
+        The examples, in the order of the file.
+
     Raises:
         ApetError: bad data, or a folder without that split.
     """
@@ -96,6 +99,9 @@ def read_split(task: Task, path: Path, split: str) -> list[Example]:
 
 def local_splits(path: Path, encoding: str = "utf-8") -> dict[str, list[Row]]:
     """Rows by split: those of a folder with ``train.*``, ``validation.*``, ``test.*``, or of one file as train.
+
+    Returns:
+        Split -> its rows.
 
     Raises:
         ApetError: no such place, or no training file in it.
@@ -158,6 +164,9 @@ def generated_fingerprint(task: Task) -> str:
     """Fingerprint of the rows that a task's generator makes, 64 hex digits.
 
     It is of the rows themselves: they decide what is learned, not the version of the program that makes them.
+
+    Returns:
+        The fingerprint; the rows are made only once in a process.
 
     Raises:
         ApetError: the generator's package is not installed, or the function fails.

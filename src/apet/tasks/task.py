@@ -155,6 +155,9 @@ def registered_tasks() -> dict[str, Task]:
 def load_task(name: str) -> Task:
     """A registered task by name, or the task of a YAML file by its path.
 
+    Returns:
+        The task; paths of its data files are absolute.
+
     Raises:
         UnknownNameError: neither.
         ApetError: the file does not describe a task; the first wrong key is named.
@@ -186,6 +189,9 @@ def parse_task(text: str, where: str) -> Task:
         text: of the file.
         where: the file's name, for messages.
 
+    Returns:
+        The task; paths of its data files are as the text gives them.
+
     Raises:
         ApetError: the text does not describe a task; the first wrong key is named.
     """
@@ -200,6 +206,9 @@ def parse_task(text: str, where: str) -> Task:
 
 def validate_task(raw: Mapping[str, object], where: str) -> Task:
     """A task from plain data.
+
+    Returns:
+        The task.
 
     Raises:
         ApetError: something is missing, unknown or does not fit; the first such key is named.

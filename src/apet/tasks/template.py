@@ -30,6 +30,9 @@ class Template:
     def parse(cls, text: str, columns: Sequence[str]) -> Template:
         """Parse ``"{premise} Hypothesis: {hypothesis} Answer: {target}."``.
 
+        Returns:
+            The template, cut into literal pieces and columns.
+
         Raises:
             ApetError: a field that is no column, one that is used twice or never, or no ``{target}`` after them.
         """

@@ -61,6 +61,9 @@ class TextTokenizer:
             text: the word, with the space before it where one belongs to it.
             what: how the message calls it.
 
+        Returns:
+            The ids, at least one.
+
         Raises:
             ApetError: the tokenizer does not know it.
         """

@@ -172,6 +172,9 @@ def validate_config(values: Mapping[str, object], where: str = "settings") -> Ru
         values: field -> value.
         where: what holds them, for messages.
 
+    Returns:
+        The settings, every field checked.
+
     Raises:
         ApetError: the first field that does not fit, with what came.
     """
@@ -195,6 +198,9 @@ def field_help(key: str) -> str:
 def read_config(path: Path) -> dict[str, JsonValue]:
     """The mapping of a settings file.
 
+    Returns:
+        Field -> value, not yet checked.
+
     Raises:
         ApetError: no such file, not YAML, or not a mapping.
     """
@@ -209,6 +215,9 @@ def read_config(path: Path) -> dict[str, JsonValue]:
 
 def apply_overrides(base: Mapping[str, JsonValue], pairs: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Settings with ``key=value`` pairs over them; a key that only the method has goes to its settings.
+
+    Returns:
+        Field -> value, the method's own fields under ``method_settings``; not yet checked.
 
     Raises:
         UnknownNameError: a key that neither a run nor the method has.

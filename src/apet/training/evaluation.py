@@ -81,6 +81,9 @@ def majority_baseline(references: Sequence[tuple[str, ...]]) -> float:
 
     Args:
         references: accepted answers of each example.
+
+    Returns:
+        The share of that label.
     """
     return max(Counter(references).values()) / len(references)
 
@@ -91,6 +94,9 @@ def untrained_baseline(objective: ObjectiveName, references: Sequence[tuple[str,
     Args:
         objective: how the backbone answers (paper section 3: a generated guess hits nothing).
         references: accepted answers of each example.
+
+    Returns:
+        The score.
     """
     return 0.0 if is_generative(objective) else majority_baseline(references)
 

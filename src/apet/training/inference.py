@@ -77,6 +77,9 @@ class TunedModel:
             data: file or folder.
             limit: examples, at most.
 
+        Returns:
+            The score, with its interval over the examples.
+
         Raises:
             ApetError: no such split, or bad data.
         """
@@ -96,6 +99,9 @@ class TunedModel:
             data: file or folder in place of the target's own source.
             limit: examples, at most.
             split: of the target.
+
+        Returns:
+            The score: accuracy over transfer labels, or for free text the metric of the target.
 
         Raises:
             ApetError: one of the two has labels and the other has not, or no transfer labels.
@@ -141,6 +147,9 @@ class TunedModel:
 
 def parse_columns(task: Task, text: str) -> dict[str, str]:
     """A line of text as the task's columns; several are separated by tabs.
+
+    Returns:
+        Column -> its text.
 
     Raises:
         ApetError: another number of them.

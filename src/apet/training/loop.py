@@ -164,6 +164,9 @@ class _Best:
 def _finite_mean(losses: list[Tensor], accelerator: Accelerator, step: int, learning_rate: float) -> float:
     """Mean of losses over steps and processes.
 
+    Returns:
+        The mean, the same in every process.
+
     Raises:
         DivergedError: it is not a finite number.
     """

@@ -97,6 +97,9 @@ class ResolveCache:
     def task(self, config: RunConfig) -> Task:
         """The task that the settings name, or the one that data, text and label make.
 
+        Returns:
+            The task, one object for the same settings.
+
         Raises:
             ApetError: neither; both; or data that do not fit.
         """
@@ -136,6 +139,9 @@ class ResolveCache:
     def num_trainable(self, config: RunConfig, backbone: Backbone, kind_of_head: tuple[ObjectiveName, int]) -> int:
         """The exact count that the budget means for the method on the backbone.
 
+        Returns:
+            N.
+
         Raises:
             UnreachableBudgetError: the method cannot have that many.
         """
@@ -152,6 +158,9 @@ class ResolveCache:
         """Precision of the frozen weights; ``auto`` as this machine means it.
 
         A study's workers, also on other machines, get the answer of the machine that plans: all compute the same.
+
+        Returns:
+            Its name, never ``auto``.
         """
 
         def decide() -> Literal["float32", "bfloat16"]:
@@ -200,6 +209,9 @@ def resolve_task(config: RunConfig, read: Callable[[Path], dict[str, list[Row]]]
         config: the settings.
         read: reads local data files.
 
+    Returns:
+        The task.
+
     Raises:
         ApetError: neither; both; or data that do not fit.
     """
@@ -225,6 +237,9 @@ _OBJECTIVES: dict[Kind, tuple[ObjectiveName, ...]] = {
 
 def resolve_objective(config: RunConfig, architecture: PreTrainedConfig) -> ObjectiveName:
     """The objective: as asked, or by what the backbone was pre-trained to do.
+
+    Returns:
+        Its name, never ``auto``.
 
     Raises:
         ApetError: one was asked for that this kind of backbone cannot serve.
@@ -259,6 +274,9 @@ def text_length_limit(backbone: Backbone, max_length: int, num_taken: int) -> in
         backbone: whose positions count.
         max_length: asked for.
         num_taken: positions that the text cannot have: a prompt's, a generated answer's.
+
+    Returns:
+        The number of tokens, at most ``max_length``.
 
     Raises:
         ApetError: hardly any are left.

@@ -49,6 +49,9 @@ class Resources:
     def accelerator(self, device: str, device_map: str | None = None) -> Accelerator:
         """Devices and processes.
 
+        Returns:
+            accelerate's object for this device, made once.
+
         Raises:
             ApetError: processes that share one backbone in pieces, or several that each would take all devices.
         """
@@ -79,6 +82,9 @@ class Resources:
             device: where it lies, unless it is laid over all of them.
             device_map: ``auto`` = over all devices of this machine.
 
+        Returns:
+            The model, which stays the property of these caches: whoever borrows it detaches what was attached.
+
         Raises:
             ApetError: there are no such weights, or more than the devices hold.
         """
@@ -93,6 +99,9 @@ class Resources:
 
     def tokenizer(self, backbone: str) -> PreTrainedTokenizerBase:
         """The backbone's tokenizer.
+
+        Returns:
+            The tokenizer, loaded once.
 
         Raises:
             ApetError: there is none that loads.
@@ -115,6 +124,9 @@ class Resources:
             folder: file or folder in place of the task's own source.
             max_train_samples: for training, at most.
             max_eval_samples: for validation and test each, at most.
+
+        Returns:
+            The examples by split, read once.
 
         Raises:
             ApetError: missing or bad data, with file and line.

@@ -277,6 +277,9 @@ def _kind(annotation: object) -> tuple[ColumnKind, bool]:
 def read_result(path: Path) -> RunResult:
     """A run's result.json, checked field by field.
 
+    Returns:
+        The record.
+
     Raises:
         ApetError: it cannot be read, was written by another version, or a field does not hold what it should.
     """

@@ -49,9 +49,13 @@ def trace(
 
     Args:
         method: its name travels along, so that the page can switch it off.
-        x, y: of the points.
+        x: of the points.
+        y: of the points.
         text: hover text of each point, or of all of them.
         overrides: of plotly, in place of what a method's line has by default.
+
+    Returns:
+        The trace as plotly's script reads it.
     """
     style = method_style(method)
     defaults: PlotlyData = {

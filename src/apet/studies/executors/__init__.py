@@ -51,6 +51,9 @@ EXECUTORS: Registry[ExecutorFactory] = Registry("executor", "apet.executors", _l
 def running_executor(name: str, options: ExecutorOptions) -> Iterator[Executor]:
     """An executor of a name, as a context manager; its workers are ended whatever happens inside.
 
+    Yields:
+        The executor, ready for jobs.
+
     Raises:
         UnknownNameError: no such executor.
         ApetError: it cannot start with these options.

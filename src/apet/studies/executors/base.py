@@ -101,6 +101,10 @@ def execute_job(job: Job, resources: Resources) -> tuple[JobOutcome, str]:
 
     Returns:
         How it ended, and why where it did not end well.
+
+    Raises:
+        KeyboardInterrupt: the user ends the whole process; no run is to blame.
+        SystemExit: the process is told to end.
     """
     if (job.folder / run_dir.RESULT).is_file():
         return "done", ""

@@ -26,6 +26,9 @@ def make_objective(
 ) -> Objective:
     """The objective of a name, for a task and a backbone's tokenizer.
 
+    Returns:
+        The objective.
+
     Raises:
         ApetError: the task cannot be solved that way; the reason and the remedy are named.
     """
