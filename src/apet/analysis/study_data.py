@@ -170,7 +170,7 @@ class StudyData:
         if self.planned is None:
             return score_matrix(runs, name, self.tasks(scale.family), self.seeds(scale.family))
         planned = self.plan.get((scale.name, method, n), frozenset())
-        # Runs beyond the plan are data, too; the mask of planned runs keeps them from counting as holes elsewhere.
+        # Runs beyond the plan are data, too; the mask of planned runs keeps them from counting as missing elsewhere.
         pairs = planned | set(zip(runs["task"], runs["seed"].astype(int), strict=True))
         tasks = {t for t, _ in pairs}
         known_tasks = self.tasks(scale.family)

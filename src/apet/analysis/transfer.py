@@ -55,7 +55,7 @@ def transfer_scores(transfer: pd.DataFrame, data: StudyData, allow_holes: bool =
         By backbone, method, source and target.
 
     Raises:
-        ApetError: a pair, or a target's score on itself, is missing and holes are not allowed.
+        ApetError: a pair, or a target's score on itself, is missing, and missing runs are not allowed.
     """
     frame = _with_targets_themselves(_at_default_size(checked_transfer(transfer), data), data)
     all_scores = []

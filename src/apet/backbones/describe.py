@@ -90,9 +90,9 @@ class Backbone:
     """What is known of a model without looking at one weight.
 
     Attributes:
-        n_parameters: every parameter of the model as given, tied tensors once, the task head included: the
-            number the paper divides by (README of the specification, section 2).
-        n_head: those of a task head (a classifier that pre-training did not make).
+        num_parameters: every parameter of the model as given, tied tensors once, the task head included: the number
+            that the paper divides by.
+        num_head_parameters: those of a task head (a classifier that pre-training did not make).
         width: entries of one input embedding, and so of one soft prompt token.
         head: names of the task head's parameters in the model.
     """
@@ -288,7 +288,7 @@ def _read(model: nn.Module, family: Family) -> tuple[Backbone, list[str]]:
 
 
 OWN_PREFIX = "apet."
-"""Parameters that this library attached live under ``model.apet`` and are no positions."""
+"""Parameters that this library attached live under ``model.apet`` and are not positions."""
 
 
 def _join(prefix: str, path: str) -> str:

@@ -16,7 +16,7 @@ def weights_fingerprint(model: nn.Module) -> str:
     """Fingerprint of the pre-trained weights (a task head is left out), 16 hex digits.
 
     Every tensor enters with its name, its shape and up to 1,024 entries spread evenly over it, rounded to bf16 so
-    that a backbone loaded in either precision has one digest. It tells checkpoints apart in milliseconds; it is no
+    that a backbone loaded in either precision has one fingerprint. It tells checkpoints apart in milliseconds; it is no
     protection against forgery.
 
     Returns:

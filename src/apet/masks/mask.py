@@ -36,7 +36,8 @@ class Mask:
             column-major order.
         distribution: name of the distribution that draws a sampled mask or ranks a scored one.
         seed: of a sampled mask: mask_seed, then the names of its place.
-        cover: every row (or column) holds at least one trained entry, since a line without one would be dead.
+        cover: every row (or column) holds at least one trained entry, since the entries of another weight that meet an
+            empty line would have no gradient.
         unused: flat entries ``[first, last)`` that are never trained, because no input reaches them.
         listed: flat indices of a listed mask.
 

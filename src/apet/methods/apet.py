@@ -82,6 +82,6 @@ def _constant_has_no_gradient(layer: Layer, backbone: Backbone) -> bool:
     keys.
 
     Returns:
-        Whether such a constant is dead.
+        Whether such a constant would get no gradient.
     """
     return layer.role.endswith((".k", ".qkv")) and not backbone.family.rotary_embeddings

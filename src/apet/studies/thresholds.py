@@ -210,7 +210,7 @@ class ThresholdSearch:
                 return bool(usable) and float(np.mean(usable)) >= self._required_mean(kind), False
             new = self.measure(n, [len(scores)], self._target_score(kind))
             self.num_runs += 1
-            # A run that failed is kept as a hole: its seed is not asked for again.
+            # A run that failed is kept as NaN: its seed is not asked for again.
             scores.append(SeedScore(math.nan) if new[0] is None else new[0])
 
     def _level(self, kind: ThresholdKind) -> float:

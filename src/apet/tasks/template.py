@@ -34,7 +34,7 @@ class Template:
             The template, cut into literal pieces and columns.
 
         Raises:
-            ApetError: a field that is no column, one that is used twice or never, or no ``{target}`` after them.
+            ApetError: a field that is not a column, one that is used twice or never, or no ``{target}`` after them.
         """
         if TARGET in columns or len(set(columns)) < len(columns):
             raise ApetError(f"columns {', '.join(columns)}: none may be called {TARGET!r}, and each may come once only")

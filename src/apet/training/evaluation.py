@@ -1,4 +1,4 @@
-"""Measuring a tuned backbone on a split, and what measures without any learning come to."""
+"""Scores of a tuned backbone on a split, and what guessing scores without any learning."""
 
 from __future__ import annotations
 

@@ -17,9 +17,9 @@ PlotlyData = dict[str, Any]
 
 MEAN = "mean over tasks"
 POINT_MARKS = "Thin, dotted: one seed; interval over the items. Hollow: planned runs are missing (†)."
-"""How points with little behind them are drawn."""
+"""How points with little behind them are drawn, as a caption says it."""
 BAR_MARKS = "Thin, gray, without ends: one seed; interval over the items. Hollow: planned runs are missing (†)."
-"""The same, of bars."""
+"""How bars with little behind them are drawn."""
 
 
 @dataclass(frozen=True)
