@@ -60,12 +60,14 @@ class Apet(Method):
                 if p.parameter == "weight":
                     targets.append(weight_target(p))
                 elif p.parameter == "output":
+                    # Beside an existing bias, a vector added to the output would be a second one of the same effect.
                     if is_hidden_state and not constant_is_dead and layer.position("bias") is None:
                         targets.append(output_target(p))
                 elif not constant_is_dead:
                     targets.append(weight_target(p))
         if "concatenate" in self.operations and layer.kind == "linear":
             targets.append(lora_target(layer, None, _LORA_ALPHA))
+        # With the smallest budget an adapter is a constant, so that it is held to what holds for constants.
         if "plugin" in self.operations and is_hidden_state and not constant_is_dead:
             targets.append(adapter_target(layer, None))
         return targets

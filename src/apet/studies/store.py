@@ -70,6 +70,7 @@ class Store:
         with _clear_errors(folder):
             if create:
                 (folder / RUNS).mkdir(parents=True, exist_ok=True)
+            # Without isolation_level: Python would begin transactions by itself, at a write and not IMMEDIATE.
             if create or write:
                 self.db = sqlite3.connect(path, isolation_level=None, timeout=BUSY)
             else:
@@ -131,6 +132,7 @@ class Store:
             DamagedRunError: the folder holds no whole run.
             ApetError: the disk is full, or the run is recorded as finished; the record is as it was.
         """
+        # Before the transaction: a damaged folder leaves the record untouched, and reading files holds no lock.
         result, points = _read_whole_run(self.run_folder(run_id))
         with self._transaction():
             row = self._head(run_id, "complete", axes, None) + to_cells(result, RESULT_COLUMNS)
@@ -327,6 +329,7 @@ def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
     Raises:
         ApetError: as `Store` and `study_lock`.
     """
+    # The folder comes before the lock, which is a file in it; everything else in it is made under the lock.
     if create:
         with _clear_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -335,6 +338,7 @@ def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
     with study_lock(folder):
         store = Store(folder, create=create, write=True)
         try:
+            # Under the lock: no scheduler that is alive has workers writing here.
             remove_partial_runs(folder)
             yield store
         finally:

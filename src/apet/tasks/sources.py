@@ -185,6 +185,7 @@ def _generated_rows(generator: str, arguments: str, split: str) -> Iterable[dict
     """Rows of one split, as the generator returns them."""
     module_name, _, function_name = generator.partition(":")
     package = module_name.partition(".")[0]
+    # Looked for before the import: a missing package and an error inside a package have different remedies.
     if package_folder(package) is None:
         name = package.replace("_", "-")
         raise ApetError(f"rows are made by {generator}, whose package is not installed: pip install {name}")

@@ -38,6 +38,7 @@ class Template:
         """
         if TARGET in columns or len(set(columns)) < len(columns):
             raise ApetError(f"columns {', '.join(columns)}: none may be called {TARGET!r}, and each may come once only")
+        # str.Formatter would read these signs as its own.
         odd = next((c for c in columns if not c.isprintable() or any(x in c for x in "{}:!")), None)
         if odd is not None:
             raise ApetError(f"column {odd!r} cannot stand in a template; rename it without braces, ':' and '!'")

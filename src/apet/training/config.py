@@ -149,6 +149,7 @@ class RunAxes:
 
 def method_label(method: str, settings: Mapping[str, JsonValue]) -> str:
     """What tables call a method: ``lora``, ``apet-discrete``, ``lora(rank=4)``."""
+    # The distribution is a part of the name, as in the paper's APET-discrete; other settings follow in brackets.
     rest = dict(settings)
     distribution = rest.pop("distribution", None)
     name = f"{method}-{distribution}" if distribution else method
@@ -225,6 +226,7 @@ def apply_overrides(base: Mapping[str, JsonValue], pairs: Mapping[str, JsonValue
     """
     from apet.methods import make_method  # needs torch, which reading a record does not
 
+    # The method comes first, also where it stands last: its fields decide where the other keys go.
     out = dict(base)
     name = str(pairs.get("method", out.get("method", RunConfig.model_fields["method"].default)))
     method_fields = type(make_method(name)).model_fields

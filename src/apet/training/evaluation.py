@@ -58,6 +58,7 @@ def predict(
     answers: list[str | None] = [None] * len(encoded)
     done = 0
     for rows in evaluation_batches(encoded.lengths, batch_size):
+        # Batches are sorted by length; answers go back to the places of their examples.
         batch = to_device(device, objective.collate([encoded[i] for i in rows]))
         for i, answer in zip(rows, objective.predict(model, batch), strict=True):
             answers[i] = answer

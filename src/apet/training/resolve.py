@@ -48,6 +48,7 @@ def resolve(config: RunConfig, cache: ResolveCache | None = None) -> RunPlan:
     task = cache.task(config)
     objective = cache.objective(config)
     check_objective(objective, task)
+    # Only a classification head has an output for each label: other objectives share one description of the backbone.
     num_labels = max(2, len(task.labels)) if objective == "classification-head" else 2
     backbone = cache.backbone(config.backbone, objective, num_labels)
     num_trainable = cache.num_trainable(config, backbone, (objective, num_labels))
@@ -166,6 +167,7 @@ class ResolveCache:
         def decide() -> Literal["float32", "bfloat16"]:
             from accelerate import PartialState
 
+            # Asked of accelerate only where it is needed: its first use initializes the devices.
             device = torch.device("cpu") if config.device == "cpu" else PartialState().device
             return "bfloat16" if resolve_dtype(config, device) == torch.bfloat16 else "float32"
 
@@ -173,7 +175,8 @@ class ResolveCache:
 
     def task_fingerprint(self, task: Task, data: str | None) -> str | None:
         """Fingerprint of a task's definition and data; None where the data are not here."""
-        # By identity: `task` above gives one object for one task, and hashing it would dump it for every run.
+        # By identity: `task` above gives one object for one task, and hashing it would dump it for every run. The value
+        # holds the task, too: once it were gone, its id could be given to another one.
         key = (id(task), data)
         return self._once("task_fingerprint", key, lambda: (task, task_fingerprint(task, data)))[1]
 
@@ -263,6 +266,7 @@ def resolve_dtype(config: RunConfig, device: torch.device) -> torch.dtype:
         return torch.float32 if config.dtype == "float32" else torch.bfloat16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    # Without instructions for it, bf16 on a CPU is slower than fp32 and gains nothing but memory.
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if device.type == "cpu" and native else torch.float32
 

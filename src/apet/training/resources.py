@@ -59,6 +59,7 @@ class Resources:
             self._accelerators[device] = Accelerator(
                 cpu=device == "cpu", mixed_precision="no", gradient_accumulation_steps=1
             )
+            # Of several processes one speaks.
             self.progress.quiet = self.progress.quiet or not self._accelerators[device].is_main_process
         refuse_sharded(self._accelerators[device].distributed_type, device_map)
         return self._accelerators[device]
@@ -131,10 +132,11 @@ class Resources:
         Raises:
             ApetError: missing or bad data, with file and line.
         """
+        # By content, not by name: a file may hold another task under the name of a registered one.
         key = (task.model_dump_json(), folder)
         if key not in self._whole_data:
             self._whole_data[key] = load_data(task, folder, self.cache.local_splits)
-            self.cache.forget_rows()
+            self.cache.forget_rows()  # the rows are examples now; held twice, a large file would take twice the memory
         limited_key = (key, max_train_samples, max_eval_samples)
         if limited_key not in self._data:  # one object: its texts are hashed once, not for every run
             self._data[limited_key] = self._whole_data[key].limit(

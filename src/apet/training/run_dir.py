@@ -75,7 +75,7 @@ def new_folder(output: Path) -> Iterator[Path]:
         if output.is_dir():
             output.rmdir()
         os.replace(part, output)
-        _sync(output.parent)
+        _sync(output.parent)  # the new name stands in the parent: unflushed, a power cut could take it back
     except OSError as e:
         raise CannotWriteError(
             f"cannot write to {str(output)!r}: {e.strerror}; free some space or give another folder"
@@ -142,6 +142,7 @@ def require_writable(output: Path) -> None:
         existing = next(p for p in probe.parents if p.exists())
         probe.mkdir(parents=True)
         probe.rmdir()
+        # Parents that were made for the probe go, too: a run that is refused later leaves no empty folders behind.
         for made in probe.parents:
             if made == existing:
                 break
