@@ -112,14 +112,28 @@ class Backbone:
         return tuple(p for layer in self.layers for p in layer.positions)
 
     def layer(self, name: str) -> Layer:
-        """The layer called ``name``; raises `UnknownNameError` with the nearest names."""
+        """The layer called ``name``.
+
+        Returns:
+            The layer.
+
+        Raises:
+            UnknownNameError: there is no such layer; the nearest names are given.
+        """
         for layer in self.layers:
             if layer.name == name:
                 return layer
         raise UnknownNameError(f"layer of {self.model_class}", name, (x.name for x in self.layers))
 
     def position(self, name: str) -> Position:
-        """The position called ``name``; raises `UnknownNameError` with the nearest names."""
+        """The position called ``name``.
+
+        Returns:
+            The position.
+
+        Raises:
+            UnknownNameError: there is no such position; the nearest names are given.
+        """
         for position in self.positions:
             if position.name == name:
                 return position

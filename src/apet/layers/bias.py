@@ -63,7 +63,14 @@ class BiasDelta(DeltaLayer):
         return output + self.dense("delta", output.dtype)
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
-        """The bias that the layer has, or could have."""
+        """The bias that the layer has, or could have.
+
+        Returns:
+            One edit, of the bias.
+
+        Raises:
+            NotMergeableError: the layer is of a kind that has no bias.
+        """
         layer = host.backbone.layer(self.layer_name(self.insertion))
         module = host.model.get_submodule(layer.module)
         # A merge can give nn.Linear the bias that it lacks; an embedding or an RMSNorm never adds one.

@@ -128,7 +128,14 @@ class LoraDelta(DeltaLayer):
         return output + (x @ self.dense("lora_A", x.dtype)) @ self.dense("lora_B", x.dtype) * self.insertion.scale
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
-        """The product ``s · W̃₃ W̃₄``, added to the layer's weight."""
+        """The product ``s · W̃₃ W̃₄``, added to the layer's weight.
+
+        Returns:
+            One edit, of the whole weight.
+
+        Raises:
+            NotMergeableError: the layer's weight is tied to another layer's.
+        """
         layer = host.backbone.layer(self.insertion.position)
         position = layer.position("weight")
         if position is None or position.tied:

@@ -105,7 +105,14 @@ class PromptDelta(DeltaLayer):
             yield Hook(base.get_submodule(family.prompt_output_module), "after", self.remove_prompt)
 
     def insert_prompt(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
-        """Put the prompt into (batch, seq, d) embeddings, its mask, token types and position ids."""
+        """Put the prompt into (batch, seq, d) embeddings, its mask, token types and position ids.
+
+        Returns:
+            No positional arguments; all of them by keyword, embeddings in place of token ids.
+
+        Raises:
+            ApetError: the attention mask is expanded already, or prompt and text exceed the learned positions.
+        """
         # By name, whatever way the caller passed them: the ids give way to embeddings.
         named = {**dict(zip(self.input_parameters, args, strict=False)), **kwargs}
         positions: Tensor | None = named.get("position_ids")

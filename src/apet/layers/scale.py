@@ -95,7 +95,14 @@ class ScaleDelta(DeltaLayer):
         return h + h * self.dense("ia3_l", h.dtype).to(h.device)
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
-        """Rows (or columns) of the weight, and the bias, multiplied by the factors."""
+        """Rows (or columns) of the weight, and the bias, multiplied by the factors.
+
+        Returns:
+            An edit of the weight and, for factors on the output, one of the bias.
+
+        Raises:
+            NotMergeableError: the layer's weight is tied to another layer's, or another delta writes into it or the bias.
+        """
         layer = host.backbone.layer(self.layer_name(self.insertion))
         position = layer.position("weight")
         if position is None or position.tied:

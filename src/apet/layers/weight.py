@@ -49,7 +49,7 @@ def weight_target(position: Position) -> Target:
 
 
 def full_target(position: Position) -> Target:
-    """Every entry of an existing parameter, also those that no input reaches: as full fine-tuning counts them."""
+    """All entries of an existing parameter, also those that no input reaches: as full fine-tuning counts them."""
 
     def build(count: int, distribution: str, mask_seed: int) -> Insertion:
         mask = draw_mask(position.shape, count, distribution, mask_seed, position.name)

@@ -38,7 +38,15 @@ class Apet(Method):
     """Shares of a budget: the same for every target, or in proportion to its size."""
 
     def targets(self, backbone: Backbone) -> list[Target]:
-        """Every operation at every layer where its entries have a gradient."""
+        """Every operation at every layer where its entries have a gradient.
+
+        Returns:
+            The targets, in model order, a prompt last.
+
+        Raises:
+            UnknownNameError: a role matches nothing.
+            ApetError: the operations have no place at these roles.
+        """
         layers = backbone.select(self.roles) if self.roles else backbone.layers
         targets = [t for layer in layers for t in self._targets_of(layer, backbone)]
         if self.prompt:

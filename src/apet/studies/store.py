@@ -95,8 +95,7 @@ class Store:
             self.db = sqlite3.connect(":memory:", isolation_level=None)
             self.db.executescript(SCHEMA)
         elif version == 0:
-            # With a write-ahead log, readers do not wait for the scheduler, nor it for them.
-            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the scheduler, nor it for them
             self.db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         elif self.db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise ApetError(
@@ -132,8 +131,7 @@ class Store:
             DamagedRunError: the folder holds no whole run.
             ApetError: the disk is full, or the run is recorded as finished; the record is as it was.
         """
-        # Before the transaction: a damaged folder leaves the record untouched, and reading files holds no lock.
-        result, points = _read_whole_run(self.run_folder(run_id))
+        result, points = _read_whole_run(self.run_folder(run_id))  # before the transaction: reading holds no lock
         with self._transaction():
             row = self._head(run_id, "complete", axes, None) + to_cells(result, RESULT_COLUMNS)
             # Only a failed row makes way; one of a finished run stops the insertion by its trigger.
@@ -222,8 +220,7 @@ class Store:
     def _transaction(self) -> Iterator[None]:
         """All of it or nothing."""
         with _clear_errors(self.folder):
-            # IMMEDIATE: a lock that is taken at the first write could be refused halfway.
-            self.db.execute("BEGIN IMMEDIATE")
+            self.db.execute("BEGIN IMMEDIATE")  # a lock that is taken at the first write could be refused halfway
             try:
                 yield
                 self.db.execute("COMMIT")
@@ -329,17 +326,15 @@ def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
     Raises:
         ApetError: as `Store` and `study_lock`.
     """
-    # The folder comes before the lock, which is a file in it; everything else in it is made under the lock.
     if create:
         with _clear_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)  # before the lock, which is a file in it; all else under it
     else:
         _require_study(folder)
     with study_lock(folder):
         store = Store(folder, create=create, write=True)
         try:
-            # Under the lock: no scheduler that is alive has workers writing here.
-            remove_partial_runs(folder)
+            remove_partial_runs(folder)  # under the lock: no scheduler that is alive has workers writing here
             yield store
         finally:
             store.close()
@@ -349,8 +344,7 @@ def remove_partial_runs(folder: Path) -> None:
     """Remove what killed workers left half written."""
     for half in (folder / RUNS).glob("*.part"):
         with suppress(OSError):  # it took its name just now, or cannot be removed: it is in nobody's way
-            # A worker whose scheduler was killed may be writing still: its folder is taken from it by another name
-            # first, so that it fails instead of finishing a folder that has lost files meanwhile.
+            # A worker that outlived its scheduler may still write: by the new name it fails instead of finishing.
             renamed = run_dir.partial_path(half.with_name(half.name.partition(".")[0]))
             os.replace(half, renamed)
             shutil.rmtree(renamed, ignore_errors=True)

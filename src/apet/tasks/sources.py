@@ -110,7 +110,14 @@ def local_splits(path: Path, encoding: str = "utf-8") -> dict[str, list[Row]]:
 
 
 def split_files(path: Path) -> dict[str, Path]:
-    """Files by split of a folder, or the one file as train; raises as `local_splits`."""
+    """Files by split of a folder, or the one file as train.
+
+    Returns:
+        Split -> its file.
+
+    Raises:
+        ApetError: the folder has no training file.
+    """
     if not path.is_dir():
         return {"train": path}
     names = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}

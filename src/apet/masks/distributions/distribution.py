@@ -142,7 +142,11 @@ class ScoredDistribution(Distribution):
         """
 
     def choose(self, size: int, count: int, generator: SeededGenerator) -> Integers:
-        """Refuse: entries are chosen by score, not by seed."""
+        """Refuse: entries are chosen by score, not by seed.
+
+        Raises:
+            ApetError: always.
+        """
         raise ApetError(
             f"the entries of distribution {self.name!r} are known once it is attached to a backbone with weights;"
             " attach the"
