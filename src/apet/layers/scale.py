@@ -101,7 +101,7 @@ class ScaleDelta(DeltaLayer):
             An edit of the weight and, for factors on the output, one of the bias.
 
         Raises:
-            NotMergeableError: the layer's weight is tied to another layer's, or another delta writes into it or the bias.
+            NotMergeableError: the layer's weight is tied to another layer's, or another delta edits it or the bias.
         """
         layer = host.backbone.layer(self.layer_name(self.insertion))
         position = layer.position("weight")

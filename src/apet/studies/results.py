@@ -151,6 +151,7 @@ class Study:
 
     @cached_property
     def _definition(self) -> list[Cell] | None:
+        # The text in the record, not the study's file: that may have been changed since, or be gone.
         text = self.notes.get("definition")
         return list(cells(StudyConfig.from_stored(text))) if text else None
 
