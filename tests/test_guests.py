@@ -1,4 +1,4 @@
-"""Guests: a method, a distribution and a family from outside the package, by ``--import`` alone and by inheriting tests."""
+"""Guests: a method, a distribution and a family from outside the package, by ``--import`` and by inherited tests."""
 
 from __future__ import annotations
 

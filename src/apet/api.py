@@ -26,7 +26,7 @@ def describe(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
         >>> import apet
         >>> backbone = apet.describe("t5-v1.1-small")
         >>> backbone.num_parameters, len(backbone.layers)
-        (76961152, 197)
+        (76961152, 191)
     """
     return resolve_backbone(model_or_config)
 

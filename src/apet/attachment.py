@@ -71,14 +71,7 @@ def attach(
     if head == "trained" and state is not None and any(len(getattr(a, "head")) for a in state.attached):
         raise ApetError("another delta on this model trains its head already; attach this one with head='frozen'")
     if state is None:
-        required_grad = {name: p.requires_grad for name, p in model.named_parameters()}
-        state = AttachmentState(backbone, weights_fingerprint(model), required_grad)
-        model.requires_grad_(False)
-        model.add_module(STATE_NAME, state)
-        state.hook_handles = [
-            model.register_forward_pre_hook(state.pre_forward),
-            model.register_forward_hook(state.post_forward, always_call=True),
-        ]
+        state = _add_state(model, backbone)
     attached = AttachedDelta(spec, head)
     state.attached.append(attached)
     handle = Handle(model, attached)
@@ -89,6 +82,24 @@ def attach(
         handle.detach()  # half a delta must not stay behind
         raise
     return handle
+
+
+def _add_state(model: nn.Module, backbone: Backbone) -> AttachmentState:
+    """Freeze a model and put into it what attached deltas share.
+
+    Returns:
+        The state, hooked into the model's forward.
+    """
+    required_grad = {name: p.requires_grad for name, p in model.named_parameters()}
+    state = AttachmentState(backbone, weights_fingerprint(model), required_grad)
+    model.requires_grad_(False)
+    model.add_module(STATE_NAME, state)
+    state.hook_handles = [
+        model.register_forward_pre_hook(state.pre_forward),
+        # Also after a forward that failed: layers that are called by themselves must write for themselves again.
+        model.register_forward_hook(state.post_forward, always_call=True),
+    ]
+    return state
 
 
 def load(model: nn.Module, folder: str | Path) -> Handle:

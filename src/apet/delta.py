@@ -258,6 +258,14 @@ def settle_masks(
         return spec
 
     def settled(position: str, weight: TrainableWeight) -> TrainableWeight:
+        """A weight with a listed mask in place of a scored one.
+
+        Returns:
+            The weight; itself where its mask is not scored.
+
+        Raises:
+            ApetError: the given scores lack its position.
+        """
         if weight.mask.kind != "scored":
             return weight
         distribution = DISTRIBUTIONS.get(weight.mask.distribution)

@@ -7,7 +7,16 @@ from collections.abc import Iterable
 
 
 class ApetError(ValueError):
-    """Input that cannot be served. The message is one line and names the remedy."""
+    """Input that cannot be served. The message is one line and names the remedy.
+
+    Example:
+        >>> import apet
+        >>> try:
+        ...     apet.plan("bert-small", "lora", rank=0)
+        ... except apet.ApetError as error:
+        ...     print(error)
+        lora: rank=0 is not valid: input should be greater than or equal to 1
+    """
 
 
 class UnknownNameError(ApetError):
@@ -18,6 +27,17 @@ class UnknownNameError(ApetError):
         name: the name that came.
         known: every name that would have been accepted.
         remedy: what else the user can do, such as how to add an entry of their own.
+
+    Attributes:
+        known: the names that would have been accepted, sorted.
+
+    Example:
+        >>> import apet
+        >>> try:
+        ...     apet.plan("bert-small", "lorra")
+        ... except apet.UnknownNameError as error:
+        ...     print(str(error).split(";")[0], "lora" in error.known)
+        unknown method 'lorra' True
     """
 
     def __init__(self, what: str, name: str, known: Iterable[str], remedy: str = "") -> None:
@@ -40,6 +60,17 @@ class UnreachableBudgetError(ApetError):
         budget: the count that was asked for.
         nearest: the nearest counts that can be met.
         why: what stands in the way.
+
+    Attributes:
+        nearest: the nearest counts that can be met, ascending.
+
+    Example:
+        >>> import apet
+        >>> try:
+        ...     apet.plan("bert-small", "lora", budget=1)
+        ... except apet.UnreachableBudgetError as error:
+        ...     print(error.nearest)
+        (2,)
     """
 
     def __init__(self, budget: int, nearest: Iterable[int], why: str) -> None:
@@ -49,8 +80,31 @@ class UnreachableBudgetError(ApetError):
 
 
 class CannotWriteError(ApetError):
-    """A place that takes no files: a full disk, a missing right. What was to be written is not to blame."""
+    """A place that takes no files: a full disk, a missing right. What was to be written is not to blame.
+
+    Example:
+        >>> import apet, pathlib, tempfile
+        >>> from apet.training.run_dir import require_writable
+        >>> with tempfile.NamedTemporaryFile() as file:
+        ...     try:
+        ...         require_writable(pathlib.Path(file.name) / "run")
+        ...     except apet.CannotWriteError as error:
+        ...         print(str(error).partition(": ")[2])
+        Not a directory; give another output folder
+    """
 
 
 class NotMergeableError(ApetError):
-    """A module that no existing parameter of the backbone can hold."""
+    """A delta that cannot be merged: no existing parameter of the backbone can hold it.
+
+    Example:
+        >>> import apet
+        >>> from transformers import GPT2Config, GPT2LMHeadModel
+        >>> model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=61, n_positions=32))
+        >>> with apet.attach(model, apet.plan(model, "adapter")) as handle:
+        ...     try:
+        ...         handle.merge()
+        ...     except apet.NotMergeableError as error:
+        ...         print(error)
+        adapter at 'decoder.0.attn.out' cannot be merged: no parameter of the backbone computes it
+    """

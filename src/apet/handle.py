@@ -26,11 +26,11 @@ class Handle:
         >>> import apet
         >>> from transformers import BertConfig, BertForSequenceClassification
         >>> config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,
-        vocab_size=61)
+        ...                     vocab_size=61)
         >>> model = BertForSequenceClassification(config)
         >>> with apet.attach(model, apet.plan(model, "bitfit")) as handle:
         ...     sum(p.numel() for p in handle.parameters())
-        120
+        112
         >>> apet.attached(model)
         []
     """

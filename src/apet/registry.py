@@ -1,7 +1,7 @@
-"""Registries: every kind of thing that is found by name, and the three doors by which a guest adds one.
+"""Registries: every kind of thing that is found by name, and the three ways in which a guest adds one.
 
 A registry holds one kind of thing: methods, distributions, families, tasks, metrics, executors, suites, backbones. What
-ships with the package registers itself by the same call as a guest's. Doors for guests:
+ships with the package registers itself by the same call as a guest's. Ways for guests:
 
 - an installed package has an entry point of the registry's group, such as ``apet.metrics``;
 - a user names a Python file, YAML file or module after ``--import``;

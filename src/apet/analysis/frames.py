@@ -272,6 +272,9 @@ def _drop_repeated_requests(runs: pd.DataFrame) -> pd.DataFrame:
 
     Two budgets that come to one N are one run with one result. Counted twice it would look like two seeds, and the
     interval would be too narrow.
+
+    Returns:
+        The runs in the order of the table. Of repeats one stays, the one without a budget where there is such a one.
     """
     settings = ["max_steps", "learning_rate", "objective", "metric", "data_fingerprint"]
     # A run without a budget is at the method's default size. It must be the one that stays, for the default sizes are

@@ -47,7 +47,7 @@ def gaps(data: StudyData, allow_holes: bool = False, by_task: bool = True) -> li
         By backbone and method; of each the mean over tasks first, then each task.
 
     Raises:
-        ApetError: a run is missing and holes are not allowed.
+        ApetError: a run is missing, and missing runs are not allowed.
     """
     all_gaps = []
     for scale in data.scales:

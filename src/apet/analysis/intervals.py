@@ -107,6 +107,9 @@ def t_quantile(degrees: int) -> float:
 
     Args:
         degrees: degrees of freedom, at least 1.
+
+    Returns:
+        The quantile, positive; it falls towards the normal one with more degrees.
     """
     return float(stats.t.ppf(0.5 + CONFIDENCE / 2, degrees))
 

@@ -73,7 +73,7 @@ def budget_points(data: StudyData, allow_holes: bool = False) -> list[BudgetPoin
         The means over tasks first, then each backbone, task, method and N.
 
     Raises:
-        ApetError: a run failed and holes are not allowed.
+        ApetError: a run failed, and missing runs are not allowed.
     """
     failures = failed(data.runs)
     if len(failures) and not allow_holes:
@@ -132,7 +132,7 @@ def _point(data: StudyData, scale: Scale, task: str | None, cell: _Cell, full: S
 
 
 def _present(matrix: ScoreMatrix) -> set[tuple[str, int]]:
-    """(task, seed) of a matrix without holes."""
+    """(task, seed) of a matrix without missing runs."""
     return {(task, seed) for task in matrix.tasks for seed in matrix.seeds}
 
 
@@ -149,6 +149,9 @@ def _gap(data: StudyData, full: ScoreMatrix, matrix: ScoreMatrix, planned: set[t
         full: of full fine-tuning.
         matrix: of the method.
         planned: (task, seed) planned for both.
+
+    Returns:
+        The gap with its intervals, and how many planned runs it lacks; None where the two share no seed.
     """
     shared_seeds = [s for s in matrix.seeds if s in full.seeds]
     if not shared_seeds:

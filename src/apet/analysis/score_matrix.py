@@ -17,7 +17,7 @@ Scores = Mapping[str, Floats]
 """run_id -> its item scores, (items,)."""
 
 Items: TypeAlias = Scores | pd.DataFrame
-"""The same, or as a table (`apet.analysis.frames.ITEMS`)."""
+"""Item scores by run_id, or as a table (`apet.analysis.frames.ITEMS`)."""
 
 RUN_INTERVALS = "items, from the runs' own intervals"
 UNPAIRED = "items, unpaired"
@@ -75,6 +75,9 @@ def score_matrix(
         tasks: of the rows; runs on others are ignored.
         seeds: of the columns; runs with others are ignored.
         planned: the (task, seed) that were to run; None = all.
+
+    Returns:
+        Scores with the ends of their intervals, (tasks, seeds); NaN where a run is missing.
     """
     shape = (len(tasks), len(seeds))
     row_of, column_of = ({x: i for i, x in enumerate(xs)} for xs in (tasks, seeds))
@@ -112,7 +115,7 @@ def align(matrices: Sequence[ScoreMatrix], allow_holes: bool = False) -> list[Sc
         The matrices in their order, with equal tasks and seeds and NaN at equal places.
 
     Raises:
-        ApetError: a planned run is missing and holes are not allowed.
+        ApetError: a planned run is missing, and missing runs are not allowed.
     """
     # Means over different tasks do not compare: an easy task that only one side has would look like an effect.
     tasks = [t for t in matrices[0].tasks if all(t in m.tasks for m in matrices)]
@@ -141,10 +144,10 @@ def average(matrix: ScoreMatrix, item_scores: Scores, allow_holes: bool = False)
         allow_holes: go on where a planned run is missing.
 
     Returns:
-        The estimate over the tasks and seeds that form a matrix without holes; None where there are none.
+        The estimate over the tasks and seeds that form a matrix without missing runs; None where there are none.
 
     Raises:
-        ApetError: a planned run is missing and holes are not allowed.
+        ApetError: a planned run is missing, and missing runs are not allowed.
     """
     (matrix,) = align([matrix], allow_holes)
     rows, columns, num_missing = _without_holes(matrix)
@@ -196,7 +199,7 @@ def difference(
         The estimate over the tasks that both have; None where they share no seed.
 
     Raises:
-        ApetError: a planned run of either is missing and holes are not allowed.
+        ApetError: a planned run of either is missing, and missing runs are not allowed.
     """
     first, second = align([first, second], allow_holes)
     rows, columns, num_missing = _without_holes(first)
@@ -256,6 +259,9 @@ def scores_of(items: Items | None) -> Scores:
 
     Args:
         items: a table as `checked_items` returns it, or already by run_id; None = unknown.
+
+    Returns:
+        run_id -> scores, (items,); empty where the items are unknown.
     """
     if not isinstance(items, pd.DataFrame):
         return {} if items is None else items
@@ -263,7 +269,7 @@ def scores_of(items: Items | None) -> Scores:
 
 
 def _without_holes(matrix: ScoreMatrix) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], int]:
-    """Largest submatrix without holes that a greedy choice finds.
+    """Largest submatrix without missing runs that a greedy choice finds.
 
     Returns:
         Indices of its rows and of its columns, and how many planned runs lie outside of it.

@@ -71,7 +71,7 @@ def structures(data: StudyData, allow_holes: bool = False, by_task: bool = True)
         By backbone and method; of each the mean over tasks first, then each task.
 
     Raises:
-        ApetError: a run is missing and holes are not allowed.
+        ApetError: a run is missing, and missing runs are not allowed.
     """
     comparisons = []
     for scale in data.scales:

@@ -92,7 +92,7 @@ def analyze(
         The numbers of every experiment.
 
     Raises:
-        ApetError: a table does not fit its schema, or there are holes and they are not allowed.
+        ApetError: a table does not fit its schema, or runs are missing and that is not allowed.
     """
     data = StudyData.of(runs, items, planned)
     if not allow_holes:

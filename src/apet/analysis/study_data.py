@@ -60,6 +60,9 @@ class StudyData:
             items: item scores, by run_id or with the columns of `ITEMS`; None = unknown.
             planned: with the columns of `PLANNED`; None = unknown.
 
+        Returns:
+            The tables, checked against their schemas.
+
         Raises:
             ApetError: a table does not fit its schema.
         """
@@ -167,7 +170,7 @@ class StudyData:
         if self.planned is None:
             return score_matrix(runs, name, self.tasks(scale.family), self.seeds(scale.family))
         planned = self.plan.get((scale.name, method, n), frozenset())
-        # Runs beyond the plan are data, too; the mask of planned runs keeps them from counting as holes elsewhere.
+        # Runs beyond the plan are data, too; the mask of planned runs keeps them from counting as missing elsewhere.
         pairs = planned | set(zip(runs["task"], runs["seed"].astype(int), strict=True))
         tasks = {t for t, _ in pairs}
         known_tasks = self.tasks(scale.family)

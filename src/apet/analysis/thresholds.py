@@ -82,6 +82,9 @@ def bracket(counts: Sequence[int], states: Sequence[CountState]) -> Bracket:
     Args:
         counts: N, ascending.
         states: of each.
+
+    Returns:
+        The range, how many counts inside it are undecided, and whether no failure lies above a pass.
     """
     passes = [i for i, state in enumerate(states) if state == "passes"]
     fails = [i for i, state in enumerate(states) if state == "fails"]
@@ -105,6 +108,10 @@ def above_chance(score: Estimate, chance: float) -> CountState:
     Args:
         score: of the method.
         chance: score of the majority class; 0 for free text.
+
+    Returns:
+        ``passes`` where the lower end over seeds (of one seed: over items) lies above chance, ``undecided`` where only
+        the one over items does, else ``fails``.
     """
     # Two or three seeds make a wide t-interval; where the items show more than chance, it is power that lacks, and
     # calling the N a failure would move the threshold up by what more seeds would take back.
@@ -118,6 +125,10 @@ def reaches_full(gap: Estimate | None, margin: float = DEFAULT_MARGIN) -> CountS
     Args:
         gap: full fine-tuning − method; None where they share no seed.
         margin: largest gap that still counts as equal, in [0, 1].
+
+    Returns:
+        ``passes`` where the interval's upper end is within the margin, ``fails`` where its lower end is beyond it, else
+        ``undecided``.
     """
     if gap is None:
         return "undecided"

@@ -55,7 +55,7 @@ def transfer_scores(transfer: pd.DataFrame, data: StudyData, allow_holes: bool =
         By backbone, method, source and target.
 
     Raises:
-        ApetError: a pair, or a target's score on itself, is missing and holes are not allowed.
+        ApetError: a pair, or a target's score on itself, is missing, and missing runs are not allowed.
     """
     frame = _with_targets_themselves(_at_default_size(checked_transfer(transfer), data), data)
     all_scores = []
@@ -87,6 +87,10 @@ def _transfer_score(by_key: pd.DataFrame, source: str, target: str, seeds: Seque
         source: task trained on.
         target: task evaluated on.
         seeds: of the backbone and method.
+
+    Returns:
+        Mean ratio of the zero-shot score to the target's score on itself, with its intervals; None where no seed has
+        both.
     """
     positive = set(by_key.index[by_key["score"] > 0])  # a ratio to 0 says nothing
     shared = [s for s in seeds if (source, target, s) in by_key.index and (target, target, s) in positive]

@@ -88,6 +88,9 @@ def slope_bounds(x: Floats, low: Floats, high: Floats) -> tuple[float, float]:
         x: (points,), not all equal.
         low: lower ends of y, (points,).
         high: upper ends of y, (points,); may be infinite.
+
+    Returns:
+        The two slopes; infinite where an end of a range is.
     """
     # The slope is linear in y, so its extremes lie at ends of the ranges, by the sign of each point's weight. A point
     # at the mean has weight 0 and is left out: 0 times infinity would make the slope NaN.

@@ -90,9 +90,9 @@ class Backbone:
     """What is known of a model without looking at one weight.
 
     Attributes:
-        n_parameters: every parameter of the model as given, tied tensors once, the task head included: the
-            number the paper divides by (README of the specification, section 2).
-        n_head: those of a task head (a classifier that pre-training did not make).
+        num_parameters: every parameter of the model as given, tied tensors once, the task head included: the number
+            that the paper divides by.
+        num_head_parameters: those of a task head (a classifier that pre-training did not make).
         width: entries of one input embedding, and so of one soft prompt token.
         head: names of the task head's parameters in the model.
     """
@@ -223,6 +223,7 @@ def _describe(model: nn.Module, model_type: str) -> Backbone:
                 f" ({len(missing)} such); add its path to backbones/families/{family.name}.yaml"
             )
         return found
+    # A guess would train other layers than the user means: exactly one family must explain every parameter.
     fits = []
     for candidate in families().values():
         try:
@@ -242,7 +243,7 @@ def _describe(model: nn.Module, model_type: str) -> Backbone:
 
 def _read(model: nn.Module, family: Family) -> tuple[Backbone, list[str]]:
     """The backbone as this family sees it, and the parameters it has no role for."""
-    modules = dict(model.named_modules(remove_duplicate=False))
+    modules = dict(model.named_modules(remove_duplicate=False))  # a family's file may name a shared one by any name
     base = getattr(model, "base_model", model)
     prefix = next((name for name, m in modules.items() if m is base), "")
     names: dict[int, list[str]] = {}
@@ -262,10 +263,11 @@ def _read(model: nn.Module, family: Family) -> tuple[Backbone, list[str]]:
     for stack, roles in family.stacks.items():
         flat = {r: ps for r, ps in roles.items() if "*" not in ps[0]}
         blocks = {r: ps for r, ps in roles.items() if "*" in ps[0]}
+        # What the file names before the blocks comes before them in the model (embeddings), the rest after (norms).
         first_block = list(roles).index(next(iter(blocks))) if blocks else len(roles)
         before = [r for r in flat if list(roles).index(r) < first_block]
         for role in before:
-            any(add(stack, None, role, _join(prefix, p)) for p in flat[role])
+            any(add(stack, None, role, _join(prefix, p)) for p in flat[role])  # stops at the first path that exists
         for index in range(_depth(modules, [_join(prefix, p) for ps in blocks.values() for p in ps])):
             for role, paths in blocks.items():
                 any(add(stack, index, role, _join(prefix, p).replace("*", str(index))) for p in paths)
@@ -282,7 +284,7 @@ def _read(model: nn.Module, family: Family) -> tuple[Backbone, list[str]]:
         total += n
         if pid in seen:
             continue
-        if base is not model and pid not in inside:
+        if base is not model and pid not in inside:  # outside of what was pre-trained: a head put on it for a task
             head.append(aliases[0])
             n_head += n
         else:
@@ -302,7 +304,7 @@ def _read(model: nn.Module, family: Family) -> tuple[Backbone, list[str]]:
 
 
 OWN_PREFIX = "apet."
-"""Parameters that this library attached live under ``model.apet`` and are no positions."""
+"""Parameters that this library attached live under ``model.apet`` and are not positions."""
 
 
 def _join(prefix: str, path: str) -> str:
@@ -332,6 +334,7 @@ def _layer(
         if id(p) not in seen:
             seen.add(id(p))
             tied = tuple(n for n in names[id(p)] if n != f"{path}.{parameter}")
+            # An output projection gives each row of a table that it shares a gradient, the padding's row, too.
             projects = any(isinstance(modules.get(n.rpartition(".")[0]), nn.Linear) for n in tied)
             unused = (0, 0) if projects else _unused(stack, role, module)
             name = f"{site}.{parameter}"

@@ -16,7 +16,7 @@ def weights_fingerprint(model: nn.Module) -> str:
     """Fingerprint of the pre-trained weights (a task head is left out), 16 hex digits.
 
     Every tensor enters with its name, its shape and up to 1,024 entries spread evenly over it, rounded to bf16 so
-    that a backbone loaded in either precision has one digest. It tells checkpoints apart in milliseconds; it is no
+    that a backbone loaded in either precision has one fingerprint. It tells checkpoints apart in milliseconds; it is no
     protection against forgery.
 
     Returns:
@@ -28,7 +28,9 @@ def weights_fingerprint(model: nn.Module) -> str:
             continue
         weight = model.get_parameter(f"{p.module}.{p.parameter}").detach().reshape(-1)
         n = weight.numel()
+        # A fixed step, no draw: the same entries on every machine, at a cost that does not grow with the tensor's size.
         at = torch.arange(min(n, SAMPLES), device=weight.device) * max(1, n // SAMPLES)
+        # As 16-bit integers, since NumPy has no bfloat16.
         sample = weight[at].to(torch.bfloat16).cpu().view(torch.int16)
         h.update(f"{p.name}{p.shape}".encode())
         h.update(sample.numpy().tobytes())

@@ -20,5 +20,7 @@ def reset_head(model: nn.Module, init_seed: int) -> None:
         if p.dim() < 2:
             p.zero_()
             continue
+        # Drawn on the CPU in fp32, then copied: generators of other devices give other numbers. The shift keeps the
+        # seed within the signed 64 bits that PyTorch takes.
         generator = torch.Generator().manual_seed(derive_seed(init_seed, "head", name) >> 1)
         p.copy_(torch.randn(p.shape, generator=generator) * STD)

@@ -115,6 +115,7 @@ def default_objective(config: PreTrainedConfig, *, label_words: bool = False) ->
     if family is None:
         if getattr(config, "is_encoder_decoder", False):
             return "text-to-text"
+        # Encoders such as BERT have a causal form, too: only what has no masked-LM form is taken for a decoder.
         causal = type(config) in AutoModelForCausalLM._model_mapping
         return (
             "next-token"
@@ -148,6 +149,7 @@ def meta_model(
     hf_logging.set_verbosity_error()
     try:
         if objective == "classification-head" and num_labels is not None:
+            # A copy: the caller's configuration may be one that many runs share.
             config = copy.deepcopy(config)
             config.num_labels = num_labels
         with torch.device("meta"):
@@ -220,7 +222,8 @@ def load_model(
         ApetError: no such weights, none for this objective, or more than all devices hold.
     """
     location = _locate_for_loading(name)
-    load_config(name)
+    load_config(name)  # for its message: a name that leads nowhere is told as such, before any talk of weights
+    # transformers warns of a fresh head at every load; what must not be missing is checked below.
     quiet = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
@@ -248,14 +251,19 @@ def load_model(
             f" first {outside[0]!r}; give more devices, or dtype=bfloat16"
         )
     _check_missing_weights(name, objective, model, set(report["missing_keys"]))
+    _reset_generation(model)
+    if init is not None:
+        init(model)
+    model.requires_grad_(False)  # else the first backward would take memory for gradients of the whole backbone
+    return model.eval()
+
+
+def _reset_generation(model: nn.Module) -> None:
+    """Keep the special tokens of a checkpoint's generation settings and drop the rest."""
     generation = getattr(model, "generation_config", None)
     if generation is not None:  # a checkpoint's own penalties would make greedy answers differ from the next token's
         ids = ("bos_token_id", "eos_token_id", "pad_token_id", "decoder_start_token_id")
-        model.generation_config = GenerationConfig(**{k: getattr(generation, k) for k in ids})
-    if init is not None:
-        init(model)
-    model.requires_grad_(False)
-    return model.eval()
+        setattr(model, "generation_config", GenerationConfig(**{k: getattr(generation, k) for k in ids}))
 
 
 @torch.no_grad()

@@ -179,7 +179,7 @@ def locate_backbone(name: str) -> BackboneLocation:
         return BackboneLocation(folder / registered.subfolder, registered.gguf)
     try:
         path = Path(name).expanduser()
-        path.exists()
+        path.exists()  # asked inside: the system refuses names that are too long or hold a null byte
     except (OSError, RuntimeError, ValueError) as e:
         raise ApetError(f"backbone {name[:60]!r} is not a valid name or folder ({first_line_of(e)})") from e
     if path.suffix == ".gguf" and path.is_file():

@@ -21,7 +21,7 @@ SAMPLED_PRODUCT_MAX_DENSITY = {4: 0.1, 2: 0.01}
 (docs/log.md, 2026-11-24): break-even at 7–19 % in fp32; in bf16, whose dense product is fast, at 0–6 %."""
 
 SAMPLED_LOOKUP_MAX_DENSITY = 0.05
-"""The same for embeddings: break-even at 3–12 %."""
+"""Density up to which sampled look-ups beat a dense gradient of an embedding: break-even at 3–12 %."""
 
 Gradient = Callable[[Tensor, Tensor], Tensor]
 
@@ -30,8 +30,7 @@ class SparseGradientTap(torch.autograd.Function):
     """Identity on a layer's output that gives k values their gradient.
 
     In backward, ``values`` get ``gradient(source, grad_y)``, and ``y`` its own gradient. Only the layer's input is
-    kept, which
-    the layer keeps for its own backward anyway: a tap costs no activation memory.
+    kept, which the layer keeps for its own backward anyway: a tap costs no activation memory.
     """
 
     @staticmethod
@@ -134,7 +133,7 @@ def embedding_weight_grad(
         ids: (tokens,), rows that were looked up.
         grad: (tokens, d), the gradient of what came out.
         mask: which entries; its shape is (rows, d).
-        indices: as in `of_product`.
+        indices: flat indices (k,) on the same device; None where the mask is a slice.
         padding: a row whose lookups give no gradient, PyTorch's ``padding_idx``.
 
     Returns:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from apet.backbones.describe import Backbone, Layer
 from apet.delta import Init, Insertion, Operation, TrainableWeight
-from apet.layers.base import DeltaLayer, Hook, Host, Shape, Target
+from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, Shape, Target
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import Lines
@@ -21,6 +21,7 @@ DEFAULT_BOTTLENECK = 24
 
 def smallest_bottleneck(count: int, d: int) -> int:
     """Smallest bottleneck that holds ``count`` entries; one entry alone is a bias, two make a unit."""
+    # m units have 2 m d entries of weights and m inner biases; the d output biases are there for any m.
     return 0 if count == 1 else max(1, math.ceil((count - d) / (2 * d + 1)))
 
 
@@ -109,8 +110,9 @@ class AdapterDelta(DeltaLayer):
         layer = host.backbone.layer(self.insertion.position)
         yield Hook(host.model.get_submodule(layer.module), "after", self.add_bottleneck)
 
-    def add_bottleneck(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+    def add_bottleneck(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Compute ``f(h_in) + σ(f(h_in) W̃₅ + b₅) W̃₆ + b₆``, (…, d_out)."""
+        # Computed in the layer's own precision; the values are cast, not the hidden state.
         dtype = output.dtype
         if not self.has_weight("down_proj.weight"):  # a single parameter is an output bias
             return output + self.dense("up_proj.bias", dtype)

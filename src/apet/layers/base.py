@@ -19,6 +19,7 @@ from apet.registry import Registry, load_modules
 
 
 def _load_builtin() -> None:
+    # Imported at the first look-up: the package imports this module, which so cannot import the package at its top.
     from apet import layers
 
     load_modules(layers.__name__, layers.__path__)
@@ -29,6 +30,12 @@ LAYERS: Registry[type[DeltaLayer]] = Registry("delta layer", "apet.layers", _loa
 
 Shape = tuple[int | None, ...]
 """A weight's shape; None where the plan decides, such as a rank."""
+
+Args = tuple[Any, ...]
+"""Positional arguments of a module's forward, as PyTorch hands them to a hook."""
+
+Kwargs = dict[str, Any]
+"""Keyword arguments of a module's forward, as PyTorch hands them to a hook registered ``with_kwargs``."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +73,7 @@ class MergedDelta:
     Attributes:
         position: name of the parameter's position.
         delta: its values, which no optimizer sees.
-        parameter: its name in the model, of one that is no position (a task head's).
+        parameter: its name in the model, of one that is not a position (a task head's).
     """
 
     position: str
@@ -108,6 +115,7 @@ class DeltaLayer(Fp32Module, ABC):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__()
+        # A class without a form is a base for others: nothing could plan it, and no file could name it.
         if cls.form:
             LAYERS.register(cls.form, cls, cls.__module__)
 
@@ -116,6 +124,7 @@ class DeltaLayer(Fp32Module, ABC):
         self.insertion = insertion
         for w in insertion.weights:
             holder, name = self._holder(w.name)
+            # fp32 beside a backbone of any precision: bf16 would round an optimizer's small steps away.
             holder.register_parameter(name, nn.Parameter(values[w.name].to(device, torch.float32)))
             indices = None if w.mask.slice is not None else torch.from_numpy(w.mask.indices).to(device)
             # A buffer, so that it follows the model to a device; never saved, since the mask's definition gives it
@@ -138,6 +147,7 @@ class DeltaLayer(Fp32Module, ABC):
             ApetError: the module's parameters are of a kind that this form cannot work with.
         """
         module = host.model.get_submodule(host.backbone.layer(cls.layer_name(insertion)).module)
+        # A backbone may lie over several devices, so that the model as a whole has none to ask for.
         return cls(insertion, values, next(module.parameters()).device)
 
     @classmethod
@@ -197,7 +207,9 @@ class DeltaLayer(Fp32Module, ABC):
             assert mask.slice is not None
             flat = nn.functional.pad(values, (mask.slice.start, mask.size - mask.slice.stop))  # cheaper than a scatter
         else:
+            # Out of place: autograd then gathers the gradient of the k values from that of the dense weight.
             flat = values.new_zeros(mask.size).scatter(0, indices, values)
+        # Cast last: the values and their gradient stay fp32, only the copy that is computed with is rounded.
         return flat.view(mask.shape).to(dtype)
 
     def mask(self, name: str) -> Mask:
@@ -216,8 +228,9 @@ class DeltaLayer(Fp32Module, ABC):
         return (self.get_submodule(path) if path else self), leaf
 
 
-def first_input(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+def first_input(args: Args, kwargs: Kwargs) -> Tensor:
     """What a layer was called with, by place or by keyword, (…, d_in)."""
+    # A layer here has one input, so that the first keyword is the input under whatever name its class gives it.
     return args[0] if args else next(iter(kwargs.values()))
 
 
@@ -228,4 +241,5 @@ def flat_tokens(x: Tensor) -> Tensor:
 
 def fixed_delta(mask: Mask, values: Tensor) -> InPlaceDelta:
     """An in-place delta whose values no optimizer sees: what a merge leaves behind."""
+    # Without requires_grad the values become a buffer: `parameters()`, and so any optimizer, passes them over.
     return InPlaceDelta(mask, values.detach().float())

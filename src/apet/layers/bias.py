@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from apet.backbones.describe import Backbone, Layer, Position
 from apet.delta import Insertion, Operation, TrainableWeight
 from apet.errors import NotMergeableError
-from apet.layers.base import DeltaLayer, Hook, Host, MergedDelta, Shape, Target, fixed_delta
+from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, fixed_delta
 from apet.layers.weight import weight_target
 from apet.masks.distributions import draw_mask
 
@@ -28,8 +28,10 @@ def output_target(position: Position) -> Target:
 def bias_target(layer: Layer) -> Target:
     """The layer's existing bias, or where it has none a vector added to its output."""
     bias = layer.position("bias")
+    # An existing bias is trained itself: a vector added beside it would be the same function, held twice.
     if bias is not None:
         return weight_target(bias)
+    # `describe` gives every layer an output position, whatever parameters it has.
     output = layer.position("output")
     assert output is not None
     return output_target(output)
@@ -56,14 +58,22 @@ class BiasDelta(DeltaLayer):
         layer = host.backbone.layer(self.layer_name(self.insertion))
         yield Hook(host.model.get_submodule(layer.module), "after", self.add_to_output)
 
-    def add_to_output(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+    def add_to_output(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Compute ``f(h_in) + W̃₁``, (…, d_out)."""
         return output + self.dense("delta", output.dtype)
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
-        """The bias that the layer has, or could have."""
+        """The bias that the layer has, or could have.
+
+        Returns:
+            One edit, of the bias.
+
+        Raises:
+            NotMergeableError: the layer is of a kind that has no bias.
+        """
         layer = host.backbone.layer(self.layer_name(self.insertion))
         module = host.model.get_submodule(layer.module)
+        # A merge can give nn.Linear the bias that it lacks; an embedding or an RMSNorm never adds one.
         if not isinstance(module, nn.Linear):
             raise NotMergeableError(
                 f"bias at {self.insertion.position!r} cannot be merged: a {type(module).__name__} has no bias"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from apet.backbones.describe import Backbone, Layer
 from apet.delta import Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError, NotMergeableError
-from apet.layers.base import DeltaLayer, Hook, Host, MergedDelta, Shape, Target, first_input, fixed_delta
+from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, first_input, fixed_delta
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import dense_mask
@@ -49,6 +49,7 @@ def lora_target(layer: Layer, rank: int | None, alpha: float) -> Target:
             f"rank={rank} exceeds the smaller side of {layer.name!r} ({d_out} x {d_in}); give at most"
             f" {min(d_in, d_out)}"
         )
+    # Where a budget decides the rank, the scale stays that of the default: else runs at two N would differ in both.
     scale = alpha / (rank or DEFAULT_RANK)
 
     def build(count: int, distribution: str, mask_seed: int) -> Insertion:
@@ -91,8 +92,10 @@ def lora_insertion(
         The insertion.
     """
     r = rank or smallest_rank(count, d_in, d_out)
+    # Shares by size, so that both factors are equally dense; r each at least, one entry for every rank.
     split = allocate_budget(count, [r, r], [d_in * r, d_out * r], [d_in, d_out], mask_seed)
     assert split is not None
+    # A rank is a column of lora_A and a row of lora_B: an empty one would multiply its partner's entries by zero.
     down = draw_mask((d_in, r), split[0], distribution, mask_seed, layer, "lora_A", cover="columns")
     up = draw_mask((r, d_out), split[1], distribution, mask_seed, layer, "lora_B", cover="rows")
     weights = (TrainableWeight("lora_A", down, Init("uniform", fan_in=True)), TrainableWeight("lora_B", up))
@@ -117,13 +120,22 @@ class LoraDelta(DeltaLayer):
         layer = host.backbone.layer(self.insertion.position)
         yield Hook(host.model.get_submodule(layer.module), "after", self.add_low_rank_product)
 
-    def add_low_rank_product(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+    def add_low_rank_product(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Compute ``f(h_in) + s · h_in W̃₃ W̃₄``, (…, d_out)."""
+        # Where a backbone lies over several devices, the input may come from another one than the layer's.
         x = first_input(args, kwargs).to(output.device)
+        # Down to r first, then up: the product of the two factors would be as large as the layer's weight.
         return output + (x @ self.dense("lora_A", x.dtype)) @ self.dense("lora_B", x.dtype) * self.insertion.scale
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
-        """The product ``s · W̃₃ W̃₄``, added to the layer's weight."""
+        """The product ``s · W̃₃ W̃₄``, added to the layer's weight.
+
+        Returns:
+            One edit, of the whole weight.
+
+        Raises:
+            NotMergeableError: the layer's weight is tied to another layer's.
+        """
         layer = host.backbone.layer(self.insertion.position)
         position = layer.position("weight")
         if position is None or position.tied:
@@ -132,6 +144,7 @@ class LoraDelta(DeltaLayer):
                 " which would"
                 " change too"
             )
+        # The product stays fp32; the sum with the weight is rounded once, when it is written.
         with torch.no_grad():
             product = self.dense("lora_A", torch.float32) @ self.dense("lora_B", torch.float32) * self.insertion.scale
         if not isinstance(host.model.get_submodule(layer.module), Conv1D):  # nn.Linear stores (d_out, d_in)

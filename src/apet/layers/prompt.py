@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -13,8 +13,11 @@ from torch import Tensor, nn
 from apet.backbones.describe import Backbone
 from apet.delta import DeltaSpec, Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
-from apet.layers.base import DeltaLayer, Hook, Host, Shape, Target
+from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, Shape, Target
 from apet.masks.distributions import draw_mask
+
+if TYPE_CHECKING:
+    from transformers import Cache
 
 DEFAULT_LENGTH = 100
 """The paper's (table 1 and appendix B.2)."""
@@ -77,12 +80,13 @@ class PromptDelta(DeltaLayer):
 
     @classmethod
     def expected_shapes(cls, insertion: Insertion, backbone: Backbone) -> dict[str, Shape]:
-        """Any number of tokens of the width of an input embedding."""
+        """A prompt of whatever length, each token as wide as an input embedding."""
         backbone.layer(insertion.position)
         return {"prompt_embeddings": (None, backbone.width)}
 
     def hooks(self, host: Host) -> Iterator[Hook]:
         """Before the module that embeds the text, and after the last block (or before a decoder that attends to it)."""
+        # Paths of a family start at the base model: one file serves every head that may sit on it.
         base: nn.Module = getattr(host.model, "base_model", host.model)
         family = host.backbone.family
         input_module = base.get_submodule(family.prompt_input_module)
@@ -100,10 +104,15 @@ class PromptDelta(DeltaLayer):
         else:
             yield Hook(base.get_submodule(family.prompt_output_module), "after", self.remove_prompt)
 
-    def insert_prompt(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[()], dict[str, Any]]:
-        """Put the prompt into (batch, seq, d) embeddings, its mask, token types and position ids."""
+    def insert_prompt(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+        """Put the prompt into (batch, seq, d) embeddings, its mask, token types and position ids.
+
+        Returns:
+            No positional arguments; all of them by keyword, embeddings in place of token ids.
+
+        Raises:
+            ApetError: the attention mask is expanded already, or prompt and text exceed the learned positions.
+        """
         # By name, whatever way the caller passed them: the ids give way to embeddings.
         named = {**dict(zip(self.input_parameters, args, strict=False)), **kwargs}
         positions: Tensor | None = named.get("position_ids")
@@ -121,6 +130,7 @@ class PromptDelta(DeltaLayer):
         past = _cached(named.get("past_key_values"))
         start = _first_real(mask, batch, embeddings.device)
         n = self.insertion.weights[0].shape[0]
+        # Once the prompt is in the cache, `past` counts it already.
         if self.num_positions is not None and past + n * (not past) + seq > self.num_positions:
             raise ApetError(
                 f"a prompt of {n} and a text of {seq} tokens exceed the backbone's {self.num_positions} positions;"
@@ -139,6 +149,7 @@ class PromptDelta(DeltaLayer):
             if positions is not None:
                 named["position_ids"] = self._stretched(positions.expand(batch, seq), start, n)
             types: Tensor | None = named.get("token_type_ids")
+            # The prompt belongs to the segment of the token that it precedes.
             if types is not None:
                 first = types.expand(batch, seq).gather(1, start[:, None]).expand(batch, n)
                 named["token_type_ids"] = _inserted(types.expand(batch, seq)[..., None], first[..., None], start)[
@@ -154,10 +165,11 @@ class PromptDelta(DeltaLayer):
         prompt_positions = first + torch.arange(n, device=start.device)
         return _inserted((positions + n * real)[..., None], prompt_positions[..., None], start)[..., 0]
 
-    def remove_prompt(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> Any:
+    def remove_prompt(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Any) -> Any:
         """Take the prompt's positions out of the last hidden state, (batch, n + seq, d) -> (batch, seq, d)."""
         if self.inserted_at is None:
             return output
+        # Cleared at once: a later forward that inserts nothing must not lose real tokens.
         start, self.inserted_at = self.inserted_at, None
         n = self.insertion.weights[0].shape[0]
         if isinstance(output, Tensor):
@@ -167,10 +179,9 @@ class PromptDelta(DeltaLayer):
         output.last_hidden_state = _without(output.last_hidden_state, start, n)
         return output
 
-    def widen_cross_attention(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def widen_cross_attention(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
         """Let the decoder see the prompt: stretch the encoder's mask, if the encoder's states are longer than it."""
+        # By their lengths, not by a flag: in generation the encoder runs once and the decoder at every step.
         states, mask = kwargs.get("encoder_hidden_states"), kwargs.get("encoder_attention_mask")
         if states is None or mask is None or states.shape[1] <= mask.shape[1]:
             return args, kwargs
@@ -180,7 +191,7 @@ class PromptDelta(DeltaLayer):
         return args, {**kwargs, "encoder_attention_mask": wide}
 
 
-def _cached(past: Any) -> int:
+def _cached(past: Cache | None) -> int:
     """Tokens that a key-value cache holds."""
     return 0 if past is None else int(past.get_seq_length())
 
@@ -193,7 +204,7 @@ def _first_real(mask: Tensor | None, batch: int, device: torch.device) -> Tensor
 
 
 def _inserted(x: Tensor, new: Tensor, start: Tensor) -> Tensor:
-    """(batch, seq, d) with (batch, n, d) put in before place ``at`` of each row."""
+    """(batch, seq, d) with (batch, n, d) put in before place ``start`` of each row."""
     n, start = new.shape[1], start.to(x.device)
     # One gather over [x ; new]: rows have their text at different positions, so that slices would not do.
     offset = torch.arange(x.shape[1] + n, device=x.device)[None, :] - start[:, None]  # 0 at the first new one
@@ -205,7 +216,7 @@ def _inserted(x: Tensor, new: Tensor, start: Tensor) -> Tensor:
 
 
 def _without(x: Tensor, start: Tensor, n: int) -> Tensor:
-    """(batch, n + seq, d) without the ``n`` places from ``at`` on."""
+    """(batch, n + seq, d) without the ``n`` places from ``start`` on."""
     position, start = torch.arange(x.shape[1] - n, device=x.device)[None, :], start.to(x.device)
     source = torch.where(position < start[:, None], position, position + n)
     return x.gather(1, source[..., None].expand(-1, -1, x.shape[2]))

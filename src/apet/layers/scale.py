@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,7 @@ from transformers.pytorch_utils import Conv1D
 from apet.backbones.describe import Backbone, Layer
 from apet.delta import Insertion, Operation, TrainableWeight
 from apet.errors import ApetError, NotMergeableError
-from apet.layers.base import DeltaLayer, Hook, Host, MergedDelta, Shape, Target, fixed_delta
+from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, fixed_delta
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import dense_mask
 
@@ -79,24 +79,30 @@ class ScaleDelta(DeltaLayer):
     def _scales_input(self) -> bool:
         return self.insertion.position.endswith(".input")
 
-    def scale_input(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def scale_input(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
         """Scale ``h_in``, (…, d_in)."""
         if args:
             return (self._scaled(args[0]), *args[1:]), kwargs
         name = next(iter(kwargs))
         return args, {**kwargs, name: self._scaled(kwargs[name])}
 
-    def scale_output(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+    def scale_output(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Scale ``f(h_in)``, (…, d_out)."""
         return self._scaled(output)
 
     def _scaled(self, h: Tensor) -> Tensor:
+        # Not h * (1 + l): in bf16 a small offset would be lost in the sum with one before it is multiplied.
         return h + h * self.dense("ia3_l", h.dtype).to(h.device)
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
-        """Rows (or columns) of the weight, and the bias, multiplied by the factors."""
+        """Rows (or columns) of the weight, and the bias, multiplied by the factors.
+
+        Returns:
+            An edit of the weight and, for factors on the output, one of the bias.
+
+        Raises:
+            NotMergeableError: the layer's weight is tied to another layer's, or another delta edits it or the bias.
+        """
         layer = host.backbone.layer(self.layer_name(self.insertion))
         position = layer.position("weight")
         if position is None or position.tied:
@@ -105,6 +111,7 @@ class ScaleDelta(DeltaLayer):
                 " which would"
                 " change too"
             )
+        # A factor on the output multiplies the bias, too; one on the input never meets it.
         changed = [position] if self._scales_input else [p for p in (position, layer.position("bias")) if p is not None]
         module = host.model.get_submodule(layer.module)
         # Rows of nn.Linear's (d_out, d_in) are outputs; transformers' Conv1D stores (d_in, d_out).
@@ -121,6 +128,7 @@ class ScaleDelta(DeltaLayer):
             with torch.no_grad():
                 weight = host.model.get_parameter(parameter).float()
                 offset = self.dense("ia3_l", torch.float32).to(weight.device)
+                # A bias has one axis, that of the outputs, which the offset fits as it is.
                 change = weight * (offset[:, None] if by_rows and weight.dim() == 2 else offset)
             edits.append(MergedDelta(p.name, fixed_delta(dense_mask(tuple(change.shape)), change.reshape(-1))))
         return edits

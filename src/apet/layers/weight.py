@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +20,19 @@ from apet.kernels.sparse_gradients import (
     linear_weight_grad,
     norm_scale_grad,
 )
-from apet.layers.base import DeltaLayer, Hook, Host, MergedDelta, Shape, Target, first_input, fixed_delta, flat_tokens
+from apet.layers.base import (
+    Args,
+    DeltaLayer,
+    Hook,
+    Host,
+    Kwargs,
+    MergedDelta,
+    Shape,
+    Target,
+    first_input,
+    fixed_delta,
+    flat_tokens,
+)
 from apet.masks.distributions import draw_mask
 
 
@@ -31,12 +43,13 @@ def weight_target(position: Position) -> Target:
         mask = draw_mask(position.shape, count, distribution, mask_seed, position.name, unused=position.unused)
         return Insertion("weight", position.name, (TrainableWeight("delta", mask),))
 
+    # Entries that no input reaches would take a share of N and never get a gradient.
     reached = position.size - position.num_unused
     return Target(1, reached, reached, build, has_scores=True)
 
 
 def full_target(position: Position) -> Target:
-    """Every entry of an existing parameter, also those that no input reaches: as full fine-tuning counts them."""
+    """All entries of an existing parameter, also those that no input reaches: as full fine-tuning counts them."""
 
     def build(count: int, distribution: str, mask_seed: int) -> Insertion:
         mask = draw_mask(position.shape, count, distribution, mask_seed, position.name)
@@ -98,7 +111,7 @@ class WeightDelta(DeltaLayer):
     def on_parameter(
         cls, insertion: Insertion, values: Tensor, host: Host, position: str, parameter: str, replaces: bool = False
     ) -> WeightDelta:
-        """Create the layer on a parameter by its name in the model, also one that is no position (a task head's).
+        """Create the layer on a parameter by its name in the model, also one that is not a position (a task head's).
 
         Returns:
             The layer.
@@ -109,6 +122,7 @@ class WeightDelta(DeltaLayer):
         tensor = require_editable(host.model.get_parameter(parameter), parameter)
         deltas = host.parameter_deltas(position, parameter)
         layer = cls(insertion, values.to(tensor.device), position, parameter, deltas, replaces)
+        # Written at once, so that the weight is right for whoever reads it before the first forward.
         deltas.add(layer.delta, tensor)
         return layer
 
@@ -131,13 +145,14 @@ class WeightDelta(DeltaLayer):
         return [(self.position, self.parameter, self.delta)]
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
-        """The same entries, fixed."""
+        """Its own entries with the values that they have now, which no optimizer sees."""
         fixed = fixed_delta(self.delta.mask, self.delta.values)
         fixed.replaces = self.delta.replaces
         return [MergedDelta(self.position, fixed, self.parameter)]
 
     def hooks(self, host: Host) -> Iterator[Hook]:
         """Before and after every module that computes with the tensor."""
+        # By identity, not by name: each module that uses a tied tensor contributes a part of its gradient.
         tensor = host.model.get_parameter(self.parameter)
         for module in host.model.modules():
             names = [name for name, p in module.named_parameters(recurse=False) if p is tensor]
@@ -145,18 +160,20 @@ class WeightDelta(DeltaLayer):
                 yield Hook(module, "before", self.write_weight if names == ["weight"] else self.write_bias)
                 yield Hook(module, "after", self.tap_weight if names == ["weight"] else self.tap_bias)
 
-    def write_weight(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def write_weight(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         """Write the weight before a layer that is called by itself (a recomputed block, `generate`'s encoder)."""
+        # In a forward of the whole model everything is written before it starts, and compiled code cannot write at all.
         if not torch.compiler.is_compiling() and not self.parameter_deltas.in_forward:
             self.parameter_deltas.write(getattr(module, "weight"))
 
-    def write_bias(self, module: nn.Module, args: Any, kwargs: Any) -> None:
+    def write_bias(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         """Write the bias before a layer that is called by itself."""
         if not torch.compiler.is_compiling() and not self.parameter_deltas.in_forward:
             self.parameter_deltas.write(getattr(module, "bias"))
 
-    def tap_weight(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+    def tap_weight(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Tie the k values to the gradient of the output, (…, d_out)."""
+        # Evaluation and generation have no backward: they go without the tap, and keep no input for it.
         if not torch.is_grad_enabled():
             return output
         source = first_input(args, kwargs)
@@ -173,7 +190,7 @@ class WeightDelta(DeltaLayer):
         subtracts_mean = isinstance(module, nn.LayerNorm)
         return _tap(output, self.delta.values, source, self._layer_norm_grad if subtracts_mean else self._rms_norm_grad)
 
-    def tap_bias(self, module: nn.Module, args: Any, kwargs: Any, output: Tensor) -> Tensor:
+    def tap_bias(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Tie the k values to the gradient of the output; a bias needs no input."""
         if not torch.is_grad_enabled():
             return output
@@ -198,6 +215,7 @@ class WeightDelta(DeltaLayer):
         return self._entries(norm_scale_grad(flat_tokens(x), flat_tokens(grad), self.eps, centered=False))
 
     def _bias_grad(self, _: Tensor, grad: Tensor) -> Tensor:
+        # Summed in fp32: over thousands of tokens, bf16 would drop whatever is small beside the sum so far.
         return self._entries(flat_tokens(grad).float().sum(0))
 
     def _entries(self, whole: Tensor) -> Tensor:

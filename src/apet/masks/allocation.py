@@ -34,6 +34,7 @@ def allocate_budget(
     """
     order = SeededGenerator(mask_seed, "allocation").permutation(range(len(min_params)))
     chosen = _affordable(num_trainable, min_params, order)
+    # The drawn targets may be small ones that cannot hold the budget, where fewer but larger ones can.
     if sum(max_params[i] for i in chosen) < num_trainable:
         chosen = _affordable(num_trainable, min_params, sorted(order, key=lambda i: -max_params[i]))
     if not chosen or sum(max_params[i] for i in chosen) < num_trainable:
@@ -46,6 +47,7 @@ def allocate_budget(
     rest = num_trainable - int(given.sum())
     # The odd parameters go to the largest remainders; the stable sort keeps the drawn order among equals.
     ranking = np.argsort(-(ideal - given), kind="stable")
+    # The rest can be negative where the level comes out a rounding error too high: then parameters are taken back.
     step = 1 if rest > 0 else -1
     bound = high if rest > 0 else low
     while rest:

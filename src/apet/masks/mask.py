@@ -36,7 +36,8 @@ class Mask:
             column-major order.
         distribution: name of the distribution that draws a sampled mask or ranks a scored one.
         seed: of a sampled mask: mask_seed, then the names of its place.
-        cover: every row (or column) holds at least one trained entry, since a line without one would be dead.
+        cover: every row (or column) holds at least one trained entry, since the entries of another weight that meet an
+            empty line would have no gradient.
         unused: flat entries ``[first, last)`` that are never trained, because no input reaches them.
         listed: flat indices of a listed mask.
 
@@ -69,6 +70,7 @@ class Mask:
             return slice(0, self.size)
         if self.kind == "contiguous" and (self.along == "rows" or len(self.shape) == 1 or 1 in self.shape):
             first, last = self.span
+            # A run with unused entries inside is not a slice: these would be written and trained with it.
             return slice(first, last) if last - first == self.num_trainable else None
         return None
 
@@ -92,6 +94,7 @@ class Mask:
             return self.skip_unused(np.arange(self.start, self.start + self.num_trainable, dtype=np.int64))
         if self.kind == "contiguous":
             rows, columns = self.shape
+            # Number p in column-major order is row p % rows of column p // rows.
             in_column_order = np.arange(self.start, self.start + self.num_trainable, dtype=np.int64)
             return np.sort(in_column_order % rows * columns + in_column_order // rows)
         if self.kind == "listed":

@@ -38,7 +38,15 @@ class Apet(Method):
     """Shares of a budget: the same for every target, or in proportion to its size."""
 
     def targets(self, backbone: Backbone) -> list[Target]:
-        """Every operation at every layer where its entries have a gradient."""
+        """Every operation at every layer where its entries have a gradient.
+
+        Returns:
+            The targets, in model order, a prompt last.
+
+        Raises:
+            UnknownNameError: a role matches nothing.
+            ApetError: the operations have no place at these roles.
+        """
         layers = backbone.select(self.roles) if self.roles else backbone.layers
         targets = [t for layer in layers for t in self._targets_of(layer, backbone)]
         if self.prompt:
@@ -60,12 +68,14 @@ class Apet(Method):
                 if p.parameter == "weight":
                     targets.append(weight_target(p))
                 elif p.parameter == "output":
+                    # Beside an existing bias, a vector added to the output would be a second one of the same effect.
                     if is_hidden_state and not constant_is_dead and layer.position("bias") is None:
                         targets.append(output_target(p))
                 elif not constant_is_dead:
                     targets.append(weight_target(p))
         if "concatenate" in self.operations and layer.kind == "linear":
             targets.append(lora_target(layer, None, _LORA_ALPHA))
+        # With the smallest budget an adapter is a constant, so that it is held to what holds for constants.
         if "plugin" in self.operations and is_hidden_state and not constant_is_dead:
             targets.append(adapter_target(layer, None))
         return targets
@@ -82,6 +92,6 @@ def _constant_has_no_gradient(layer: Layer, backbone: Backbone) -> bool:
     keys.
 
     Returns:
-        Whether such a constant is dead.
+        Whether such a constant would get no gradient.
     """
     return layer.role.endswith((".k", ".qkv")) and not backbone.family.rotary_embeddings

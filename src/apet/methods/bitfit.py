@@ -35,4 +35,5 @@ class BitFit(Method):
         """A bias at each chosen layer."""
         if self.roles:
             return [bias_target(x) for x in backbone.select(self.roles)]
+        # Not by `select`, which refuses a role that matches nothing: not every backbone has each of the default ones.
         return [bias_target(x) for x in backbone.layers if x.role in DEFAULT_ROLES[backbone.family.kind]]

@@ -20,6 +20,7 @@ class FineTuning(Method):
 
     def targets(self, backbone: Backbone) -> list[Target]:
         """Every parameter, whole."""
+        # An output is a place where something can be added, not one of the pre-trained parameters.
         return [full_target(p) for p in backbone.positions if p.parameter != "output"]
 
     def plan(self, backbone: Backbone, budget: int | None, mask_seed: int, init_seed: int) -> DeltaSpec:

@@ -27,5 +27,6 @@ class LoRA(Method):
 
     def targets(self, backbone: Backbone) -> list[Target]:
         """A pair at each chosen layer."""
+        # One projection of query, key and value cannot be split: a pair beside it serves all three.
         roles = self.roles or (("attn.qkv",) if backbone.has_role("attn.qkv") else ("attn.q", "attn.v"))
         return [lora_target(x, self.rank, self.alpha) for x in backbone.select(roles)]

@@ -140,6 +140,7 @@ class Method(BaseModel, ABC):
     def _counts(self, targets: list[Target], budget: int | None, mask_seed: int) -> list[int]:
         """How many parameters each target gets."""
         defaults = [t.default_params for t in targets]
+        # The full size is taken as it is: shared out anew, rounding could move a parameter from one target to another.
         if budget is None or budget == sum(defaults):
             return defaults
         lowest, highest = [t.min_params for t in targets], [t.max_params for t in targets]
@@ -151,6 +152,7 @@ class Method(BaseModel, ABC):
     def _unreachable(self, budget: int, lowest: list[int], highest: list[int]) -> UnreachableBudgetError:
         least, most = min(lowest), sum(highest)
         candidates = (range(min(budget - 1, most), least - 1, -1), range(max(budget + 1, least), most + 1))
+        # Outward from the budget on either side: the first count that can be shared out is the nearest.
         nearest = [
             next((n for n in side if allocate_budget(n, lowest, highest, highest, 0) is not None), None)
             for side in candidates
@@ -185,6 +187,7 @@ def make_method(name: str, **settings: object) -> Method:
     """
     if not isinstance(name, str):
         raise ApetError(f"method={name!r} is a {type(name).__name__}; give a name: {', '.join(METHODS)}")
+    # A name is tried as a whole first: a guest may register one that ends like a distribution.
     base, _, suffix = name.rpartition("-")
     if name not in METHODS and base in METHODS and suffix in DISTRIBUTIONS:
         name, settings = base, {"distribution": suffix, **settings}

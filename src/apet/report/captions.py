@@ -32,6 +32,9 @@ def run_summary(
         a: of the study.
         cells: only runs of these; None = of all.
         tasks: only runs on these; None = on all.
+
+    Returns:
+        One or two sentences for the end of a caption.
     """
     done = complete(a.data.runs)
     if tasks is not None:
@@ -130,6 +133,9 @@ def score_by_budget(a: Analysis, scale: Scale | None = None) -> str:
     Args:
         a: of the study.
         scale: of one backbone; None = of all.
+
+    Returns:
+        The caption.
     """
     cells = {(p.scale.name, p.method, p.num_trainable) for p in a.budget_points if scale in (None, p.scale)}
     return (

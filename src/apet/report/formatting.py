@@ -35,6 +35,9 @@ def page_kind(what: str, about_data: str) -> str:
     Args:
         what: such as ``study report``.
         about_data: what was done to the data, in words.
+
+    Returns:
+        The small words above a page's title.
     """
     return f"{what} · synthetic data" if "synthetic" in about_data else what
 
@@ -86,6 +89,9 @@ def mean_and_spread(e: Estimate) -> str:
     """``81.2 ± 1.3``: the mean and half the seeds' interval, in percent; a dagger where planned runs are missing.
 
     An interval that is cut short at 0 or 100 % is not symmetric, and is written out: ``59.5 (0.0 to 100.0)``.
+
+    Returns:
+        The number as a cell of a table shows it.
     """
     spread = ""
     if not math.isnan(e.half_width):

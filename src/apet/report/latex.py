@@ -40,6 +40,9 @@ def latex(t: Table) -> str:
 
     The document must load ``booktabs``, and ``longtable`` for the long ones. A wide one is set small and close; on a
     page of its own it stands well inside ``landscape`` of pdflscape, which holds both forms.
+
+    Returns:
+        LaTeX source.
     """
     return _longtable(t) if len(t.rows) > PAGE_ROWS else _float(t)
 

@@ -64,6 +64,9 @@ def write_run_report(run: Path, output: Path | None = None) -> Report:
         run: folder with result.json, curve.csv and predictions.csv.
         output: where to; by default ``report`` inside the run's folder.
 
+    Returns:
+        The report, with all its files.
+
     Raises:
         ApetError: no finished run there, a damaged one, or a folder that cannot be written.
     """
@@ -82,6 +85,9 @@ def write_run_report(run: Path, output: Path | None = None) -> Report:
 
 def read(run: Path) -> Run:
     """Read a run's files; every field is checked against the types of `apet.training.result`.
+
+    Returns:
+        What they hold.
 
     Raises:
         ApetError: one of them is missing or damaged.
@@ -165,6 +171,9 @@ def _columns(pairs: Mapping[tuple[str, str], int]) -> tuple[list[str], list[str]
     """Predictions with a column each, and the others.
 
     Those that are accepted somewhere come first, then the frequent ones.
+
+    Returns:
+        Answers with a column each, sorted; the other answers.
     """
     frequency: Counter[str] = Counter()
     for (_, prediction), n in pairs.items():

@@ -33,6 +33,9 @@ def all_runs(a: Analysis, page: bool = False) -> Table:
     Args:
         a: of the study.
         page: only the columns that people look at.
+
+    Returns:
+        A table of one row a run.
     """
     names = list(PAGE_COLUMNS if page else RUNS)
     rows = a.data.runs[names].to_numpy(dtype=object).tolist()

@@ -72,11 +72,15 @@ def write_report(
 
     Args:
         folder: where to.
-        runs, curves, items, transfer, planned: tables as `apet.analysis.frames` describes them; items also by run id.
+        runs: table as `apet.analysis.frames` describes it, like those below.
+        curves: one row a measurement.
         provenance: shown as it comes; known keys: ``name`` of the study, ``settings`` (its YAML text), ``version``,
             ``planned``, ``complete``, ``failed`` (counts), ``running`` (bool), ``hosts``,
             ``outdated`` (runs of earlier settings, which are not among ``runs``), ``data`` (what was done to them;
             synthetic ones are marked at the top of the page).
+        items: scores of validation items, as a table or by run_id; None = unknown.
+        transfer: zero-shot scores; None = none were measured.
+        planned: the runs that were to be made; None = unknown.
         allow_holes: go on where planned runs are missing, and mark what misses some.
         partial: the study is not finished: everything says so.
 

@@ -63,6 +63,9 @@ def method_style(method: str) -> MethodStyle:
 
     The paper's methods have theirs; every other name leads to one of 24 derived styles, the same in every process
     unless two names lead to the same one: then the later takes the next that is free, and keeps it.
+
+    Returns:
+        The style.
     """
     if method in _PAPER_STYLES:
         return _PAPER_STYLES[method]

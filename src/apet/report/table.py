@@ -168,6 +168,9 @@ def _is_unknown(value: Value) -> bool:
 def _number(value: Value) -> float:
     """The value of a column of numbers.
 
+    Returns:
+        The value, which is a number now to the type checker, too.
+
     Raises:
         TypeError: it is something else, which is an error of whoever made the table.
     """

@@ -32,6 +32,9 @@ def comparison_study(
         seeds: of the runs.
         resources: that the runs will share.
 
+    Returns:
+        The study; an override keeps the budget of full fine-tuning at its own full size.
+
     Raises:
         ApetError: the settings name no task and no data with text and label, or data that do not fit.
     """

@@ -125,6 +125,9 @@ def estimate(plans: Sequence[RunPlan], costs: Mapping[tuple[str, str, str], Cost
     Args:
         plans: those that are to be run.
         costs: (backbone, task, method) -> what finished runs took.
+
+    Returns:
+        Time of one worker, memory of the largest run, and how much of this rests on measured runs.
     """
     # On a machine where nothing ran yet, one product of matrices says what its processor is worth.
     flops = _matmul_flops() if plans else 1.0

@@ -53,6 +53,16 @@ class Study:
 
     Raises:
         ApetError: no study there, a damaged one, or one of another version.
+
+    Example:
+        >>> import apet, pathlib, tempfile
+        >>> from apet.studies.store import open_store
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with open_store(pathlib.Path(folder)) as store:
+        ...         store.describe("empty", definition="", planned=0)  # `apet study run` records its runs here
+        ...     study = apet.Study(folder)
+        >>> study.notes["study"], len(study.runs())
+        ('empty', 0)
     """
 
     def __init__(self, folder: str | Path) -> None:
@@ -141,6 +151,7 @@ class Study:
 
     @cached_property
     def _definition(self) -> list[Cell] | None:
+        # The text in the record, not the study's file: that may have been changed since, or be gone.
         text = self.notes.get("definition")
         return list(cells(StudyConfig.from_stored(text))) if text else None
 

@@ -59,6 +59,7 @@ class Scheduler:
 
     def __init__(self, store: Store, executor: Executor, progress: Progress) -> None:
         self.store, self.executor, self.progress = store, executor, progress
+        # Backbone and task that each worker last worked on, by which `_next` chooses; nobody asks the workers.
         self._loaded: list[tuple[str, ...] | None] = [None] * executor.size
         self._best: dict[str, tuple[float, str]] = {}
 
@@ -110,6 +111,7 @@ class Scheduler:
     def _recover(self, run: RunPlan) -> bool:
         """Record a run that finished although its scheduler was killed, or lost power, before it could record it."""
         folder = self.store.run_folder(run.run_id)
+        # An empty folder is not a damaged run: a run may be written into it.
         if not folder.is_dir() or not any(folder.iterdir()):
             return False
         try:
@@ -150,7 +152,7 @@ class Scheduler:
             summary.num_completed += 1
             return
         if event.kind == "worker_died":
-            self._loaded[event.worker] = None
+            self._loaded[event.worker] = None  # what takes its place starts with an empty memory
             # It may have died after its result was whole on disk and before it could say so.
             if (self.store.run_folder(run.run_id) / RESULT).is_file():
                 self._record_result(run)

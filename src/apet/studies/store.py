@@ -70,6 +70,7 @@ class Store:
         with _clear_errors(folder):
             if create:
                 (folder / RUNS).mkdir(parents=True, exist_ok=True)
+            # Without isolation_level: Python would begin transactions by itself, at a write and not IMMEDIATE.
             if create or write:
                 self.db = sqlite3.connect(path, isolation_level=None, timeout=BUSY)
             else:
@@ -94,8 +95,7 @@ class Store:
             self.db = sqlite3.connect(":memory:", isolation_level=None)
             self.db.executescript(SCHEMA)
         elif version == 0:
-            # With a write-ahead log, readers do not wait for the scheduler, nor it for them.
-            self.db.execute("PRAGMA journal_mode = WAL")
+            self.db.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the scheduler, nor it for them
             self.db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
         elif self.db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise ApetError(
@@ -131,7 +131,7 @@ class Store:
             DamagedRunError: the folder holds no whole run.
             ApetError: the disk is full, or the run is recorded as finished; the record is as it was.
         """
-        result, points = _read_whole_run(self.run_folder(run_id))
+        result, points = _read_whole_run(self.run_folder(run_id))  # before the transaction: reading holds no lock
         with self._transaction():
             row = self._head(run_id, "complete", axes, None) + to_cells(result, RESULT_COLUMNS)
             # Only a failed row makes way; one of a finished run stops the insertion by its trigger.
@@ -220,8 +220,7 @@ class Store:
     def _transaction(self) -> Iterator[None]:
         """All of it or nothing."""
         with _clear_errors(self.folder):
-            # IMMEDIATE: a lock that is taken at the first write could be refused halfway.
-            self.db.execute("BEGIN IMMEDIATE")
+            self.db.execute("BEGIN IMMEDIATE")  # a lock that is taken at the first write could be refused halfway
             try:
                 yield
                 self.db.execute("COMMIT")
@@ -241,6 +240,9 @@ def _read_only_uri(path: Path) -> str:
 
     Beside a record that others may write, SQLite needs small files of its own. Where none can be made, nobody writes:
     the file is read as it is, unless a log beside it holds more.
+
+    Returns:
+        The URI for `sqlite3.connect`.
     """
     log = path.with_name(f"{path.name}-wal")
     fixed = not os.access(path.parent, os.W_OK) and not (log.is_file() and log.stat().st_size)
@@ -249,6 +251,9 @@ def _read_only_uri(path: Path) -> str:
 
 def _read_whole_run(folder: Path) -> tuple[RunResult, list[CurvePoint]]:
     """Result and curve of a run's folder.
+
+    Returns:
+        The two, every field checked.
 
     Raises:
         DamagedRunError: something of it is missing, empty, or cannot be read.
@@ -315,18 +320,21 @@ def study_lock(folder: Path) -> Iterator[None]:
 def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
     """The store of a folder, held alone from before it is made until it is closed.
 
+    Yields:
+        The store, open for writing; what killed workers left half written is gone.
+
     Raises:
         ApetError: as `Store` and `study_lock`.
     """
     if create:
         with _clear_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)
+            folder.mkdir(parents=True, exist_ok=True)  # before the lock, which is a file in it; all else under it
     else:
         _require_study(folder)
     with study_lock(folder):
         store = Store(folder, create=create, write=True)
         try:
-            remove_partial_runs(folder)
+            remove_partial_runs(folder)  # under the lock: no scheduler that is alive has workers writing here
             yield store
         finally:
             store.close()
@@ -336,8 +344,7 @@ def remove_partial_runs(folder: Path) -> None:
     """Remove what killed workers left half written."""
     for half in (folder / RUNS).glob("*.part"):
         with suppress(OSError):  # it took its name just now, or cannot be removed: it is in nobody's way
-            # A worker whose scheduler was killed may be writing still: its folder is taken from it by another name
-            # first, so that it fails instead of finishing a folder that has lost files meanwhile.
+            # A worker that outlived its scheduler may still write: by the new name it fails instead of finishing.
             renamed = run_dir.partial_path(half.with_name(half.name.partition(".")[0]))
             os.replace(half, renamed)
             shutil.rmtree(renamed, ignore_errors=True)

@@ -74,6 +74,9 @@ def to_cells(record: Record, record_columns: Sequence[RecordColumn]) -> list[Sql
     Args:
         record: a result, a point of a curve, a transfer.
         record_columns: those of its columns that are meant, in order.
+
+    Returns:
+        One cell a column.
     """
     values: dict[str, JsonValue] = record.model_dump(mode="json")
     cells: list[SqlValue] = []

@@ -17,6 +17,7 @@ DECIDED_BY_AXES = {"backbone", "task", "data", "method", "method_settings", "bud
 
 
 class _Strict(BaseModel):
+    # Extra keys are refused: a misspelled one would leave a default in place, and nobody would see it in the results.
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
 
 
@@ -50,6 +51,7 @@ class Override(_Strict):
         """
         for axis, given in self.match.items():
             patterns = given if isinstance(given, list) else [given]
+            # fnmatchcase, since fnmatch itself folds case on some systems: a study means the same runs everywhere.
             if axis in axes and not any(fnmatch.fnmatchcase(axes[axis], str(p)) for p in patterns):
                 return False
         return True
@@ -92,6 +94,7 @@ class StudyConfig(_Strict):
 
     def to_yaml(self) -> str:
         """YAML text that reads as this study."""
+        # In the order of the fields, which is the order in which people write and read a study.
         return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
 
     @classmethod
@@ -124,7 +127,7 @@ def split_method(method: str | Mapping[str, JsonValue]) -> tuple[str, dict[str, 
     """
     if isinstance(method, str):
         return method, {}
-    settings = dict(method)
+    settings = dict(method)  # a copy: the study's own entry is still to be written as it was given
     name = settings.pop("method", None)
     if not isinstance(name, str):
         raise ApetError(f"methods: {method} names no method; write such as {{method: lora, rank: 4}}")

@@ -74,6 +74,7 @@ def load_study(name: str, overrides: Mapping[str, JsonValue] | None = None) -> S
     """
     path = Path(name).expanduser()
     if path.suffix in (".yaml", ".yml") and path.is_file():
+        # A byte that is not UTF-8 must not hide the line it stands in: replaced, it is a wrong value with a line.
         return parse_study(path.read_text("utf-8", errors="replace"), name, overrides or {}, path.parent)
     suite_name = name.removesuffix(".yaml")
     if suite_name not in SUITES:
@@ -150,6 +151,7 @@ def _validate(raw: Mapping[str, object], text: str, where: str) -> StudyConfig:
     try:
         return StudyConfig.model_validate(raw)
     except ValidationError as e:
+        # The first alone: further ones are often its consequences, and a message is one line.
         first = e.errors()[0]
         raise ApetError(f"{where}:{line_of(text, first['loc'])}: {_message(first)}") from e
 
@@ -167,6 +169,7 @@ def _message(error: ErrorDetails) -> str:
 
 def _check_overrides(study: StudyConfig, text: str, where: str) -> None:
     """Refuse an override that can match nothing in its study: it is a mistake."""
+    # Budgets and seeds are not among them: an override may bring its own, which the study's lists do not show.
     values = {
         "backbone": study.backbones,
         "task": study.tasks,
@@ -226,6 +229,7 @@ def _wrong_setting(key: str, value: JsonValue) -> str | None:
         return str(UnknownNameError("run setting", key, RunConfig.model_fields))
     if key in DECIDED_BY_AXES:
         return f"{key} is decided by the study's axes; it cannot stand under run_defaults or set"
+    # Alone beside the one field without a default, so that an error can be of this key only.
     try:
         RunConfig.model_validate({"backbone": "", key: value})
     except ValidationError:

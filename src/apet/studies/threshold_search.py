@@ -90,7 +90,8 @@ class ThresholdSearcher:
                     "learning_rate": self.reference_rate,
                 }
             )
-        # Rounded to thousandths: the same question then asks for the same run.
+        # Rounded to thousandths: the same question then asks for the same run. Upwards, so that whoever reaches the
+        # rounded target has reached the true one.
         target = None if target_score is None else -(-round(1000 * target_score, 6) // 1) / 1000
         return self.base.model_copy(update={"budget": n, "seed": seed, "target_score": target})
 

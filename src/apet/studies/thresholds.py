@@ -210,7 +210,7 @@ class ThresholdSearch:
                 return bool(usable) and float(np.mean(usable)) >= self._required_mean(kind), False
             new = self.measure(n, [len(scores)], self._target_score(kind))
             self.num_runs += 1
-            # A run that failed is kept as a hole: its seed is not asked for again.
+            # A run that failed is kept as NaN: its seed is not asked for again.
             scores.append(SeedScore(math.nan) if new[0] is None else new[0])
 
     def _level(self, kind: ThresholdKind) -> float:
@@ -230,6 +230,7 @@ class ThresholdSearch:
     def _answer(self, kind: ThresholdKind, n: int) -> Answer:
         """Whether N passes by all the seeds it may have, as far as those it has foretell that."""
         scores = self._usable(kind, n)
+        # A run that stopped early for the other question may be of no use here: then this N needs another seed.
         if not scores or len(scores) < sum(not math.isnan(s.score) for s in self.scores[n]):
             return "unclear"
         mean = float(np.mean(scores))
@@ -274,6 +275,7 @@ class ThresholdSearch:
     def _target_score(self, kind: ThresholdKind) -> float | None:
         """The score at which one run alone makes the answer a clear yes; training on can only make it clearer."""
         target = self._level(kind) + self._half_width(kind, 1)
+        # No score exceeds 1: a target above it would never stop a run, and yet make it another run than one without.
         return max(0.0, target) if math.isfinite(target) and target < 1 else None
 
 
@@ -293,6 +295,7 @@ def budget_grid(smallest: int, largest: int, spacing: float, reachable: Callable
     while n < largest:
         budgets.append(reachable(round(n)))
         n *= spacing
+    # As a set: among small N, several points of the grid move to the same count.
     return sorted({*budgets, reachable(largest)})
 
 

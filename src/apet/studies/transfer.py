@@ -94,10 +94,30 @@ def transfer(
     measured = {(run_id, record.target): record.num_examples for run_id, record in store.transfers()}
     # A limit that has changed, or data that have grown, make a stored score one of other examples: it is taken again.
     todo = [(run, target) for run, target in pairs if measured.get((run.run_id, target)) != num_examples[target]]
-    with resources.progress.begin("transfer", len(todo)) as bar:
+    _measure_pairs(store, todo, known, resources, limit)
+    return [(run.run_id, target) for run, target in pairs]
+
+
+def _measure_pairs(
+    store: Store,
+    pairs: Sequence[tuple[_CompleteRun, str]],
+    known: _KnownTargets,
+    resources: Resources,
+    limit: int | None,
+) -> None:
+    """Measure runs on targets and record each score as soon as it is there.
+
+    Args:
+        store: the study's record.
+        pairs: run and target, all targets of a run in one row.
+        known: the targets by name.
+        resources: shared by all measurements.
+        limit: examples of a target, at most.
+    """
+    with resources.progress.begin("transfer", len(pairs)) as bar:
         loaded: tuple[str, TunedModel] | None = None
         try:
-            for done, (run, target) in enumerate(todo, start=1):
+            for done, (run, target) in enumerate(pairs, start=1):
                 # The pairs come run by run, so that one attached delta serves all of its targets.
                 if loaded is None or loaded[0] != run.run_id:
                     if loaded is not None:
@@ -105,12 +125,13 @@ def transfer(
                     loaded = run.run_id, TunedModel(store.run_folder(run.run_id), resources)
                 on = known.target(target)
                 record = _record(target, loaded[1].transfer(on.task, on.data, limit))
+                # One by one: what was measured before an interruption is not measured again.
                 store.record_transfer(run.run_id, record)
                 bar.update(done, f"{run.axes.task} to {target}: {100 * record.score:.1f}")
         finally:
+            # The backbone stays in the shared resources; the next run on it must find nothing attached.
             if loaded is not None:
                 loaded[1].close()
-    return [(run.run_id, target) for run, target in pairs]
 
 
 def _record(target: str, score: MetricScore) -> TransferRecord:

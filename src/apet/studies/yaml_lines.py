@@ -55,6 +55,7 @@ def line_of(text: str, path: Sequence[str | int]) -> int:
     Returns:
         Its line; that of its nearest parent where it is not in the text (a key that is missing).
     """
+    # Composed, not loaded: only nodes know their lines.
     node = yaml.compose(text)
     line = 1
     for part in path:
@@ -87,6 +88,7 @@ def _scalars(node: yaml.Node | None) -> Iterator[tuple[yaml.ScalarNode, bool]]:
 
 def _unreadable_word(text: str) -> tuple[int, str]:
     """Line and word of the first one that YAML takes for a date or a number and cannot read."""
+    # Word by word: Python's own error, unlike one of YAML's parser, comes without a line.
     for node, _ in _scalars(yaml.compose(text)):
         try:
             yaml.constructor.SafeConstructor().construct_object(node)

@@ -1,1 +1,1 @@
-"""What is learnt: tasks as data, where their rows come from, objectives for each kind of backbone, measures."""
+"""What is learned: tasks as data, where their rows come from, objectives for each kind of backbone, metrics."""

@@ -30,13 +30,16 @@ def training_batches(lengths: npt.NDArray[np.int64], batch_size: int, data_seed:
     while True:
         while len(queue) < min(max(batch_size, len(lengths)), BATCHES_PER_POOL * batch_size):
             queue += _shuffled(generator, len(lengths))
+        # A pool is of whole batches; what is left over waits for the next epoch, so that no batch is short.
         take = min(len(queue) // batch_size, BATCHES_PER_POOL) * batch_size
         pool, queue = sorted(queue[:take], key=lambda i: int(lengths[i])), queue[take:]
+        # The pool is sorted, its batches are not: lengths must not grow in the course of an epoch.
         for c in _shuffled(generator, take // batch_size):
             yield pool[c * batch_size : (c + 1) * batch_size]
 
 
 def _shuffled(generator: SeededGenerator, n: int) -> list[int]:
+    # Sorted by 62-bit random keys, two of which are hardly ever equal: a shuffle without a loop in Python.
     return np.argsort(generator.integers(2**62, n), kind="stable").tolist()
 
 

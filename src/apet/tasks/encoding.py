@@ -115,7 +115,7 @@ def encode_all(
         cached = EncodedSet(load_file(path))
         tick(len(examples))
         return cached
-    except (OSError, SafetensorError):
+    except (OSError, SafetensorError):  # not there, or cut off: it is made anew
         pass
     rows = []
     for n, example in enumerate(examples, start=1):

@@ -88,6 +88,7 @@ def to_text(value: object) -> str:
     """A value as text that every tokenizer takes: None is empty, whole floats are whole numbers, lone surrogates go."""
     if value is None:
         return ""
+    # A column of integers with gaps is read as floats; its labels are 1 in the task's file, not 1.0.
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return str(value).encode("utf-8", "replace").decode("utf-8")
@@ -124,6 +125,7 @@ def sample(examples: Sequence[Example], max_samples: int | None) -> list[Example
     """
     if max_samples is None or len(examples) <= max_samples:
         return list(examples)
+    # Equal texts have equal ranks, so that more than asked for may pass the last one: the cut comes after.
     last = sorted(_rank(e) for e in examples)[max_samples - 1]
     return [e for e in examples if _rank(e) <= last][:max_samples]
 

@@ -44,6 +44,7 @@ def read_rows(path: Path, encoding: str = "utf-8") -> list[Row]:
     Raises:
         ApetError: no such file, an unknown ending, no rows, or a line that cannot be read (named).
     """
+    # A member of an archive is named by a path through it, as if the archive were a folder.
     archive = next((p for p in path.parents if p.suffix == ".zip" and p.is_file()), None)
     name = path.name
     try:
@@ -66,6 +67,7 @@ def read_rows(path: Path, encoding: str = "utf-8") -> list[Row]:
 
 def _text(raw: bytes, name: str, kind: str, encoding: str) -> Iterator[Row]:
     try:
+        # A byte-order mark would become a part of the first column's name.
         text = raw.decode(encoding).removeprefix("\ufeff")
     except LookupError as e:
         raise ApetError(f"{name}: there is no encoding {encoding!r}; give such as utf-8 or latin-1") from e
@@ -98,6 +100,7 @@ def _table(text: str, name: str, kind: str) -> Iterator[Row]:
     begin = 1
     try:
         for cells in reader:
+            # A quoted cell may run over several lines: a row is named by the line where it starts.
             start, begin = begin, reader.line_num + 1
             if not cells:
                 continue

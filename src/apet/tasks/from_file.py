@@ -54,7 +54,9 @@ def _labels(rows: Sequence[Row], column: str) -> list[str]:
             raise ApetError(f"{row.location}: {UnknownNameError('column', column, row.values)}")
         if not to_text(row.values[column]).strip():
             raise ApetError(f"{row.location}: column {column!r} is empty; every example needs a label")
+    # Shorter ones first, so that 2 comes before 10. The order is that of the classes: it must not depend on the rows'.
     labels = sorted({to_text(row.values[column]).strip() for row in rows}, key=lambda v: (len(v), v))
+    # A column of names, numbers or texts was given by mistake: a class for each value would learn nothing.
     if len(labels) > max(20, len(rows) // 10):
         raise ApetError(
             f"column {column!r} has {len(labels)} different values in {len(rows)} rows; labels are few."

@@ -110,7 +110,14 @@ def local_splits(path: Path, encoding: str = "utf-8") -> dict[str, list[Row]]:
 
 
 def split_files(path: Path) -> dict[str, Path]:
-    """Files by split of a folder, or the one file as train; raises as `local_splits`."""
+    """Files by split of a folder, or the one file as train.
+
+    Returns:
+        Split -> its file.
+
+    Raises:
+        ApetError: the folder has no training file.
+    """
     if not path.is_dir():
         return {"train": path}
     names = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
@@ -185,6 +192,7 @@ def _generated_rows(generator: str, arguments: str, split: str) -> Iterable[dict
     """Rows of one split, as the generator returns them."""
     module_name, _, function_name = generator.partition(":")
     package = module_name.partition(".")[0]
+    # Looked for before the import: a missing package and an error inside a package have different remedies.
     if package_folder(package) is None:
         name = package.replace("_", "-")
         raise ApetError(f"rows are made by {generator}, whose package is not installed: pip install {name}")

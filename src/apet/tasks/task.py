@@ -99,7 +99,7 @@ class Task(_Strict):
 
     @model_validator(mode="after")
     def _consistent(self) -> Task:
-        Template.parse(self.template, self.columns)
+        Template.parse(self.template, self.columns)  # for its errors: they belong to the file, not to a later run
         metric = METRICS.get(self.metric)
         if self.is_classification != metric.needs_labels:
             fitting = ", ".join(

@@ -34,10 +34,11 @@ class Template:
             The template.
 
         Raises:
-            ApetError: a field that is no column, one that is used twice or never, or no ``{target}`` after them.
+            ApetError: a field that is not a column, one that is used twice or never, or no ``{target}`` after them.
         """
         if TARGET in columns or len(set(columns)) < len(columns):
             raise ApetError(f"columns {', '.join(columns)}: none may be called {TARGET!r}, and each may come once only")
+        # str.Formatter would read these signs as its own.
         odd = next((c for c in columns if not c.isprintable() or any(x in c for x in "{}:!")), None)
         if odd is not None:
             raise ApetError(f"column {odd!r} cannot stand in a template; rename it without braces, ':' and '!'")

@@ -44,6 +44,7 @@ class TextTokenizer:
     def fingerprint(self) -> str:
         """What decides its tokens: its class, all of its tables, and the special tokens."""
         backend = getattr(self.pretrained, "backend_tokenizer", None)
+        # Merges and normalizers decide, too: of a fast tokenizer everything is hashed, not the vocabulary alone.
         tables = sorted(self.pretrained.get_vocab().items()) if backend is None else backend.to_str()
         digest = hashlib.sha256(str(tables).encode()).hexdigest()
         special = f"{self.prefix_ids} {self.separator_ids} {self.suffix_ids} {self.pretrained.all_special_ids}"

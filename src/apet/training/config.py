@@ -149,6 +149,7 @@ class RunAxes:
 
 def method_label(method: str, settings: Mapping[str, JsonValue]) -> str:
     """What tables call a method: ``lora``, ``apet-discrete``, ``lora(rank=4)``."""
+    # The distribution is a part of the name, as in the paper's APET-discrete; other settings follow in brackets.
     rest = dict(settings)
     distribution = rest.pop("distribution", None)
     name = f"{method}-{distribution}" if distribution else method
@@ -171,6 +172,9 @@ def validate_config(values: Mapping[str, object], where: str = "settings") -> Ru
     Args:
         values: field -> value.
         where: what holds them, for messages.
+
+    Returns:
+        The settings, every field checked.
 
     Raises:
         ApetError: the first field that does not fit, with what came.
@@ -195,6 +199,9 @@ def field_help(key: str) -> str:
 def read_config(path: Path) -> dict[str, JsonValue]:
     """The mapping of a settings file.
 
+    Returns:
+        Field -> value, not yet checked.
+
     Raises:
         ApetError: no such file, not YAML, or not a mapping.
     """
@@ -210,12 +217,16 @@ def read_config(path: Path) -> dict[str, JsonValue]:
 def apply_overrides(base: Mapping[str, JsonValue], pairs: Mapping[str, JsonValue]) -> dict[str, JsonValue]:
     """Settings with ``key=value`` pairs over them; a key that only the method has goes to its settings.
 
+    Returns:
+        Field -> value, the method's own fields under ``method_settings``; not yet checked.
+
     Raises:
         UnknownNameError: a key that neither a run nor the method has.
         ApetError: ``method_settings`` is not a mapping.
     """
     from apet.methods import make_method  # needs torch, which reading a record does not
 
+    # The method comes first, also where it stands last: its fields decide where the other keys go.
     out = dict(base)
     name = str(pairs.get("method", out.get("method", RunConfig.model_fields["method"].default)))
     method_fields = type(make_method(name)).model_fields

@@ -1,4 +1,4 @@
-"""Measuring a tuned backbone on a split, and what measures without any learning come to."""
+"""Scores of a tuned backbone on a split, and what guessing scores without any learning."""
 
 from __future__ import annotations
 
@@ -58,6 +58,7 @@ def predict(
     answers: list[str | None] = [None] * len(encoded)
     done = 0
     for rows in evaluation_batches(encoded.lengths, batch_size):
+        # Batches are sorted by length; answers go back to the places of their examples.
         batch = to_device(device, objective.collate([encoded[i] for i in rows]))
         for i, answer in zip(rows, objective.predict(model, batch), strict=True):
             answers[i] = answer
@@ -81,6 +82,9 @@ def majority_baseline(references: Sequence[tuple[str, ...]]) -> float:
 
     Args:
         references: accepted answers of each example.
+
+    Returns:
+        The share of that label.
     """
     return max(Counter(references).values()) / len(references)
 
@@ -91,6 +95,9 @@ def untrained_baseline(objective: ObjectiveName, references: Sequence[tuple[str,
     Args:
         objective: how the backbone answers (paper section 3: a generated guess hits nothing).
         references: accepted answers of each example.
+
+    Returns:
+        The score.
     """
     return 0.0 if is_generative(objective) else majority_baseline(references)
 

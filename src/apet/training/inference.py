@@ -48,6 +48,7 @@ class TunedModel:
         self.model: nn.Module = self.resources.model(
             config.backbone, config.objective, num_labels, config.dtype, device, config.device_map
         )
+        # A head that was frozen is not among the saved values: the run's seed gives it back.
         reset_head(self.model, config.resolved_seed("init_seed"))
         self.handle: Handle = load(self.model, folder)
 
@@ -77,6 +78,9 @@ class TunedModel:
             data: file or folder.
             limit: examples, at most.
 
+        Returns:
+            The score, with its interval over the examples.
+
         Raises:
             ApetError: no such split, or bad data.
         """
@@ -97,6 +101,9 @@ class TunedModel:
             limit: examples, at most.
             split: of the target.
 
+        Returns:
+            The score: accuracy over transfer labels, or for free text the metric of the target.
+
         Raises:
             ApetError: one of the two has labels and the other has not, or no transfer labels.
         """
@@ -109,6 +116,7 @@ class TunedModel:
         objective = make_objective(
             self.objective.name, reading, self.objective.tokenizer.pretrained, self.objective.max_input_length
         )
+        # Without references: the target's label words are not among those that this run learned, and are not needed.
         unlabeled = [Example(e.texts, (), e.location) for e in examples]
         encoded = EncodedSet.of([objective.encode(e) for e in unlabeled])
         answers = predict(self.model, objective, encoded, self.config.batch_size)
@@ -136,11 +144,15 @@ class TunedModel:
             raise ApetError(f"task {task.name!r} has no split {split!r}; it has {', '.join(splits)}")
         config = self.config
         limit_in_training = config.max_train_samples if split == "train" else config.max_eval_samples
+        # The run's own limits hold for its own task alone, so that its recorded score comes out again.
         return sample(splits[split], limit or (limit_in_training if task is self.task else None))
 
 
 def parse_columns(task: Task, text: str) -> dict[str, str]:
     """A line of text as the task's columns; several are separated by tabs.
+
+    Returns:
+        Column -> its text.
 
     Raises:
         ApetError: another number of them.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -16,7 +16,7 @@ from apet.handle import Handle
 from apet.tasks.batches import training_batches
 from apet.tasks.encoding import EncodedSet
 from apet.tasks.metrics import MetricScore
-from apet.tasks.objectives import Objective
+from apet.tasks.objectives import Batch, Objective
 from apet.training.evaluation import Measurement, to_device
 from apet.training.progress import Progress
 
@@ -107,11 +107,7 @@ def train(
         DivergedError: the loss is not a number any more; the step and the rate are named.
         ApetError: a batch that the processes cannot share.
     """
-    rank, world = accelerator.process_index, accelerator.num_processes
-    if schedule.batch_size % world:
-        raise ApetError(f"batch_size={schedule.batch_size} cannot be shared by {world} processes; give a multiple")
-    # Where there is one process, the model is on its device already and needs no wrapper.
-    model = accelerator.prepare_model(handle.model) if world > 1 else handle.model
+    model = _model_to_train(handle, schedule, accelerator)
     values = handle.parameters()
     optimizer = torch.optim.AdamW(values, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
     score, predictions = measure()
@@ -123,18 +119,12 @@ def train(
     # Dropout draws from torch's global generator: it is seeded for the loop and given back as it was.
     with torch.random.fork_rng(), progress.begin(_title(handle), schedule.max_steps):
         torch.manual_seed(schedule.data_seed)
-        batches = training_batches(examples.lengths, schedule.batch_size, schedule.data_seed)
+        batches = _batches_on_device(objective, examples, schedule, accelerator)
         model.train()
         began = time.perf_counter()
-        for step, rows in zip(range(1, schedule.max_steps + 1), batches, strict=False):
-            batch = to_device(accelerator.device, objective.collate([examples[i] for i in rows[rank::world]]))
-            loss = objective.loss(model, batch)
-            accelerator.backward(loss)
-            if schedule.max_grad_norm is not None:
-                nn.utils.clip_grad_norm_(values, schedule.max_grad_norm)
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-            losses.append(loss.detach())  # not read before the next measurement: reading waits for the device
+        for step, batch in zip(range(1, schedule.max_steps + 1), batches, strict=False):
+            loss = _take_step(model, objective, batch, values, optimizer, schedule.max_grad_norm, accelerator)
+            losses.append(loss)  # not read before the next measurement: reading waits for the device
             if step % schedule.eval_steps == 0 or step == schedule.max_steps:
                 mean_loss = _finite_mean(losses, accelerator, step, schedule.learning_rate)
                 seconds += time.perf_counter() - began
@@ -161,12 +151,70 @@ class _Best:
     predictions: list[str | None]
 
 
+def _model_to_train(handle: Handle, schedule: TrainingSchedule, accelerator: Accelerator) -> nn.Module:
+    """The model as the processes train it.
+
+    Returns:
+        The model itself, or wrapped where several processes average its gradients.
+
+    Raises:
+        ApetError: the batch size is not a multiple of the number of processes.
+    """
+    world = accelerator.num_processes
+    if schedule.batch_size % world:
+        raise ApetError(f"batch_size={schedule.batch_size} cannot be shared by {world} processes; give a multiple")
+    # Where there is one process, the model is on its device already and needs no wrapper.
+    return accelerator.prepare_model(handle.model) if world > 1 else handle.model
+
+
+def _batches_on_device(
+    objective: Objective, examples: EncodedSet, schedule: TrainingSchedule, accelerator: Accelerator
+) -> Iterator[Batch]:
+    """Training batches without end, each process's share of them on its device.
+
+    Yields:
+        A padded batch of ``batch_size`` examples, divided by the number of processes.
+    """
+    rank, world = accelerator.process_index, accelerator.num_processes
+    # Every process draws the same batches and takes every world-th example: together they train on the whole batch.
+    for rows in training_batches(examples.lengths, schedule.batch_size, schedule.data_seed):
+        yield to_device(accelerator.device, objective.collate([examples[i] for i in rows[rank::world]]))
+
+
+def _take_step(
+    model: nn.Module,
+    objective: Objective,
+    batch: Batch,
+    values: list[Tensor],
+    optimizer: torch.optim.Optimizer,
+    max_grad_norm: float | None,
+    accelerator: Accelerator,
+) -> Tensor:
+    """Take one optimizer step on a batch.
+
+    Returns:
+        The loss before the step, ``()``, still on its device.
+    """
+    loss = objective.loss(model, batch)
+    accelerator.backward(loss)
+    if max_grad_norm is not None:
+        nn.utils.clip_grad_norm_(values, max_grad_norm)
+    optimizer.step()
+    # To None, not to zeros: no memory is written, and a value that gets no gradient is not moved by AdamW's moments.
+    optimizer.zero_grad(set_to_none=True)
+    return loss.detach()
+
+
 def _finite_mean(losses: list[Tensor], accelerator: Accelerator, step: int, learning_rate: float) -> float:
     """Mean of losses over steps and processes.
+
+    Returns:
+        The mean, the same in every process.
 
     Raises:
         DivergedError: it is not a finite number.
     """
+    # Reduced before it is tested: one process that stopped alone would leave the others waiting for its gradients.
     mean = float(accelerator.reduce(torch.stack(losses).mean(), "mean"))
     if not math.isfinite(mean):
         raise DivergedError(
@@ -178,6 +226,7 @@ def _finite_mean(losses: list[Tensor], accelerator: Accelerator, step: int, lear
 def _restore(handle: Handle, best: _Best) -> None:
     """Leave the best values in place."""
     handle.model.eval()
+    # Copied into the parameters that are there: the optimizer, the hooks and the model's tree all refer to them.
     with torch.no_grad():
         for value, best_value in zip(handle.parameters(), best.values, strict=True):
             value.copy_(best_value)

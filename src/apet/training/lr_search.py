@@ -66,6 +66,7 @@ def search_learning_rate(
     """
     began = time.perf_counter()
     steps = max(1, schedule.max_steps // SHARE)
+    # Measured half-way and at the end alone: a trial should cost little more than its steps.
     short = replace(schedule, max_steps=steps, eval_steps=max(1, steps // 2))
     ranks: dict[int, tuple[float, float]] = {}  # power -> (score, minus the last loss); the higher, the better
     errors: dict[int, float] = {}
@@ -78,7 +79,7 @@ def search_learning_rate(
         try:
             points = trial(replace(short, learning_rate=rate))
         except DivergedError:
-            ranks[power] = (-1.0, 0.0)
+            ranks[power] = (-1.0, 0.0)  # below every score, so that the search moves away from it
             trials.append(LearningRateTrial(learning_rate=rate, max_steps=steps, score=None))
             return
         best_score, score_untrained = best_point(points).score, points[0].score.score

@@ -71,6 +71,7 @@ class Progress:
         """
         began = time.monotonic()
         self._stages.append(Stage(title, total, began, began))
+        # One display for all stages: rich allows no second one while it is live.
         if not self.quiet and self.console.is_terminal:
             if self._bars is None:
                 self._bars = RichProgress(
@@ -113,6 +114,7 @@ class Progress:
             self._bars.update(stage.bar, completed=done, note=stage.note)
             return
         time_now = time.monotonic()
+        # Neither at 0, where there is no rate yet, nor at the end, where nothing is left to wait for.
         if not self.quiet and time_now - stage.last_line >= LINE_INTERVAL and 0 < done < stage.total:
             stage.last_line = time_now
             rate = done / (time_now - stage.began)

@@ -65,6 +65,7 @@ def build_result(run: RunOutcome) -> RunResult:
 
 def _identity(run: RunOutcome) -> dict[str, object]:
     plan, delta, backbone = run.plan, run.plan.delta, run.plan.backbone
+    # Read off what was trained, not off the settings: they may ask for a head where the backbone has none.
     head_use = "trained" if list(run.handle.head_values()) else "frozen"
     return {
         "run_id": plan.run_id,
@@ -113,6 +114,7 @@ def _scores(run: RunOutcome) -> dict[str, object]:
         "num_examples": kept.num_examples,
         "score_untrained": run.points[0].score.score,
         "score_last": run.points[-1].score.score,
+        # Of the validation examples that were scored, not of the task: a limit on them changes the shares.
         "majority_baseline": majority_baseline(references) if run.plan.task.is_classification else None,
         "untrained_baseline": untrained_baseline(run.plan.objective, references),
         "test_score": test.score if test else None,
@@ -128,6 +130,7 @@ def _training(run: RunOutcome) -> dict[str, object]:
         "selection": SELECTION,
         "best_step": best_point(list(run.points)).step,
         "max_steps": config.max_steps,
+        # The last step is always measured, so that the curve ends earlier only where target_score ended the run.
         "stopped_at": last.step if last.step < config.max_steps else None,
         "batch_size": config.batch_size,
         "learning_rate": rate.value,

@@ -48,6 +48,7 @@ def resolve(config: RunConfig, cache: ResolveCache | None = None) -> RunPlan:
     task = cache.task(config)
     objective = cache.objective(config)
     check_objective(objective, task)
+    # Only a classification head has an output for each label: other objectives share one description of the backbone.
     num_labels = max(2, len(task.labels)) if objective == "classification-head" else 2
     backbone = cache.backbone(config.backbone, objective, num_labels)
     num_trainable = cache.num_trainable(config, backbone, (objective, num_labels))
@@ -97,6 +98,9 @@ class ResolveCache:
     def task(self, config: RunConfig) -> Task:
         """The task that the settings name, or the one that data, text and label make.
 
+        Returns:
+            The task, one object for the same settings.
+
         Raises:
             ApetError: neither; both; or data that do not fit.
         """
@@ -136,6 +140,9 @@ class ResolveCache:
     def num_trainable(self, config: RunConfig, backbone: Backbone, kind_of_head: tuple[ObjectiveName, int]) -> int:
         """The exact count that the budget means for the method on the backbone.
 
+        Returns:
+            N.
+
         Raises:
             UnreachableBudgetError: the method cannot have that many.
         """
@@ -152,11 +159,15 @@ class ResolveCache:
         """Precision of the frozen weights; ``auto`` as this machine means it.
 
         A study's workers, also on other machines, get the answer of the machine that plans: all compute the same.
+
+        Returns:
+            Its name, never ``auto``.
         """
 
         def decide() -> Literal["float32", "bfloat16"]:
             from accelerate import PartialState
 
+            # Asked of accelerate only where it is needed: its first use initializes the devices.
             device = torch.device("cpu") if config.device == "cpu" else PartialState().device
             return "bfloat16" if resolve_dtype(config, device) == torch.bfloat16 else "float32"
 
@@ -164,7 +175,8 @@ class ResolveCache:
 
     def task_fingerprint(self, task: Task, data: str | None) -> str | None:
         """Fingerprint of a task's definition and data; None where the data are not here."""
-        # By identity: `task` above gives one object for one task, and hashing it would dump it for every run.
+        # By identity: `task` above gives one object for one task, and hashing it would dump it for every run. The value
+        # holds the task, too: once it were gone, its id could be given to another one.
         key = (id(task), data)
         return self._once("task_fingerprint", key, lambda: (task, task_fingerprint(task, data)))[1]
 
@@ -200,6 +212,9 @@ def resolve_task(config: RunConfig, read: Callable[[Path], dict[str, list[Row]]]
         config: the settings.
         read: reads local data files.
 
+    Returns:
+        The task.
+
     Raises:
         ApetError: neither; both; or data that do not fit.
     """
@@ -226,6 +241,9 @@ _OBJECTIVES: dict[BackboneKind, tuple[ObjectiveName, ...]] = {
 def resolve_objective(config: RunConfig, architecture: PreTrainedConfig) -> ObjectiveName:
     """The objective: as asked, or by what the backbone was pre-trained to do.
 
+    Returns:
+        Its name, never ``auto``.
+
     Raises:
         ApetError: one was asked for that this kind of backbone cannot serve.
     """
@@ -248,6 +266,7 @@ def resolve_dtype(config: RunConfig, device: torch.device) -> torch.dtype:
         return torch.float32 if config.dtype == "float32" else torch.bfloat16
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float32
+    # Without instructions for it, bf16 on a CPU is slower than fp32 and gains nothing but memory.
     native = torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
     return torch.bfloat16 if device.type == "cpu" and native else torch.float32
 
@@ -259,6 +278,9 @@ def text_length_limit(backbone: Backbone, max_length: int, num_taken: int) -> in
         backbone: whose positions count.
         max_length: asked for.
         num_taken: positions that the text cannot have: a prompt's, a generated answer's.
+
+    Returns:
+        The number of tokens, at most ``max_length``.
 
     Raises:
         ApetError: hardly any are left.

@@ -49,6 +49,9 @@ class Resources:
     def accelerator(self, device: str, device_map: str | None = None) -> Accelerator:
         """Devices and processes.
 
+        Returns:
+            accelerate's object for this device, made once.
+
         Raises:
             ApetError: processes that share one backbone in pieces, or several that each would take all devices.
         """
@@ -56,6 +59,7 @@ class Resources:
             self._accelerators[device] = Accelerator(
                 cpu=device == "cpu", mixed_precision="no", gradient_accumulation_steps=1
             )
+            # Of several processes one speaks.
             self.progress.quiet = self.progress.quiet or not self._accelerators[device].is_main_process
         refuse_sharded(self._accelerators[device].distributed_type, device_map)
         return self._accelerators[device]
@@ -79,6 +83,9 @@ class Resources:
             device: where it lies, unless it is laid over all of them.
             device_map: ``auto`` = over all devices of this machine.
 
+        Returns:
+            The model, which stays the property of these caches: whoever borrows it detaches what was attached.
+
         Raises:
             ApetError: there are no such weights, or more than the devices hold.
         """
@@ -93,6 +100,9 @@ class Resources:
 
     def tokenizer(self, backbone: str) -> PreTrainedTokenizerBase:
         """The backbone's tokenizer.
+
+        Returns:
+            The tokenizer, loaded once.
 
         Raises:
             ApetError: there is none that loads.
@@ -116,13 +126,17 @@ class Resources:
             max_train_samples: for training, at most.
             max_eval_samples: for validation and test each, at most.
 
+        Returns:
+            The examples by split, read once.
+
         Raises:
             ApetError: missing or bad data, with file and line.
         """
+        # By content, not by name: a file may hold another task under the name of a registered one.
         key = (task.model_dump_json(), folder)
         if key not in self._whole_data:
             self._whole_data[key] = load_data(task, folder, self.cache.local_splits)
-            self.cache.forget_rows()
+            self.cache.forget_rows()  # the rows are examples now; held twice, a large file would take twice the memory
         limited_key = (key, max_train_samples, max_eval_samples)
         if limited_key not in self._data:  # one object: its texts are hashed once, not for every run
             self._data[limited_key] = self._whole_data[key].limit(

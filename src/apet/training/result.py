@@ -262,6 +262,7 @@ def scalar_columns(record: type[Record]) -> tuple[RecordColumn, ...]:
 
 def _kind(annotation: object) -> tuple[ColumnKind, bool]:
     """Column kind of a field's type, and whether None is a value of it."""
+    # The bounds of a number are its own; a column only needs to know that it is one.
     if get_origin(annotation) is Annotated:
         return _kind(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
@@ -276,6 +277,9 @@ def _kind(annotation: object) -> tuple[ColumnKind, bool]:
 
 def read_result(path: Path) -> RunResult:
     """A run's result.json, checked field by field.
+
+    Returns:
+        The record.
 
     Raises:
         ApetError: it cannot be read, was written by another version, or a field does not hold what it should.
@@ -298,7 +302,7 @@ def explain(error: ValidationError) -> str:
     field = ".".join(str(part) for part in first["loc"])
     if first["type"] == "missing":
         return f"it has no {field}"
-    if not field:
+    if not field:  # the fault is of the whole, such as text that is not JSON
         return first["msg"].lower()
     return f"{field} is {first['input']!r:.40}; {first['msg'].lower()}"
 

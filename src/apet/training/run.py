@@ -72,6 +72,7 @@ def tune(run: RunConfig | RunPlan, output: Path | None = None, resources: Resour
     resources = resources or Resources()
     if output is not None:
         output = Path(output).absolute()
+        # Both before anything is loaded: a place that takes no result is better known now than after the training.
         run_dir.require_free(output)
         run_dir.require_writable(output)
     config = run if isinstance(run, RunConfig) else run.config
@@ -99,6 +100,7 @@ def prefetch(plan: RunPlan, resources: Resources) -> None:
 
 @contextmanager
 def _threads(num_threads: int | None) -> Iterator[None]:
+    # Sums over threads are rounded in another order for another number of them: it is a setting of the run.
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads or before)
     try:
@@ -166,6 +168,7 @@ class _Run:
                     started=self.started,
                 )
             )
+            # All processes hold the same values; one of them writes.
             if output is not None and self.accelerator.is_main_process:
                 with run_dir.new_folder(output) as folder:
                     run_dir.write_run(folder, self._resolved(rate), self.plan.task, result, trained.points)
@@ -176,6 +179,7 @@ class _Run:
                         folder / run_dir.PREDICTIONS, self.plan.task, validation.examples, trained.predictions
                     )
         finally:
+            # Whatever happened: the next run borrows the same model and must find nothing attached.
             self._leave(handle)
         return FinishedRun(result, trained.points, output if self.accelerator.is_main_process else None)
 
@@ -219,6 +223,7 @@ class _Run:
             return LearningRate(given, "given")
         train_split = self.splits["train"]
         examples: Sequence[Example] = train_split.examples
+        # By text, not by row: a text that comes twice must not stand on both sides.
         held_out_keys = {e.normalized_text for e in sample(examples, min(MAX_HELD_OUT, max(1, len(examples) // 5)))}
         kept_rows = [i for i, e in enumerate(examples) if e.normalized_text not in held_out_keys]
         held_out_rows = [i for i, e in enumerate(examples) if e.normalized_text in held_out_keys]
@@ -236,6 +241,7 @@ class _Run:
             finally:
                 self._leave(handle)
 
+        # Without a target: trials that stop early would not show which rate goes furthest.
         return search_learning_rate(default, replace(self._schedule(default), target_score=None), trial)
 
     def _resolved(self, rate: LearningRate) -> RunConfig:

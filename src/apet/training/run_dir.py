@@ -55,6 +55,9 @@ class RunFolder(NamedTuple):
 def new_folder(output: Path) -> Iterator[Path]:
     """A folder to write into; it takes its name when all is on the disk, and is gone if anything goes wrong.
 
+    Yields:
+        The folder under its temporary name.
+
     Raises:
         ApetError: the place is taken.
         CannotWriteError: it cannot be written.
@@ -72,7 +75,7 @@ def new_folder(output: Path) -> Iterator[Path]:
         if output.is_dir():
             output.rmdir()
         os.replace(part, output)
-        _sync(output.parent)
+        _sync(output.parent)  # the new name stands in the parent: unflushed, a power cut could take it back
     except OSError as e:
         raise CannotWriteError(
             f"cannot write to {str(output)!r}: {e.strerror}; free some space or give another folder"
@@ -139,6 +142,7 @@ def require_writable(output: Path) -> None:
         existing = next(p for p in probe.parents if p.exists())
         probe.mkdir(parents=True)
         probe.rmdir()
+        # Parents that were made for the probe go, too: a run that is refused later leaves no empty folders behind.
         for made in probe.parents:
             if made == existing:
                 break
@@ -193,6 +197,9 @@ def write_predictions(path: Path, task: Task, examples: Sequence[Example], predi
 def read_curve(folder: Path) -> list[CurvePoint]:
     """The curve of a finished run.
 
+    Returns:
+        One point a measurement, the untrained model first.
+
     Raises:
         ApetError: it cannot be read, or a row does not hold what it should.
     """
@@ -201,6 +208,9 @@ def read_curve(folder: Path) -> list[CurvePoint]:
 
 def read_predictions(folder: Path) -> list[Prediction]:
     """The predictions of a finished run, in the order of the data.
+
+    Returns:
+        One prediction a validation example.
 
     Raises:
         ApetError: they cannot be read, or a row does not hold what it should.
@@ -250,6 +260,9 @@ def dump_yaml(path: Path, values: Mapping[str, JsonValue]) -> None:
 
 def read_run(folder: Path) -> RunFolder:
     """Settings, task and result of a finished run; the guests that it names are imported.
+
+    Returns:
+        The three of them.
 
     Raises:
         ApetError: no run there, or a damaged one.

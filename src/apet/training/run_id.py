@@ -51,7 +51,7 @@ def run_id(
     """
     seeds = [config.resolved_seed("mask_seed"), config.resolved_seed("init_seed"), config.resolved_seed("data_seed")]
     content = [NUMERIC_VERSION, dict(shared), task_fingerprint, backbone_fingerprint, num_trainable, seeds]
-    content += [list(guests)] if guests else []
+    content += [list(guests)] if guests else []  # no empty list: runs without guests keep the identifier they had
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -157,4 +157,5 @@ def _archive_of(file: Path) -> Path:
 
 
 def _joined(*parts: str) -> str:
+    # With a separator: joined without one, ("ab", "c") and ("a", "bc") would have the same fingerprint.
     return hashlib.sha256("\x1f".join(parts).encode()).hexdigest()[:16]

@@ -108,6 +108,7 @@ class Distribution(ABC):
         return np.sort(np.concatenate([one_each, rest]))
 
     def _checked(self, numbers: Integers, size: int, mask: Mask, count: int | None = None) -> Integers:
+        # A guest's rule is held to its promise at every use: a wrong number would make N wrong without a word.
         count = mask.num_trainable if count is None else count
         numbers = np.asarray(numbers, dtype=np.int64)
         if len(numbers) != count or (
@@ -141,7 +142,11 @@ class ScoredDistribution(Distribution):
         """
 
     def choose(self, size: int, count: int, generator: SeededGenerator) -> Integers:
-        """Refuse: entries are chosen by score, not by seed."""
+        """Refuse: entries are chosen by score, not by seed.
+
+        Raises:
+            ApetError: always.
+        """
         raise ApetError(
             f"the entries of distribution {self.name!r} are known once it is attached to a backbone with weights;"
             " attach the"
@@ -178,6 +183,7 @@ class ScoredDistribution(Distribution):
                 f"distribution {self.name!r} needs one score for each of the {mask.size} entries; came {flat.size}"
                 + (", some not a number" if np.isnan(flat).any() else "")
             )
+        # Ranked behind every score there is, so that no unused entry is chosen.
         flat[mask.unused[0] : mask.unused[1]] = -np.inf
         ranked = np.argsort(-flat, kind="stable")[: mask.num_trainable]
         return listed_mask(mask.shape, ranked.astype(np.int64))
@@ -225,6 +231,7 @@ def draw_mask(
         raise ApetError(
             f"{count} entries of a tensor of shape {shape} ({num_unused} unusable); give 1 to {size - num_unused}"
         )
+    # A full mask is the same under every distribution and seed, and so is the run that has it.
     if count == size:
         return dense_mask(shape)
     return DISTRIBUTIONS.get(distribution).mask(shape, count, (mask_seed, *address), cover, unused)

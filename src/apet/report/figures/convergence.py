@@ -109,8 +109,12 @@ def mean_curves(a: Analysis, scale: Scale, n: int, methods: Sequence[str]) -> Me
 
     Args:
         a: of the study.
-        scale, n: backbone and count.
+        scale: the backbone.
+        n: the count.
         methods: at least one.
+
+    Returns:
+        Means with their intervals, at the steps that all of these runs were evaluated at.
     """
     run_ids = {m: _runs_with_curve(a, scale, m, n) for m in methods}
     tasks, seeds = _common_tasks_and_seeds(set.intersection(*map(set, run_ids.values())))

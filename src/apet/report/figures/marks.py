@@ -43,6 +43,9 @@ def mark_legend(estimates: Iterable[Estimate | None], bars: bool = False) -> lis
     Args:
         estimates: that are drawn.
         bars: whether they are bars, not points.
+
+    Returns:
+        The entries; none where every number has several seeds and all of its runs.
     """
     known = [e for e in estimates if e is not None]
     entries: list[Artist] = []

@@ -16,9 +16,9 @@ PlotlyData = dict[str, Any]
 """A part of a figure in the form that plotly's script reads: a trace, an axis, a layout."""
 
 POINT_MARKS = "Thin, dotted: one seed; interval over the items. Hollow: planned runs are missing (†)."
-"""How points with little behind them are drawn."""
+"""How points with little behind them are drawn, as a caption says it."""
 BAR_MARKS = "Thin, gray, without ends: one seed; interval over the items. Hollow: planned runs are missing (†)."
-"""The same, of bars."""
+"""How bars with little behind them are drawn."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +48,13 @@ def trace(
 
     Args:
         method: its name travels along, so that the page can switch it off.
-        x, y: of the points.
+        x: of the points.
+        y: of the points.
         text: hover text of each point, or of all of them.
         overrides: of plotly, in place of what a method's line has by default.
+
+    Returns:
+        The trace as plotly's script reads it.
     """
     style = method_style(method)
     defaults: PlotlyData = {

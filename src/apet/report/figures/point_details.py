@@ -40,10 +40,15 @@ class PointDetails:
 
         Args:
             head: the first line.
-            scale, method, n: the cell.
+            scale: the cell's backbone.
+            method: of the cell.
+            n: the cell's count.
             task: None = the mean over tasks.
             e: the number.
             unit: of the number.
+
+        Returns:
+            The text, one fact a line.
         """
         cell = self.runs.get((scale.name, method, n), {})
         by_task = {t: by_seed for t, by_seed in cell.items() if task in (None, t)}

@@ -37,8 +37,10 @@ def panels(rows: int, columns: int, width: float = 3.2, height: float = 2.6) -> 
     """A figure of panels, outside matplotlib's global state.
 
     Args:
-        rows, columns: of panels.
-        width, height: of a panel, inches.
+        rows: of panels.
+        columns: of panels.
+        width: of a panel, inches.
+        height: of a panel, inches.
 
     Returns:
         The figure and its axes, (rows, columns).
@@ -66,7 +68,8 @@ def finish(
 
     Args:
         figure: with its panels drawn.
-        title, caption: of the figure.
+        title: of the figure.
+        caption: of the figure.
         legend: its entries, of methods.
         partial: whether the study is unfinished.
         plain: tick labels are short numbers, so that fixed margins do; else they are measured, which takes long.
@@ -140,8 +143,10 @@ def _set_fixed_margins(figure: Figure, width: float, panel_height: float, above:
 
     Args:
         figure: with its panels.
-        width, panel_height: of the figure without what is above and below, inches.
-        above, below: what the title takes beyond a line, and what stands below the panels, inches.
+        width: of the figure, inches.
+        panel_height: of the figure without what is above and below, inches.
+        above: what the title takes beyond a line, inches.
+        below: what stands below the panels, inches.
     """
     place = figure.axes[0].get_subplotspec()
     assert place is not None

@@ -130,6 +130,9 @@ def _range_trace(t: Threshold, deciding_number: Callable[[Threshold, float], str
     Args:
         t: the threshold.
         deciding_number: what was measured at one of its counts, in words.
+
+    Returns:
+        A line from end to end as plotly's script reads it.
     """
     start, end = t.bracket.lower or t.tried[0], min(t.bracket.upper, t.tried[-1])
     notes = threshold_notes(t)

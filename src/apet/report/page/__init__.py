@@ -73,10 +73,13 @@ def html_page(
 
     Args:
         kind: small words above the title.
-        title, headline, run_summary: plain text: the name, the first sentence, what was run.
+        title: the name, plain text.
+        headline: the first sentence, plain text.
+        run_summary: what was run, plain text.
         sections: in order.
         methods: with a switch each.
-        footer, banner: plain text.
+        footer: plain text.
+        banner: plain text above everything; empty = none.
 
     Returns:
         HTML with style, scripts and data inside; plotly is left out where no section has a figure.

@@ -62,4 +62,5 @@ def running_executor(name: str, options: ExecutorOptions) -> Iterator[Executor]:
     try:
         yield executor
     finally:
+        # Workers are processes of their own: without this they would outlive an exception in this one.
         executor.stop()

@@ -106,6 +106,7 @@ def execute_job(job: Job, resources: Resources) -> tuple[JobOutcome, str]:
         KeyboardInterrupt: the process is to end; that is no failure of the run.
         SystemExit: likewise.
     """
+    # A folder takes its name only when all of it is on the disk: a result in it means a whole run.
     if (job.folder / run_dir.RESULT).is_file():
         return "done", ""
     try:
@@ -115,7 +116,7 @@ def execute_job(job: Job, resources: Resources) -> tuple[JobOutcome, str]:
         if (job.folder / run_dir.RESULT).is_file():
             return "done", ""
         return "unwritable" if isinstance(e, CannotWriteError) else "failed", str(e)
-    except (KeyboardInterrupt, SystemExit):
+    except (KeyboardInterrupt, SystemExit):  # meant for the process: recorded as failures, they would not end it
         raise
     except BaseException as e:  # out of memory, an error inside a library: the other runs of the study go on
         frame = traceback.extract_tb(e.__traceback__)[-1]

@@ -57,9 +57,8 @@ class LocalExecutor:
         pipe, worker_pipe = self._context.Pipe()
         arguments = (worker_pipe, gpu_of(worker, self.gpus), tuple(imported()))
         process = self._context.Process(target=worker_main, args=arguments, daemon=True)
-        with (
-            ignoring_interrupts()
-        ):  # it imports libraries before it can handle Ctrl-C; the scheduler handles it for all
+        # It imports libraries before it can handle Ctrl-C, which the scheduler handles for all.
+        with ignoring_interrupts():
             forkserver.ensure_running()
         process.start()
         # Our copy of the worker's end must go: else its pipe would stay open after its death, and nobody would notice.

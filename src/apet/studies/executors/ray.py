@@ -6,9 +6,9 @@ import contextlib
 import shutil
 import socket
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 from apet.errors import ApetError, CannotWriteError
 from apet.registry import imported
@@ -19,6 +19,20 @@ from apet.training.resources import Resources
 
 PROGRESS_TIMEOUT = 0.5
 """Seconds for all workers together to answer how far they are."""
+
+ObjectRef = Hashable
+"""Ray's reference to what a call will return."""
+
+
+class _RemoteMethod(Protocol):
+    def remote(self, *arguments: object) -> ObjectRef: ...
+
+
+class _Actor(Protocol):
+    """Ray's handle of a `_Worker`: the same methods, called in the worker's process."""
+
+    run: _RemoteMethod
+    progress: _RemoteMethod
 
 
 class RayExecutor:
@@ -63,25 +77,28 @@ class RayExecutor:
         # counts attempts, since a run that kills its worker must not be tried without end.
         options = {"num_cpus": num_threads, "num_gpus": num_gpus, "max_concurrency": 2, "max_restarts": 0}
         self._actor = ray.remote(**options)(_Worker)
-        self._actors: list[Any] = [None] * self.size
-        self._jobs: dict[Any, tuple[int, Job]] = {}
+        self._actors: list[_Actor | None] = [None] * self.size
+        self._jobs: dict[ObjectRef, tuple[int, Job]] = {}
 
     def start(self, worker: int, job: Job) -> None:
         """Give a job to a worker; one that has died is replaced first, on any node that has room."""
-        if self._actors[worker] is None:
-            self._actors[worker] = self._actor.remote(tuple(imported()))
-        self._jobs[self._actors[worker].run.remote(job)] = worker, job
+        actor = self._actors[worker]
+        if actor is None:
+            created: _Actor = self._actor.remote(tuple(imported()))
+            actor = self._actors[worker] = created
+        self._jobs[actor.run.remote(job)] = worker, job
 
     def events(self, timeout: float) -> list[Event]:
         """How runs ended, whose files are then written here; where none did, how far they are."""
         ended, running = self._ray.wait(list(self._jobs), num_returns=1, timeout=timeout)
         return [self._end(ref) for ref in ended] or self._progress([self._jobs[ref][0] for ref in running])
 
-    def _end(self, ref: Any) -> Event:
+    def _end(self, ref: ObjectRef) -> Event:
         worker, job = self._jobs.pop(ref)
         try:
             outcome, reason, files = self._ray.get(ref)
         except self._ray.exceptions.RayError as e:
+            # The actor is gone with everything it had loaded; `start` makes a new one when there is a job for it.
             self._actors[worker] = None
             return Event(worker, "worker_died", f"its worker died ({type(e).__name__})")
         try:
@@ -92,8 +109,8 @@ class RayExecutor:
 
     def _progress(self, workers: Sequence[int]) -> list[Event]:
         """How far workers are. All are asked together: one that does not answer keeps nobody waiting."""
-        worker_of = {self._actors[w].progress.remote(): w for w in workers}
-        answered: list[Any] = []
+        worker_of = {actor.progress.remote(): w for w in workers if (actor := self._actors[w]) is not None}
+        answered: list[ObjectRef] = []
         if worker_of:
             answered, _ = self._ray.wait(list(worker_of), num_returns=len(worker_of), timeout=PROGRESS_TIMEOUT)
         events = []
@@ -146,6 +163,7 @@ class _Worker:
         """
         if self._guest_error:
             return "failed", self._guest_error, {}
+        # A folder of the worker's node: the study's own may lie on a disk that this node does not have.
         folder = Path(tempfile.mkdtemp(prefix="apet-"))
         try:
             outcome, reason = execute_job(Job(job.plan, folder / job.run_id), self._resources)
@@ -177,6 +195,7 @@ def _write(files: dict[str, bytes], folder: Path) -> None:
     Raises:
         CannotWriteError: the place takes no files.
     """
+    # Another attempt at the same run may have written it: both have the same content, and the first one stays.
     if files and not folder.exists():
         with run_dir.new_folder(folder) as part:
             for name, content in files.items():

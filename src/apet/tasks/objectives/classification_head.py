@@ -48,6 +48,7 @@ class ClassificationHead(Objective):
             segment_start = len(ids)
             ids += segment
         ids += t.suffix_ids
+        # New texts come without references, and so without a target.
         target = [self.task.label_words.index(word) for word in example.references[:1]]
         start = len(ids) if segment_start is None else segment_start
         return Encoded(np.array(ids, np.int32), np.array(target, np.int32), start, num_cut=num_cut)

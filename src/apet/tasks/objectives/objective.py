@@ -101,6 +101,7 @@ class Objective(ABC):
         }
         if self.tokenizer.has_segments:
             seq = batch["input_ids"].shape[1]
+            # Padding is in the first segment, as tokenizers have it.
             segment_start = torch.tensor([[r.segment_start] for r in rows])
             batch["token_type_ids"] = (torch.arange(seq)[None] >= segment_start).long() * batch["attention_mask"]
         batch["target"] = _pad([r.target for r in rows], IGNORED, "right")

@@ -33,6 +33,7 @@ class Verbalizer:
         ids = [tokenizer.encode_word(lead + word) for word in task.label_words]
         check_distinct(task.label_words, ids)
         self.single_token = bool(ids) and all(len(i) == 1 for i in ids)
+        # One more than the longest label: only its end token tells it from a longer answer that begins like it.
         self.max_new_tokens = max(map(len, ids)) + 1 if ids else task.max_target_length
         self._word_of_token = {i[0]: w for i, w in zip(ids, task.label_words, strict=True)} if self.single_token else {}
         self._word_of_text = {tokenizer.decode(i): w for i, w in zip(ids, task.label_words, strict=True)}
