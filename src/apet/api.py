@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import nn
 from transformers import PreTrainedConfig
 
-from apet.backbones.describe import Backbone, Position
 from apet.backbones.loading import resolve_backbone
+from apet.backbones.positions import Backbone, Position
 from apet.methods import Method, registered_methods
 
 

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from apet import checkpoint
 from apet.attachment_state import STATE_NAME, AttachedDelta, AttachmentState, host_of, state_of
-from apet.backbones.describe import Backbone, describe
+from apet.backbones.describe import describe
 from apet.backbones.fingerprint import weights_fingerprint
+from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec, Insertion, TrainableWeight, initial_values, settle_masks
 from apet.errors import ApetError, UnknownNameError
 from apet.handle import Handle

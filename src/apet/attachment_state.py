@@ -9,7 +9,8 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from apet.backbones.describe import OWN_PREFIX, Backbone
+from apet.backbones.describe import OWN_PREFIX
+from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
 from apet.layers.base import DeltaLayer, Host

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from apet.backbones.describe import Backbone
+from apet.backbones.positions import Backbone
 from apet.errors import ApetError
 from apet.methods import make_method
 

@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from apet.backbones.describe import Backbone
+from apet.backbones.positions import Backbone
 from apet.delta import PLAN_VERSION, DeltaSpec, Init, Insertion, TrainableWeight
 from apet.errors import ApetError, CannotWriteError
 from apet.masks.mask import Mask, listed_mask

@@ -8,8 +8,8 @@ from typing import SupportsIndex
 from torch import nn
 from transformers import PreTrainedConfig
 
-from apet.backbones.describe import Backbone
 from apet.backbones.loading import resolve_backbone
+from apet.backbones.positions import Backbone
 from apet.budget import Budget, parse_budget
 from apet.delta import DeltaSpec
 from apet.errors import ApetError

@@ -24,9 +24,10 @@ from transformers import (
 )
 from transformers.utils import logging as hf_logging
 
-from apet.backbones.describe import Backbone, describe
+from apet.backbones.describe import describe
 from apet.backbones.family import ObjectiveName, family_of
 from apet.backbones.hub import detect_offline
+from apet.backbones.positions import Backbone
 from apet.backbones.registry import BACKBONES, BackboneLocation, PublishedShape, first_line_of, locate_backbone
 from apet.errors import ApetError
 

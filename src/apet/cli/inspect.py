@@ -15,7 +15,7 @@ from apet.errors import ApetError
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
-    from apet.backbones.describe import Backbone
+    from apet.backbones.positions import Backbone
     from apet.delta import DeltaSpec
 
 BackboneArgument = Annotated[

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor, nn
 
-from apet.backbones.describe import Backbone, Layer
+from apet.backbones.positions import Backbone, Layer
 from apet.delta import Init, Insertion, Operation, TrainableWeight
 from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, Shape, Target
 from apet.masks.allocation import allocate_budget

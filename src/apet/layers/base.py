@@ -10,7 +10,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from apet.backbones.describe import Backbone
+from apet.backbones.positions import Backbone
 from apet.delta import Insertion, Operation
 from apet.errors import NotMergeableError
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas

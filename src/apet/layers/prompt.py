@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
-from apet.backbones.describe import Backbone
+from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec, Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, Shape, Target

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from apet.backbones.describe import Backbone, Position
+from apet.backbones.positions import Backbone, Position
 from apet.delta import Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.kernels.in_place import InPlaceDelta, ParameterDeltas

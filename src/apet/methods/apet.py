@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from apet.backbones.describe import Backbone, Layer
+from apet.backbones.positions import Backbone, Layer
 from apet.delta import Operation
 from apet.errors import ApetError
 from apet.layers.adapter import adapter_target

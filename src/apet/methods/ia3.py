@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from apet.backbones.describe import Backbone
+from apet.backbones.positions import Backbone
 from apet.layers.base import Target
 from apet.layers.scale import Side, scale_target
 from apet.methods.method import Method

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from apet.backbones.describe import Backbone
+from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec, MethodSettings, Recipe
 from apet.errors import ApetError, UnknownNameError, UnreachableBudgetError
 from apet.layers.base import Target

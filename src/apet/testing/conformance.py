@@ -16,7 +16,8 @@ from safetensors.torch import load_file
 from torch import nn
 
 import apet
-from apet.backbones.describe import Backbone, describe
+from apet.backbones.describe import describe
+from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec
 from apet.errors import NotMergeableError, UnreachableBudgetError
 from apet.handle import Handle

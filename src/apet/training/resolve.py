@@ -10,9 +10,10 @@ import torch
 from pydantic import JsonValue
 from transformers import PreTrainedConfig
 
-from apet.backbones.describe import Backbone, describe
+from apet.backbones.describe import describe
 from apet.backbones.family import BackboneKind, ObjectiveName, family_of
 from apet.backbones.loading import default_objective, has_local_weights, load_config, meta_model
+from apet.backbones.positions import Backbone
 from apet.budget import parse_budget
 from apet.errors import ApetError
 from apet.methods import Method, make_method

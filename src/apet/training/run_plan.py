@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal
 
-from apet.backbones.describe import Backbone
 from apet.backbones.family import ObjectiveName
+from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec
 from apet.methods import make_method
 from apet.planning import plan

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from apet.backbones.describe import Backbone
+from apet.backbones.positions import Backbone
 from apet.layers import Target
 from apet.layers.weight import weight_target
 from apet.methods import Method
