@@ -258,7 +258,7 @@ class DistributionConformance(_Conformance):
     """
 
     distribution: ClassVar[str] = ""
-    families: ClassVar[Mapping[str, Builder]] = {name: BUILDERS[name] for name in ("bert", "t5-gated", "gpt2", "llama")}
+    families: ClassVar[Mapping[str, Builder]] = {name: BUILDERS[name] for name in ("bert", "t5-gated")}
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__()
