@@ -46,7 +46,7 @@ def assert_well_formed(spec, family: str) -> None:
             assert not ((i.weights[0].mask.indices >= first) & (i.weights[0].mask.indices < last)).any()
         for w in i.weights:
             at = w.mask.indices
-            assert len(at) == w.mask.count
+            assert len(at) == w.mask.num_trainable
             assert (np.diff(at) > 0).all()
             assert at[0] >= 0
             assert at[-1] < w.mask.size

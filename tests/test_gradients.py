@@ -28,7 +28,7 @@ from apet.testing.tiny_models import BUILDERS, VOCAB, build, shake
 
 
 def along(shape, start, count, lines):
-    return Mask(shape, count, "run", start, lines)
+    return Mask(shape, count, "contiguous", start, lines)
 
 
 def usable(p) -> int:
@@ -219,7 +219,7 @@ def test_of_lookup_is_the_gradient_of_an_embedding_at_the_mask(data, threshold):
     ids, grad = torch.randint(0, rows, (tokens,), generator=g), torch.randn(tokens, d, generator=g)
     weight = torch.zeros(rows, d, requires_grad=True)
     F.embedding(ids, weight, padding).backward(grad)
-    with patch("apet.kernels.sparse_gradients.LOOKED_UP_BELOW", threshold):
+    with patch("apet.kernels.sparse_gradients.SAMPLED_LOOKUP_MAX_DENSITY", threshold):
         got = embedding_weight_grad(ids, grad, support, indices_of(support), padding)
     torch.testing.assert_close(got, weight.grad.reshape(-1)[torch.from_numpy(support.indices)], rtol=1e-5, atol=1e-5)
 

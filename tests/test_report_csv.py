@@ -17,8 +17,25 @@ from apet.report.tables import study_tables
 from synthetic_results import curves, failing, study, transfer
 
 INTEGERS = {
-    *("num_trainable", "backbone_parameters", "lower", "upper", "num_counts", "min_seeds", "num_seeds", "num_pairs"),
-    *("num_not_converged", "seed", "num_examples", "best_step", "max_steps", "peak_memory_bytes", "head_parameters"),
+    *(
+        "num_trainable",
+        "num_backbone_parameters",
+        "lower",
+        "upper",
+        "num_counts",
+        "min_seeds",
+        "num_seeds",
+        "num_pairs",
+    ),
+    *(
+        "num_not_converged",
+        "seed",
+        "num_examples",
+        "best_step",
+        "max_steps",
+        "peak_memory_bytes",
+        "num_head_parameters",
+    ),
 }
 INTEGER_ENDINGS = ("_num_seeds", "_num_examples", "_num_tasks", "_num_missing")
 
@@ -68,7 +85,7 @@ def test_whole_numbers_are_whole_and_what_is_unknown_is_empty(tables):
     assert set(INTEGERS) <= seen
     runs = {r["run_id"]: r for r in csv.DictReader(io.StringIO(csv_text(tables["runs"])))}
     failed = next(r for r in runs.values() if r["state"] == "failed")
-    assert (failed["num_trainable"], failed["score"], failed["backbone_parameters"]) == ("", "", "1000000")
+    assert (failed["num_trainable"], failed["score"], failed["num_backbone_parameters"]) == ("", "", "1000000")
 
 
 def test_a_table_keeps_headings_for_people_beside_names_for_programs(tables):

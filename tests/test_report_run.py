@@ -42,7 +42,7 @@ def run(tmp_path):
 def test_it_says_what_was_trained_and_how_good_it_is(run):
     report = write_run_report(run)
     assert report.folder == run / "report"
-    assert report.answer == (
+    assert report.headline == (
         "APET-adjacent with 64 trained parameters (0.32 % of little) has 75.0 % accuracy on films (95 % over 4"
         " validation items: 65.0 to 85.0); untrained 50.0 %, chance 50.0 %."
     )
@@ -54,7 +54,7 @@ def test_it_says_what_was_trained_and_how_good_it_is(run):
 def test_the_table_of_answers_counts_what_was_given_for_what(run):
     write_run_report(run)
     assert (run / "report/tables/confusion.csv").read_text() == (
-        "references,answered: (none),answered: bad,answered: good\nbad,1,1,0\ngood,0,1,1\n"
+        "references,answered_none,answered_bad,answered_good\nbad,1,1,0\ngood,0,1,1\n"
     )
 
 
@@ -109,9 +109,9 @@ def test_two_hundred_made_up_answers_share_a_column(run):
     with (run / "report/tables/confusion.csv").open() as f:
         table = list(csv.DictReader(f))
     assert len(table[0]) == 14  # accepted, twelve answers, anything else
-    assert table[1]["answered: good"] == "1"
+    assert table[1]["answered_good"] == "1"
     assert [sum(int(v) for k, v in row.items() if k != "references") for row in table] == [100, 102]
-    assert [row["answered: anything else"] for row in table] == ["94", "96"]
+    assert [row["answered_anything_else"] for row in table] == ["94", "96"]
     assert "190 other answers" in (run / "report/tables/confusion.md").read_text("utf-8")
 
 

@@ -19,7 +19,7 @@ import apet
 from apet import ApetError
 from apet.masks.distributions import draw_mask
 from apet.seeding import SeededGenerator
-from apet.testing.tiny_models import build
+from apet.testing.tiny_models import build, some_budget
 
 
 def fingerprints() -> list[str]:
@@ -27,8 +27,7 @@ def fingerprints() -> list[str]:
     said = []
     for family, method in itertools.product(["t5-gated", "bert", "gpt2", "llama"], apet.list_methods()):
         model = build(family)
-        budget = None if method == "fine-tuning" else 173
-        spec = apet.plan(model, method, budget, distribution="discrete", mask_seed=7, init_seed=11)
+        spec = apet.plan(model, method, some_budget(model, method), distribution="discrete", mask_seed=7, init_seed=11)
         h = hashlib.sha256()
         for name, v in apet.attach(model, spec).values():
             h.update(name.encode() + v.detach().numpy().tobytes())

@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainingArguments
 
 import apet
-from apet.testing.tiny_models import BUILDERS, batch, build, outputs, same_bits, shake, snapshot
+from apet.testing.tiny_models import BUILDERS, batch, build, outputs, same_bits, shake, snapshot, some_budget
 
 METHODS = list(apet.list_methods())
 every_method = pytest.mark.parametrize("method", METHODS)
@@ -22,8 +22,7 @@ every_method = pytest.mark.parametrize("method", METHODS)
 
 def attached(family: str, method: str, *, dtype: torch.dtype = torch.float32, **chosen):
     model = build(family, dtype)
-    budget = None if method == "fine-tuning" else 173
-    handle = apet.attach(model, apet.plan(model, method, budget, **chosen))
+    handle = apet.attach(model, apet.plan(model, method, some_budget(model, method), **chosen))
     shake(handle)
     return model, handle
 
@@ -324,9 +323,9 @@ def test_values_given_at_attachment_are_copied_and_checked():
     assert not torch.equal(outputs(twin, batch(twin)), outputs(model, batch(model)))
     other.detach()
     name = next(iter(given))
-    with pytest.raises(apet.ApetError, match=r"must hold .* scalars; came nothing"):
+    with pytest.raises(apet.ApetError, match=r"must hold .* values; came nothing"):
         apet.attach(twin, handle.spec, values={k: v for k, v in given.items() if k != name})
-    with pytest.raises(apet.ApetError, match=r"must hold .* scalars; came 1000"):
+    with pytest.raises(apet.ApetError, match=r"must hold .* values; came 1000"):
         apet.attach(twin, handle.spec, values={**given, name: torch.zeros(1000)})
     assert same_bits(snapshot(twin), snapshot(build("bert")))
 

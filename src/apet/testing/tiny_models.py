@@ -33,6 +33,7 @@ from transformers import (
 )
 
 from apet.handle import Handle
+from apet.planning import plan
 
 VOCAB = 61
 PAD = 0
@@ -139,6 +140,13 @@ def batch(model: nn.Module, *, rows: int = 3, seq: int = 9, seed: int = 1, left:
     else:
         inputs["labels"] = torch.where(mask.bool(), ids, -100)
     return inputs
+
+
+def some_budget(model: nn.Module, method: str) -> int | None:
+    """Pick a budget below the method's full size on a tiny model, and not a round number; None for fine-tuning."""
+    if method == "fine-tuning":
+        return None
+    return min(173, plan(model, method).num_trainable * 2 // 3)
 
 
 def outputs(model: nn.Module, inputs: dict[str, Tensor]) -> Tensor:
