@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 import apet
 from apet import ApetError, UnreachableBudgetError
+from apet.layers import LAYERS
 from apet.masks.allocation import allocate_budget
 from apet.testing.tiny_models import BUILDERS, build
 
@@ -147,7 +148,7 @@ def test_apet_meets_its_budget_with_any_operations_roles_and_sharing(data):
     assert spec.num_trainable == n
     assert_well_formed(spec, family)
     allowed = {*chosen["operations"], *(["concatenate"] if chosen["prompt"] else [])}
-    assert {i.operation for i in spec.insertions} <= allowed
+    assert {LAYERS.get(i.form).operation for i in spec.insertions} <= allowed
     if chosen["roles"] and not chosen["prompt"]:
         site = {p.name: p.role for p in backbone(family).positions} | {x.name: x.role for x in layers}
         hit = {site[i.position] for i in spec.insertions}  # a role, or one that begins with it (lm_head.transform)

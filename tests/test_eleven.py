@@ -49,11 +49,11 @@ def test_each_task_trains_and_evaluates_on_its_real_subset(kind, task, backbones
     )
     r = tune(s, tmp_path / "run").result
     t = registered_tasks()[task]
-    assert r["validation"]["metric"] == t.metric
-    assert r["validation"]["num_examples"] == 8
-    assert 0 <= r["validation"]["ci_low"] <= r["validation"]["ci_high"] <= 1
-    assert r["untrained_baseline"] == (0 if kind in ("t5", "llama") else r["majority_baseline"])
-    assert r["data"]["examples"] == {"train": 24, "validation": 8}
+    assert r.metric == t.metric
+    assert r.num_examples == 8
+    assert 0 <= r.ci_low <= r.ci_high <= 1
+    assert r.untrained_baseline == (0 if kind in ("t5", "llama") else r.majority_baseline)
+    assert r.split_sizes == {"train": 24, "validation": 8}
 
 
 @pytest.mark.parametrize("task", ELEVEN)

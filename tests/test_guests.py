@@ -122,4 +122,4 @@ def test_an_unknown_name_says_how_to_register_one(workspace):
     )  # fmt: skip
     assert done.returncode == 2
     assert "unknown method 'final-norm'" in done.stderr
-    assert "--import FILE or an entry point in 'apet.methods'" in done.stderr
+    assert "give its file or module with --import" in done.stderr

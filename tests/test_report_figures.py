@@ -22,6 +22,7 @@ from apet.report.figures import (
     structure,
     thresholds,
 )
+from apet.report.formatting import MEAN_OVER_TASKS
 from apet.report.style import method_style
 from synthetic_results import SIZES, curves, failing, study, transfer
 
@@ -261,7 +262,7 @@ def test_a_hover_says_what_stands_behind_a_point(module, plot, head, one_seed, t
 
 
 def test_a_hover_of_a_mean_says_over_how_many_tasks_and_which_seeds_it_leaves_out(incomplete):
-    hover = texts(gap_by_scale.interactive_figure(incomplete), f"gap|bert|{plotly_data.MEAN}", "lora")[0]
+    hover = texts(gap_by_scale.interactive_figure(incomplete), f"gap|bert|{MEAN_OVER_TASKS}", "lora")[0]
     assert "points\n" in hover
     assert "mean over tasks: 2 tasks\n1 seed of 0, 1" in hover
     assert "planned numbers missing" in hover
@@ -287,11 +288,11 @@ def test_on_the_page_too_one_seed_has_thin_whiskers_and_missing_runs_are_hollow(
     assert whiskers[0]["x"] == [100_000, 100_000, None, 1_000_000, 1_000_000, None]
     bar = next(t for t in structure.interactive_figure(one_seed).plots["mid|films"]["data"] if t["meta"] == "lora")
     assert (bar["error_y"]["width"], bar["error_y"]["array"][0] > 0) == (0, True)
-    points = gap_by_scale.interactive_figure(incomplete).plots[f"score|bert|{plotly_data.MEAN}"]["data"]
+    points = gap_by_scale.interactive_figure(incomplete).plots[f"score|bert|{MEAN_OVER_TASKS}"]["data"]
     assert {t["meta"]: t["marker"]["symbol"] for t in points if "markers" in t["mode"]} == {
         m: [s + "-open" * (m == "lora")] for m, s in ((t["meta"], method_style(t["meta"]).symbol) for t in points)
     }
-    bars = structure.interactive_figure(incomplete).plots[f"mid|{plotly_data.MEAN}"]["data"]
+    bars = structure.interactive_figure(incomplete).plots[f"mid|{MEAN_OVER_TASKS}"]["data"]
     assert any(t["marker"]["color"] == "#ffffff" for t in bars if t["meta"] == "lora")
     for view in (
         gap_by_scale.interactive_figure(incomplete),
@@ -303,7 +304,7 @@ def test_on_the_page_too_one_seed_has_thin_whiskers_and_missing_runs_are_hollow(
 
 
 def test_groups_of_bars_keep_their_order_where_some_have_one_seed(incomplete):
-    shown = structure.interactive_figure(incomplete).plots[f"mid|{plotly_data.MEAN}"]
+    shown = structure.interactive_figure(incomplete).plots[f"mid|{MEAN_OVER_TASKS}"]
     assert shown["layout"]["xaxis"]["categoryarray"] == [
         "Prompt<br>512",
         "BitFit<br>1,024",

@@ -80,7 +80,7 @@ def cluster():
 def test_a_ray_cluster_of_two_nodes_gives_the_same_numbers_and_a_killed_worker_loses_nothing(
     workspace, baseline, cluster
 ):
-    process = start(workspace / "sixty.yaml", workspace / "ray", "--engine", "ray", "--address", cluster)
+    process = start(workspace / "sixty.yaml", workspace / "ray", "--executor", "ray", "--ray-address", cluster)
     while process.poll() is None and len(list((workspace / "ray").glob("runs/*/result.json"))) < 3:
         os.sched_yield()
     workers = [
@@ -95,8 +95,8 @@ def test_a_ray_cluster_of_two_nodes_gives_the_same_numbers_and_a_killed_worker_l
 
 def test_no_cluster_is_one_line(workspace):
     pytest.importorskip("ray")
-    words = ["study", "run", str(workspace / "sixty.yaml"), "--output", str(workspace / "none"), "--engine", "ray"]
-    command = [sys.executable, "-m", "apet", *words, "--address", "127.0.0.1:1"]
+    words = ["study", "run", str(workspace / "sixty.yaml"), "--output", str(workspace / "none"), "--executor", "ray"]
+    command = [sys.executable, "-m", "apet", *words, "--ray-address", "127.0.0.1:1"]
     with (workspace / "log").open("wb") as log:
         done = subprocess.run(command, stdout=log, stderr=log, timeout=300, check=False)
     assert done.returncode == 2

@@ -457,7 +457,7 @@ def test_words_go_to_the_run_or_to_its_method():
         ({"task": "sst3"}, "unknown task 'sst3'; nearest: sst2"),
         ({"task": "none.yaml"}, "cannot read task file 'none.yaml'"),
         ({"task": "sst2", "method": "lroa"}, "unknown method 'lroa'; nearest: lora"),
-        ({"task": "sst2", "budget": "0"}, "budget='0' means no module"),
+        ({"task": "sst2", "budget": "0"}, "budget='0' means nothing to train"),
         ({"task": "sst2", "method": "lora", "method_settings": {"rank": 99}}, "rank=99 exceeds the smaller side"),
         ({"task": "samsum"}, "asks for free text; an encoder cannot write"),
     ],

@@ -188,9 +188,13 @@ def make_method(name: str, **settings: object) -> Method:
     if not isinstance(name, str):
         raise ApetError(f"method={name!r} is a {type(name).__name__}; give a name: {', '.join(METHODS)}")
     # A name is tried as a whole first: a guest may register one that ends like a distribution.
-    base, _, suffix = name.rpartition("-")
-    if name not in METHODS and base in METHODS and suffix in DISTRIBUTIONS:
-        name, settings = base, {"distribution": suffix, **settings}
+    if name not in METHODS:
+        # Both parts may hold hyphens themselves: fine-tuning, every-nth.
+        for base in METHODS:
+            suffix = name.removeprefix(f"{base}-")
+            if suffix != name and suffix in DISTRIBUTIONS:
+                name, settings = base, {"distribution": suffix, **settings}
+                break
     method = METHODS.get(name)
     for key in settings:
         if key not in method.model_fields:

@@ -23,12 +23,10 @@ from apet.errors import NotMergeableError, UnreachableBudgetError
 from apet.handle import Handle
 from apet.masks.distributions import DISTRIBUTIONS
 from apet.methods import METHODS, make_method
-from apet.testing.tiny_models import BUILDERS, batch, build, outputs, same_bits, shake, snapshot
+from apet.testing.tiny_models import BUILDERS, batch, build, outputs, same_bits, shake, snapshot, some_budget
 
 Builder = Callable[[], nn.Module]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
-BUDGET = 173
-"""Below most methods' full size, and no round number."""
 
 
 class _Conformance:
@@ -67,7 +65,7 @@ class _Conformance:
         """Plan a delta of a number of parameters that the method can have, where possible below its full size."""
         settings = {} if method == "fine-tuning" else {"distribution": distribution, **self.settings}
         recipe = make_method(method, **settings)
-        for budget in (None if method == "fine-tuning" else BUDGET, 7, None):
+        for budget in (some_budget(model, recipe), 7, None):
             try:
                 return apet.plan(model, recipe, budget, mask_seed=mask_seed, init_seed=init_seed)
             except UnreachableBudgetError:

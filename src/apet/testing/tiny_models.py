@@ -33,6 +33,7 @@ from transformers import (
 )
 
 from apet.handle import Handle
+from apet.methods import Method, make_method
 from apet.planning import plan
 
 VOCAB = 61
@@ -142,9 +143,10 @@ def batch(model: nn.Module, *, rows: int = 3, seq: int = 9, seed: int = 1, left:
     return inputs
 
 
-def some_budget(model: nn.Module, method: str) -> int | None:
+def some_budget(model: nn.Module, method: str | Method) -> int | None:
     """Pick a budget below the method's full size on a tiny model, and not a round number; None for fine-tuning."""
-    if method == "fine-tuning":
+    method = make_method(method) if isinstance(method, str) else method
+    if method.name == "fine-tuning":
         return None
     return min(173, plan(model, method).num_trainable * 2 // 3)
 

@@ -19,7 +19,7 @@ from apet.report import captions
 from apet.report.figures import log_axis, marks, plotly_data, sheet
 from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
 from apet.report.figures.point_details import PointDetails
-from apet.report.formatting import display_name, threshold_notes, threshold_range
+from apet.report.formatting import MEAN_OVER_TASKS, display_name, threshold_notes, threshold_range
 from apet.report.style import GRAY, method_style
 
 OPEN_DASHES = (0, (3, 2))
@@ -107,10 +107,10 @@ def _arrow(axis: Axes, start: float, end: float, y: float, color: str, head: int
 def interactive_figure(a: Analysis) -> InteractiveFigure:
     """For the page. Choices: threshold, task."""
     plots: dict[str, PlotlyData] = {}
-    tasks, deciding_number = [plotly_data.MEAN, *a.data.categories], _deciding_numbers(a)
+    tasks, deciding_number = [MEAN_OVER_TASKS, *a.data.categories], _deciding_numbers(a)
     for kind in KINDS:
         for task in tasks:
-            thresholds = [t for t in a.thresholds if t.kind == kind and (t.task or plotly_data.MEAN) == task]
+            thresholds = [t for t in a.thresholds if t.kind == kind and (t.task or MEAN_OVER_TASKS) == task]
             if thresholds:
                 layout = plotly_data.axes_layout("trained parameters", "")
                 num_rows = len({(t.scale, t.method) for t in thresholds})
@@ -137,7 +137,7 @@ def _range_trace(t: Threshold, deciding_number: Callable[[Threshold, float], str
     start, end = t.bracket.lower or t.tried[0], min(t.bracket.upper, t.tried[-1])
     notes = threshold_notes(t)
     text = (
-        f"{display_name(t.method)} on {t.scale.name}, {t.task or plotly_data.MEAN}\n"
+        f"{display_name(t.method)} on {t.scale.name}, {t.task or MEAN_OVER_TASKS}\n"
         f"{t.kind} threshold: {threshold_range(t.bracket, t.tried)}\n"
         f"{len(t.tried)} counts tried, {t.tried[0]:,} to {t.tried[-1]:,}; {t.seeds} seeds or more"
         + (f"\n{notes}" if notes else "")
