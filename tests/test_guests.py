@@ -92,7 +92,7 @@ def test_a_distribution_of_one_file_runs_in_a_study_and_stands_in_its_report(wor
     apet(workspace, "study", "run", study, "--output", "study", "--workers", "2", "--quiet")
     apet(workspace, "report", "study")
     structure = (workspace / "study/report/tables/structure.csv").read_text()
-    assert "every-nth" in structure
+    assert "apet_every_nth_score" in structure
     runs = (workspace / "study/report/tables/runs.csv").read_text()
     assert "apet-every-nth" in runs
     assert "final-norm" in runs
