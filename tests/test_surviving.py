@@ -100,4 +100,5 @@ def test_no_cluster_is_one_line(workspace):
     with (workspace / "log").open("wb") as log:
         done = subprocess.run(command, stdout=log, stderr=log, timeout=300, check=False)
     assert done.returncode == 2
-    assert (workspace / "log").read_text().strip().splitlines()[-1].startswith("apet: no Ray cluster answers at '127.0.0.1:1'")
+    last = (workspace / "log").read_text().strip().splitlines()[-1]
+    assert last.startswith("apet: no Ray cluster answers at '127.0.0.1:1'")
