@@ -41,7 +41,6 @@ check: env
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
-	$(BIN)/mypy --allow-untyped-defs --allow-incomplete-defs --no-check-untyped-defs tests
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(MAKE) --no-print-directory dead-code
 	$(BIN)/codespell src docs benchmarks $(wildcard microworld examples) README.md CHANGELOG.md CONTRIBUTING.md

@@ -259,7 +259,7 @@ def test_known_convergence_of_both_distributions(data):
         for r in convergence_comparisons(data, convergences(data, learning_curves))
         if r.num_trainable == 4_096 and r.scale.name == "mid"
     )
-    assert (comparison.adjacent, comparison.discrete) == (50.0, 90.0)
+    assert comparison.steps == {"apet-adjacent": 50.0, "apet-discrete": 90.0}
     assert comparison.log2_ratio.score == pytest.approx(math.log2(50 / 90))
     assert (comparison.pairs, comparison.left_out) == (9, 0)
 

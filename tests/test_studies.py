@@ -29,7 +29,7 @@ from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import FILE, Store, open_store, study_lock
 from apet.studies.study_config import StudyConfig
-from apet.studies.study_file import load_study, parse_study, suites
+from apet.studies.study_file import SUITES, load_study, parse_study
 from apet.training import run_id as run_ids
 from apet.training.config import method_label
 from apet.training.progress import Progress
@@ -214,7 +214,7 @@ def test_a_definition_reads_as_the_study_that_it_was(workspace):
     assert parse_study(study.to_yaml(), "again.yaml", {}) == study
 
 
-@pytest.mark.parametrize("name", suites())
+@pytest.mark.parametrize("name", SUITES)
 def test_studies_that_ship_are_planned_exactly_without_data_or_weights(name):
     runs = plan_study(load_study(name))
     assert len(runs) > 10

@@ -16,6 +16,7 @@ from transformers import (
     GPT2LMHeadModel,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
@@ -62,7 +63,7 @@ def tokenizer(kind: str) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=t, model_input_names=names, **words)
 
 
-def model(kind: str, vocab: int) -> torch.nn.Module:
+def model(kind: str, vocab: int) -> PreTrainedModel:
     """Two layers, d 32, random."""
     torch.manual_seed(0)
     ids = {"pad_token_id": 0, "eos_token_id": 1, "bos_token_id": 2}

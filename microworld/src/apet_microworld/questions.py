@@ -45,7 +45,7 @@ def question(event: Event, slot: Slot, rng: Rng) -> str:
         case "color":
             forms = (
                 f"what colour are the {noun} that {agent} {verb.finite}{to} ?",  # codespell:ignore colour
-                f"what colour are the {noun} {verb.participle}{to} by {agent} ?",
+                f"what colour are the {noun} {verb.participle}{to} by {agent} ?",  # codespell:ignore colour
             )
         case "place":
             forms = (

@@ -80,16 +80,6 @@ class ConvergenceComparison:
         """Whether it compares APET-adjacent with APET-discrete, as the paper does."""
         return (self.first, self.second) == (ADJACENT, DISCRETE)
 
-    @property
-    def adjacent(self) -> float:
-        """Steps of APET-adjacent; KeyError where it is neither of the two."""
-        return self.steps[ADJACENT]
-
-    @property
-    def discrete(self) -> float:
-        """Steps of APET-discrete; KeyError where it is neither of the two."""
-        return self.steps[DISCRETE]
-
 
 def convergence(steps: Floats, values: Floats, noise: float = 0.0) -> Convergence:
     """Steps to convergence of one learning curve, by isotonic regression and 95 % of the rise.

@@ -209,6 +209,19 @@ def export(
         print(path)
 
 
+@study.command()
+def schema(
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the page docs/results-schema.md.")] = False,
+) -> None:
+    """Print the JSON schema of a run's record."""
+    from apet.training.result import RunResult, schema_markdown
+
+    if markdown:
+        print(schema_markdown(), end="")
+    else:
+        print_json(RunResult.model_json_schema())
+
+
 def _planned_runs(
     name: str, settings: list[str] | None, filters: list[str] | None, limit: int | None
 ) -> tuple[StudyConfig, list[RunPlan], int]:

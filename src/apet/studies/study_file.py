@@ -53,11 +53,6 @@ SUITES: Registry[Suite] = Registry("study", "apet.suites", _load_builtin, _read_
 """Every study with a name."""
 
 
-def suites() -> dict[str, str]:
-    """Registered studies: name -> one line that describes it, in the order of names."""
-    return {name: suite.description for name, suite in sorted(SUITES.entries().items())}
-
-
 def load_study(name: str, overrides: Mapping[str, JsonValue] | None = None) -> StudyConfig:
     """A study by its file, or a registered one by its name.
 

@@ -313,7 +313,7 @@ def schema_markdown() -> str:
     Returns:
         The page as Markdown.
     """
-    parts = ["# What a run records", "Written from `apet.training.result`; a test holds this page against it."]
+    parts = ["# What a run records", "Written by `apet study schema --markdown` from `apet.training.result`."]
     files: Mapping[str, tuple[type[Record], str]] = {
         "result.json": (
             RunResult,
@@ -328,5 +328,5 @@ def schema_markdown() -> str:
             f"| `{c.name}` | {c.kind}{' or none' if c.nullable else ''} | {c.description} |" for c in columns(record)
         ]
         parts += [f"## {name}", about, "\n".join(["| field | holds | meaning |", "| --- | --- | --- |", *rows])]
-    parts += ["The JSON schema of result.json: `apet.training.result.RunResult.model_json_schema()`."]
+    parts += ["The JSON schema of result.json: `apet study schema`."]
     return "\n\n".join(parts) + "\n"
