@@ -91,23 +91,22 @@ def test_stored_indices_cost_at_most_eight_bytes_each(tmp_path):
     assert 8 * 3000 < path.stat().st_size <= 12 * 3000 + 4096
 
 
+EVERY_NTH = "every-nth-of-a-test"
+
+
 @pytest.fixture(scope="module", autouse=True)
-def guests_leave():
-    """Distributions that are defined here are no part of what other tests list."""
-    before = dict(DISTRIBUTIONS.entries())
+def every_nth():
+    """A guest's: one entry, then a fixed gap. Known while the tests of this file run."""
+
+    class EveryNth(Distribution):
+        name = EVERY_NTH
+
+        def choose(self, size, count, generator):
+            return np.arange(count, dtype=np.int64) * size // count
+
     yield
-    for name in set(DISTRIBUTIONS.entries()) - set(before) | {EveryNth.name}:
-        DISTRIBUTIONS._entries.pop(name, None)
-        DISTRIBUTIONS._origins.pop(name, None)
-
-
-class EveryNth(Distribution):
-    """A guest's: one entry, then a fixed gap."""
-
-    name = "every-nth-of-a-test"
-
-    def choose(self, size, count, generator):
-        return np.arange(count, dtype=np.int64) * size // count
+    DISTRIBUTIONS._entries.pop(EVERY_NTH, None)
+    DISTRIBUTIONS._origins.pop(EVERY_NTH, None)
 
 
 @given(rows=st.integers(1, 9), columns=st.integers(1, 9), data=st.data())
@@ -116,7 +115,7 @@ def test_a_guests_rule_covers_every_line_all_the_same(rows, columns, data):
     cover = data.draw(st.sampled_from(["rows", "columns"]))
     lines = rows if cover == "rows" else columns
     count = data.draw(st.integers(lines, rows * columns))
-    mask = draw_mask((rows, columns), count, EveryNth.name, 3, "place", cover=cover)
+    mask = draw_mask((rows, columns), count, EVERY_NTH, 3, "place", cover=cover)
     line_of = mask.indices // columns if cover == "rows" else mask.indices % columns
     assert len(set(mask.indices.tolist())) == count
     assert len(set(line_of.tolist())) == lines
@@ -137,5 +136,5 @@ def test_a_rule_that_breaks_its_promise_is_named():
 
 def test_two_distributions_of_one_name_are_refused():
     with pytest.raises(ApetError, match="two distribution entries are called 'discrete'"):
-        type("Impostor", (Distribution,), {"name": "discrete", "choose": EveryNth.choose})
+        type("Impostor", (Distribution,), {"name": "discrete", "choose": Distribution.choose})
     assert type(DISTRIBUTIONS.get("discrete")).__name__ == "Discrete"
