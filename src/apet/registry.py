@@ -254,8 +254,8 @@ def _where(error: BaseException) -> str:
         return str(error)
     frames = [(frame.filename, frame.lineno) for frame in traceback.extract_tb(error.__traceback__)]
     # A module that does not exist has no line of its own: only frames of the import system and of this module.
-    ours = (__file__, importlib.__file__)
-    guest = [(file, line) for file, line in frames if not file.startswith("<frozen") and file not in ours]
+    importing_files = (__file__, importlib.__file__)
+    guest = [(file, line) for file, line in frames if not file.startswith("<frozen") and file not in importing_files]
     place = f" (at {Path(guest[-1][0]).name}:{guest[-1][1]})" if guest else ""
     return f"{type(error).__name__}: {error}{place}"
 

@@ -124,7 +124,7 @@ def _read(model: nn.Module, family: Family) -> tuple[Backbone, list[str]]:
         else:
             missing.append(aliases[0])
     tokens = next((x for x in layers if x.role == "embed.tokens"), None)
-    found = Backbone(
+    backbone = Backbone(
         family=family,
         model_class=type(model).__name__,
         model_type=getattr(model, "config").model_type,
@@ -134,7 +134,7 @@ def _read(model: nn.Module, family: Family) -> tuple[Backbone, list[str]]:
         width=tokens.d_out if tokens else 0,
         head=tuple(head),
     )
-    return found, missing
+    return backbone, missing
 
 
 OWN_PREFIX = "apet."

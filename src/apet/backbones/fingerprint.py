@@ -29,9 +29,9 @@ def weights_fingerprint(model: nn.Module) -> str:
         weight = model.get_parameter(f"{p.module}.{p.parameter}").detach().reshape(-1)
         n = weight.numel()
         # A fixed step, no draw: the same entries on every machine, at a cost that does not grow with the tensor's size.
-        at = torch.arange(min(n, SAMPLES), device=weight.device) * max(1, n // SAMPLES)
+        entries = torch.arange(min(n, SAMPLES), device=weight.device) * max(1, n // SAMPLES)
         # As 16-bit integers, since NumPy has no bfloat16.
-        sample = weight[at].to(torch.bfloat16).cpu().view(torch.int16)
+        sample = weight[entries].to(torch.bfloat16).cpu().view(torch.int16)
         h.update(f"{p.name}{p.shape}".encode())
         h.update(sample.numpy().tobytes())
     return h.hexdigest()[:16]

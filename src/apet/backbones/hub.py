@@ -39,5 +39,5 @@ def cached_dataset(name: str, config: str | None) -> str | None:
     """Fingerprint of a dataset in the cache, or None where it is not there; the network is not asked."""
     home = os.environ.get("HF_DATASETS_CACHE") or os.path.join(constants.HF_HOME, "datasets")
     place = Path(home) / name.replace("/", "___") / (config or "default")
-    found = sorted(p.parent.name for p in place.glob("*/*/dataset_info.json"))
-    return found[-1] if found else None
+    fingerprints = sorted(p.parent.name for p in place.glob("*/*/dataset_info.json"))
+    return fingerprints[-1] if fingerprints else None

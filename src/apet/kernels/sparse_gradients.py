@@ -114,8 +114,8 @@ def sampled_product(left: Tensor, right: Tensor, indices: Tensor) -> Tensor:
     out = torch.empty(len(indices), device=left.device)
     step = max(1, 2**22 // max(1, len(left)))
     for i in range(0, len(indices), step):
-        at = indices[i : i + step]
-        out[i : i + step] = (left[:, at // columns].float() * right[:, at % columns].float()).sum(0)
+        entries = indices[i : i + step]
+        out[i : i + step] = (left[:, entries // columns].float() * right[:, entries % columns].float()).sum(0)
     return out
 
 

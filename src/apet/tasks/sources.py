@@ -72,7 +72,7 @@ def load_data(
     elif task.source.hub:
         rows = _load_from_hub(task)
     elif task.source.generator:
-        rows = {ours: _generate(task, source_split) for ours, source_split in task.splits.items()}
+        rows = {split: _generate(task, source_split) for split, source_split in task.splits.items()}
     elif set(task.source.files) == {"train"}:  # one path for all: a file, or a folder with the splits in it
         rows = read(_data_file(task, "train"), task.source.encoding)
     else:
@@ -121,14 +121,14 @@ def split_files(path: Path) -> dict[str, Path]:
     if not path.is_dir():
         return {"train": path}
     names = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
-    found = {}
+    files = {}
     for split, stems in names.items():
         file = next((f for stem in stems for s in SUFFIXES if (f := path / f"{stem}{s}").is_file()), None)
         if file is not None:
-            found[split] = file
-    if "train" not in found:
+            files[split] = file
+    if "train" not in files:
         raise ApetError(f"folder {str(path)!r} has no training file; expected train with one of {', '.join(SUFFIXES)}")
-    return found
+    return files
 
 
 def source_files(task: Task, folder: str | Path | None = None) -> list[Path] | None:
