@@ -30,19 +30,21 @@ def baseline(workspace):
 
 
 @pytest.mark.timeout(1800)  # minutes, where the machine is busy
-def test_twenty_kills_lose_nothing_and_change_nothing(workspace, baseline):
-    """Driver, worker, or in the middle of a write; then the same command finishes what is missing."""
+@pytest.mark.parametrize("kills", [6, pytest.param(20, marks=pytest.mark.slow)])
+def test_kills_lose_nothing_and_change_nothing(workspace, baseline, kills):
+    """Scheduler, worker, or in the middle of a write; then the same command finishes what is missing."""
     hit, keys = Counter[str](), tuple(Study(baseline).runs().run_id)
-    while hit.total() < 20:  # a fast machine ends the study before, and then goes through it once more
-        folder = workspace / f"killed-{hit.total()}"
-        hit.update(kill_at_random(workspace / "sixty.yaml", folder, 20 - hit.total(), seed=5 + hit.total()))
+    while hit.total() < kills:  # a fast machine ends the study before, and then goes through it once more
+        folder = workspace / f"killed-{kills}-{hit.total()}"
+        hit.update(kill_at_random(workspace / "sixty.yaml", folder, kills - hit.total(), seed=5 + hit.total()))
         half = list(folder.rglob("*.part"))
         finish(workspace / "sixty.yaml", folder, "--workers", "2")
         same_numbers(baseline, folder)
         assert all(p.name.startswith(keys) for p in half)
-    assert hit.total() == 20
-    assert set(hit) == {"scheduler", "worker", "writer"}
-    assert all(hit.values()), hit
+    assert hit.total() == kills
+    if kills == 20:  # fewer need not meet each kind
+        assert set(hit) == {"scheduler", "worker", "writer"}
+        assert all(hit.values()), hit
 
 
 @pytest.mark.timeout(1800)
