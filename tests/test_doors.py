@@ -162,7 +162,7 @@ def test_a_family_file_makes_an_architecture_known(tmp_path):
     torch.manual_seed(0)
     model = GPTNeoXForCausalLM(GPTNeoXConfig(**sizes, intermediate_size=24)).eval()
     backbone = apet.describe(model)
-    assert backbone.family.name == "gpt-neox"
+    assert backbone.family == "gpt-neox"
     assert sum(p.size for p in backbone.positions if p.parameter != "output") == model.num_parameters()
     handle = apet.attach(model, apet.plan(model, "apet", 300))
     ids = torch.tensor([[1, 2, 3]])

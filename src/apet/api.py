@@ -20,7 +20,7 @@ def describe(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
         The description.
 
     Raises:
-        ApetError: an architecture that no family describes.
+        ApetError: a name that leads nowhere, or a model without a configuration of transformers.
 
     Example:
         >>> import apet
@@ -41,7 +41,7 @@ def positions(model_or_config: nn.Module | PreTrainedConfig | str) -> tuple[Posi
         All positions, in the order of the layers.
 
     Raises:
-        ApetError: an architecture that no family describes.
+        ApetError: a name that leads nowhere, or a model without a configuration of transformers.
 
     Example:
         >>> import apet

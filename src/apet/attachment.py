@@ -19,7 +19,7 @@ from apet.delta import DeltaSpec, Insertion, TrainableWeight, initial_values, se
 from apet.errors import ApetError, UnknownNameError
 from apet.handle import Handle
 from apet.layers import LAYERS
-from apet.layers.base import Hook, Host
+from apet.layers.base import Carrier, Hook, Host
 from apet.layers.weight import WeightDelta
 from apet.masks.mask import dense_mask
 
@@ -33,6 +33,7 @@ def attach(
     head: HeadMode = "frozen",
     values: Mapping[str, Tensor] | None = None,
     scores: Mapping[str, Tensor] | None = None,
+    carrier: Carrier | None = None,
 ) -> Handle:
     """Attach a delta to a model: afterwards exactly its N parameters require gradients (and a trained head's).
 
@@ -46,6 +47,9 @@ def attach(
         values: initial values by ``position/weight``; by default drawn from the spec's ``init_seed``.
         scores: of the entries of a parameter by position, in the parameter's shape, for masks that rank entries; by
             default what the distribution makes of the backbone's weights.
+        carrier: how deltas of parameters act: ``"in_place"``, ``"substituted"`` or ``"additive"`` (nothing is written;
+            for graphs that must not change, quantized and sharded weights); by default the cheapest that is certified
+            for each module.
 
     Returns:
         The handle to detach, merge or save it.
@@ -78,7 +82,7 @@ def attach(
     handle = Handle(model, attached)
     try:
         attached.spec = settle_masks(spec, lambda position: _original(model, state, position), scores)
-        _add_layers(host_of(model, state), attached, values)
+        _add_layers(host_of(model, state, carrier), attached, values)
     except BaseException:
         handle.detach()  # half a delta must not stay behind
         raise
@@ -221,8 +225,11 @@ def _given_values(values: Mapping[str, Tensor], weight: TrainableWeight, positio
 def _register_hooks(attached: AttachedDelta, hooks: Iterator[Hook]) -> None:
     for hook in hooks:
         module = hook.module
-        register = module.register_forward_pre_hook if hook.when == "before" else module.register_forward_hook
-        attached.hook_handles.append(register(hook.run, with_kwargs=True))
+        if hook.when == "before":
+            attached.hook_handles.append(module.register_forward_pre_hook(hook.run, with_kwargs=True))
+        else:
+            always = hook.also_after_failure
+            attached.hook_handles.append(module.register_forward_hook(hook.run, with_kwargs=True, always_call=always))
 
 
 def _check_fits(spec: DeltaSpec, backbone: Backbone, head: str) -> None:

@@ -1,17 +1,27 @@
-"""Every place of a backbone where something can be trained, found strictly: nothing is skipped without a word."""
+"""Every place of a backbone where something can be trained: each parameter of any module tree is a position.
+
+A family's file names roles; paths tell those of other architectures; what neither names is addressed by its path.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import Any, Literal
 from weakref import WeakKeyDictionary
 
 from torch import nn
+from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
-from apet.backbones.family import Family, families, family_of
+from apet.backbones.family import Family, family_of, is_built_in
 from apet.backbones.positions import Backbone, Layer, LayerKind, Position, layer_name
+from apet.backbones.probe import Probe, generic_path, probe
+from apet.backbones.roles import outside_role, role_of
 from apet.errors import ApetError
+from apet.kernels.formulas import Owner, formulas_of, gradient_formula
+
+OWN_PREFIX = "apet."
+"""Parameters that this library attached live under ``model.apet`` and are not positions."""
 
 _described: WeakKeyDictionary[nn.Module, tuple[int, Backbone]] = WeakKeyDictionary()
 
@@ -23,12 +33,10 @@ def describe(model: nn.Module) -> Backbone:
         Layers, positions and counts.
 
     Raises:
-        ApetError: the architecture is unknown and its module tree fits no family, or a parameter of a known
-            family plays no role in its file.
+        ApetError: the model has no configuration of transformers.
     """
-    config: Any = getattr(model, "config", None)
-    model_type = getattr(config, "model_type", None)
-    if model_type is None:
+    config = getattr(model, "config", None)
+    if not isinstance(config, PreTrainedConfig):
         raise ApetError(
             f"{type(model).__name__} has no config.model_type; give a transformers model, configuration or folder"
         )
@@ -36,7 +44,7 @@ def describe(model: nn.Module) -> Backbone:
     tree = _tree(model)
     known = _described.get(model)
     if known is None or known[0] != tree:
-        known = _described[model] = tree, _describe(model, model_type)
+        known = _described[model] = tree, _Reader(model, config).read()
     return known[1]
 
 
@@ -47,98 +55,294 @@ def _tree(model: nn.Module) -> int:
     return hash((modules, parameters))
 
 
-def _describe(model: nn.Module, model_type: str) -> Backbone:
-    family = family_of(model_type)
-    if family is not None:
-        found, missing = _read(model, family)
-        if missing:
-            raise ApetError(
-                f"parameter {missing[0]!r} of {type(model).__name__} plays no role in family {family.name!r}"
-                f" ({len(missing)} such); add its path to backbones/families/{family.name}.yaml"
-            )
-        return found
-    # A guess would train other layers than the user means: exactly one family must explain every parameter.
-    fits = []
-    for candidate in families().values():
+class _Reader:
+    """One reading of a model's tree.
+
+    Attributes:
+        facts: what the architecture does, where no family of this package states it.
+        seen: parameters that have a position already, by identity.
+    """
+
+    def __init__(self, model: nn.Module, config: PreTrainedConfig) -> None:
+        self.model, self.config = model, config
+        self.family = family_of(config.model_type)
+        # A family of this package states facts about transformers' own classes, not about one that somebody derived.
+        is_stated = self.family is not None and is_built_in(self.family) and type(model).__module__.startswith(_MODELS)
+        self.facts = Probe() if is_stated else probe(type(model), config)
+        self.modules = dict(model.named_modules(remove_duplicate=False))  # a shared one goes by any of its names
+        base = getattr(model, "base_model", model)
+        self.base: nn.Module = base if isinstance(base, nn.Module) else model
+        self.prefix = next((name for name, m in self.modules.items() if m is self.base), "")
+        self.owners: dict[int, list[Owner]] = {}
+        for path, module in self.modules.items():
+            if not f"{path}.".startswith(OWN_PREFIX):
+                for name, p in module.named_parameters(recurse=False):
+                    self.owners.setdefault(id(p), []).append(Owner(path, module, name))
+        self.seen: set[int] = set()
+        self.layers: list[Layer] = []
+        self.names: set[str] = set()
+
+    def read(self) -> Backbone:
+        """Describe the model.
+
+        Returns:
+            The description.
+
+        Raises:
+            ApetError: a family's file leads to a module of another kind.
+        """
+        if self.family is not None:
+            self._read_family(self.family)
+        head, unreached = self._read_rest()
+        family, facts = self.family, self.facts
+        kind = family.kind if family is not None else facts.kind or _kind_by_config(self.config)
+        tokens = next((x for x in self.layers if x.role == "embed.tokens"), None)
+        insertion = family.prompt_insertion if family is not None else facts.prompt_insertion
+        obstacle = "" if insertion is not None else facts.prompt_obstacle or "it could not be tried small"
+        if tokens is None:
+            insertion, obstacle = None, "its token embedding is not found"
+        sizes = {
+            owner[0].path + "." + owner[0].name: self._parameter(pid).numel() for pid, owner in self.owners.items()
+        }
+        return Backbone(
+            family=family.name if family is not None else self.config.model_type,
+            kind=kind,
+            model_class=type(self.model).__name__,
+            model_type=self.config.model_type,
+            layers=tuple(self.layers),
+            num_parameters=sum(sizes.values()),
+            num_head_parameters=sum(self.model.get_parameter(name).numel() for name in head),
+            width=tokens.d_out if tokens else 0,
+            head=tuple(head),
+            prompt_insertion=insertion,
+            prompt_obstacle=obstacle,
+            unreached=tuple(unreached),
+            unprobed=facts.failure,
+        )
+
+    def _parameter(self, pid: int) -> nn.Parameter:
+        owner = self.owners[pid][0]
+        p = owner.module._parameters[owner.name]
+        assert p is not None
+        return p
+
+    def _read_family(self, family: Family) -> None:
+        """Add the layers that a family's file names, in its order."""
+
+        def add(stack: str, index: int | None, role: str, path: str) -> bool:
+            if path not in self.modules:
+                return False
+            constant = family.rotary_embeddings or not role.endswith((".k", ".qkv"))
+            self._add(stack, index, role, path, layer_name(stack, index, role), constant)
+            return True
+
+        for stack, roles in family.stacks.items():
+            flat = {r: ps for r, ps in roles.items() if "*" not in ps[0]}
+            blocks = {r: ps for r, ps in roles.items() if "*" in ps[0]}
+            # What the file names before the blocks comes before them in the model (embeddings), the rest after (norms).
+            first_block = list(roles).index(next(iter(blocks))) if blocks else len(roles)
+            before = [r for r in flat if list(roles).index(r) < first_block]
+            for role in before:
+                any(add(stack, None, role, _join(self.prefix, p)) for p in flat[role])  # stops at the first that exists
+            for index in range(_depth(self.modules, [_join(self.prefix, p) for ps in blocks.values() for p in ps])):
+                for role, paths in blocks.items():
+                    any(add(stack, index, role, _join(self.prefix, p).replace("*", str(index))) for p in paths)
+            for role in flat:
+                if role not in before:
+                    any(add(stack, None, role, _join(self.prefix, p)) for p in flat[role])
+        for role, paths in family.lm_head.items():
+            any(add("lm_head", None, role, p) for p in paths)
+
+    def _read_rest(self) -> tuple[list[str], list[str]]:
+        """Add every module whose parameters no family has named.
+
+        Returns:
+            Names of the task head's parameters, and of those that get no gradient.
+        """
+        inside = {id(p) for p in self.base.parameters()} if self.base is not self.model else None
+        head, unreached = [], []
+        paths: dict[str, None] = {}
+        for pid, owners in self.owners.items():
+            if pid in self.seen:
+                continue
+            path = f"{owners[0].path}.{owners[0].name}".lstrip(".")
+            generic = generic_path(path)
+            if self._is_task_head(path, pid, inside):
+                head.append(path)
+            elif generic in self.facts.unreached or generic in self.facts.constants:
+                self.seen.add(pid)
+                unreached.append(path)
+            else:
+                paths[self._using_owner(owners)] = None
+        if paths and not self.facts.parameters and not self.facts.failure:
+            # The model has more than its family's file names: what that does must be tried.
+            self.facts = probe(type(self.model), self.config)
+        for path in paths:
+            self._add_by_path(path)
+        output = self._embedding("get_output_embeddings")
+        if output is not None and self.family is None:  # tied and without a bias, it has no parameter of its own
+            path = next((name for name, m in self.modules.items() if m is output), "")
+            if path and all(x.module != path for x in self.layers):
+                self._add("lm_head", None, "lm_head", path, "lm_head", constant_has_effect=True)
+        return head, unreached
+
+    def _using_owner(self, owners: list[Owner]) -> str:
+        """Path of the module that computes with a parameter, among those that hold it."""
+        used = [o.path for o in owners if generic_path(o.path) not in self.facts.uncalled]
+        leaves = [o.path for o in owners if o.path in used and next(o.module.children(), None) is None]
+        return (leaves or used or [owners[0].path])[0]
+
+    def _embedding(self, getter: str) -> nn.Module | None:
+        """What a model names as its embedding or its output projection."""
+        get: Any = getattr(self.model, getter, None)
         try:
-            found, missing = _read(model, candidate)
-        except ApetError:  # a path of this family leads to another kind of module
-            continue
-        if not missing and any(x.index is not None for x in found.layers):
-            fits.append(found)
-    if len(fits) == 1:
-        return fits[0]
-    raise ApetError(
-        f"no family describes model type {model_type!r} ({type(model).__name__}) and its module tree fits"
-        f" {'no family' if not fits else 'several families'} fully; add it to `model_types` of its family,"
-        f" or write backbones/families/{model_type}.yaml (known: {', '.join(families())})"
-    )
+            module = get() if callable(get) else None
+        except (NotImplementedError, AttributeError):  # transformers' way of saying that there is none
+            return None
+        return module if isinstance(module, nn.Module) else None
 
+    def _is_embedding(self, module: nn.Module, getter: str) -> bool:
+        """Whether a module is the embedding of that name, or another one around the same tensor."""
+        named = self._embedding(getter)
+        weight = None if named is None else named._parameters.get("weight")
+        return module is named or (weight is not None and module._parameters.get("weight") is weight)
 
-def _read(model: nn.Module, family: Family) -> tuple[Backbone, list[str]]:
-    """The backbone as this family sees it, and the parameters it has no role for."""
-    modules = dict(model.named_modules(remove_duplicate=False))  # a family's file may name a shared one by any name
-    base = getattr(model, "base_model", model)
-    prefix = next((name for name, m in modules.items() if m is base), "")
-    names: dict[int, list[str]] = {}
-    for name, p in model.named_parameters(remove_duplicate=False):
-        if not name.startswith(OWN_PREFIX):
-            names.setdefault(id(p), []).append(name)
-    seen: set[int] = set()
-    layers: list[Layer] = []
+    def _is_task_head(self, path: str, pid: int, inside: set[int] | None) -> bool:
+        """Whether a parameter belongs to what pre-training did not make: a head put on for a task."""
+        if "SequenceClassification" not in type(self.model).__name__ and self.family is None:
+            return False  # heads of language models are pre-trained
+        if inside is not None:
+            return pid not in inside
+        return self.family is None and path.split(".")[0] in _HEADS
 
-    def add(stack: str, index: int | None, role: str, path: str) -> bool:
-        module = modules.get(path)
-        if module is None:
-            return False
-        layers.append(_layer(stack, index, role, path, modules, names, seen))
-        return True
-
-    for stack, roles in family.stacks.items():
-        flat = {r: ps for r, ps in roles.items() if "*" not in ps[0]}
-        blocks = {r: ps for r, ps in roles.items() if "*" in ps[0]}
-        # What the file names before the blocks comes before them in the model (embeddings), the rest after (norms).
-        first_block = list(roles).index(next(iter(blocks))) if blocks else len(roles)
-        before = [r for r in flat if list(roles).index(r) < first_block]
-        for role in before:
-            any(add(stack, None, role, _join(prefix, p)) for p in flat[role])  # stops at the first path that exists
-        for index in range(_depth(modules, [_join(prefix, p) for ps in blocks.values() for p in ps])):
-            for role, paths in blocks.items():
-                any(add(stack, index, role, _join(prefix, p).replace("*", str(index))) for p in paths)
-        for role in flat:
-            if role not in before:
-                any(add(stack, None, role, _join(prefix, p)) for p in flat[role])
-    for role, paths in family.lm_head.items():
-        any(add("lm_head", None, role, p) for p in paths)
-
-    inside = {id(p) for p in base.parameters()} if base is not model else set()
-    head, missing, total, n_head = [], [], 0, 0
-    for pid, aliases in names.items():
-        n = model.get_parameter(aliases[0]).numel()
-        total += n
-        if pid in seen:
-            continue
-        if base is not model and pid not in inside:  # outside of what was pre-trained: a head put on it for a task
-            head.append(aliases[0])
-            n_head += n
+    def _add_by_path(self, path: str) -> None:
+        """Add a layer by what its path tells."""
+        module = self.modules[path]
+        local = path.removeprefix(f"{self.prefix}.") if self.prefix else path
+        parts = local.split(".")
+        block = next((n for n, part in enumerate(parts) if part.isdigit()), None)
+        is_norm = self._kind(path, module)[0] == "norm"
+        outside = self.prefix != "" and not path.startswith(f"{self.prefix}.")
+        index = None if block is None or outside else int(parts[block])
+        before = parts if index is None else parts[:block]
+        stack = "lm_head" if outside else self._stack(before)
+        if index is not None:
+            assert block is not None
+            children = self.modules[_block_path(path, parts, block)].named_children()
+            has_feedforward_norm = any("pre_feedforward" in name for name, _ in children)
+            role = role_of(".".join(parts[block + 1 :]), is_norm, has_feedforward_norm)
+        elif isinstance(module, nn.Embedding) and self._is_embedding(module, "get_input_embeddings"):
+            role = "embed.tokens"
+        elif self._embedding("get_output_embeddings") is module:
+            stack, role = "lm_head", "lm_head"
+        elif stack == "lm_head":
+            linear = "lm_head.transform" if isinstance(module, nn.Linear) else "other"
+            role = "lm_head.norm" if is_norm else linear
         else:
-            missing.append(aliases[0])
-    tokens = next((x for x in layers if x.role == "embed.tokens"), None)
-    backbone = Backbone(
-        family=family,
-        model_class=type(model).__name__,
-        model_type=getattr(model, "config").model_type,
-        layers=tuple(layers),
-        num_parameters=total,
-        num_head_parameters=n_head,
-        width=tokens.d_out if tokens else 0,
-        head=tuple(head),
-    )
-    return backbone, missing
+            role = outside_role(local, isinstance(module, nn.Embedding), is_norm)
+        name = path if role == "other" else layer_name(stack, index, role)
+        if name in self.names:  # several of a role in one block, such as experts: the path between tells them apart
+            middle = parts[:-1] if block is None or index is None else parts[block + 1 : -1]
+            name = layer_name(stack, index, ".".join([*middle, role]))
+        if name in self.names:
+            name = path
+        self._add(stack, index, role, path, name, self._constant_has_effect(path, role))
+
+    def _stack(self, before: list[str]) -> str:
+        named = [s for s in ("encoder", "decoder") if s in before]
+        if len(named) == 1:
+            return named[0]
+        kind = self.family.kind if self.family else self.facts.kind or _kind_by_config(self.config)
+        return "encoder" if kind == "encoder" else "decoder"
+
+    def _constant_has_effect(self, path: str, role: str) -> bool:
+        if self.facts.failure:
+            return not role.endswith((".k", ".qkv", ".kv"))  # nothing is known: better to leave one out
+        return generic_path(path) not in self.facts.canceled
+
+    def _add(self, stack: str, index: int | None, role: str, path: str, name: str, constant_has_effect: bool) -> None:
+        """Add one layer with the positions of its parameters that have none yet."""
+        module = self.modules[path]
+        kind, d_in, d_out = self._kind(path, module)
+        positions = []
+        for parameter, p in module.named_parameters(recurse=False):
+            if id(p) in self.seen or generic_path(f"{path}.{parameter}") in self.facts.unreached | self.facts.constants:
+                continue
+            self.seen.add(id(p))
+            owners = self.owners[id(p)]
+            tied = tuple(full for o in owners if (full := f"{o.path}.{o.name}".lstrip(".")) != f"{path}.{parameter}")
+            # An output projection gives each row of a table that it shares a gradient, the padding's row, too.
+            projects = any(isinstance(o.module, nn.Linear) for o in owners if o.path != path)
+            unused = (0, 0) if projects else _unused(stack, role, module)
+            place = f"{name}.{parameter}"
+            carrier = self._carrier(path, parameter, owners)
+            shape = tuple(p.shape)
+            positions.append(Position(place, stack, index, role, parameter, shape, kind, path, tied, unused, carrier))
+        if kind != "other":
+            positions.append(Position(f"{name}.output", stack, index, role, "output", (d_out,), kind, path))
+        self.names.add(name)
+        self.layers.append(
+            Layer(name, stack, index, role, path, kind, d_in, d_out, tuple(positions), constant_has_effect)
+        )
+
+    def _carrier(self, path: str, parameter: str, owners: list[Owner]) -> Literal["in_place", "substituted"]:
+        facts, generic = self.facts, {generic_path(f"{o.path}.{o.name}".lstrip(".")) for o in owners}
+        is_untried = facts.parameters and not generic & facts.parameters  # somebody put it into this one model
+        if facts.failure or is_untried or generic & facts.used_elsewhere:
+            return "substituted"
+        return "in_place" if formulas_of(owners) is not None else "substituted"
+
+    def _kind(self, path: str, module: nn.Module) -> tuple[LayerKind, int, int]:
+        """What a module computes, and the sizes of its input and output."""
+        generic = generic_path(path)
+        # Of a layer that is never called, or returns something else than its class says, only parameters are known.
+        if generic in self.facts.uncalled or (self.facts.failure and not isinstance(module, _PLAIN)):
+            return "other", 0, 0
+        if isinstance(module, nn.Linear):
+            kind: LayerKind = "linear"
+            d_in, d_out = module.in_features, module.out_features
+        elif isinstance(module, Conv1D):  # GPT-2's linear layer; stores (d_in, d_out)
+            kind, d_in, d_out = "linear", module.nx, module.nf
+        elif isinstance(module, nn.Embedding):
+            kind, d_in, d_out = "embedding", module.num_embeddings, module.embedding_dim
+        else:
+            weight = module._parameters.get("weight")
+            formula = gradient_formula(module, "weight") if weight is not None else None
+            if weight is None or formula is None or formula.name not in ("layer_norm", "rms_norm"):
+                return "other", 0, 0
+            kind, d_in, d_out = "norm", weight.shape[-1], weight.shape[-1]
+        known = self.family is not None or self.facts.failure != "" or generic in self.facts.widths
+        return (kind, d_in, d_out) if known else ("other", 0, 0)
 
 
-OWN_PREFIX = "apet."
-"""Parameters that this library attached live under ``model.apet`` and are not positions."""
+_MODELS = "transformers.models."
+_PLAIN = (nn.Linear, Conv1D, nn.Embedding, nn.LayerNorm)
+_HEADS = [
+    "classifier",
+    "classification_head",
+    "score",
+    "qa_outputs",
+    "logits_proj",
+    "pre_classifier",
+    "sequence_summary",
+    "out_proj",
+    "dense",
+    "head",
+    "pooler_classifier",
+]
+"""Names of task heads in models whose base model is the model itself."""
+
+
+def _kind_by_config(config: PreTrainedConfig) -> Literal["encoder", "decoder", "encoder-decoder"]:
+    if getattr(config, "is_encoder_decoder", False):
+        return "encoder-decoder"
+    names = " ".join(getattr(config, "architectures", None) or ())
+    return "decoder" if getattr(config, "is_decoder", False) or "CausalLM" in names else "encoder"
+
+
+def _block_path(path: str, parts: list[str], block: int) -> str:
+    whole = path.split(".")
+    return ".".join(whole[: len(whole) - len(parts) + block + 1])
 
 
 def _join(prefix: str, path: str) -> str:
@@ -148,33 +352,6 @@ def _join(prefix: str, path: str) -> str:
 def _depth(modules: dict[str, nn.Module], templates: Iterable[str]) -> int:
     lists = {t.split(".*")[0] for t in templates}
     return max((len(m) for name in lists if isinstance(m := modules.get(name), nn.ModuleList)), default=0)
-
-
-def _layer(
-    stack: str,
-    index: int | None,
-    role: str,
-    path: str,
-    modules: dict[str, nn.Module],
-    names: dict[int, list[str]],
-    seen: set[int],
-) -> Layer:
-    module = modules[path]
-    kind, d_in, d_out = _shape_of(path, module)
-    site = layer_name(stack, index, role)
-
-    positions = []
-    for parameter, p in module.named_parameters(recurse=False):
-        if id(p) not in seen:
-            seen.add(id(p))
-            tied = tuple(n for n in names[id(p)] if n != f"{path}.{parameter}")
-            # An output projection gives each row of a table that it shares a gradient, the padding's row, too.
-            projects = any(isinstance(modules.get(n.rpartition(".")[0]), nn.Linear) for n in tied)
-            unused = (0, 0) if projects else _unused(stack, role, module)
-            name = f"{site}.{parameter}"
-            positions.append(Position(name, stack, index, role, parameter, tuple(p.shape), kind, path, tied, unused))
-    positions.append(Position(f"{site}.output", stack, index, role, "output", (d_out,), kind, path))
-    return Layer(stack, index, role, path, kind, d_in, d_out, tuple(positions))
 
 
 def _unused(stack: str, role: str, module: nn.Module) -> tuple[int, int]:
@@ -188,20 +365,3 @@ def _unused(stack: str, role: str, module: nn.Module) -> tuple[int, int]:
     if role == "attn.relative_bias" and stack == "encoder":  # the upper half of the buckets looks ahead
         return rows // 2 * d, (rows // 2 + 1) * d
     return (0, 0) if padding is None else (padding * d, (padding + 1) * d)
-
-
-def _shape_of(path: str, module: nn.Module) -> tuple[LayerKind, int, int]:
-    if isinstance(module, nn.Linear):
-        return "linear", module.in_features, module.out_features
-    if isinstance(module, Conv1D):  # GPT-2's linear layer; stores (d_in, d_out)
-        return "linear", module.nx, module.nf
-    if isinstance(module, nn.Embedding):
-        return "embedding", module.num_embeddings, module.embedding_dim
-    if type(module).__name__.endswith("Norm"):
-        scale = next(module.parameters(), None)
-        if scale is not None:
-            return "norm", scale.shape[-1], scale.shape[-1]
-    raise ApetError(
-        f"module {path!r} is a {type(module).__name__}; expected a linear layer, an embedding or a norm."
-        " Correct the path in the family's YAML file"
-    )

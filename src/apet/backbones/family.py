@@ -24,6 +24,22 @@ ObjectiveName = Literal["classification-head", "masked-label-word", "text-to-tex
 
 
 @dataclass(frozen=True)
+class PromptInsertion:
+    """Where soft prompts enter a model and where their places are taken out again; paths start at the base model.
+
+    Attributes:
+        input_module: module whose forward takes the token ids that soft prompts go before ('' = base model).
+        output_module: module after which the prompt's places are taken out again; None = they stay (the decoder of an
+            encoder-decoder attends to them).
+        decoder: of an encoder-decoder.
+    """
+
+    input_module: str = ""
+    output_module: str | None = ""
+    decoder: str = "decoder"
+
+
+@dataclass(frozen=True)
 class Family:
     """One architecture group: its stacks, the roles of their modules, and where prompts enter.
 
@@ -33,9 +49,7 @@ class Family:
         model_types: values of ``config.model_type`` that this file describes.
         stacks: stack name -> role -> candidate module paths.
         lm_head: role -> candidate paths of the pre-trained output head.
-        prompt_input_module: module whose forward takes the token ids that soft prompts go before ('' = base model).
-        prompt_output_module: module after which the prompt's places are taken out again; None = they stay (the
-            decoder of an encoder-decoder attends to them).
+        prompt_insertion: where soft prompts enter and leave.
         rotary_embeddings: whether positions rotate queries and keys. Without it a constant added to every key shifts
             all attention scores of a query alike, the softmax cannot see it, and such values have no effect.
     """
@@ -45,18 +59,12 @@ class Family:
     model_types: tuple[str, ...]
     stacks: dict[str, Roles]
     lm_head: Roles
-    prompt_input_module: str = ""
-    prompt_output_module: str | None = ""
+    prompt_insertion: PromptInsertion = PromptInsertion()
     rotary_embeddings: bool = False
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class _PromptInsertion(_Strict):
-    input_module: str = ""
-    output_module: str | None = ""
 
 
 class _FamilyFile(_Strict):
@@ -65,7 +73,7 @@ class _FamilyFile(_Strict):
     family: str
     kind: BackboneKind
     model_types: tuple[str, ...] = Field(min_length=1)
-    prompt_insertion: _PromptInsertion = _PromptInsertion()
+    prompt_insertion: PromptInsertion = PromptInsertion()
     rotary_embeddings: bool = False
     stacks: dict[str, dict[str, str | tuple[str, ...]]]
     lm_head: dict[str, str | tuple[str, ...]] | None = None
@@ -100,8 +108,7 @@ def parse_family(text: str, origin: str) -> Family:
         model_types=raw.model_types,
         stacks={stack: _roles(roles) for stack, roles in raw.stacks.items()},
         lm_head=_roles(raw.lm_head),
-        prompt_input_module=raw.prompt_insertion.input_module,
-        prompt_output_module=raw.prompt_insertion.output_module,
+        prompt_insertion=raw.prompt_insertion,
         rotary_embeddings=raw.rotary_embeddings,
     )
 
@@ -124,6 +131,11 @@ def _read_yaml(text: str, origin: str) -> None:
 
 FAMILIES: Registry[Family] = Registry("family", "apet.families", _load_builtin, _read_yaml)
 """Every family by name."""
+
+
+def is_built_in(family: Family) -> bool:
+    """Whether a family's file is one of this package's, whose facts the tests hold for every model type it names."""
+    return FAMILIES.origin(family.name).startswith("apet/backbones/")
 
 
 def families() -> dict[str, Family]:

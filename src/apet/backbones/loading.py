@@ -159,9 +159,20 @@ def meta_model(
         raise ApetError(f"transformers has no {objective} model for {config.model_type!r}: {first_line_of(e)}") from e
     finally:
         hf_logging.set_verbosity(quiet)
-    if config.model_type == "t5" and not getattr(config, "scale_decoder_outputs", True) and hasattr(model, "lm_head"):
-        model.lm_head.weight = nn.Parameter(torch.empty_like(model.lm_head.weight))
+    _untie_as_configured(model)
     return model
+
+
+def _untie_as_configured(model: nn.Module) -> None:
+    """Give a T5 v1.1 its own output projection where transformers tied it.
+
+    It does so for a model built from the configuration alone, and for a checkpoint that was saved from one: a
+    configuration and what is loaded by it must be the same architecture.
+    """
+    config, head, shared = getattr(model, "config"), getattr(model, "lm_head", None), getattr(model, "shared", None)
+    untied = config.model_type == "t5" and not getattr(config, "scale_decoder_outputs", True)
+    if untied and head is not None and shared is not None and head.weight is shared.weight:
+        head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=head.weight.requires_grad)
 
 
 def resolve_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
@@ -171,7 +182,7 @@ def resolve_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Bac
         Layers, positions and counts.
 
     Raises:
-        ApetError: none of the three, or an architecture that no family describes.
+        ApetError: it is none of the three.
     """
     if isinstance(model_or_config, nn.Module):
         return describe(model_or_config)
@@ -251,6 +262,7 @@ def load_model(
             f"backbone {name!r} is larger than all devices of this machine: {len(outside)} parts would stay outside,"
             f" first {outside[0]!r}; give more devices, or dtype=bfloat16"
         )
+    _untie_as_configured(model)
     _check_missing_weights(name, objective, model, set(report["missing_keys"]))
     _reset_generation(model)
     if init is not None:

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from apet.backbones.family import Family
+from apet.backbones.family import BackboneKind, PromptInsertion
 from apet.errors import UnknownNameError
 
-LayerKind = Literal["linear", "norm", "embedding"]
+LayerKind = Literal["linear", "norm", "embedding", "other"]
 
 
 @dataclass(frozen=True)
@@ -18,14 +18,18 @@ class Position:
     """One addressable place: a parameter of a layer, or the layer's output.
 
     Attributes:
-        name: ``stack.layer.role.parameter`` (the layer number is absent outside the blocks).
-        parameter: ``"weight"`` and ``"bias"`` are parameters that exist; ``"output"`` is the hidden state the
+        name: ``stack.layer.role.parameter`` (the layer number is absent outside the blocks); of role ``other`` the
+            parameter's path in the model.
+        parameter: a parameter that exists, such as ``"weight"`` or ``"bias"``; ``"output"`` is the hidden state the
             layer returns, ``(batch, seq, d_out)``, addressed by its last axis.
         shape: of the parameter as PyTorch stores it; ``(d_out,)`` for an output.
         tied: other names of the same tensor. It is listed and counted once.
         unused: flat entries ``[first, last)`` that no input reaches or no gradient: the first rows where positions are
             counted from row 2 (RoBERTa, OPT); a padding token's row, unless an output projection shares it; the
             encoder's bucket of T5 for "zero steps ahead".
+        carrier: how a delta of this parameter gets its gradient where nothing else is asked for: ``in_place``, from the
+            layer's input and output gradient, which is certified for the modules that use it; else ``substituted``,
+            out of its dense gradient.
     """
 
     name: str
@@ -38,6 +42,7 @@ class Position:
     module: str
     tied: tuple[str, ...] = ()
     unused: tuple[int, int] = (0, 0)
+    carrier: Literal["in_place", "substituted"] = "in_place"
 
     @property
     def size(self) -> int:
@@ -60,8 +65,23 @@ class Position:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer f of the paper (eq. 1): ``h_out (batch, seq, d_out) = f(h_in (batch, seq, d_in))``."""
+    """One layer f of the paper (eq. 1): ``h_out (batch, seq, d_out) = f(h_in (batch, seq, d_in))``.
 
+    Attributes:
+        name: such as ``encoder.0.attn.q``.
+        stack: ``encoder``, ``decoder`` or ``lm_head``.
+        index: of its block; None outside the blocks.
+        role: what it does there, such as ``attn.q``; ``other`` where neither a family nor its path tells.
+        module: its path in the model.
+        kind: what it computes; ``other`` where that is none of the three, and nothing can be added to its output.
+        d_in: size of its input; 0 of kind ``other``.
+        d_out: size of its output; 0 of kind ``other``.
+        positions: its parameters and, unless it is of kind ``other``, its output.
+        constant_has_effect: whether a constant added to its output changes what the model computes. One on all keys
+            shifts a query's scores alike, which the softmax cannot see, unless positions rotate the keys.
+    """
+
+    name: str
     stack: str
     index: int | None
     role: str
@@ -70,11 +90,7 @@ class Layer:
     d_in: int
     d_out: int
     positions: tuple[Position, ...]
-
-    @property
-    def name(self) -> str:
-        """Such as ``encoder.0.attn.q``."""
-        return layer_name(self.stack, self.index, self.role)
+    constant_has_effect: bool = True
 
     def position(self, parameter: str) -> Position | None:
         """The position of this parameter, or None where the layer has none (or shares one listed elsewhere)."""
@@ -86,14 +102,21 @@ class Backbone:
     """What is known of a model without looking at one weight.
 
     Attributes:
+        family: name of the family that names its roles; the model type where no family's file does.
+        kind: which stacks there are, and so which objective fits.
+        prompt_insertion: where soft prompts enter and leave; None where they cannot.
+        prompt_obstacle: why not.
         num_parameters: every parameter of the model as given, tied tensors once, the task head included: the number
             that the paper divides by.
         num_head_parameters: those of a task head (a classifier that pre-training did not make).
         width: entries of one input embedding, and so of one soft prompt token.
         head: names of the task head's parameters in the model.
+        unreached: names of parameters that get no gradient: they are no positions.
+        unprobed: why the architecture, which no family of this package describes, could not be tried; '' = it was.
     """
 
-    family: Family
+    family: str
+    kind: BackboneKind
     model_class: str
     model_type: str
     layers: tuple[Layer, ...]
@@ -101,6 +124,10 @@ class Backbone:
     num_head_parameters: int
     width: int
     head: tuple[str, ...]
+    prompt_insertion: PromptInsertion | None
+    prompt_obstacle: str = ""
+    unreached: tuple[str, ...] = ()
+    unprobed: str = ""
 
     @property
     def positions(self) -> tuple[Position, ...]:
@@ -155,10 +182,6 @@ class Backbone:
                 raise UnknownNameError(f"role of {self.model_class}", pattern, known)
             chosen |= hits
         return tuple(x for x in self.layers if x.name in chosen)
-
-    def has_role(self, role: str) -> bool:
-        """Whether any layer plays exactly this role."""
-        return any(x.role == role for x in self.layers)
 
 
 def _matches(pattern: str, layer: Layer) -> bool:

@@ -64,7 +64,7 @@ def inspect(
         print_json(
             {
                 "backbone": name,
-                "family": description.family.name,
+                "family": description.family,
                 "num_backbone_parameters": description.num_parameters,
                 "num_head_parameters": description.num_head_parameters,
                 "method": method,
@@ -112,7 +112,7 @@ def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) 
             )
             counts.setdefault(key, []).append(weight.mask.num_trainable)
     print(
-        f"{name} ({description.family.name}, {description.num_parameters:,} parameters)  {method}:"
+        f"{name} ({description.family}, {description.num_parameters:,} parameters)  {method}:"
         f"  {spec.num_trainable:,} trainable = {spec.trainable_percent:.4g} %"
     )
     head = description.num_head_parameters

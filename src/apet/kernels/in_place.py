@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -70,8 +71,30 @@ class InPlaceDelta(Fp32Module):
         return self.values.detach() if self.replaces else entries.float() + self.values.detach()
 
 
+class SubstitutedGradient(torch.autograd.Function):
+    """Alias of a weight whose backward hands the k masked entries of the weight's gradient to the values.
+
+    For modules whose computation no formula describes: the weight's whole gradient is formed by autograd, and lives
+    until its entries are taken out.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, weight: Tensor, values: Tensor, delta: InPlaceDelta) -> Tensor:
+        """Hand the weight on; the values are written into it already."""
+        ctx.delta = delta
+        return weight.detach()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> Any:
+        """Take the k entries out of the dense gradient, (k,), fp32."""
+        return grads[0] if ctx.needs_input_grad[0] else None, ctx.delta.read(grads[0].reshape(-1)).float(), None
+
+
 class ParameterDeltas:
     """All in-place deltas of one parameter, in the order they were attached. Where they overlap, they add up.
+
+    Attributes:
+        owners: (module, name in it) of every place where the parameter hangs in the model.
 
     Writes go past autograd's version counter (``Tensor.data``): a weight may be written again between forward and
     backward with the same values, as gradient checkpointing and tied weights do, and autograd would take that for an
@@ -80,7 +103,38 @@ class ParameterDeltas:
 
     def __init__(self) -> None:
         self.deltas: list[InPlaceDelta] = []
+        self.owners: list[tuple[nn.Module, str]] = []
         self.in_forward = False  # written for the forward that is running: layers need not write again
+        self._substituted: list[InPlaceDelta] = []
+        self._depth = 0  # modules around an owner whose forward is running
+
+    def substitute(self, delta: InPlaceDelta) -> None:
+        """Give a delta its gradient through an alias in the parameter's place, from the next forward on."""
+        self._substituted.append(delta)
+
+    def enter(self) -> None:
+        """Put the alias in the parameter's place before the outermost module around an owner runs.
+
+        Into the instance's own dictionary, where Python looks before PyTorch's ``__getattr__`` finds the parameter:
+        `parameters()` and `state_dict()` never see the alias.
+        """
+        self._depth += 1
+        if self._depth > 1 or not torch.is_grad_enabled():
+            return
+        module, name = self.owners[0]
+        alias = module._parameters[name]
+        assert alias is not None
+        for delta in self._substituted:
+            alias = SubstitutedGradient.apply(alias, delta.values, delta)
+        for module, name in self.owners:
+            module.__dict__[name] = alias
+
+    def exit(self) -> None:
+        """Take the alias away after the outermost module, also after a forward that failed."""
+        self._depth = max(0, self._depth - 1)
+        if self._depth == 0:
+            for module, name in self.owners:
+                module.__dict__.pop(name, None)
 
     @torch.no_grad()
     def write(self, parameter: Tensor) -> None:
@@ -115,6 +169,7 @@ class ParameterDeltas:
         """Let a delta go; the others stay."""
         self.restore(parameter)
         self.deltas = [d for d in self.deltas if d is not delta]
+        self._substituted = [d for d in self._substituted if d is not delta]
         self.write(parameter)
 
     def make_permanent(self, delta: InPlaceDelta, parameter: Tensor) -> None:
@@ -124,6 +179,7 @@ class ParameterDeltas:
         with torch.no_grad():
             delta.write(flat, delta.updated(delta.read(flat)))
         self.deltas = [d for d in self.deltas if d is not delta]
+        self._substituted = [d for d in self._substituted if d is not delta]
         for other in self.deltas:  # what they restore is now the backbone with the permanent delta in it
             other.original_values = other.read(flat)
         self.write(parameter)

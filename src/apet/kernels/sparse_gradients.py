@@ -38,7 +38,8 @@ class SparseGradientTap(torch.autograd.Function):
         """Keep the layer's input, (…, d_in); hand its output on, (…, d_out)."""
         ctx.save_for_backward(source)
         ctx.gradient = gradient
-        return y.view_as(y)  # returning an input as it is would hide this function from autograd
+        # An alias, not a view: models add in place to what a layer returns, which autograd forbids on a view.
+        return y.detach()
 
     @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import Init, Insertion, Operation, TrainableWeight
+from apet.errors import ApetError
 from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, Shape, Target
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import draw_mask
@@ -29,13 +30,18 @@ def adapter_target(layer: Layer, bottleneck: int | None) -> Target:
     """A bottleneck after a layer; a given width stays, else a budget gets the smallest that holds it.
 
     Args:
-        layer: any.
+        layer: any that returns a hidden state.
         bottleneck: its width, or None.
 
     Returns:
         The target.
+
+    Raises:
+        ApetError: the layer returns none.
     """
     d = layer.d_out
+    if layer.kind == "other":
+        raise ApetError(f"an adapter needs a hidden state; {layer.name!r} ({layer.role}) returns none; leave it out")
 
     def build(count: int, distribution: str, mask_seed: int) -> Insertion:
         return adapter_insertion(layer.name, d, count, distribution, mask_seed, bottleneck)

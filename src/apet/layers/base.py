@@ -57,13 +57,25 @@ class Target:
     has_scores: bool = False
 
 
+Carrier = Literal["in_place", "substituted", "additive"]
+"""How a delta of a parameter acts and gets its gradient; see `apet.layers.weight.WeightDelta`."""
+
+
 @dataclass(frozen=True)
 class Hook:
-    """A function to run ``before`` or ``after`` the forward of one module of the model, with keyword arguments."""
+    """A function to run around the forward of one module of the model, with keyword arguments.
+
+    Attributes:
+        module: of the model.
+        when: ``before`` or ``after`` its forward.
+        run: takes what PyTorch hands to a hook.
+        also_after_failure: run it after a forward that raised an error, too.
+    """
 
     module: nn.Module
     when: Literal["before", "after"]
     run: Callable[..., Any]
+    also_after_failure: bool = False
 
 
 @dataclass(frozen=True)
@@ -89,11 +101,13 @@ class Host:
         model: with its weights.
         backbone: its description.
         parameter_deltas: (position name, parameter name) -> all in-place deltas of that parameter.
+        carrier: that deltas of parameters shall use; None = the cheapest that is certified for each.
     """
 
     model: nn.Module
     backbone: Backbone
     parameter_deltas: Callable[[str, str], ParameterDeltas]
+    carrier: Carrier | None = None
 
 
 class DeltaLayer(Fp32Module, ABC):
@@ -232,11 +246,6 @@ def first_input(args: Args, kwargs: Kwargs) -> Tensor:
     """What a layer was called with, by place or by keyword, (…, d_in)."""
     # A layer here has one input, so that the first keyword is the input under whatever name its class gives it.
     return args[0] if args else next(iter(kwargs.values()))
-
-
-def flat_tokens(x: Tensor) -> Tensor:
-    """Join all axes but the last: (…, d) as (tokens, d)."""
-    return x.reshape(-1, x.shape[-1])
 
 
 def fixed_delta(mask: Mask, values: Tensor) -> InPlaceDelta:

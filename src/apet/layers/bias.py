@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from apet.backbones.positions import Backbone, Layer, Position
 from apet.delta import Insertion, Operation, TrainableWeight
-from apet.errors import NotMergeableError
+from apet.errors import ApetError, NotMergeableError
 from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, fixed_delta
 from apet.layers.weight import weight_target
 from apet.masks.distributions import draw_mask
@@ -26,14 +26,23 @@ def output_target(position: Position) -> Target:
 
 
 def bias_target(layer: Layer) -> Target:
-    """The layer's existing bias, or where it has none a vector added to its output."""
+    """The layer's existing bias, or where it has none a vector added to its output.
+
+    Returns:
+        The target.
+
+    Raises:
+        ApetError: the layer has no bias and returns no hidden state that one could be added to.
+    """
     bias = layer.position("bias")
     # An existing bias is trained itself: a vector added beside it would be the same function, held twice.
     if bias is not None:
         return weight_target(bias)
-    # `describe` gives every layer an output position, whatever parameters it has.
     output = layer.position("output")
-    assert output is not None
+    if output is None:
+        raise ApetError(
+            f"layer {layer.name!r} ({layer.role}) has no bias, and none can be added to what it returns; leave it out"
+        )
     return output_target(output)
 
 

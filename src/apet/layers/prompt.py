@@ -38,8 +38,12 @@ def prompt_target(backbone: Backbone, length: int | None) -> Target:
         The target.
 
     Raises:
-        ApetError: the prompt leaves no room for text among the backbone's learned positions.
+        ApetError: the backbone takes no embeddings, or the prompt leaves no room for text among its learned positions.
     """
+    if backbone.prompt_insertion is None:
+        raise ApetError(
+            f"{backbone.model_class} cannot take soft prompts: {backbone.prompt_obstacle}; give another method"
+        )
     embedding = next(x for x in backbone.layers if x.role == "embed.tokens")
     table = next((p for p in backbone.positions if p.role == "embed.positions"), None)
     num_positions = 2 * MAX_LENGTH if table is None else (table.size - table.num_unused) // table.shape[1]
@@ -88,8 +92,9 @@ class PromptDelta(DeltaLayer):
         """Before the module that embeds the text, and after the last block (or before a decoder that attends to it)."""
         # Paths of a family start at the base model: one file serves every head that may sit on it.
         base: nn.Module = getattr(host.model, "base_model", host.model)
-        family = host.backbone.family
-        input_module = base.get_submodule(family.prompt_input_module)
+        insertion = host.backbone.prompt_insertion
+        assert insertion is not None  # `prompt_target` refuses backbones without one
+        input_module = base.get_submodule(insertion.input_module)
         self.input_parameters = list(inspect.signature(input_module.forward).parameters)
         self.inserted_at: Tensor | None = None  # first real token of each row, between insertion and removal
         table = next((x for x in host.backbone.layers if x.role == "embed.positions"), None)
@@ -99,10 +104,10 @@ class PromptDelta(DeltaLayer):
             self.num_positions = (weight.size - weight.num_unused) // table.d_out
             self.padding = getattr(host.model.get_submodule(table.module), "padding_idx", None)
         yield Hook(input_module, "before", self.insert_prompt)
-        if family.prompt_output_module is None:
-            yield Hook(base.get_submodule("decoder"), "before", self.widen_cross_attention)
+        if insertion.output_module is None:
+            yield Hook(base.get_submodule(insertion.decoder), "before", self.widen_cross_attention)
         else:
-            yield Hook(base.get_submodule(family.prompt_output_module), "after", self.remove_prompt)
+            yield Hook(base.get_submodule(insertion.output_module), "after", self.remove_prompt)
 
     def insert_prompt(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
         """Put the prompt into (batch, seq, d) embeddings, its mask, token types and position ids.

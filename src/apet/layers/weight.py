@@ -1,27 +1,24 @@
-"""Weight delta: entries added to an existing parameter of the backbone in place; W̃₁ of *add* (eq. 14)."""
+"""Weight delta: values added to k entries of an existing parameter; W̃₁ of *add* (eq. 14)."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers.pytorch_utils import Conv1D
 
 from apet.backbones.positions import Backbone, Position
 from apet.delta import Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
+from apet.kernels.additive import AdditiveTerm
+from apet.kernels.formulas import GradientFormula, Owner, formulas_of, owners_of
 from apet.kernels.in_place import InPlaceDelta, ParameterDeltas
-from apet.kernels.sparse_gradients import (
-    Gradient,
-    SparseGradientTap,
-    embedding_weight_grad,
-    linear_weight_grad,
-    norm_scale_grad,
-)
+from apet.kernels.sparse_gradients import SparseGradientTap
 from apet.layers.base import (
     Args,
+    Carrier,
     DeltaLayer,
     Hook,
     Host,
@@ -31,7 +28,6 @@ from apet.layers.base import (
     Target,
     first_input,
     fixed_delta,
-    flat_tokens,
 )
 from apet.masks.distributions import draw_mask
 
@@ -59,11 +55,14 @@ def full_target(position: Position) -> Target:
 
 
 class WeightDelta(DeltaLayer):
-    """Delta added to k entries of a parameter in place; the layer itself runs as it is.
+    """Delta added to k entries of a parameter, by the cheapest carrier that is certified for the modules that use it.
 
-    Before the layer runs, the entries are written. After it ran, its output is tapped: in backward the gradient of the
-    k entries is formed from the layer's input and its output's gradient, at a fraction of a dense gradient. A tensor
-    that several modules use (tied embeddings) is tapped at each of them.
+    *in place*: before a module runs, the entries are written into its parameter; after it ran, its output is tapped: in
+    backward the gradient of the k entries is formed from the module's input and its output's gradient, at a fraction
+    of a dense gradient. A tensor that several modules use (tied embeddings) is tapped at each of them.
+    *substituted*: the entries are written, too; an alias in the parameter's place takes the k entries out of the
+    parameter's dense gradient. Right for any module, at the price of that gradient.
+    *additive*: nothing is written; what the entries add to a module's output is computed beside it.
 
     Args:
         insertion: what it carries out.
@@ -71,6 +70,7 @@ class WeightDelta(DeltaLayer):
         position: name of the parameter's position.
         parameter: its name in the model.
         parameter_deltas: all in-place deltas of that parameter.
+        carrier: how it acts.
         replaces: the values are the entries themselves, as those of a trained task head, not what is added to them.
     """
 
@@ -84,6 +84,7 @@ class WeightDelta(DeltaLayer):
         position: str,
         parameter: str,
         parameter_deltas: ParameterDeltas,
+        carrier: Carrier,
         replaces: bool = False,
     ) -> None:
         nn.Module.__init__(self)  # its one weight lives in the in-place delta, which knows how to write it
@@ -91,16 +92,18 @@ class WeightDelta(DeltaLayer):
         self.delta = InPlaceDelta(insertion.weights[0].mask, values.float().requires_grad_(), replaces)
         self.position, self.parameter = position, parameter
         self.parameter_deltas = parameter_deltas
+        self.carrier: Carrier = carrier
+        self.terms = nn.ModuleList()  # of the additive carrier, one for each module that uses the parameter
 
     @classmethod
     def create(cls, insertion: Insertion, values: dict[str, Tensor], host: Host) -> DeltaLayer:
-        """Write the entries into the parameter and keep the original ones.
+        """Choose a carrier; unless it is the additive one, write the entries and keep the original ones.
 
         Returns:
             The layer.
 
         Raises:
-            ApetError: the parameter is quantized, sharded or not contiguous.
+            ApetError: the carrier that was asked for, or any, cannot act on this parameter.
         """
         position = host.backbone.position(insertion.position)
         return cls.on_parameter(
@@ -117,13 +120,15 @@ class WeightDelta(DeltaLayer):
             The layer.
 
         Raises:
-            ApetError: the parameter is quantized, sharded or not contiguous.
+            ApetError: the carrier that was asked for, or any, cannot act on this parameter.
         """
-        tensor = require_editable(host.model.get_parameter(parameter), parameter)
+        tensor = host.model.get_parameter(parameter)
+        carrier = _choose_carrier(host, position, parameter, tensor, replaces)
         deltas = host.parameter_deltas(position, parameter)
-        layer = cls(insertion, values.to(tensor.device), position, parameter, deltas, replaces)
-        # Written at once, so that the weight is right for whoever reads it before the first forward.
-        deltas.add(layer.delta, tensor)
+        layer = cls(insertion, values.to(tensor.device), position, parameter, deltas, carrier, replaces)
+        if carrier != "additive":
+            # Written at once, so that the weight is right for whoever reads it before the first forward.
+            deltas.add(layer.delta, require_editable(tensor, parameter))
         return layer
 
     @classmethod
@@ -141,96 +146,119 @@ class WeightDelta(DeltaLayer):
         yield "delta", self.delta.values
 
     def in_place(self) -> list[tuple[str, str, InPlaceDelta]]:
-        """Its one in-place delta."""
-        return [(self.position, self.parameter, self.delta)]
+        """Its one in-place delta; none where it is additive."""
+        return [] if self.carrier == "additive" else [(self.position, self.parameter, self.delta)]
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
-        """Its own entries with the values that they have now, which no optimizer sees."""
+        """Its own entries with the values that they have now, which no optimizer sees.
+
+        Returns:
+            One edit.
+
+        Raises:
+            ApetError: the parameter is quantized or sharded, so that nothing can be written into it.
+        """
+        require_editable(host.model.get_parameter(self.parameter), self.parameter)
         fixed = fixed_delta(self.delta.mask, self.delta.values)
         fixed.replaces = self.delta.replaces
         return [MergedDelta(self.position, fixed, self.parameter)]
 
     def hooks(self, host: Host) -> Iterator[Hook]:
-        """Before and after every module that computes with the tensor."""
-        # By identity, not by name: each module that uses a tied tensor contributes a part of its gradient.
-        tensor = host.model.get_parameter(self.parameter)
-        for module in host.model.modules():
-            names = [name for name, p in module.named_parameters(recurse=False) if p is tensor]
-            if names and _computes_with_its_parameter(module):
-                yield Hook(module, "before", self.write_weight if names == ["weight"] else self.write_bias)
-                yield Hook(module, "after", self.tap_weight if names == ["weight"] else self.tap_bias)
+        """Around every module that computes with the tensor, or around everything that contains one of them."""
+        owners = owners_of(host.model, host.model.get_parameter(self.parameter))
+        self.parameter_deltas.owners = [(owner.module, owner.name) for owner in owners]
+        if self.carrier == "substituted":
+            self.parameter_deltas.substitute(self.delta)
+            for module in _around(host.model, owners):
+                yield Hook(module, "before", self.enter)
+                yield Hook(module, "after", self.exit, also_after_failure=True)
+            return
+        formulas = formulas_of(owners)
+        assert formulas is not None  # `_choose_carrier` asked before
+        for owner, formula in formulas:
+            if self.carrier == "additive":
+                self.terms.append(AdditiveTerm(formula, self.delta.mask, self.delta.values.device))
+                yield Hook(owner.module, "after", partial(self.add_to_output, len(self.terms) - 1))
+            else:
+                yield Hook(owner.module, "before", partial(self.write, owner.name))
+                yield Hook(owner.module, "after", partial(self.tap, formula))
 
-    def write_weight(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
-        """Write the weight before a layer that is called by itself (a recomputed block, `generate`'s encoder)."""
+    def write(self, name: str, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
+        """Write the parameter before a layer that is called by itself (a recomputed block, `generate`'s encoder)."""
         # In a forward of the whole model everything is written before it starts, and compiled code cannot write at all.
         if not torch.compiler.is_compiling() and not self.parameter_deltas.in_forward:
-            self.parameter_deltas.write(getattr(module, "weight"))
+            self.parameter_deltas.write(getattr(module, name))
 
-    def write_bias(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
-        """Write the bias before a layer that is called by itself."""
-        if not torch.compiler.is_compiling() and not self.parameter_deltas.in_forward:
-            self.parameter_deltas.write(getattr(module, "bias"))
-
-    def tap_weight(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
+    def tap(self, formula: GradientFormula, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Tie the k values to the gradient of the output, (…, d_out)."""
         # Evaluation and generation have no backward: they go without the tap, and keep no input for it.
         if not torch.is_grad_enabled():
             return output
-        source = first_input(args, kwargs)
-        if isinstance(module, nn.Embedding):
-            if "position_ids" in kwargs and hasattr(module, "offset"):  # OPT counts its positions from row 2
-                source = kwargs["position_ids"] + getattr(module, "offset")
-            self.padding = module.padding_idx
-            return _tap(output, self.delta.values, source, self._embedding_grad)
-        if isinstance(module, nn.Linear):
-            return _tap(output, self.delta.values, source, self._linear_grad)
-        if isinstance(module, Conv1D):
-            return _tap(output, self.delta.values, source, self._conv1d_grad)
-        self.eps = float(next(getattr(module, n) for n in ("eps", "variance_epsilon") if hasattr(module, n)))
-        subtracts_mean = isinstance(module, nn.LayerNorm)
-        return _tap(output, self.delta.values, source, self._layer_norm_grad if subtracts_mean else self._rms_norm_grad)
+        # A bias needs no input. In a backbone laid over devices, the input may come from another one.
+        source = output.new_empty(0) if formula.name == "bias" else first_input(args, kwargs).detach()
+        mask, indices = self.delta.mask, self.delta.indices
+        gradient = partial(formula.entries, mask=mask, indices=indices)
+        tapped: Tensor = SparseGradientTap.apply(output, self.delta.values, source.to(output.device), gradient)
+        return tapped
 
-    def tap_bias(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
-        """Tie the k values to the gradient of the output; a bias needs no input."""
-        if not torch.is_grad_enabled():
-            return output
-        return _tap(output, self.delta.values, output.new_empty(0), self._bias_grad)
+    @torch.compiler.disable
+    def enter(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
+        """Put an alias with a gradient in the parameter's place."""
+        self.parameter_deltas.enter()
 
-    # Bound methods instead of closures, so that a deep copy of the model taps its own values.
+    @torch.compiler.disable
+    def exit(self, module: nn.Module, args: Args, kwargs: Kwargs, output: object) -> None:
+        """Put the parameter back in its place."""
+        self.parameter_deltas.exit()
 
-    def _linear_grad(self, x: Tensor, grad: Tensor) -> Tensor:
-        return linear_weight_grad(flat_tokens(grad), flat_tokens(x), self.delta.mask, self.delta.indices)
-
-    def _conv1d_grad(self, x: Tensor, grad: Tensor) -> Tensor:
-        return linear_weight_grad(flat_tokens(x), flat_tokens(grad), self.delta.mask, self.delta.indices)
-
-    def _embedding_grad(self, ids: Tensor, grad: Tensor) -> Tensor:
-        ids = ids.expand(grad.shape[:-1]).reshape(-1)  # position ids come as (1, seq), for the whole batch
-        return embedding_weight_grad(ids, flat_tokens(grad), self.delta.mask, self.delta.indices, self.padding)
-
-    def _layer_norm_grad(self, x: Tensor, grad: Tensor) -> Tensor:
-        return self._entries(norm_scale_grad(flat_tokens(x), flat_tokens(grad), self.eps, centered=True))
-
-    def _rms_norm_grad(self, x: Tensor, grad: Tensor) -> Tensor:
-        return self._entries(norm_scale_grad(flat_tokens(x), flat_tokens(grad), self.eps, centered=False))
-
-    def _bias_grad(self, _: Tensor, grad: Tensor) -> Tensor:
-        # Summed in fp32: over thousands of tokens, bf16 would drop whatever is small beside the sum so far.
-        return self._entries(flat_tokens(grad).float().sum(0))
-
-    def _entries(self, whole: Tensor) -> Tensor:
-        return whole[self.delta.mask.slice] if self.delta.indices is None else whole[self.delta.indices]
+    def add_to_output(self, term: int, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
+        """Compute ``f(h_in; W) + f(h_in; ΔW)``, (…, d_out), for an f that is linear in its parameter."""
+        source = first_input(args, kwargs).to(output.device)
+        added: Tensor = self.terms[term](source, output, self.delta.values.to(output.device))
+        return output + added
 
 
-def _tap(y: Tensor, values: Tensor, source: Tensor, gradient: Gradient) -> Tensor:
-    source = source.detach().to(y.device)  # in a backbone laid over devices, the input may come from another one
-    tapped: Tensor = SparseGradientTap.apply(y, values, source, gradient)
-    return tapped
+def _choose_carrier(host: Host, position: str, parameter: str, tensor: Tensor, replaces: bool) -> Carrier:
+    """The carrier that was asked for, else the cheapest that is certified.
+
+    Returns:
+        The carrier.
+
+    Raises:
+        ApetError: the one asked for cannot act here, or the tensor can neither be written nor added to.
+    """
+    described = next((p for p in host.backbone.positions if p.name == position), None)
+    owners = owners_of(host.model, tensor)
+    tapped = (described is None or described.carrier == "in_place") and formulas_of(owners) is not None
+    wanted = host.carrier
+    if wanted == "additive" or (wanted is None and not is_editable(tensor)):
+        if tapped and not replaces:
+            return "additive"
+        used_by = type(owners[0].module).__name__
+        raise ApetError(
+            f"parameter {parameter!r} ({used_by}) cannot be trained by adding to an output: its module is not a plain"
+            " linear layer, embedding or norm. Leave it out (roles=...), or load the backbone unquantized and unsharded"
+        )
+    if wanted == "in_place" and not tapped:
+        raise ApetError(
+            f"parameter {parameter!r} of a {type(owners[0].module).__name__} has no certified gradient formula;"
+            " leave the carrier out, or give carrier='substituted'"
+        )
+    return wanted or ("in_place" if tapped else "substituted")
 
 
-def _computes_with_its_parameter(module: nn.Module) -> bool:
-    """Whether a module's forward uses its parameter; some, such as BERT's prediction head, only hold a tied bias."""
-    return isinstance(module, nn.Linear | Conv1D | nn.Embedding) or type(module).__name__.endswith("Norm")
+def _around(model: nn.Module, owners: list[Owner]) -> list[nn.Module]:
+    """Every module that contains an owner, the outermost first: any of them may be called by itself."""
+    names = [""]
+    for owner in owners:
+        parts = owner.path.split(".")
+        names += [".".join(parts[:n]) for n in range(1, len(parts) + 1) if parts != [""]]
+    return [model.get_submodule(name) for name in dict.fromkeys(names)]
+
+
+def is_editable(tensor: Tensor) -> bool:
+    """Whether entries of a tensor can be written: it is neither quantized nor sharded."""
+    return tensor.is_floating_point() and type(tensor) in (nn.Parameter, Tensor) and tensor.is_contiguous()
 
 
 def require_editable(tensor: Tensor, name: str) -> Tensor:
@@ -242,7 +270,7 @@ def require_editable(tensor: Tensor, name: str) -> Tensor:
     Raises:
         ApetError: it is quantized, sharded or not contiguous.
     """
-    if not tensor.is_floating_point() or type(tensor) not in (nn.Parameter, Tensor) or not tensor.is_contiguous():
+    if not is_editable(tensor):
         raise ApetError(
             f"parameter {name!r} is {tensor.dtype} ({type(tensor).__name__}); entries can be added to plain"
             " floating-point tensors only. Load the backbone unquantized, or use a method that leaves weights alone"

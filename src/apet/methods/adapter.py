@@ -25,4 +25,6 @@ class Adapter(Method):
 
     def targets(self, backbone: Backbone) -> list[Target]:
         """An adapter at each chosen layer."""
-        return [adapter_target(x, self.bottleneck) for x in backbone.select(self.roles or ("attn.out", "mlp.down"))]
+        if self.roles:
+            return [adapter_target(x, self.bottleneck) for x in backbone.select(self.roles)]
+        return [adapter_target(x, self.bottleneck) for x in self.default_layers(backbone, ("attn.out", "mlp.down"))]

@@ -48,7 +48,7 @@ class Apet(Method):
             ApetError: the operations have no place at these roles.
         """
         layers = backbone.select(self.roles) if self.roles else backbone.layers
-        targets = [t for layer in layers for t in self._targets_of(layer, backbone)]
+        targets = [t for layer in layers for t in self._targets_of(layer)]
         if self.prompt:
             targets.append(prompt_target(backbone, None))
         if not targets:
@@ -58,20 +58,19 @@ class Apet(Method):
             )
         return targets
 
-    def _targets_of(self, layer: Layer, backbone: Backbone) -> list[Target]:
+    def _targets_of(self, layer: Layer) -> list[Target]:
         """Targets at one layer."""
         targets = []
-        constant_is_dead = _constant_has_no_gradient(layer, backbone)
-        is_hidden_state = layer.role != "attn.relative_bias"  # what that layer returns is added to attention scores
+        constant_is_dead = not layer.constant_has_effect
+        # What a layer of relative positions returns is added to attention scores.
+        is_hidden_state = layer.kind != "other" and layer.role != "attn.relative_bias"
         if "add" in self.operations:
             for p in layer.positions:
-                if p.parameter == "weight":
-                    targets.append(weight_target(p))
-                elif p.parameter == "output":
+                if p.parameter == "output":
                     # Beside an existing bias, a vector added to the output would be a second one of the same effect.
                     if is_hidden_state and not constant_is_dead and layer.position("bias") is None:
                         targets.append(output_target(p))
-                elif not constant_is_dead:
+                elif p.parameter != "bias" or not constant_is_dead:
                     targets.append(weight_target(p))
         if "concatenate" in self.operations and layer.kind == "linear":
             targets.append(lora_target(layer, None, _LORA_ALPHA))
@@ -83,15 +82,3 @@ class Apet(Method):
     def shares(self, targets: list[Target]) -> list[float]:
         """Equal shares, or shares by size."""
         return [1.0] * len(targets) if self.allocation == "equal" else [float(t.max_params) for t in targets]
-
-
-def _constant_has_no_gradient(layer: Layer, backbone: Backbone) -> bool:
-    """Whether a constant added to the layer's output changes nothing.
-
-    A constant on all keys shifts a query's scores alike, which the softmax cannot see, unless positions rotate the
-    keys.
-
-    Returns:
-        Whether such a constant would get no gradient.
-    """
-    return layer.role.endswith((".k", ".qkv")) and not backbone.family.rotary_embeddings

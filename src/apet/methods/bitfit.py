@@ -36,4 +36,5 @@ class BitFit(Method):
         if self.roles:
             return [bias_target(x) for x in backbone.select(self.roles)]
         # Not by `select`, which refuses a role that matches nothing: not every backbone has each of the default ones.
-        return [bias_target(x) for x in backbone.layers if x.role in DEFAULT_ROLES[backbone.family.kind]]
+        chosen = [x for x in backbone.layers if x.role in DEFAULT_ROLES[backbone.kind]]
+        return [bias_target(x) for x in chosen if x.kind != "other"]

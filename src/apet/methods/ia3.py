@@ -31,6 +31,8 @@ class IA3(Method):
             layers = backbone.select(self.roles)
         else:
             # Not by `select`: a backbone has either keys and values or one projection of all three.
-            layers = tuple(x for x in backbone.layers if x.role in (*_OUTPUT_ROLES, *_INPUT_ROLES))
+            layers = tuple(
+                x for x in backbone.layers if x.role in (*_OUTPUT_ROLES, *_INPUT_ROLES) and x.kind == "linear"
+            )
         sides: dict[bool, Side] = {True: "input", False: "output"}
         return [scale_target(x, sides[x.role in _INPUT_ROLES]) for x in layers]

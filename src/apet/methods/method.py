@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from apet.backbones.positions import Backbone
+from apet.backbones.positions import Backbone, Layer
 from apet.delta import DeltaSpec, MethodSettings, Recipe
 from apet.errors import ApetError, UnknownNameError, UnreachableBudgetError
 from apet.layers.base import Target
@@ -79,6 +79,28 @@ class Method(BaseModel, ABC):
             UnknownNameError: a role matches nothing.
         """
 
+    def default_layers(self, backbone: Backbone, roles: tuple[str, ...]) -> tuple[Layer, ...]:
+        """Select the layers of the roles that a method trains at where none are given.
+
+        Args:
+            backbone: described.
+            roles: all of which it must have.
+
+        Returns:
+            The layers, in model order.
+
+        Raises:
+            ApetError: the backbone lacks a role; those that it has are listed.
+        """
+        there = sorted({x.role for x in backbone.layers if x.kind != "other"})
+        missing = [role for role in roles if role not in there]
+        if missing:
+            raise ApetError(
+                f"{self.name} trains at {' and '.join(roles)}; {backbone.model_class} has no {' and no '.join(missing)}"
+                f". Give roles=[...] out of: {', '.join(there) or 'none'}"
+            )
+        return tuple(x for x in backbone.layers if x.role in roles and x.kind != "other")
+
     def shares(self, targets: list[Target]) -> list[float]:
         """Shares of a budget, one for each target: by default proportional to the method's own full sizes."""
         return [float(t.default_params) for t in targets]
@@ -98,9 +120,10 @@ class Method(BaseModel, ABC):
         Raises:
             UnreachableBudgetError: the method cannot have that many here; the nearest reachable counts are named.
             UnknownNameError: a role matches nothing.
-            ApetError: the distribution ranks entries of existing parameters, and this method trains none.
+            ApetError: the backbone lacks what the method trains, or the distribution ranks entries of existing
+                parameters, and this method trains none.
         """
-        targets = self._scored(self.targets(backbone))
+        targets = self._usable_targets(backbone)
         counts = self._counts(targets, budget, mask_seed)
         total = sum(counts)
         spec = DeltaSpec(
@@ -117,14 +140,21 @@ class Method(BaseModel, ABC):
 
     def count_trainable(self, backbone: Backbone, budget: int | None) -> int:
         """Count the parameters that `plan` would give, without planning where; raises as `plan` does."""
-        return sum(self._counts(self._scored(self.targets(backbone)), budget, 0))
+        return sum(self._counts(self._usable_targets(backbone), budget, 0))
 
     def settings(self) -> MethodSettings:
         """Its settings that differ from the defaults, as plain data."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
-    def _scored(self, targets: list[Target]) -> list[Target]:
+    def _usable_targets(self, backbone: Backbone) -> list[Target]:
         """Targets that the distribution can serve: new weights have no scores by which to rank their entries."""
+        targets = self.targets(backbone)
+        if not targets:
+            roles = sorted({x.role for x in backbone.layers})
+            raise ApetError(
+                f"{self.name} finds nothing to train on {backbone.model_class}, whose layers are"
+                f" {', '.join(roles) or 'none'}; give another method, or roles=[...] where it takes them"
+            )
         if not DISTRIBUTIONS.get(self.distribution).needs_scores:
             return targets
         scored = [t for t in targets if t.has_scores]

@@ -70,7 +70,7 @@ def _identity(run: RunOutcome) -> dict[str, object]:
     return {
         "run_id": plan.run_id,
         "backbone": plan.config.backbone,
-        "backbone_family": backbone.family.name,
+        "backbone_family": backbone.family,
         "backbone_class": backbone.model_class,
         "num_backbone_parameters": backbone.num_parameters,
         "backbone_fingerprint": run.handle.backbone_fingerprint,

@@ -36,7 +36,7 @@ class Adjacent(Distribution):
         generator = SeededGenerator(int(mask_seed), *map(str, address))
         size, num_unused = math.prod(shape), unused[1] - unused[0]
         last_start = size - num_unused - count
-        if len(shape) == 1:
+        if len(shape) != 2:  # of more axes than two, such as stacked experts: a run in memory
             return Mask(shape, count, "contiguous", generator.uniform(0, last_start), unused=unused)
         if cover is None:
             # Unused entries are whole rows: a run along columns would have to step over them again and again.

@@ -1,0 +1,368 @@
+"""What an architecture does, tried on its smallest model: facts that a module tree does not tell.
+
+A family of this package states these facts. Of any other architecture a small random twin is built from the same class
+and configuration, and run: which parameters get a gradient, which are used outside of their own module, whether
+constants on a layer's output have an effect, whether text is read in one direction, and where soft prompts fit. The
+twin depends on the configuration alone, so that a configuration, a model without weights and a loaded one are described
+alike.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedConfig
+from transformers.utils import logging as hf_logging
+
+from apet.backbones.family import BackboneKind, PromptInsertion
+from apet.backbones.small_config import small_config
+
+_BATCHES, _ROWS, _TOKENS, _FIRST_ID, _LAST_ID = 2, 3, 24, 5, 100
+_CANCELED = 1e-6
+"""A constant's gradient is a sum over tokens: below this share of their magnitudes it is rounding (near 1e-7), while
+the slowest rotations of keys leave 5e-6."""
+_SAME_GRADIENT = 1e-3
+
+
+@dataclass
+class Probe:
+    """Facts about an architecture. Paths have ``*`` for block numbers: blocks of one kind behave alike.
+
+    Attributes:
+        kind: which stacks there are, and whether text is read in one direction.
+        parameters: all that the twin has.
+        unreached: parameters that get no gradient in training or evaluation.
+        constants: parameters that their authors do not train.
+        used_elsewhere: parameters that another module than their own computes with.
+        uncalled: modules that are never called, whoever uses their parameters.
+        widths: size of the last axis of what a module returns; modules that return no single tensor are absent.
+        canceled: modules on whose output a constant has no effect, at least in some entries.
+        prompt_insertion: where soft prompts enter; None where they cannot.
+        prompt_obstacle: why not.
+        failure: why nothing could be tried; '' = it could.
+    """
+
+    kind: BackboneKind | None = None
+    parameters: set[str] = field(default_factory=set)
+    unreached: set[str] = field(default_factory=set)
+    constants: set[str] = field(default_factory=set)
+    used_elsewhere: set[str] = field(default_factory=set)
+    uncalled: set[str] = field(default_factory=set)
+    widths: dict[str, int] = field(default_factory=dict)
+    canceled: set[str] = field(default_factory=set)
+    prompt_insertion: PromptInsertion | None = None
+    prompt_obstacle: str = ""
+    failure: str = ""
+
+
+def generic_path(path: str) -> str:
+    """A path with ``*`` for every number: ``layers.3.mlp`` as ``layers.*.mlp``."""
+    return re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.)", "*", path)
+
+
+_probes: dict[tuple[type, str], Probe] = {}
+
+
+def probe(model_class: type[nn.Module], config: PreTrainedConfig) -> Probe:
+    """Try an architecture on its smallest model; once for each class and configuration.
+
+    Args:
+        model_class: of transformers, or built like one of its.
+        config: of the backbone; it is left as it is.
+
+    Returns:
+        The facts; with a failure's reason where the architecture cannot be built or run small.
+    """
+    key = model_class, json.dumps(config.to_dict(), sort_keys=True, default=str)
+    if key not in _probes:
+        quiet = hf_logging.get_verbosity()
+        hf_logging.set_verbosity_error()
+        try:
+            # Whatever the caller is in the middle of; and without moving its random numbers.
+            with (
+                torch.random.fork_rng(devices=[]),
+                torch.inference_mode(False),
+                torch.enable_grad(),
+                torch.device("cpu"),
+                torch.autocast("cpu", enabled=False),
+            ):
+                _probes[key] = _probe(model_class, config)
+        except Exception as e:  # whatever a foreign forward may raise: the architecture is then described without facts
+            reason = (str(e).strip().splitlines() or [""])[0][:120]
+            _probes[key] = Probe(failure=f"{type(e).__name__}: {reason}")
+        finally:
+            hf_logging.set_verbosity(quiet)
+    return _probes[key]
+
+
+def _probe(model_class: type[nn.Module], config: PreTrainedConfig) -> Probe:
+    torch.manual_seed(0)
+    small = small_config(config)
+    small._attn_implementation = "eager"
+    twin = model_class(small).float()
+    facts = Probe()
+    facts.parameters = {generic_path(n) for n, _ in twin.named_parameters(remove_duplicate=False)}
+    facts.constants = {generic_path(n) for n, p in twin.named_parameters() if not p.requires_grad}
+    with torch.no_grad():
+        for p in twin.parameters():
+            if p.is_floating_point():
+                p.add_(torch.randn_like(p) * 0.1)
+    batches = [_inputs(twin, seed) for seed in range(_BATCHES)]
+    dense = _try_gradients(twin, facts, batches)
+    _find_outside_uses(twin, facts, batches, dense)
+    twin.requires_grad_(False)
+    base = getattr(twin, "base_model", twin)
+    with torch.no_grad():
+        facts.kind = _kind(base, batches[0])
+        facts.prompt_insertion, facts.prompt_obstacle = _prompt_insertion(base, facts.kind, batches[0])
+    return facts
+
+
+def _inputs(twin: nn.Module, seed: int) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    config = getattr(twin, "config")
+    vocabulary = int(getattr(config.get_text_config(), "vocab_size", 0) or _LAST_ID)
+    ids = torch.randint(_FIRST_ID, min(_LAST_ID, vocabulary - 1), (_ROWS, _TOKENS), generator=generator)
+    inputs = {"input_ids": ids}
+    if "decoder_input_ids" in inspect.signature(twin.forward).parameters:
+        inputs["decoder_input_ids"] = ids.flip(1)
+        if "SequenceClassification" in type(twin).__name__:  # such a head reads the state of the last end-of-text
+            ids[:, -1] = config.eos_token_id
+            del inputs["decoder_input_ids"]
+    return inputs
+
+
+def _score(output: Any, seed: int) -> Tensor:
+    """A number that depends on everything that a model computes for its users."""
+    tensors = [getattr(output, name, None) for name in ("logits", "last_hidden_state", "pooler_output")]
+    used = [t for t in tensors if isinstance(t, Tensor) and t.is_floating_point()]
+    used = used or [t for t in (output if isinstance(output, tuple) else (output,)) if isinstance(t, Tensor)][:1]
+    generator = torch.Generator().manual_seed(100 + seed)
+    return torch.stack([(t * torch.randn(t.shape, generator=generator)).mean() for t in used]).sum()
+
+
+def _try_gradients(twin: nn.Module, facts: Probe, batches: list[dict[str, Tensor]]) -> list[dict[str, Tensor]]:
+    """Run both modes; note what is called, what gets a gradient and where constants cancel.
+
+    Returns:
+        Gradients of all parameters in evaluation mode by name, for each batch.
+    """
+    owners = {p: m for p, m in twin.named_modules() if next(m.parameters(recurse=False), None) is not None}
+    called: set[str] = set()
+    effects: dict[str, list[tuple[Tensor, Tensor]]] = {}
+    twin.requires_grad_(True)
+    reached: set[str] = set()
+    dense: list[dict[str, Tensor]] = []
+    for training in (True, False):
+        twin.train(training)
+        for seed, inputs in enumerate(batches):
+            torch.manual_seed(seed)
+            twin.zero_grad()
+            with _constants_added(owners, called, facts.widths, None if training else effects):
+                _score(twin(**inputs), seed).backward()
+            gradients = {n: p.grad.clone() for n, p in twin.named_parameters() if p.grad is not None}
+            reached |= {n for n, g in gradients.items() if bool((g != 0).any())}
+            if not training:
+                dense.append(gradients)
+    paths = [n for n, _ in twin.named_parameters()]
+    # An expert that these few tokens are not routed to gets its gradients when tokens are.
+    reached |= {n for n in paths if "expert" in n}
+    live = {generic_path(n) for n in reached}
+    facts.unreached = {generic_path(n) for n in paths} - live
+    facts.uncalled = {generic_path(p) for p in owners} - {generic_path(p) for p in called}
+    for path, sums in effects.items():
+        net = torch.stack([abs(s) for s, _ in sums]).amax(0)
+        gross = torch.stack([g for _, g in sums]).amax(0)
+        if bool(((net <= _CANCELED * gross) & (gross > 0)).any()):
+            facts.canceled.add(generic_path(path))
+    return dense
+
+
+@contextmanager
+def _constants_added(
+    owners: dict[str, nn.Module],
+    called: set[str],
+    widths: dict[str, int],
+    effects: dict[str, list[tuple[Tensor, Tensor]]] | None,
+) -> Iterator[None]:
+    """Listen to all modules that own parameters.
+
+    Args:
+        owners: these modules by path.
+        called: takes the paths of those that are called.
+        widths: takes the last axis of what they return.
+        effects: takes, for each entry of an output, the gradient summed over tokens and the sum of its magnitudes; None
+            where nobody asks.
+    """
+    totals: dict[str, tuple[Tensor, Tensor]] = {}
+
+    def listen(path: str) -> Any:
+        def hook(module: nn.Module, args: Any, output: Any) -> None:
+            called.add(path)
+            if not isinstance(output, Tensor) or not output.is_floating_point() or output.dim() < 2:
+                return
+            widths[generic_path(path)] = output.shape[-1]
+            if effects is None or not output.requires_grad:
+                return
+
+            def add(grad: Tensor) -> None:
+                flat = grad.detach().reshape(-1, grad.shape[-1]).double()
+                net, gross = totals.get(path, (torch.zeros(()), torch.zeros(())))
+                totals[path] = net + flat.sum(0), gross + flat.abs().sum(0)
+
+            output.register_hook(add)
+
+        return hook
+
+    handles = [m.register_forward_hook(listen(path)) for path, m in owners.items()]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+    if effects is not None:
+        for path, sums in totals.items():
+            effects.setdefault(path, []).append(sums)
+
+
+def _find_outside_uses(
+    twin: nn.Module, facts: Probe, batches: list[dict[str, Tensor]], dense: list[dict[str, Tensor]]
+) -> None:
+    """Compare each parameter's gradient with the one that reaches it through its own modules' calls alone."""
+    twin.requires_grad_(False)
+    names: dict[Tensor, str] = {p: n for n, p in twin.named_parameters()}
+    owners = [m for m in twin.modules() if next(m.parameters(recurse=False), None) is not None]
+    for seed, inputs in enumerate(batches):
+        leaves: dict[str, list[Tensor]] = {}
+        handles = []
+        for module in owners:
+            own = {}
+            for name, p in module.named_parameters(recurse=False):
+                leaf = own[name] = p.detach().clone().requires_grad_()
+                leaves.setdefault(names[p], []).append(leaf)
+
+            def enter(m: nn.Module, args: Any, own: dict[str, Tensor] = own) -> None:
+                m.__dict__.update(own)
+
+            def leave(m: nn.Module, args: Any, output: Any, own: dict[str, Tensor] = own) -> None:
+                for name in own:
+                    m.__dict__.pop(name, None)
+
+            handles += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave, always_call=True)]
+        try:
+            torch.manual_seed(seed)
+            score = _score(twin(**inputs), seed)
+            if score.requires_grad:
+                score.backward()
+        finally:
+            for handle in handles:
+                handle.remove()
+        for name, copies in leaves.items():
+            inside = sum((c.grad for c in copies if c.grad is not None), torch.zeros_like(copies[0]))
+            whole = dense[seed].get(name, torch.zeros_like(copies[0]))
+            if float((whole - inside).norm()) > _SAME_GRADIENT * float(whole.norm()):
+                facts.used_elsewhere.add(generic_path(name))
+
+
+def _hidden(output: Any) -> Tensor | None:
+    """The last hidden state, (batch, seq, d), of what a base model returns."""
+    state = getattr(output, "last_hidden_state", None)
+    if state is None:
+        state = getattr(output, "logits", None)
+    if state is None and isinstance(output, tuple):
+        state = output[0]
+    return state if isinstance(state, Tensor) and state.dim() == 3 else None
+
+
+def _kind(base: nn.Module, inputs: dict[str, Tensor]) -> BackboneKind:
+    """By what a model does: in a decoder, earlier places do not depend on later tokens."""
+    parameters = inspect.signature(base.forward).parameters
+    if "decoder_input_ids" in parameters or getattr(getattr(base, "config"), "is_encoder_decoder", False):
+        return "encoder-decoder"
+    base.eval()
+    ids = inputs["input_ids"]
+    changed = ids.clone()
+    changed[:, -1] = ids[:, 0] + 1
+    torch.manual_seed(0)
+    before = _hidden(base(input_ids=ids))
+    torch.manual_seed(0)
+    after = _hidden(base(input_ids=changed))
+    if before is None or after is None:
+        return "encoder"
+    difference = (before - after).abs().amax((0, 2))
+    return "decoder" if float(difference[:-1].max()) <= 1e-5 * float(difference[-1]) else "encoder"
+
+
+def _prompt_insertion(
+    base: nn.Module, kind: BackboneKind, inputs: dict[str, Tensor]
+) -> tuple[PromptInsertion | None, str]:
+    """Where embeddings can be given in place of token ids, tried with the embeddings of the ids themselves."""
+    base.eval()
+    module, insertion = base, PromptInsertion()
+    if kind == "encoder-decoder":
+        encoder, decoder = _stack(base, "encoder"), _stack(base, "decoder")
+        if encoder is None or decoder is None:
+            return None, "its encoder and decoder are not found"
+        names = {m: n for n, m in base.named_modules()}
+        insertion = PromptInsertion(names[encoder], None, names[decoder])
+        module = encoder
+    forward = inspect.signature(module.forward).parameters
+    if "inputs_embeds" not in forward:
+        return None, f"its {type(module).__name__} takes no input embeddings"
+    ids = inputs["input_ids"]
+    try:
+        embeddings = module.get_input_embeddings()(ids)  # type: ignore[operator]
+        torch.manual_seed(0)
+        by_ids = _hidden(module(input_ids=ids))
+        torch.manual_seed(0)
+        by_embeddings = _hidden(module(inputs_embeds=embeddings))
+        longer = _hidden(module(inputs_embeds=torch.cat([embeddings[:, :3], embeddings], 1)))
+    except Exception as e:  # a foreign forward may refuse embeddings with any error
+        return None, f"its {type(module).__name__} does not run on input embeddings ({type(e).__name__})"
+    if by_ids is None or by_embeddings is None or longer is None or longer.shape[1] != ids.shape[1] + 3:
+        return None, f"its {type(module).__name__} returns no hidden state for each token"
+    if not torch.allclose(by_ids, by_embeddings, rtol=1e-4, atol=1e-5):
+        return None, f"its {type(module).__name__} computes something else from input embeddings than from token ids"
+    if kind == "encoder":
+        insertion = PromptInsertion("", _last_sequence_module(base, ids))
+    return insertion, ""
+
+
+def _stack(base: nn.Module, name: str) -> nn.Module | None:
+    found = getattr(base, f"get_{name}", None)
+    stack = found() if callable(found) else getattr(base, name, None)
+    return stack if isinstance(stack, nn.Module) and stack is not base else None
+
+
+def _last_sequence_module(base: nn.Module, ids: Tensor) -> str:
+    """The last child of an encoder that returns a hidden state for each token.
+
+    A pooler after it reads the first one, and must not take the prompt's for it.
+
+    Returns:
+        The child's name; '' where the encoder has no pooler.
+    """
+    last = [""]
+    handles = []
+    for name, child in base.named_children():
+
+        def listen(m: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            state = output if isinstance(output, Tensor) else _hidden(output)
+            if state is not None and state.dim() == 3 and state.shape[1] == ids.shape[1]:
+                last[0] = name
+
+        handles.append(child.register_forward_hook(listen))
+    try:
+        output = base(input_ids=ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return last[0] if isinstance(getattr(output, "pooler_output", None), Tensor) else ""
