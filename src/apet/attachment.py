@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +15,11 @@ from apet.attachment_state import STATE_NAME, AttachedDelta, AttachmentState, ho
 from apet.backbones.describe import describe
 from apet.backbones.fingerprint import weights_fingerprint
 from apet.backbones.positions import Backbone
-from apet.delta import DeltaSpec, Insertion, TrainableWeight, initial_values, settle_masks
+from apet.delta import CarrierChoice, DeltaSpec, Insertion, TrainableWeight, initial_values, settle_masks
 from apet.errors import ApetError, UnknownNameError
 from apet.handle import Handle
 from apet.layers import LAYERS
-from apet.layers.base import Carrier, Hook, Host
+from apet.layers.base import Hook, Host
 from apet.layers.weight import WeightDelta
 from apet.masks.mask import dense_mask
 
@@ -33,7 +33,7 @@ def attach(
     head: HeadMode = "frozen",
     values: Mapping[str, Tensor] | None = None,
     scores: Mapping[str, Tensor] | None = None,
-    carrier: Carrier | None = None,
+    carrier: CarrierChoice = "auto",
 ) -> Handle:
     """Attach a delta to a model: afterwards exactly its N parameters require gradients (and a trained head's).
 
@@ -48,8 +48,8 @@ def attach(
         scores: of the entries of a parameter by position, in the parameter's shape, for masks that rank entries; by
             default what the distribution makes of the backbone's weights.
         carrier: how deltas of parameters act: ``"in_place"``, ``"substituted"`` or ``"additive"`` (nothing is written;
-            for graphs that must not change, quantized and sharded weights); by default the cheapest that is certified
-            for each module.
+            for graphs that must not change, quantized and sharded weights); ``"auto"``: the cheapest that is certified
+            for each parameter.
 
     Returns:
         The handle to detach, merge or save it.
@@ -71,6 +71,8 @@ def attach(
     state = state_of(model)
     backbone = state.backbone if state is not None else describe(model)
     _check_fits(spec, backbone, head)
+    if carrier not in get_args(CarrierChoice):
+        raise UnknownNameError("carrier", carrier, get_args(CarrierChoice))
     if any(p.is_meta for p in model.parameters()):
         raise ApetError(f"this {backbone.model_class} has no weights (meta device); load it with them to attach")
     if head == "trained" and state is not None and any(len(getattr(a, "head")) for a in state.attached):

@@ -11,9 +11,9 @@ from torch.utils.hooks import RemovableHandle
 
 from apet.backbones.describe import OWN_PREFIX
 from apet.backbones.positions import Backbone
-from apet.delta import DeltaSpec
+from apet.delta import CarrierChoice, DeltaSpec
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
-from apet.layers.base import Carrier, DeltaLayer, Host
+from apet.layers.base import DeltaLayer, Host
 
 STATE_NAME = OWN_PREFIX.rstrip(".")
 """The model's submodule that holds the state."""
@@ -121,6 +121,6 @@ def state_of(model: nn.Module) -> AttachmentState | None:
     return state if isinstance(state, AttachmentState) else None
 
 
-def host_of(model: nn.Module, state: AttachmentState, carrier: Carrier | None = None) -> Host:
+def host_of(model: nn.Module, state: AttachmentState, carrier: CarrierChoice = "auto") -> Host:
     """The model as delta layers see it; made anew each time, since a layer must not keep the model in its own tree."""
     return Host(model, state.backbone, state.deltas_of, carrier)

@@ -18,6 +18,12 @@ if TYPE_CHECKING:  # numbers for printing need no torch
 Operation = Literal["add", "concatenate", "plugin"]
 """The paper's three ways of putting a trainable weight into a layer (eq. 14-17)."""
 
+Carrier = Literal["in_place", "substituted", "additive"]
+"""How a delta of a parameter acts and gets its gradient; see `apet.layers.weight.WeightDelta`."""
+
+CarrierChoice = Literal["auto", "in_place", "substituted", "additive"]
+"""The same, as it is asked for; ``auto`` = the cheapest that is certified for each parameter."""
+
 PLAN_VERSION = 2
 """Raised when the same recipe begins to give other masks or other initial values."""
 

@@ -44,7 +44,7 @@ def describe(model: nn.Module) -> Backbone:
     tree = _tree(model)
     known = _described.get(model)
     if known is None or known[0] != tree:
-        known = _described[model] = tree, _Reader(model, config).read()
+        known = _described[model] = tree, _describe(model, config)
     return known[1]
 
 
@@ -53,6 +53,10 @@ def _tree(model: nn.Module) -> int:
     modules = tuple((name, id(type(m))) for name, m in model.named_modules(remove_duplicate=False))
     parameters = tuple((name, id(p), tuple(p.shape)) for name, p in model.named_parameters(remove_duplicate=False))
     return hash((modules, parameters))
+
+
+def _describe(model: nn.Module, config: PreTrainedConfig) -> Backbone:
+    return _Reader(model, config).read()
 
 
 class _Reader:

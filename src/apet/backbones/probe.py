@@ -23,6 +23,7 @@ from transformers import PreTrainedConfig
 from transformers.utils import logging as hf_logging
 
 from apet.backbones.family import BackboneKind, PromptInsertion
+from apet.backbones.prompt_probe import find_prompt_insertion, last_hidden_state
 from apet.backbones.small_config import small_config
 
 _BATCHES, _ROWS, _TOKENS, _FIRST_ID, _LAST_ID = 2, 3, 24, 5, 100
@@ -107,6 +108,9 @@ def _probe(model_class: type[nn.Module], config: PreTrainedConfig) -> Probe:
     torch.manual_seed(0)
     small = small_config(config)
     small._attn_implementation = "eager"
+    for part in (small, small.get_text_config()):
+        if getattr(part, "pad_token_id", None) is None:  # sequence classifiers of decoders ask for one
+            part.pad_token_id = 0
     twin = model_class(small).float()
     facts = Probe()
     facts.parameters = {generic_path(n) for n, _ in twin.named_parameters(remove_duplicate=False)}
@@ -122,7 +126,7 @@ def _probe(model_class: type[nn.Module], config: PreTrainedConfig) -> Probe:
     base = getattr(twin, "base_model", twin)
     with torch.no_grad():
         facts.kind = _kind(base, batches[0])
-        facts.prompt_insertion, facts.prompt_obstacle = _prompt_insertion(base, facts.kind, batches[0])
+        facts.prompt_insertion, facts.prompt_obstacle = find_prompt_insertion(base, facts.kind, batches[0]["input_ids"])
     return facts
 
 
@@ -272,16 +276,6 @@ def _find_outside_uses(
                 facts.used_elsewhere.add(generic_path(name))
 
 
-def _hidden(output: Any) -> Tensor | None:
-    """The last hidden state, (batch, seq, d), of what a base model returns."""
-    state = getattr(output, "last_hidden_state", None)
-    if state is None:
-        state = getattr(output, "logits", None)
-    if state is None and isinstance(output, tuple):
-        state = output[0]
-    return state if isinstance(state, Tensor) and state.dim() == 3 else None
-
-
 def _kind(base: nn.Module, inputs: dict[str, Tensor]) -> BackboneKind:
     """By what a model does: in a decoder, earlier places do not depend on later tokens."""
     parameters = inspect.signature(base.forward).parameters
@@ -292,77 +286,10 @@ def _kind(base: nn.Module, inputs: dict[str, Tensor]) -> BackboneKind:
     changed = ids.clone()
     changed[:, -1] = ids[:, 0] + 1
     torch.manual_seed(0)
-    before = _hidden(base(input_ids=ids))
+    before = last_hidden_state(base(input_ids=ids))
     torch.manual_seed(0)
-    after = _hidden(base(input_ids=changed))
+    after = last_hidden_state(base(input_ids=changed))
     if before is None or after is None:
         return "encoder"
     difference = (before - after).abs().amax((0, 2))
     return "decoder" if float(difference[:-1].max()) <= 1e-5 * float(difference[-1]) else "encoder"
-
-
-def _prompt_insertion(
-    base: nn.Module, kind: BackboneKind, inputs: dict[str, Tensor]
-) -> tuple[PromptInsertion | None, str]:
-    """Where embeddings can be given in place of token ids, tried with the embeddings of the ids themselves."""
-    base.eval()
-    module, insertion = base, PromptInsertion()
-    if kind == "encoder-decoder":
-        encoder, decoder = _stack(base, "encoder"), _stack(base, "decoder")
-        if encoder is None or decoder is None:
-            return None, "its encoder and decoder are not found"
-        names = {m: n for n, m in base.named_modules()}
-        insertion = PromptInsertion(names[encoder], None, names[decoder])
-        module = encoder
-    forward = inspect.signature(module.forward).parameters
-    if "inputs_embeds" not in forward:
-        return None, f"its {type(module).__name__} takes no input embeddings"
-    ids = inputs["input_ids"]
-    try:
-        embeddings = module.get_input_embeddings()(ids)  # type: ignore[operator]
-        torch.manual_seed(0)
-        by_ids = _hidden(module(input_ids=ids))
-        torch.manual_seed(0)
-        by_embeddings = _hidden(module(inputs_embeds=embeddings))
-        longer = _hidden(module(inputs_embeds=torch.cat([embeddings[:, :3], embeddings], 1)))
-    except Exception as e:  # a foreign forward may refuse embeddings with any error
-        return None, f"its {type(module).__name__} does not run on input embeddings ({type(e).__name__})"
-    if by_ids is None or by_embeddings is None or longer is None or longer.shape[1] != ids.shape[1] + 3:
-        return None, f"its {type(module).__name__} returns no hidden state for each token"
-    if not torch.allclose(by_ids, by_embeddings, rtol=1e-4, atol=1e-5):
-        return None, f"its {type(module).__name__} computes something else from input embeddings than from token ids"
-    if kind == "encoder":
-        insertion = PromptInsertion("", _last_sequence_module(base, ids))
-    return insertion, ""
-
-
-def _stack(base: nn.Module, name: str) -> nn.Module | None:
-    found = getattr(base, f"get_{name}", None)
-    stack = found() if callable(found) else getattr(base, name, None)
-    return stack if isinstance(stack, nn.Module) and stack is not base else None
-
-
-def _last_sequence_module(base: nn.Module, ids: Tensor) -> str:
-    """The last child of an encoder that returns a hidden state for each token.
-
-    A pooler after it reads the first one, and must not take the prompt's for it.
-
-    Returns:
-        The child's name; '' where the encoder has no pooler.
-    """
-    last = [""]
-    handles = []
-    for name, child in base.named_children():
-
-        def listen(m: nn.Module, args: Any, output: Any, name: str = name) -> None:
-            state = output if isinstance(output, Tensor) else _hidden(output)
-            if state is not None and state.dim() == 3 and state.shape[1] == ids.shape[1]:
-                last[0] = name
-
-        handles.append(child.register_forward_hook(listen))
-    try:
-        output = base(input_ids=ids)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return last[0] if isinstance(getattr(output, "pooler_output", None), Tensor) else ""

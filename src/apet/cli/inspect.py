@@ -13,10 +13,12 @@ from apet.cli.output import format_bytes, print_json, print_table
 from apet.errors import ApetError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from pydantic import JsonValue
 
-    from apet.backbones.positions import Backbone
-    from apet.delta import DeltaSpec
+    from apet.backbones.positions import Backbone, Layer, Position
+    from apet.delta import DeltaSpec, Insertion, TrainableWeight
 
 BackboneArgument = Annotated[
     str | None,
@@ -74,6 +76,8 @@ def inspect(
                 "training_bytes": OPTIMIZER_BYTES * spec.num_trainable,
                 "file_bytes": FILE_BYTES * spec.num_trainable,
                 "delta_fingerprint": spec.fingerprint,
+                "unreached": list(description.unreached),
+                "unprobed": description.unprobed,
                 "positions": _delta_weights(description, spec),
             }
         )
@@ -83,7 +87,7 @@ def inspect(
 
 def _delta_weights(description: Backbone, spec: DeltaSpec) -> list[dict[str, JsonValue]]:
     """The tensors that a DeltaSpec trains, with their position, role, shape and count."""
-    places = {layer.name: layer for layer in description.layers} | {p.name: p for p in description.positions}
+    places = _places(description)
     return [
         {
             "name": insertion.position,
@@ -92,6 +96,8 @@ def _delta_weights(description: Backbone, spec: DeltaSpec) -> list[dict[str, Jso
             "weight": weight.name,
             "shape": list(weight.shape),
             "num_trainable": weight.mask.num_trainable,
+            "carrier": _carrier(insertion, places),
+            "transient_bytes": _transient_bytes(insertion, weight, places),
         }
         for insertion in spec.insertions
         for weight in insertion.weights
@@ -101,7 +107,7 @@ def _delta_weights(description: Backbone, spec: DeltaSpec) -> list[dict[str, Jso
 def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) -> None:
     """Counts, costs, and a table with one row for all tensors of one form, role and shape."""
     counts: dict[tuple[str, ...], list[int]] = {}
-    places = {layer.name: layer for layer in description.layers} | {p.name: p for p in description.positions}
+    places = _places(description)
     for insertion in spec.insertions:
         for weight in insertion.weights:
             key = (
@@ -109,6 +115,7 @@ def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) 
                 places[insertion.position].role,
                 weight.name,
                 " x ".join(map(str, weight.shape)),
+                _described_carrier(insertion, weight, places),
             )
             counts.setdefault(key, []).append(weight.mask.num_trainable)
     print(
@@ -121,10 +128,42 @@ def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) 
         f" saved: {format_bytes(FILE_BYTES * spec.num_trainable)}"
         + (f"; task head, counted apart: {head:,}" if head else "")
     )
+    if description.unprobed:
+        print(
+            f"{description.model_class} could not be tried small ({description.unprobed}): gradients of parameters are"
+            " taken from dense ones, and whether each of them is reached is not known"
+        )
+    if description.unreached:
+        first, *others = description.unreached
+        print(f"left out, as no gradient reaches them: {first}{f' and {len(others)} more' if others else ''}")
     print_table(
-        ["form", "role", "weight", "shape", "positions#", "trainable#"],
+        ["form", "role", "weight", "shape", "carrier", "positions#", "trainable#"],
         [[*key, str(len(trainable)), f"{sum(trainable):,}"] for key, trainable in counts.items()],
     )
+
+
+def _places(description: Backbone) -> dict[str, Layer | Position]:
+    """Layers and positions by name; what an insertion acts on is one of them."""
+    layers: dict[str, Layer | Position] = {layer.name: layer for layer in description.layers}
+    return layers | {p.name: p for p in description.positions}
+
+
+def _carrier(insertion: Insertion, places: Mapping[str, Layer | Position]) -> str:
+    """How one insertion acts where nothing else is asked for; all but deltas of parameters add to an output."""
+    place = places[insertion.position]
+    return getattr(place, "carrier", "additive") if insertion.form == "weight" else "additive"
+
+
+def _transient_bytes(insertion: Insertion, weight: TrainableWeight, places: Mapping[str, Layer | Position]) -> int:
+    """Bytes of the dense float32 gradient that lives for a moment in each step."""
+    return 4 * weight.mask.size if _carrier(insertion, places) == "substituted" else 0
+
+
+def _described_carrier(insertion: Insertion, weight: TrainableWeight, places: Mapping[str, Layer | Position]) -> str:
+    carrier = _carrier(insertion, places)
+    if carrier == "substituted":
+        return f"substituted, {format_bytes(_transient_bytes(insertion, weight, places))} for a moment"
+    return carrier.replace("_", " ")
 
 
 def positions(

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from apet.backbones.positions import Backbone
-from apet.delta import Insertion, Operation
+from apet.delta import CarrierChoice, Insertion, Operation
 from apet.errors import NotMergeableError
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
 from apet.masks.mask import Mask
@@ -57,10 +57,6 @@ class Target:
     has_scores: bool = False
 
 
-Carrier = Literal["in_place", "substituted", "additive"]
-"""How a delta of a parameter acts and gets its gradient; see `apet.layers.weight.WeightDelta`."""
-
-
 @dataclass(frozen=True)
 class Hook:
     """A function to run around the forward of one module of the model, with keyword arguments.
@@ -101,13 +97,13 @@ class Host:
         model: with its weights.
         backbone: its description.
         parameter_deltas: (position name, parameter name) -> all in-place deltas of that parameter.
-        carrier: that deltas of parameters shall use; None = the cheapest that is certified for each.
+        carrier: that deltas of parameters shall use.
     """
 
     model: nn.Module
     backbone: Backbone
     parameter_deltas: Callable[[str, str], ParameterDeltas]
-    carrier: Carrier | None = None
+    carrier: CarrierChoice = "auto"
 
 
 class DeltaLayer(Fp32Module, ABC):

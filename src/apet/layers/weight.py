@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from apet.backbones.positions import Backbone, Position
-from apet.delta import Insertion, Operation, TrainableWeight
+from apet.delta import Carrier, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.kernels.additive import AdditiveTerm
 from apet.kernels.formulas import GradientFormula, Owner, formulas_of, owners_of
@@ -18,7 +18,6 @@ from apet.kernels.in_place import InPlaceDelta, ParameterDeltas
 from apet.kernels.sparse_gradients import SparseGradientTap
 from apet.layers.base import (
     Args,
-    Carrier,
     DeltaLayer,
     Hook,
     Host,
@@ -231,7 +230,7 @@ def _choose_carrier(host: Host, position: str, parameter: str, tensor: Tensor, r
     owners = owners_of(host.model, tensor)
     tapped = (described is None or described.carrier == "in_place") and formulas_of(owners) is not None
     wanted = host.carrier
-    if wanted == "additive" or (wanted is None and not is_editable(tensor)):
+    if wanted == "additive" or (wanted == "auto" and not is_editable(tensor)):
         if tapped and not replaces:
             return "additive"
         used_by = type(owners[0].module).__name__
@@ -244,7 +243,9 @@ def _choose_carrier(host: Host, position: str, parameter: str, tensor: Tensor, r
             f"parameter {parameter!r} of a {type(owners[0].module).__name__} has no certified gradient formula;"
             " leave the carrier out, or give carrier='substituted'"
         )
-    return wanted or ("in_place" if tapped else "substituted")
+    if wanted == "auto":
+        return "in_place" if tapped else "substituted"
+    return wanted
 
 
 def _around(model: nn.Module, owners: list[Owner]) -> list[nn.Module]:

@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
 
 from apet.backbones.family import ObjectiveName
+from apet.delta import CarrierChoice
 from apet.errors import ApetError, UnknownNameError
 from apet.registry import import_guest
 
@@ -80,6 +81,8 @@ class RunConfig(BaseModel):
     """Tokens of an input; none = the task's."""
     target_score: float | None = Field(default=None, ge=0, le=1)
     """Stop once the validation metric, in [0, 1], reaches this: for searches that need to know no more."""
+    carrier: CarrierChoice = "auto"
+    """How deltas of parameters act: auto = the cheapest that is certified for each; see apet inspect."""
     gradient_checkpointing: bool = False
     """Less memory, more time."""
     num_threads: int | None = Field(default=None, ge=1)

@@ -192,7 +192,7 @@ class _Run:
         if self.config.gradient_checkpointing:
             getattr(self.model, "activation_checkpointing_enable")()
         head: HeadMode = "trained" if self.plan.backbone.head and self.config.head == "trained" else "frozen"
-        return attach(self.model, self.plan.delta, head=head)
+        return attach(self.model, self.plan.delta, head=head, carrier=self.config.carrier)
 
     def _leave(self, handle: Handle) -> None:
         handle.detach()

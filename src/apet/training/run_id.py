@@ -62,6 +62,8 @@ def shared_settings(config: RunConfig) -> dict[str, JsonValue]:
         Plain data by field.
     """
     values: dict[str, JsonValue] = config.model_dump(mode="json", include=set(SHARED_FIELDS))
+    if config.carrier == "auto":  # runs that ask for none keep the identifier they had before one could
+        del values["carrier"]
     return {**values, "eval_steps": config.resolved_eval_steps}
 
 

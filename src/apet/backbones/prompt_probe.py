@@ -1,0 +1,100 @@
+"""Where soft prompts fit into an architecture, tried on a small model of it."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from apet.backbones.family import BackboneKind, PromptInsertion
+
+
+def last_hidden_state(output: Any) -> Tensor | None:
+    """The last hidden state, (batch, seq, d), of what a base model returns."""
+    state = getattr(output, "last_hidden_state", None)
+    if state is None:
+        state = getattr(output, "logits", None)
+    if state is None and isinstance(output, tuple):
+        state = output[0]
+    return state if isinstance(state, Tensor) and state.dim() == 3 else None
+
+
+def find_prompt_insertion(base: nn.Module, kind: BackboneKind, ids: Tensor) -> tuple[PromptInsertion | None, str]:
+    """Where embeddings can be given in place of token ids, tried with the embeddings of the ids themselves.
+
+    Args:
+        base: the small base model.
+        kind: which stacks it has.
+        ids: (batch, seq).
+
+    Returns:
+        Where soft prompts enter and leave, or None, and then why they cannot.
+    """
+    base.eval()
+    module, insertion = base, PromptInsertion()
+    if kind == "encoder-decoder":
+        encoder, decoder = _stack(base, "encoder"), _stack(base, "decoder")
+        if encoder is None or decoder is None:
+            return None, "its encoder and decoder are not found"
+        names = {m: n for n, m in base.named_modules()}
+        insertion = PromptInsertion(names[encoder], None, names[decoder])
+        module = encoder
+    elif not _takes_embeddings(base):  # a wrapper around the module that does
+        inner = next((n for n, child in base.named_children() if _takes_embeddings(child)), "")
+        module, insertion = getattr(base, inner) if inner else base, PromptInsertion(inner, inner)
+    if not _takes_embeddings(module):
+        return None, f"its {type(module).__name__} takes no input embeddings"
+    try:
+        embeddings = module.get_input_embeddings()(ids)  # type: ignore[operator]
+        torch.manual_seed(0)
+        by_ids = last_hidden_state(module(input_ids=ids))
+        torch.manual_seed(0)
+        by_embeddings = last_hidden_state(module(inputs_embeds=embeddings))
+        longer = last_hidden_state(module(inputs_embeds=torch.cat([embeddings[:, :3], embeddings], 1)))
+    except Exception as e:  # a foreign forward may refuse embeddings with any error
+        return None, f"its {type(module).__name__} does not run on input embeddings ({type(e).__name__})"
+    if by_ids is None or by_embeddings is None or longer is None or longer.shape[1] != ids.shape[1] + 3:
+        return None, f"its {type(module).__name__} returns no hidden state for each token"
+    if not torch.allclose(by_ids, by_embeddings, rtol=1e-4, atol=1e-5):
+        return None, f"its {type(module).__name__} computes something else from input embeddings than from token ids"
+    if kind == "encoder" and module is base:
+        insertion = PromptInsertion("", _last_sequence_module(base, ids))
+    return insertion, ""
+
+
+def _takes_embeddings(module: nn.Module) -> bool:
+    return "inputs_embeds" in inspect.signature(module.forward).parameters
+
+
+def _stack(base: nn.Module, name: str) -> nn.Module | None:
+    found = getattr(base, f"get_{name}", None)
+    stack = found() if callable(found) else getattr(base, name, None)
+    return stack if isinstance(stack, nn.Module) and stack is not base else None
+
+
+def _last_sequence_module(base: nn.Module, ids: Tensor) -> str:
+    """The last child of an encoder that returns a hidden state for each token.
+
+    A pooler after it reads the first one, and must not take the prompt's for it.
+
+    Returns:
+        The child's name; '' where the encoder has no pooler.
+    """
+    last = [""]
+    handles = []
+    for name, child in base.named_children():
+
+        def listen(m: nn.Module, args: Any, output: Any, name: str = name) -> None:
+            state = output if isinstance(output, Tensor) else last_hidden_state(output)
+            if state is not None and state.dim() == 3 and state.shape[1] == ids.shape[1]:
+                last[0] = name
+
+        handles.append(child.register_forward_hook(listen))
+    try:
+        output = base(input_ids=ids)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return last[0] if isinstance(getattr(output, "pooler_output", None), Tensor) else ""
