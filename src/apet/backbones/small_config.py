@@ -41,6 +41,7 @@ def small_config(config: PreTrainedConfig) -> PreTrainedConfig:
 
 def _shrunken(config: PreTrainedConfig, token_ids: dict[int, int]) -> PreTrainedConfig:
     small = copy.deepcopy(config)
+    vars(small).pop("_heterogeneity_spec", None)  # names layers that may be gone
     fields = _fields(config)
     layers = _shown_layers(config, fields)
     standard_names = {own: name for name, own in type(config).attribute_map.items()}
@@ -52,11 +53,12 @@ def _shrunken(config: PreTrainedConfig, token_ids: dict[int, int]) -> PreTrained
             _set(small, name, new)
     overrides = _overrides_by_layer(config)
     if overrides:
-        vars(small).pop("_heterogeneity_spec")
-        shrink = _Shrinker(fields, layers, token_ids)
         small.per_layer_config = {
-            new: {name: shrink.value(name, value, name) for name, value in overrides.get(old, {}).items()}
+            new: {
+                name: _Shrinker(fields | own, layers, token_ids).value(name, value, name) for name, value in own.items()
+            }
             for new, old in enumerate(layers)
+            if (own := overrides.get(old))
         }
     for name, value in _CONSTRAINTS.get(config.model_type, lambda _: {})(small).items():
         _set(small, name, value)
@@ -186,6 +188,17 @@ def _beside_head(value: int, fields: Fields) -> int:
     return HEAD_DIM * max(1, round(value * heads / width))
 
 
+def _beside_rope(value: int, fields: Fields) -> int:
+    """Size of a head, in proportion to the part that latent attention rotates, where there is one."""
+    rope = _number(fields, "qk_rope_head_dim", 0)
+    return max(1, round(HEAD_DIM * value / rope)) if rope else HEAD_DIM
+
+
+def _rotary_dim(value: int, fields: Fields) -> int:
+    width, heads = _number(fields, "hidden_size", 1), _number(fields, "num_attention_heads", 1)
+    return HEAD_DIM if value * heads >= width else HEAD_DIM // 2
+
+
 def _mamba_heads(value: int, fields: Fields) -> int:
     expand = next((e for n in ("expand", "mamba_expand") if type(e := fields.get(n)) is int), 2)
     return HEADS * expand
@@ -203,8 +216,9 @@ _SIZES: tuple[tuple[str, Size], ...] = (
     # vocabulary, positions, windows
     (r"type_vocab_sizes?", 16),
     (r".*vocab_?(size|offset).*|.*group_vocab", VOCABULARY),
-    (r".*max_2d_position_embeddings", 1024),
-    (r".*(max_)?(position_embeddings|(source|target)_positions|pos_emb)|n_positions|n_ctx|max_seq_len", POSITIONS),
+    (r"max_2d_position_embeddings|num_position_embeddings", 1024),
+    (r"original_max_position_embeddings", POSITIONS // 2),
+    (r".*position_embeddings|.*(source|target)_positions|n_positions|n_ctx|max_seq_len", POSITIONS),
     (r"context_length|model_max_length|mem_len", POSITIONS),
     (r"sliding_window(_size)?|attention_chunk_size|(local_)?attention_window(_size|_len)?|window_size", 8),
     (r"local_attention|local_radius|keep_window_size", 8),
@@ -228,15 +242,21 @@ _SIZES: tuple[tuple[str, Size], ...] = (
     (r".*(attention|attn)_heads|n_heads?|.*num_(key|value)_heads|linear_num_heads|index_n_heads", HEADS),
     (r"num_attention_heads_per_layer", HEADS),
     (r"attention_head_dim", _beside_head),
-    (r"qk_head_dim|index_head_dim", 2 * HEAD_DIM),
-    (r".*head_dim|d_head|d_kv|kv_channels|attention_head_size|dim_head|rotary_dim", HEAD_DIM),
+    (r"rotary_dim", _rotary_dim),
+    (r"(mamba|linear)_.*head_dim|d_head|d_kv|kv_channels|attention_head_size|dim_head", HEAD_DIM),
+    (r".*head_dim", _beside_rope),
+    (r"coordinate_size", 6),  # four coordinates and two shapes fill the width
+    (r"shape_size", 4),
     (r".*lora_rank|.*_rank", WIDTH // 2),
     # widths
     (
         r"attention_hidden_size|embedding_size|(input|output)_embedding_size|word_embed_proj_dim|lru_width",
         _beside_width,
     ),
-    (r"embedding_dim|prediction_head_size", _beside_width),
+    (r"embedding_dim|prediction_head_size|true_hidden_size|intra_bottleneck_size|d_latents", _beside_width),
+    (r"num_latents|max_depth", 8),
+    (r"num_self_attends_per_block", 2),
+    (r"ls?h?_attn_chunk_length|local_attn_chunk_length", 4),
     (r".*hidden_(size|dim)|d_model|dim|n_embd|emb_dim|embed_dim", WIDTH),
     (r".*intermediate_size.*|.*ffn_(dim|hidden_size)|d_ff|dff|d_inner|dim_ff|n_inner|feed_forward_size", INNER),
 )
@@ -255,6 +275,10 @@ class _Shrinker:
     def value(self, name: str, value: object, standard_name: str) -> object:
         if isinstance(value, PreTrainedConfig):
             return _shrunken(value, self._token_ids)
+        if isinstance(value, dict) and ("rope_theta" in value or "rope_type" in value):
+            return self._rope(value)
+        if isinstance(value, float) and name in ("partial_rotary_factor", "rotary_pct"):
+            return self._rotated_part(value)
         if isinstance(value, dict) and name not in _LABELS:
             return {k: self.value(k, v, k) if isinstance(k, str) else v for k, v in value.items()}
         if _are_layer_indices(name, value, self._depth):
@@ -267,6 +291,30 @@ class _Shrinker:
         if type(value) is not int or value <= 0:
             return value
         return self._number(name, value, standard_name)
+
+    def _rope(self, parameters: Fields) -> Fields:
+        small = {k: self.value(k, v, k) for k, v in parameters.items()}
+        fraction = small.get("partial_rotary_factor", 1.0)
+        angles = int(self._head_dim * fraction) // 2 if isinstance(fraction, float) else self._head_dim // 2
+        for name, value in parameters.items():
+            if isinstance(value, list) and name.endswith("_factor"):  # one for each angle
+                small[name] = value[:angles]
+            elif isinstance(value, list) and name.endswith("_section"):  # parts of the angles
+                ends = [round(angles * sum(value[: i + 1]) / sum(value)) for i in range(len(value))]
+                small[name] = [end - start for start, end in zip([0, *ends], ends, strict=False)]
+        return small
+
+    @property
+    def _head_dim(self) -> int:
+        return _beside_rope(_number(self._fields, "head_dim", HEAD_DIM), self._fields)
+
+    def _rotated_part(self, fraction: float) -> float:
+        """The fraction of a small head that is rotated: four features at least, an even number, not all."""
+        head = self._head_dim
+        features = int(head * fraction)
+        if fraction >= 1 or (features >= 4 and features % 2 == 0):
+            return fraction
+        return min(max(4, 2 * round(features / 2)), head - 2) / head
 
     def _number(self, name: str, value: int, standard_name: str) -> int:
         if _TOKEN_ID.fullmatch(name):
@@ -289,5 +337,12 @@ class _Shrinker:
         return value
 
 
-_CONSTRAINTS: dict[str, Callable[[PreTrainedConfig], Fields]] = {}
+_CONSTRAINTS: dict[str, Callable[[PreTrainedConfig], Fields]] = {
+    "git_vision_model": lambda c: {"image_size": 2 * c.patch_size},  # as many tokens as patches stand before the text
+    "gpt_neo": lambda c: {"attention_types": [[list(c.attention_layers), 1]]},
+    "hrm_text": lambda c: {"num_hidden_layers": c.num_layers_per_stack * c.H_cycles * (c.L_cycles + 1)},
+    "lilt": lambda _: {"hidden_size": 48},  # six equal parts and four heads
+    "reformer": lambda _: {"axial_pos_shape": [4, POSITIONS // 4], "axial_pos_embds_dim": [WIDTH // 4, 3 * WIDTH // 4]},
+    "xlstm": lambda _: {"hidden_size": 64, "embedding_dim": 64},  # rounded up to this for values, not for states
+}
 """What no rule for a name can know, by model type: values of a small configuration that make it a valid one."""

@@ -1,0 +1,252 @@
+"""Whether a method is right on an architecture: exact N, identity, gradients, bits back, files and generation.
+
+One call tries one method on one small model, so that a table of architectures × methods and a test of them say the
+same.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+import apet
+from apet.errors import ApetError, UnreachableBudgetError
+from apet.handle import Handle
+from apet.layers.weight import WeightDelta
+from apet.methods import METHODS, Method, make_method
+from apet.testing.tiny_models import shake
+
+Inputs = dict[str, Tensor]
+Status = Literal["right", "refused", "wrong"]
+
+GRADIENT_TOLERANCE = 1e-3
+"""Largest relative error of a parameter's entries against dense autograd."""
+
+SLOPE_TOLERANCE = 2e-2
+"""Largest relative difference between the gradient's length and the loss's slope along it, in fp32."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What came out of trying one method on one model.
+
+    Attributes:
+        status: ``right``, ``refused`` (with a reason, before training), or ``wrong``.
+        reason: the refusal, or what is wrong.
+        num_trainable: of the delta that was tried.
+    """
+
+    status: Status
+    reason: str = ""
+    num_trainable: int = 0
+
+
+class _Wrong(Exception):
+    """One check that does not hold."""
+
+
+def check_method(model: nn.Module, inputs: Inputs, method: str, **settings: object) -> Verdict:
+    """Try a method on a small random model; the model is what it was afterwards.
+
+    Args:
+        model: in evaluation mode, every parameter random.
+        inputs: with labels, so that the model computes its own loss.
+        method: name of a registered method.
+        **settings: of the method.
+
+    Returns:
+        The verdict.
+    """
+    try:
+        recipe = make_method(method, **settings)
+        spec = _plan(model, recipe)
+        handle = apet.attach(model, spec)
+    except ApetError as e:
+        return Verdict("refused", str(e))
+    try:
+        _check(model, inputs, handle, METHODS.get(recipe.name).identity_at_start)
+    except ApetError as e:
+        return Verdict("refused", str(e), spec.num_trainable)
+    except _Wrong as e:
+        return Verdict("wrong", str(e), spec.num_trainable)
+    except Exception as e:  # a raw error is a fault of ours wherever it comes from
+        reason = (str(e).strip().splitlines() or [""])[0][:120]
+        return Verdict("wrong", f"{type(e).__name__}: {reason}", spec.num_trainable)
+    finally:
+        for attached in apet.attached(model):
+            attached.detach()
+    return Verdict("right", num_trainable=spec.num_trainable)
+
+
+def _plan(model: nn.Module, method: Method) -> apet.DeltaSpec:
+    if method.name == "fine-tuning":
+        return apet.plan(model, method)
+    try:
+        return apet.plan(model, method, 401)
+    except UnreachableBudgetError as e:
+        return apet.plan(model, method, e.nearest[-1])
+
+
+def _check(model: nn.Module, inputs: Inputs, handle: Handle, is_identity_at_start: bool) -> None:
+    """Run every check on an attached delta, and detach it."""
+    spec = handle.spec
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    _require(trainable == spec.num_trainable, f"{trainable} parameters require gradients, {spec.num_trainable} planned")
+    attached = _logits(model, inputs)
+    handle.detach()
+    before = _logits(model, inputs)
+    if is_identity_at_start and torch.equal(before, _logits(model, inputs)):
+        _require(torch.equal(attached, before), "attached and untrained, outputs differ")
+    original = {name: v.clone() for name, v in model.state_dict().items()}
+    handle = apet.attach(model, spec)
+    shake(handle, 0.05)
+    _check_gradients(model, inputs, handle)
+    trained = _logits(model, inputs)
+    _require(not torch.equal(trained, before), "values that change change nothing")
+    with tempfile.TemporaryDirectory() as folder:
+        handle.save(folder)
+        handle.detach()
+        now = model.state_dict()
+        _require(
+            now.keys() == original.keys() and all(torch.equal(now[n], original[n]) for n in now),
+            "detached, some bits are not the backbone's",
+        )
+        again = apet.load(model, folder)
+    _require(torch.equal(_logits(model, inputs), trained), "loaded again, outputs differ")
+    again.detach()
+
+
+def _check_gradients(model: nn.Module, inputs: Inputs, handle: Handle) -> None:
+    """Hold every entry against dense autograd, and all of them against the loss's slope."""
+    layers = [x for x in handle._attached.all_layers() if isinstance(x, WeightDelta)]
+    tensors = {layer.parameter: model.get_parameter(layer.parameter) for layer in layers}
+    for tensor in tensors.values():
+        tensor.requires_grad_(True)
+    try:
+        _loss(model, inputs).backward()
+        dense = {name: t.grad for name, t in tensors.items()}
+    finally:
+        for tensor in tensors.values():
+            tensor.requires_grad_(False)
+            tensor.grad = None
+    scale = max((float(g.norm()) for g in dense.values() if g is not None), default=0.0)
+    for layer in layers:
+        ours, whole = layer.delta.values.grad, dense[layer.parameter]
+        if whole is None or ours is None:
+            nothing = (ours is None or not ours.any()) and (whole is None or not whole.any())
+            _require(nothing, f"{layer.parameter}: {'autograd' if whole is None else 'the delta'} has no gradient")
+            continue
+        expected = whole.reshape(-1)[torch.from_numpy(layer.delta.mask.indices)].float()
+        error = float((ours - expected).norm())
+        _require(
+            error <= GRADIENT_TOLERANCE * float(expected.norm()) + 1e-6 * scale,
+            f"gradient of {layer.parameter} is off by {error / (float(expected.norm()) or 1.0):.1e}",
+        )
+    without = [name for name, v in handle.values() if v.grad is None]
+    _require(not without, f"{without[:1]} has no gradient")
+    _check_slope(model, inputs, handle)
+
+
+def _check_slope(model: nn.Module, inputs: Inputs, handle: Handle) -> None:
+    """Along the gradient, the loss must rise as steeply as the gradient is long."""
+    if any("expert" in name for name, _ in model.named_parameters()):
+        return  # a step that sends a token to another expert makes the loss jump
+    values = handle.parameters()
+    gradients = [v.grad.clone() for v in values if v.grad is not None]
+    length = float(torch.stack([g.double().pow(2).sum() for g in gradients]).sum().sqrt())
+    if length == 0 or not torch.equal(_loss(model, inputs), _loss(model, inputs)):
+        return
+    errors = []
+    # Rounding spoils short steps and curvature long ones: one of several must agree.
+    for step in (3e-3, 1e-2, 3e-2, 1e-1):
+        losses = []
+        for side in (1.0, -1.0):
+            with torch.no_grad():
+                for v, g in zip(values, gradients, strict=True):
+                    v.add_(g, alpha=side * step / length)
+                losses.append(float(_loss(model, inputs)))
+                for v, g in zip(values, gradients, strict=True):
+                    v.sub_(g, alpha=side * step / length)
+        errors.append(abs((losses[0] - losses[1]) / (2 * step) - length) / length)
+    _require(min(errors) <= SLOPE_TOLERANCE, f"the loss's slope differs from the gradient by {min(errors):.1%}")
+
+
+def check_generation(model: nn.Module, inputs: Inputs, method: str, **settings: object) -> Verdict:
+    """Whether a model that carries a delta generates the same with and without a cache, and padded or alone.
+
+    Args:
+        model: that generates, in evaluation mode.
+        inputs: ``input_ids`` and ``attention_mask``, padded on the left.
+        method: name of a registered method.
+        **settings: of the method.
+
+    Returns:
+        The verdict; refused where the model does not agree with itself without a delta.
+    """
+    try:
+        without = _generations(model, inputs)
+    except Exception as e:  # what a model cannot do itself is no matter of the delta
+        return Verdict("refused", f"the model does not generate: {type(e).__name__}")
+    agrees = [torch.equal(without[0], other) for other in without[1:]]
+    try:
+        handle = apet.attach(model, _plan(model, make_method(method, **settings)))
+    except ApetError as e:
+        return Verdict("refused", str(e))
+    try:
+        shake(handle, 0.05)
+        attached = _generations(model, inputs)
+    except ApetError as e:
+        return Verdict("refused", str(e))
+    except Exception as e:
+        reason = (str(e).strip().splitlines() or [""])[0][:120]
+        return Verdict("wrong", f"generation: {type(e).__name__}: {reason}")
+    finally:
+        handle.detach()
+    names = ("with a cache", "alone")
+    for name, agreed, other in zip(names, agrees, attached[1:], strict=True):
+        if agreed and not torch.equal(attached[0], other):
+            return Verdict("wrong", f"generates something else {name}")
+    return Verdict("right") if any(agrees) else Verdict("refused", "the model does not agree with itself")
+
+
+def _generations(model: nn.Module, inputs: Inputs) -> list[Tensor]:
+    """Greedy tokens of a left-padded batch without a cache, with one, and of the rows one by one."""
+    generate: Callable[..., Any] = getattr(model, "generate")
+    ids, mask = inputs["input_ids"], inputs["attention_mask"]
+    settings = {"max_new_tokens": 4, "min_new_tokens": 4, "do_sample": False}
+    start = 0 if getattr(model, "config").is_encoder_decoder else ids.shape[1]
+    plain = generate(input_ids=ids, attention_mask=mask, use_cache=False, **settings)[:, start:]
+    cached = generate(input_ids=ids, attention_mask=mask, use_cache=True, **settings)[:, start:]
+    alone = []
+    for row in range(len(ids)):
+        real = mask[row].bool()
+        skipped = 0 if getattr(model, "config").is_encoder_decoder else int(real.sum())
+        alone.append(
+            generate(input_ids=ids[row : row + 1, real], attention_mask=mask[row : row + 1, real], **settings)[
+                :, skipped:
+            ]
+        )
+    return [plain, cached, torch.cat(alone)]
+
+
+def _logits(model: nn.Module, inputs: Inputs) -> Tensor:
+    torch.manual_seed(0)  # some architectures hash or route at random, in evaluation too
+    with torch.no_grad():
+        logits: Tensor = model(**inputs).logits
+    return logits
+
+
+def _loss(model: nn.Module, inputs: Inputs) -> Tensor:
+    torch.manual_seed(0)
+    loss: Tensor = model(**inputs).loss
+    return loss
+
+
+def _require(holds: bool, otherwise: str) -> None:
+    if not holds:
+        raise _Wrong(otherwise)
