@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -96,6 +96,7 @@ class PromptDelta(DeltaLayer):
         assert insertion is not None  # `prompt_target` refuses backbones without one
         input_module = base.get_submodule(insertion.input_module)
         self.input_parameters = list(inspect.signature(input_module.forward).parameters)
+        self.real_tokens: Tensor | None = None  # (batch, n + seq), of the forward that is running
         self.inserted_at: Tensor | None = None  # first real token of each row, between insertion and removal
         table = next((x for x in host.backbone.layers if x.role == "embed.positions"), None)
         self.num_positions, self.padding = None, None
@@ -104,6 +105,9 @@ class PromptDelta(DeltaLayer):
             self.num_positions = (weight.size - weight.num_unused) // table.d_out
             self.padding = getattr(host.model.get_submodule(table.module), "padding_idx", None)
         yield Hook(input_module, "before", self.insert_prompt)
+        for module in input_module.modules():
+            if module is not input_module and _counts_real_tokens(module):
+                yield Hook(module, "before", self.show_padding)
         if insertion.output_module is None:
             yield Hook(base.get_submodule(insertion.decoder), "before", self.widen_cross_attention)
         else:
@@ -132,7 +136,8 @@ class PromptDelta(DeltaLayer):
         mask: Tensor | None = named.get("attention_mask")
         if isinstance(mask, dict) or (mask is not None and mask.dim() != 2):
             raise ApetError("a soft prompt needs an attention mask of shape (batch, seq); this one is already expanded")
-        past = _cached(named.get("past_key_values"))
+        caches = [named.get(name) for name in ("past_key_values", "cache_params", "state", "mems")]
+        past = _cached(next((c for c in caches if c is not None), None))
         start = _first_real(mask, batch, embeddings.device)
         n = self.insertion.weights[0].shape[0]
         # Once the prompt is in the cache, `past` counts it already.
@@ -161,6 +166,21 @@ class PromptDelta(DeltaLayer):
                     ..., 0
                 ]
         named["inputs_embeds"] = embeddings
+        # Only where the prompt is among them are places and mask of one length.
+        wide = named.get("attention_mask")
+        self.real_tokens = wide != 0 if wide is not None and not past else None
+        return (), named
+
+    def show_padding(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
+        """Let positions be counted over real tokens, as they are without a prompt: embeddings do not show padding.
+
+        Returns:
+            In place of the ids that the prompt took away, ids that are padding where the mask says so.
+        """
+        named = {**dict(zip(inspect.signature(module.forward).parameters, args, strict=False)), **kwargs}
+        if named.get("input_ids") is None and self.real_tokens is not None:
+            padding: int = getattr(module, "padding_idx")
+            named["input_ids"] = torch.where(self.real_tokens, padding + 1, padding)
         return (), named
 
     def _stretched(self, positions: Tensor, start: Tensor, n: int) -> Tensor:
@@ -196,9 +216,25 @@ class PromptDelta(DeltaLayer):
         return args, {**kwargs, "encoder_attention_mask": wide}
 
 
-def _cached(past: Cache | None) -> int:
-    """Tokens that a key-value cache holds."""
-    return 0 if past is None else int(past.get_seq_length())
+def _counts_real_tokens(module: nn.Module) -> bool:
+    """Whether a module makes positions out of token ids or, if there are none, out of the length of embeddings."""
+    parameters = inspect.signature(module.forward).parameters
+    takes_either = {"input_ids", "inputs_embeds"} <= parameters.keys() and "position_ids" not in parameters
+    return takes_either and isinstance(getattr(module, "padding_idx", None), int) and not list(module.children())
+
+
+def _cached(past: Cache | object | None) -> int:
+    """Tokens that a cache holds; of one that keeps a state and no length, whether it holds any."""
+    if past is None:
+        return 0
+    get_seq_length = getattr(past, "get_seq_length", None)
+    if get_seq_length is None:  # a state of an architecture's own, which is handed on from the second step only
+        return 1
+    try:
+        return int(get_seq_length())
+    except ValueError:  # nothing but linear attention
+        has_previous_state: Callable[[], bool] = getattr(past, "has_previous_state")
+        return int(has_previous_state())
 
 
 def _first_real(mask: Tensor | None, batch: int, device: torch.device) -> Tensor:
