@@ -180,8 +180,8 @@ def page(records: list[Record]) -> str:
         "*right*: exactly N parameters require gradients; untrained outputs are bit-equal where the method says so; the"
         " gradient of every entry of a parameter equals dense autograd's within 1e-3, and the loss rises along the"
         " gradient as steeply as it is long; detached, every bit is the backbone's; saved and loaded, outputs are"
-        " equal. *generation*: the same logits with and without a cache, and padded on the left or alone, where the model"
-        " itself agrees with itself. peft's LoRA sits on all linear layers: it attaches, starts as the identity, and"
+        " equal. *generation*: the same logits with and without a cache, and padded on the left or alone, where the"
+        " model itself agrees with itself. peft's LoRA sits on all linear layers: it attaches, starts as the identity, and"
         " every pair has a gradient.",
         "",
         f"- {len(types)} model types can be built, {len(described)} are described;"
