@@ -107,6 +107,31 @@ def test_an_encoder_decoder_generates_the_same_with_a_prompt_and_a_cache(model_t
     assert verdict.status == "right", verdict.reason
 
 
+PROMPTED = ("gemma2", "gpt_bigcode", "gpt_neox", "gpt_oss", "mamba", "mixtral", "phi3", "qwen3_moe", "stablelm")
+
+
+@pytest.mark.parametrize("settings", [{}, {"num_beams": 2}, {"cache_implementation": "static"}], ids=str)
+@pytest.mark.parametrize("model_type", PROMPTED)
+def test_a_prompt_of_word_vectors_is_these_words_before_the_text(model_type, settings):
+    """Greedy, by beams and with a static cache, beside padding on the left."""
+    model = build_architecture(model_type, "next-token")
+    inputs = architecture_batch(model, left=True)
+    ids, mask, start = inputs["input_ids"], inputs["attention_mask"], inputs["attention_mask"].argmax(1)
+    words = torch.tensor([11, 7, 23])
+    with_words = [torch.cat([row[:n], words, row[n:]]) for row, n in zip(ids, start.tolist(), strict=True)]
+    with_words_mask = torch.cat([mask, mask.new_ones(len(mask), 3)], 1)  # the padding stays in front
+    how = {"max_new_tokens": 5, "min_new_tokens": 5, "do_sample": False, **settings}
+    try:
+        expected = model.generate(torch.stack(with_words), attention_mask=with_words_mask.sort(1).values, **how)[:, -5:]
+    except Exception as e:
+        pytest.skip(f"the model itself does not generate so: {type(e).__name__}")
+    handle = apet.attach(model, apet.plan(model, "prompt", prompt_length=3))
+    with torch.no_grad():
+        (values,) = (v for _, v in handle.values())
+        values.copy_(model.get_input_embeddings()(words).flatten())
+    assert torch.equal(model.generate(ids, attention_mask=mask, **how)[:, -5:], expected)
+
+
 # What was silently wrong, crashed, or was refused ------------------------------------------------------------------
 
 SMALL = {"vocab_size": 97, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}

@@ -260,10 +260,21 @@ def test_the_default_prompt_leaves_half_of_a_short_table_to_the_text():
     assert apet.plan(build("llama"), "prompt").num_trainable == 100 * 16
 
 
-def test_an_expanded_mask_is_refused():
+def test_a_mask_of_a_shape_that_shows_no_padding_is_refused():
     model, _ = prompted("bert")
-    with pytest.raises(ApetError, match=r"attention mask of shape \(batch, seq\)"):
-        model(input_ids=torch.full((1, 5), 7), attention_mask=torch.ones(1, 1, 5, 5))
+    with pytest.raises(ApetError, match=r"attention mask of shape \(batch, seq\); this one has 3 axes"):
+        model(input_ids=torch.tensor([[5, 6]]), attention_mask=torch.ones(1, 2, 2))
+
+
+def test_an_expanded_mask_serves_as_the_one_of_real_tokens():
+    """`generate` expands it for caches of fixed length; True, or zero, is what may be seen."""
+    model, _ = prompted("llama")
+    _, ids, mask = rows(model, left=True)
+    seen = mask[:, None, None, :].bool() & torch.ones(ids.shape[1], ids.shape[1]).tril().bool()
+    added = torch.where(seen, 0.0, torch.finfo(torch.float32).min)
+    expected = logits_of(model, input_ids=ids, attention_mask=mask)
+    for expanded in (seen, added, {"full_attention": added}):
+        assert torch.equal(logits_of(model, input_ids=ids, attention_mask=expanded), expected)
 
 
 def test_initial_prompt_rows_are_words_of_the_backbone():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
@@ -120,7 +120,7 @@ class PromptDelta(DeltaLayer):
             No positional arguments; all of them by keyword, embeddings in place of token ids.
 
         Raises:
-            ApetError: the attention mask is expanded already, or prompt and text exceed the learned positions.
+            ApetError: a mask in which padding cannot be seen, or prompt and text exceed the learned positions.
         """
         # By name, whatever way the caller passed them: the ids give way to embeddings.
         named = {**dict(zip(self.input_parameters, args, strict=False)), **kwargs}
@@ -133,13 +133,15 @@ class PromptDelta(DeltaLayer):
             embeddings = module.get_input_embeddings()(named["input_ids"])  # type: ignore[operator]
         named["input_ids"] = None
         batch, seq, _ = embeddings.shape
-        mask: Tensor | None = named.get("attention_mask")
-        if isinstance(mask, dict) or (mask is not None and mask.dim() != 2):
-            raise ApetError("a soft prompt needs an attention mask of shape (batch, seq); this one is already expanded")
-        caches = [named.get(name) for name in ("past_key_values", "cache_params", "state", "mems")]
-        past = _cached(next((c for c in caches if c is not None), None))
-        start = _first_real(mask, batch, embeddings.device)
         n = self.insertion.weights[0].shape[0]
+        caches = [named.get(name) for name in ("past_key_values", "cache_params", "state", "mems")]
+        cache = next((c for c in caches if c is not None), None)
+        past = _cached(cache)
+        # `generate` with a static cache expands the mask itself; the model expands the wider one again.
+        mask = named["attention_mask"] = _padding_mask(named.get("attention_mask"), past + seq - n * bool(past))
+        if not past:
+            _make_room(cache, n)
+        start = _first_real(mask, batch, embeddings.device)
         # Once the prompt is in the cache, `past` counts it already.
         if self.num_positions is not None and past + n * (not past) + seq > self.num_positions:
             raise ApetError(
@@ -235,6 +237,27 @@ def _cached(past: Cache | object | None) -> int:
     except ValueError:  # nothing but linear attention
         has_previous_state: Callable[[], bool] = getattr(past, "has_previous_state")
         return int(has_previous_state())
+
+
+def _padding_mask(mask: Tensor | Mapping[str, Tensor] | None, length: int) -> Tensor | None:
+    """The mask of shape (batch, seq) of real tokens, also out of an expanded one: what the last token may see."""
+    if isinstance(mask, Mapping):  # one for each kind of layer; a sliding one would hide the beginning of a long text
+        mask = mask.get("full_attention")
+        if mask is None:
+            return None  # what is left out where nothing is padded
+    if mask is None or mask.dim() == 2:
+        return mask
+    if mask.dim() != 4:
+        raise ApetError(f"a soft prompt needs an attention mask of shape (batch, seq); this one has {mask.dim()} axes")
+    last = mask[:, 0, -1, :length]
+    return (last if last.dtype == torch.bool else last == 0).long()
+
+
+def _make_room(cache: Cache | object | None, n: int) -> None:
+    """Let a cache of fixed length hold ``n`` more places: whoever made it counted the text alone."""
+    for layer in getattr(cache, "layers", ()):
+        if getattr(layer, "max_cache_len", None) and not layer.is_initialized and not layer.is_sliding:
+            layer.max_cache_len += n
 
 
 def _first_real(mask: Tensor | None, batch: int, device: torch.device) -> Tensor:
