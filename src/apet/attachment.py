@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from apet import checkpoint
-from apet.attachment_state import STATE_NAME, AttachedDelta, AttachmentState, host_of, state_of
+from apet.attached_delta import AttachedDelta
+from apet.attachment_state import STATE_NAME, AttachmentState, host_of, state_of
 from apet.backbones.describe import describe
 from apet.backbones.fingerprint import weights_fingerprint
 from apet.backbones.positions import Backbone
@@ -38,6 +39,9 @@ def attach(
 
     Several deltas may sit on one model; where they touch one parameter they add up, at one layer's output they act in
     the order of attachment.
+
+    While it is attached, ``model.state_dict()`` gives the backbone's own values, bit for bit, and the delta under
+    ``apet.``; ``load_state_dict`` takes such a state dict, that of the backbone alone, or that of the delta alone.
 
     Args:
         model: a transformers model; its parameters are frozen.
@@ -73,7 +77,7 @@ def attach(
         raise ApetError("another delta on this model trains its head already; attach this one with head='frozen'")
     if state is None:
         state = _add_state(model, backbone)
-    attached = AttachedDelta(spec, head)
+    attached = AttachedDelta(spec, head, state.fingerprint)
     state.attached.append(attached)
     handle = Handle(model, attached)
     try:
@@ -99,6 +103,9 @@ def _add_state(model: nn.Module, backbone: Backbone) -> AttachmentState:
         model.register_forward_pre_hook(state.pre_forward),
         # Also after a forward that failed: layers that are called by themselves must write for themselves again.
         model.register_forward_hook(state.post_forward, always_call=True),
+        model.register_state_dict_pre_hook(state.before_save),
+        model.register_load_state_dict_pre_hook(state.before_load),
+        model.register_load_state_dict_post_hook(state.after_load),
     ]
     return state
 
@@ -128,7 +135,7 @@ def load(model: nn.Module, folder: str | Path) -> Handle:
     """
     state = state_of(model)
     backbone, fingerprint = (
-        (state.backbone, state.fingerprint) if state else (describe(model), weights_fingerprint(model))
+        (state.backbone, state.update_fingerprint(model)) if state else (describe(model), weights_fingerprint(model))
     )
     saved = checkpoint.read_delta(folder, backbone, fingerprint)
     head = saved.head or {}
