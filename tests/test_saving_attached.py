@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import copy
+import json
+import logging
 import pickle
+from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 from torch import nn
 
 import apet
 from apet.backbones.fingerprint import weights_fingerprint
+from apet.delta import DeltaSpec, Insertion, TrainableWeight
+from apet.masks.mask import listed_mask
 from apet.testing.tiny_models import batch, build, outputs, same_bits, shake, snapshot
 
 METHODS = {
@@ -344,3 +350,193 @@ def test_a_model_inside_another_module_loads_a_plain_backbone():
     outer, plain = (nn.ModuleDict({"inner": m, "other": nn.Linear(2, 2)}) for m in (model, build("bert", seed=1)))
     outer.load_state_dict(plain.state_dict(), strict=True)
     assert same_bits(detached(model), snapshot(build("bert", seed=1)))
+
+
+# Folders ----------------------------------------------------------------------------------------------------------
+
+
+def save_model(model: nn.Module, folder: Path, **how) -> dict[str, torch.Tensor]:
+    """Save a model as users do, and read all files back."""
+    model.save_pretrained(folder, **how)
+    state: dict[str, torch.Tensor] = {}
+    for file in folder.glob("*.safetensors"):
+        state |= load_file(file)
+    return state
+
+
+def from_folder(folder: Path, family: str) -> nn.Module:
+    return type(build(family)).from_pretrained(folder).eval()
+
+
+@every_method
+@every_family
+def test_save_pretrained_writes_the_backbone_and_the_delta_restores(family, method, tmp_path):
+    model, handle = attached(family, method)
+    files = save_model(model, tmp_path)
+    assert torch.equal(files["apet.attached.0.values"], model.state_dict()["apet.attached.0.values"])
+    for backbone in (from_folder(tmp_path, family), build(family)):
+        assert same_bits(snapshot(backbone), snapshot(build(family)))
+        loaded = apet.load(backbone, tmp_path)
+        assert torch.equal(outputs(backbone, batch(backbone)), outputs(model, batch(model)))
+        assert loaded.spec.fingerprint == handle.spec.fingerprint
+        assert same_bits(detached(backbone), snapshot(build(family)))
+
+
+def test_the_backbones_loader_leaves_out_the_delta_and_names_two_keys(tmp_path):
+    model, _ = attached("bert", "apet")
+    model.save_pretrained(tmp_path)
+    _, info = type(model).from_pretrained(tmp_path, output_loading_info=True)
+    assert info["unexpected_keys"] == {"apet.attached.0._extra_state", "apet.attached.0.values"}
+    assert not info["missing_keys"]
+    assert not info["mismatched_keys"]
+
+
+def test_a_sharded_folder_restores_as_well(tmp_path):
+    model, _ = attached("bert", "apet")
+    model.save_pretrained(tmp_path, max_shard_size="8KB")
+    assert len(list(tmp_path.glob("model-*.safetensors"))) > 2
+    assert not (tmp_path / "model.safetensors").exists()
+    fresh = from_folder(tmp_path, "bert")
+    apet.load(fresh, tmp_path)
+    assert torch.equal(outputs(fresh, batch(fresh)), outputs(model, batch(model)))
+
+
+def test_a_bf16_backbone_is_saved_beside_fp32_values(tmp_path):
+    model, _ = attached("bert", "apet")
+    model.to(torch.bfloat16)
+    files = save_model(model, tmp_path)
+    assert files["apet.attached.0.values"].dtype == torch.float32
+    assert files["bert.pooler.dense.weight"].dtype == torch.bfloat16
+    fresh = from_folder(tmp_path, "bert")
+    apet.load(fresh, tmp_path)
+    assert torch.equal(outputs(fresh, batch(fresh)), outputs(model, batch(model)))
+
+
+def test_a_trained_head_is_restored_from_the_folder(tmp_path):
+    model, _ = attached("bert", "apet", head="trained")
+    model.save_pretrained(tmp_path)
+    fresh = from_folder(tmp_path, "bert")
+    loaded = apet.load(fresh, tmp_path)
+    assert sorted(n for n, _ in loaded.head_values()) == ["classifier.bias", "classifier.weight"]
+    assert torch.equal(outputs(fresh, batch(fresh)), outputs(model, batch(model)))
+    assert same_bits(detached(fresh), snapshot(build("bert")))
+
+
+def test_masks_that_no_recipe_gives_back_come_back_with_their_indices(tmp_path):
+    model = build("bert")
+    mask = listed_mask((24, 16), [3, 0, 77, 383])
+    insertion = Insertion("weight", "encoder.0.mlp.up.weight", (TrainableWeight("delta", mask),))
+    handle = apet.attach(model, DeltaSpec((insertion,), type(model).__name__, 1, name="mine"))
+    shake(handle, 0.5)
+    model.save_pretrained(tmp_path)
+    fresh = from_folder(tmp_path, "bert")
+    loaded = apet.load(fresh, tmp_path)
+    assert loaded.spec.insertions[0].weights[0].mask.indices.tolist() == [0, 3, 77, 383]
+    assert torch.equal(outputs(fresh, batch(fresh)), outputs(model, batch(model)))
+
+
+def test_several_deltas_of_a_folder_are_attached_in_their_order_and_the_last_is_returned(tmp_path):
+    model = build("bert")
+    add(model, "apet", 3)
+    add(model, "lora", 4)
+    model.save_pretrained(tmp_path)
+    fresh = from_folder(tmp_path, "bert")
+    last = apet.load(fresh, tmp_path)
+    assert [h.spec.method for h in apet.attached(fresh)] == ["apet", "lora"]
+    assert last.spec.method == "lora"
+    assert torch.equal(outputs(fresh, batch(fresh)), outputs(model, batch(model)))
+    assert same_bits(detached(fresh), snapshot(build("bert")))
+
+
+def test_a_delta_on_a_merged_backbone_is_restored_on_the_merged_backbone(tmp_path):
+    model = build("gpt2")
+    add(model, "lora").merge()
+    add(model, "apet")
+    model.save_pretrained(tmp_path)
+    fresh = from_folder(tmp_path, "gpt2")
+    apet.load(fresh, tmp_path)
+    assert torch.equal(outputs(fresh, batch(fresh)), outputs(model, batch(model)))
+    with pytest.raises(apet.ApetError, match="was trained on a GPT2LMHeadModel with weights"):
+        apet.load(build("gpt2"), tmp_path)
+
+
+def test_a_delta_saved_after_new_weights_were_loaded_is_bound_to_these(tmp_path):
+    model, handle = attached("bert", "lora")
+    model.load_state_dict(build("bert", seed=1).state_dict())
+    handle.save(tmp_path)
+    apet.load(fresh := build("bert", seed=1), tmp_path)
+    assert torch.equal(outputs(fresh, batch(fresh)), outputs(model, batch(model)))
+    with pytest.raises(apet.ApetError, match="was trained on"):
+        apet.load(build("bert"), tmp_path)
+
+
+def test_a_file_of_the_delta_itself_goes_before_the_weights(tmp_path):
+    model, handle = attached("bert", "apet")
+    model.save_pretrained(tmp_path)
+    shake(handle)
+    handle.save(tmp_path)
+    fresh = from_folder(tmp_path, "bert")
+    apet.load(fresh, tmp_path)
+    assert torch.equal(outputs(fresh, batch(fresh)), outputs(model, batch(model)))
+
+
+def refused(folder: Path, match: str, model: nn.Module | None = None) -> None:
+    model = build("bert") if model is None else model
+    before = snapshot(model)
+    with pytest.raises(apet.ApetError, match=match) as e:
+        apet.load(model, folder)
+    assert "\n" not in str(e.value)
+    assert not apet.attached(model)
+    assert all(p.requires_grad for p in model.parameters())
+    assert same_bits(snapshot(model), before)
+
+
+def test_a_folder_with_neither_is_refused_in_one_line(tmp_path):
+    build("bert").save_pretrained(tmp_path)
+    refused(tmp_path, r"no saved delta at .*; give a folder written by handle\.save, .* while a delta was attached")
+
+
+def test_another_backbone_than_the_folders_is_refused(tmp_path):
+    model, _ = attached("bert", "apet")
+    model.save_pretrained(tmp_path)
+    refused(tmp_path, "was trained on a BertForSequenceClassification with weights", build("bert", seed=1))
+    refused(tmp_path, "planned for BertForSequenceClassification", build("gpt2"))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no index", "shard lost", "no header", "no values", "no head"])
+def test_a_damaged_folder_is_refused_and_leaves_the_model_alone(damage, tmp_path):
+    from safetensors.torch import save_file
+
+    model, _ = attached("bert", "apet", head="trained")
+    sharded = damage in ("no index", "shard lost")
+    files = save_model(model, tmp_path, **({"max_shard_size": "8KB"} if sharded else {}))
+    weights, index = tmp_path / "model.safetensors", tmp_path / "model.safetensors.index.json"
+    if damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:500])
+    elif damage == "no index":
+        index.write_text("{}")
+    elif damage == "shard lost":
+        (tmp_path / json.loads(index.read_text())["weight_map"]["apet.attached.0.values"]).unlink()
+    else:
+        key = {"no header": "_extra_state", "no values": "values", "no head": "head"}[damage]
+        save_file({k: v for k, v in files.items() if k != f"apet.attached.0.{key}"}, weights, {"format": "pt"})
+    refused(tmp_path, "damaged or incomplete|has no header|not a complete delta|head in .* is damaged")
+
+
+def test_the_second_of_two_deltas_that_fails_takes_the_first_with_it(tmp_path):
+    model = build("bert")
+    add(model, "bitfit", 3)
+    add(model, "lora", 4, head="trained")
+    model.save_pretrained(tmp_path)
+    config = type(model.config).from_dict({**model.config.to_dict(), "num_labels": 3})
+    three = type(model)(config)
+    three.bert.load_state_dict(build("bert").bert.state_dict())
+    refused(tmp_path, r"the saved head's 'classifier.(weight|bias)' has .* same number of labels", three)
+
+
+def test_nothing_is_logged_about_the_delta_while_it_is_saved(tmp_path, caplog):
+    model, _ = attached("t5-relu-tied", "fine-tuning")
+    with caplog.at_level(logging.WARNING):
+        model.save_pretrained(tmp_path)
+    assert "apet" not in caplog.text
+    assert "shared" not in caplog.text

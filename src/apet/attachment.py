@@ -16,6 +16,7 @@ from apet.attachment_state import STATE_NAME, AttachmentState, host_of, state_of
 from apet.backbones.describe import describe
 from apet.backbones.fingerprint import weights_fingerprint
 from apet.backbones.positions import Backbone
+from apet.checkpoint import SavedDelta
 from apet.delta import DeltaSpec, Insertion, TrainableWeight, initial_values, settle_masks
 from apet.errors import ApetError, UnknownNameError
 from apet.handle import Handle
@@ -23,6 +24,7 @@ from apet.layers import LAYERS
 from apet.layers.base import Hook, Host
 from apet.layers.weight import WeightDelta
 from apet.masks.mask import dense_mask
+from apet.saved_model import read_attached
 
 HeadMode = Literal["frozen", "trained"]
 
@@ -113,12 +115,16 @@ def _add_state(model: nn.Module, backbone: Backbone) -> AttachmentState:
 def load(model: nn.Module, folder: str | Path) -> Handle:
     """Attach a saved delta, and its trained head if it has one, to the backbone it was trained on.
 
+    The folder may also be one that the model's ``save_pretrained``, or a trainer of transformers, wrote while deltas
+    were attached: all of them are attached, in their order. Where it holds a ``delta.safetensors``, that is loaded.
+
     Args:
-        model: the pre-trained model, without anything attached or with other deltas.
-        folder: from `Handle.save`, or the file in it.
+        model: the pre-trained model, without anything attached or with other deltas; also one that ``from_pretrained``
+            made of the same folder.
+        folder: from `Handle.save` (or the file in it), or from ``save_pretrained``.
 
     Returns:
-        The handle.
+        The handle; of several deltas that of the last, while `attached` lists all.
 
     Raises:
         ApetError: no delta there, a damaged file, a newer format, or another backbone; the message says which.
@@ -137,7 +143,24 @@ def load(model: nn.Module, folder: str | Path) -> Handle:
     backbone, fingerprint = (
         (state.backbone, state.update_fingerprint(model)) if state else (describe(model), weights_fingerprint(model))
     )
-    saved = checkpoint.read_delta(folder, backbone, fingerprint)
+    path = Path(folder)
+    saved: list[SavedDelta] = []
+    if not checkpoint.holds_delta(path):
+        saved = read_attached(path, backbone, fingerprint)
+    handles: list[Handle] = []
+    try:
+        # Neither of both: reading a file that is not there says so.
+        for delta in saved or [checkpoint.read_delta(path, backbone, fingerprint)]:
+            handles.append(_attach_saved(model, delta))
+    except BaseException:
+        for handle in reversed(handles):
+            handle.detach()  # some of the deltas must not stay behind
+        raise
+    return handles[-1]
+
+
+def _attach_saved(model: nn.Module, saved: SavedDelta) -> Handle:
+    """Attach one delta with its values and those of its head."""
     head = saved.head or {}
     for name, entries in head.items():
         expected = model.get_parameter(name).numel()

@@ -81,6 +81,11 @@ def write_delta(folder: Path, spec: DeltaSpec, fingerprint: str, values: Values,
     return folder / DELTA_FILE
 
 
+def holds_delta(path: Path) -> bool:
+    """Whether this is a file, or a folder with a delta's file in it."""
+    return path.is_file() or (path / DELTA_FILE).is_file()
+
+
 def read_delta(folder: str | Path, backbone: Backbone, fingerprint: str) -> SavedDelta:
     """Read a saved delta for the backbone it was trained on.
 
@@ -142,7 +147,10 @@ def _write_all(folder: Path, files: Mapping[str, tuple[Values, dict[str, str]]])
 
 def _read_file(path: Path, header: bool = True) -> tuple[dict[str, Any], Values]:
     if not path.is_file():
-        raise ApetError(f"no saved delta at {str(path)!r}; give a folder written by handle.save or apet tune")
+        raise ApetError(
+            f"no saved delta at {str(path)!r}; give a folder written by handle.save, by apet tune,"
+            " or by save_pretrained while a delta was attached"
+        )
     try:
         with safe_open(path, "pt") as f:
             meta = f.metadata() or {}
