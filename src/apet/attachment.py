@@ -11,10 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from apet import checkpoint
-from apet.attachment_state import STATE_NAME, AttachedDelta, AttachmentState, host_of, state_of
+from apet.attached_delta import AttachedDelta
+from apet.attachment_state import STATE_NAME, AttachmentState, host_of, state_of
 from apet.backbones.describe import describe
 from apet.backbones.fingerprint import weights_fingerprint
 from apet.backbones.positions import Backbone
+from apet.checkpoint import SavedDelta
 from apet.delta import CarrierChoice, DeltaSpec, Insertion, TrainableWeight, initial_values, settle_masks
 from apet.errors import ApetError, UnknownNameError
 from apet.handle import Handle
@@ -22,6 +24,7 @@ from apet.layers import LAYERS
 from apet.layers.base import Hook, Host
 from apet.layers.weight import WeightDelta
 from apet.masks.mask import dense_mask
+from apet.saved_model import read_attached
 
 HeadMode = Literal["frozen", "trained"]
 
@@ -39,6 +42,9 @@ def attach(
 
     Several deltas may sit on one model; where they touch one parameter they add up, at one layer's output they act in
     the order of attachment.
+
+    While it is attached, ``model.state_dict()`` gives the backbone's own values, bit for bit, and the delta under
+    ``apet.``; ``load_state_dict`` takes such a state dict, that of the backbone alone, or that of the delta alone.
 
     Args:
         model: a transformers model; its parameters are frozen.
@@ -79,7 +85,7 @@ def attach(
         raise ApetError("another delta on this model trains its head already; attach this one with head='frozen'")
     if state is None:
         state = _add_state(model, backbone)
-    attached = AttachedDelta(spec, head)
+    attached = AttachedDelta(spec, head, state.fingerprint)
     state.attached.append(attached)
     handle = Handle(model, attached)
     try:
@@ -105,6 +111,9 @@ def _add_state(model: nn.Module, backbone: Backbone) -> AttachmentState:
         model.register_forward_pre_hook(state.pre_forward),
         # Also after a forward that failed: layers that are called by themselves must write for themselves again.
         model.register_forward_hook(state.post_forward, always_call=True),
+        model.register_state_dict_pre_hook(state.before_save),
+        model.register_load_state_dict_pre_hook(state.before_load),
+        model.register_load_state_dict_post_hook(state.after_load),
     ]
     return state
 
@@ -112,12 +121,16 @@ def _add_state(model: nn.Module, backbone: Backbone) -> AttachmentState:
 def load(model: nn.Module, folder: str | Path) -> Handle:
     """Attach a saved delta, and its trained head if it has one, to the backbone it was trained on.
 
+    The folder may also be one that the model's ``save_pretrained``, or a trainer of transformers, wrote while deltas
+    were attached: all of them are attached, in their order. Where it holds a ``delta.safetensors``, that is loaded.
+
     Args:
-        model: the pre-trained model, without anything attached or with other deltas.
-        folder: from `Handle.save`, or the file in it.
+        model: the pre-trained model, without anything attached or with other deltas; also one that ``from_pretrained``
+            made of the same folder.
+        folder: from `Handle.save` (or the file in it), or from ``save_pretrained``.
 
     Returns:
-        The handle.
+        The handle; of several deltas that of the last, while `attached` lists all.
 
     Raises:
         ApetError: no delta there, a damaged file, a newer format, or another backbone; the message says which.
@@ -134,9 +147,26 @@ def load(model: nn.Module, folder: str | Path) -> Handle:
     """
     state = state_of(model)
     backbone, fingerprint = (
-        (state.backbone, state.fingerprint) if state else (describe(model), weights_fingerprint(model))
+        (state.backbone, state.update_fingerprint(model)) if state else (describe(model), weights_fingerprint(model))
     )
-    saved = checkpoint.read_delta(folder, backbone, fingerprint)
+    path = Path(folder)
+    saved: list[SavedDelta] = []
+    if not checkpoint.holds_delta(path):
+        saved = read_attached(path, backbone, fingerprint)
+    handles: list[Handle] = []
+    try:
+        # Neither of both: reading a file that is not there says so.
+        for delta in saved or [checkpoint.read_delta(path, backbone, fingerprint)]:
+            handles.append(_attach_saved(model, delta))
+    except BaseException:
+        for handle in reversed(handles):
+            handle.detach()  # some of the deltas must not stay behind
+        raise
+    return handles[-1]
+
+
+def _attach_saved(model: nn.Module, saved: SavedDelta) -> Handle:
+    """Attach one delta with its values and those of its head."""
     head = saved.head or {}
     for name, entries in head.items():
         expected = model.get_parameter(name).numel()

@@ -2,61 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+import re
+from functools import partial
+from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from apet.attached_delta import AttachedDelta, StateDict
 from apet.backbones.describe import OWN_PREFIX
+from apet.backbones.fingerprint import weights_fingerprint
 from apet.backbones.positions import Backbone
-from apet.delta import CarrierChoice, DeltaSpec
-from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
-from apet.layers.base import DeltaLayer, Host
+from apet.delta import CarrierChoice
+from apet.delta_header import Header, require_same_backbone, unpack
+from apet.errors import ApetError
+from apet.kernels.in_place import Fp32Module, ParameterDeltas
+from apet.layers.base import Host
+from apet.parameter_holder import hook_holders
 
 STATE_NAME = OWN_PREFIX.rstrip(".")
 """The model's submodule that holds the state."""
 
 
-class AttachedDelta(Fp32Module):
-    """One attached delta in the model's tree: its layers, and what detaching needs to know.
+class LeftOut(NamedTuple):
+    """Keys that a state dict leaves out on purpose: all with a prefix, but for those with another."""
 
-    Attributes:
-        spec: what was attached; its masks are settled.
-        head_mode: whether the task head is trained with it.
-        layers: the delta layers by form and position.
-        head: weight deltas of the task head by parameter.
-        merged_deltas: after a merge, the in-place deltas that took the layers' place.
-        merged_into: of each of these, the position and the parameter's name.
-        hook_handles: of the layers' hooks.
-        is_merged: whether the layers have given way to merged deltas.
-    """
+    prefix: str
+    but: str | None = None
 
-    def __init__(self, spec: DeltaSpec, head_mode: str) -> None:
-        super().__init__()
-        self.spec = spec
-        self.head_mode = head_mode
-        self.layers = nn.ModuleDict()
-        self.head = nn.ModuleDict()
-        self.merged_deltas = nn.ModuleList()
-        self.merged_into: list[tuple[str, str]] = []
-        self.hook_handles: list[RemovableHandle] = []
-        self.is_merged = False
-
-    def all_layers(self) -> Iterator[DeltaLayer]:
-        """Its delta layers, the head's last."""
-        for layer in (*self.layers.values(), *self.head.values()):
-            assert isinstance(layer, DeltaLayer)
-            yield layer
-
-    def in_place(self) -> list[tuple[str, str, InPlaceDelta]]:
-        """Everything that it has written into parameters: (position, parameter name, delta)."""
-        written = [item for layer in self.all_layers() for item in layer.in_place()]
-        for (position, parameter), delta in zip(self.merged_into, self.merged_deltas, strict=True):
-            assert isinstance(delta, InPlaceDelta)
-            written.append((position, parameter, delta))
-        return written
+    def covers(self, key: str) -> bool:
+        """Whether the key may be missing."""
+        return key.startswith(self.prefix) and not (self.but is not None and key.startswith(self.but))
 
 
 class AttachmentState(Fp32Module):
@@ -64,7 +41,7 @@ class AttachmentState(Fp32Module):
 
     Args:
         backbone: description of the model as it came.
-        fingerprint: of its weights as they came.
+        fingerprint: of its weights as they are.
         required_grad: parameter name -> whether it required a gradient.
 
     Attributes:
@@ -85,11 +62,94 @@ class AttachmentState(Fp32Module):
         self.parameter_names: dict[str, str] = {}
         self.created_biases: dict[str, str] = {}
         self.hook_handles: list[RemovableHandle] = []
+        self._left_out: LeftOut | None = None
 
-    def deltas_of(self, position: str, parameter: str) -> ParameterDeltas:
+    def deltas_of(self, model: nn.Module, position: str, parameter: str) -> ParameterDeltas:
         """All in-place deltas of one parameter; made where there are none yet."""
-        self.parameter_names[position] = parameter
-        return self.parameter_deltas.setdefault(position, ParameterDeltas())
+        if position not in self.parameter_deltas:
+            deltas = self.parameter_deltas[position] = ParameterDeltas()
+            self.parameter_names[position] = parameter
+            self.hook_handles += hook_holders(model, model.get_parameter(parameter), deltas)
+        return self.parameter_deltas[position]
+
+    def update_fingerprint(self, model: nn.Module) -> str:
+        """Fingerprint of the backbone's own values as they are now: without attached deltas, with merged ones.
+
+        Args:
+            model: that it is attached to.
+
+        Returns:
+            16 hex digits; of sharded or quantized weights, whose entries cannot be read one by one, those of the last
+            time that they could be.
+        """
+        positions = [p for p in self.backbone.positions if p.parameter != "output"]
+        parameters = [model.get_parameter(f"{p.module}.{p.parameter}") for p in positions]
+        if all(type(p) in (nn.Parameter, Tensor) and p.is_floating_point() for p in parameters):
+            self.fingerprint = weights_fingerprint(model, self.backbone, self.own_values)
+        for attached in self.attached:
+            setattr(attached, "fingerprint", self.fingerprint)
+        return self.fingerprint
+
+    def own_values(self, position: str, parameter: Tensor) -> Tensor:
+        """The backbone's own values of a parameter: itself, or a copy where a delta is written into it."""
+        deltas = self.parameter_deltas.get(position)
+        return parameter if deltas is None else deltas.own_values(parameter)
+
+    def before_save(self, model: nn.Module, prefix: str, keep_vars: bool) -> None:
+        """Name in the headers the backbone as it is saved beside them."""
+        self.update_fingerprint(model)
+
+    def before_load(self, model: nn.Module, state_dict: StateDict, prefix: str, *_: object) -> None:
+        """Check the deltas among what is loaded, before anything is.
+
+        Raises:
+            ApetError: they are not those that are attached, or were trained on another backbone.
+        """
+        self._left_out = None
+        own_prefix = prefix + OWN_PREFIX
+        own = {key[len(own_prefix) :] for key in state_dict if key.startswith(own_prefix)}
+        if not own:
+            self._left_out = LeftOut(own_prefix)
+            return
+        headers = self._check_headers({key: state_dict[own_prefix + key] for key in own})
+        if len(own) == sum(key.startswith(prefix) for key in state_dict):
+            # Nothing but deltas: the backbone stays, and has to be the one that they were trained on.
+            self._left_out = LeftOut(prefix, but=own_prefix)
+            for header in headers:
+                require_same_backbone(header, self.backbone, self.update_fingerprint(model), "this state dict")
+
+    def _check_headers(self, saved: StateDict) -> list[Header]:
+        """The headers of saved deltas, each that of the delta that is attached in its place."""
+        headers = []
+        numbers = {int(m[1]) for key in saved if (m := re.match(r"attached\.(\d+)\.", key))}
+        if any(n >= len(self.attached) for n in numbers):
+            raise ApetError(
+                f"the state dict holds delta {max(numbers)}, counted from 0, and this model has {len(self.attached)}"
+                " attached; attach the same ones before, or use apet.load"
+            )
+        for n, attached in enumerate(self.attached):
+            assert isinstance(attached, AttachedDelta)
+            packed = saved.get(f"attached.{n}._extra_state")
+            if packed is None:
+                continue
+            header = unpack(packed)[0]
+            if attached.is_merged or header.get("delta") != attached.spec.fingerprint:
+                came = header.get("recipe") or header.get("custom") or {}
+                raise ApetError(
+                    f"delta {n} of the state dict ({came.get('method', came.get('name'))},"
+                    f" {header.get('num_trainable')} parameters) is not the one attached here ({attached.spec!r}"
+                    f"{', merged' if attached.is_merged else ''}); attach the same one before, or use apet.load"
+                )
+            headers.append(header)
+        return headers
+
+    def after_load(self, model: nn.Module, incompatible_keys: Any) -> None:
+        """Write what was loaded into the backbone; a state dict without one of the two lacks nothing."""
+        if self._left_out is not None:
+            missing = incompatible_keys.missing_keys
+            missing[:] = [key for key in missing if not self._left_out.covers(key)]
+            self._left_out = None
+        self.write_all(model)
 
     def pre_forward(self, model: nn.Module, args: Any) -> None:
         """Write all in-place deltas: compiled layers, and models compiled whole, cannot do it themselves."""
@@ -123,4 +183,4 @@ def state_of(model: nn.Module) -> AttachmentState | None:
 
 def host_of(model: nn.Module, state: AttachmentState, carrier: CarrierChoice = "auto") -> Host:
     """The model as delta layers see it; made anew each time, since a layer must not keep the model in its own tree."""
-    return Host(model, state.backbone, state.deltas_of, carrier)
+    return Host(model, state.backbone, partial(state.deltas_of, model), carrier)

@@ -11,21 +11,19 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from apet.backbones.positions import Backbone
-from apet.delta import PLAN_VERSION, DeltaSpec, Init, Insertion, TrainableWeight
+from apet.delta import DeltaSpec
+from apet.delta_header import as_json, header_of, listed_indices, replan, require_same_backbone
 from apet.errors import ApetError, CannotWriteError
-from apet.masks.mask import Mask, listed_mask
-from apet.planning import plan
 
 DELTA_FILE = "delta.safetensors"
 HEAD_FILE = "head.safetensors"
@@ -65,22 +63,10 @@ def write_delta(folder: Path, spec: DeltaSpec, fingerprint: str, values: Values,
         CannotWriteError: the folder cannot be made or written.
     """
     tensors = {"values": torch.cat([v.detach().cpu().reshape(-1) for v in values.values()])}
-    tensors |= _indices(spec)
-    header: dict[str, object] = {
-        "plan_version": PLAN_VERSION,
-        "num_trainable": spec.num_trainable,
-        "delta": spec.fingerprint,
-        "model_class": spec.backbone,
-        "backbone": fingerprint,
-    }
-    if spec.recipe is not None:
-        header["recipe"] = spec.recipe.as_dict()
-    else:
-        insertions = [i.definition() for i in spec.insertions]
-        header["custom"] = {"name": spec.name, "init_seed": spec.init_seed, "insertions": insertions}
+    tensors |= listed_indices(spec)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files = {DELTA_FILE: (tensors, {"apet": json.dumps(header, separators=(",", ":"))})}
+        files = {DELTA_FILE: (tensors, {"apet": as_json(header_of(spec, fingerprint))})}
         if head:
             flat = {name: v.detach().cpu().reshape(-1) for name, v in head.items()}
             files[HEAD_FILE] = (flat, {"backbone": fingerprint})
@@ -93,6 +79,11 @@ def write_delta(folder: Path, spec: DeltaSpec, fingerprint: str, values: Values,
             f"cannot write the delta to {str(folder)!r}: {reason}; give a folder that can be written"
         ) from e
     return folder / DELTA_FILE
+
+
+def holds_delta(path: Path) -> bool:
+    """Whether this is a file, or a folder with a delta's file in it."""
+    return path.is_file() or (path / DELTA_FILE).is_file()
 
 
 def read_delta(folder: str | Path, backbone: Backbone, fingerprint: str) -> SavedDelta:
@@ -112,110 +103,33 @@ def read_delta(folder: str | Path, backbone: Backbone, fingerprint: str) -> Save
     path = Path(folder)
     path = path / DELTA_FILE if path.is_dir() else path
     header, tensors = _read_file(path)
-    spec = _replan(header, tensors, backbone, path)
-    trained_on = header.get("backbone")
-    if fingerprint != trained_on:
-        raise ApetError(
-            f"the delta in {str(path)!r} was trained on a {header.get('model_class')} with weights {trained_on};"
-            " these are"
-            f" {backbone.model_class} with weights {fingerprint}. Load the backbone it was trained on"
-        )
-    values, start, flat = {}, 0, tensors["values"]
-    for i in spec.insertions:
-        for w in i.weights:
-            values[f"{i.position}/{w.name}"] = flat[start : start + w.mask.num_trainable]
-            start += w.mask.num_trainable
+    flat = tensors.get("values")
+    spec = replan(header, tensors, None if flat is None else flat.numel(), backbone, str(path))
+    require_same_backbone(header, backbone, fingerprint, str(path))
+    assert flat is not None
     head_path = path.with_name(HEAD_FILE)
     head = _read_file(head_path, header=False)[1] if head_path.is_file() else None
+    require_same_head(head, backbone, str(head_path))
+    return SavedDelta(spec, split_values(spec, flat), head)
+
+
+def split_values(spec: DeltaSpec, flat: Tensor) -> Values:
+    """Split the values of a delta, (N,), by ``position/weight``."""
+    names = [(f"{i.position}/{w.name}", w.mask.num_trainable) for i in spec.insertions for w in i.weights]
+    pieces = flat.split([k for _, k in names])
+    return {name: piece for (name, _), piece in zip(names, pieces, strict=True)}
+
+
+def require_same_head(head: Values | None, backbone: Backbone, source: str) -> None:
+    """Refuse the values of a task head that this backbone does not have.
+
+    Raises:
+        ApetError: their names differ from those of the backbone's head.
+    """
     if head is not None and set(head) != set(backbone.head):
         raise ApetError(
-            f"the head in {str(head_path)!r} does not fit {backbone.model_class};"
-            " load the model with the same head and labels"
+            f"the head in {source!r} does not fit {backbone.model_class}; load the model with the same head and labels"
         )
-    return SavedDelta(spec, values, head)
-
-
-def _replan(header: dict[str, Any], tensors: Values, backbone: Backbone, path: Path) -> DeltaSpec:
-    """The spec that a header describes, on this backbone."""
-    try:
-        if header["plan_version"] > PLAN_VERSION:
-            raise ApetError(f"{str(path)!r} was written by a newer apet; upgrade with pip install -U apet")
-        if header["plan_version"] < PLAN_VERSION:
-            raise ApetError(
-                f"{str(path)!r} was written by an older apet, whose seeds chose other entries; train it again"
-            )
-        if "custom" in header:
-            custom = header["custom"]
-            spec = DeltaSpec(
-                tuple(_parse_insertion(i) for i in custom["insertions"]),
-                backbone.model_class,
-                backbone.num_parameters,
-                init_seed=custom["init_seed"],
-                name=custom["name"],
-            )
-        else:
-            spec = _plan_again(header, backbone, path)
-        spec = _with_indices(spec, tensors)
-        if spec.fingerprint != header["delta"] or spec.num_trainable != tensors["values"].numel():
-            raise ApetError(
-                f"the delta in {str(path)!r} has its entries at other positions than this {backbone.model_class}"
-                " offers (it"
-                f" was planned for {header['model_class']}); load the same architecture, with the same head"
-            )
-    except ApetError:
-        raise
-    except (KeyError, TypeError, ValueError, AttributeError) as e:
-        raise ApetError(f"{str(path)!r} is not a complete delta ({e} is missing or malformed); save it again") from e
-    return spec
-
-
-def _plan_again(header: dict[str, Any], backbone: Backbone, path: Path) -> DeltaSpec:
-    recipe = header["recipe"]
-    seeds = {"mask_seed": recipe["mask_seed"], "init_seed": recipe["init_seed"]}
-    try:
-        return plan(backbone, recipe["method"], recipe["budget"], **seeds, **recipe["settings"])
-    except ApetError as e:
-        planned_for = f"was planned for {header['model_class']} and does not fit {backbone.model_class}"
-        raise ApetError(f"the delta in {str(path)!r} {planned_for}: {e}") from e
-
-
-def _indices(spec: DeltaSpec) -> Values:
-    """Indices of the masks that no recipe gives back, by the place of their weight in the spec."""
-    return {
-        f"indices.{n}.{w.name}": torch.from_numpy(w.mask.indices.astype(_index_type(w.mask.size)))
-        for n, i in enumerate(spec.insertions)
-        for w in i.weights
-        if w.mask.kind == "listed"
-    }
-
-
-def _index_type(size: int) -> type[np.signedinteger[Any]]:
-    return np.int32 if size <= np.iinfo(np.int32).max else np.int64
-
-
-def _with_indices(spec: DeltaSpec, tensors: Values) -> DeltaSpec:
-    """The spec with the stored indices where its masks need some."""
-
-    def completed(n: int, w: TrainableWeight) -> TrainableWeight:
-        if w.mask.kind not in ("listed", "scored"):
-            return w
-        return replace(w, mask=listed_mask(w.mask.shape, tensors[f"indices.{n}.{w.name}"].numpy().astype(np.int64)))
-
-    insertions = tuple(
-        replace(i, weights=tuple(completed(n, w) for w in i.weights)) for n, i in enumerate(spec.insertions)
-    )
-    return replace(spec, insertions=insertions)
-
-
-def _parse_insertion(definition: list[Any]) -> Insertion:
-    """An insertion of `Insertion.definition`; the indices of listed masks come later."""
-    form, position, scale, weights = definition
-    parsed = []
-    for name, mask, init, bound, fan_in in weights:
-        shape, count, kind, start, along, distribution, seed, cover, unused = mask
-        restored = Mask(tuple(shape), count, kind, start, along, distribution, tuple(seed), cover, tuple(unused))
-        parsed.append(TrainableWeight(name, restored, Init(init, bound, fan_in)))
-    return Insertion(form, position, tuple(parsed), scale)
 
 
 def _write_all(folder: Path, files: Mapping[str, tuple[Values, dict[str, str]]]) -> None:
@@ -233,7 +147,10 @@ def _write_all(folder: Path, files: Mapping[str, tuple[Values, dict[str, str]]])
 
 def _read_file(path: Path, header: bool = True) -> tuple[dict[str, Any], Values]:
     if not path.is_file():
-        raise ApetError(f"no saved delta at {str(path)!r}; give a folder written by handle.save or apet tune")
+        raise ApetError(
+            f"no saved delta at {str(path)!r}; give a folder written by handle.save, by apet tune,"
+            " or by save_pretrained while a delta was attached"
+        )
     try:
         with safe_open(path, "pt") as f:
             meta = f.metadata() or {}

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from apet import checkpoint
-from apet.attachment_state import STATE_NAME, AttachedDelta, AttachmentState, host_of, state_of
+from apet.attached_delta import AttachedDelta
+from apet.attachment_state import STATE_NAME, AttachmentState, host_of, state_of
 from apet.delta import DeltaSpec
 from apet.errors import ApetError
 from apet.layers.base import MergedDelta
@@ -67,17 +68,13 @@ class Handle:
 
     @property
     def backbone_fingerprint(self) -> str:
-        """Fingerprint of the backbone as it was before anything was attached."""
-        return self._state().fingerprint
+        """Fingerprint of the backbone's own values as they are now, without attached deltas, with merged ones."""
+        return self._state().update_fingerprint(self.model)
 
     def values(self) -> Iterator[tuple[str, Tensor]]:
         """Trained entries of every weight: ``(position/weight, (k,) fp32)``, in the order of the spec."""
         self._require_unmerged("read")
-        num_head_layers = len(self._attached.head)
-        layers = list(self._attached.all_layers())
-        for layer in layers[: len(layers) - num_head_layers]:
-            for name, entries in layer.values():
-                yield f"{layer.insertion.position}/{name}", entries
+        yield from self._attached.values()
 
     def head_values(self) -> Iterator[tuple[str, Tensor]]:
         """Entries of the trained task head by parameter name; empty where the head is frozen."""
@@ -113,7 +110,8 @@ class Handle:
     def merge(self, *, forget: bool = False) -> None:
         """Make the delta part of the backbone's own parameters: no hook, no trained tensor, no extra cost remains.
 
-        Until `detach`, the entries that were overwritten are kept, so that detaching still restores every bit.
+        Until `detach`, the entries that were overwritten are kept, so that detaching still restores every bit. What is
+        saved of the model from now on is the merged backbone, without anything under ``apet.``.
 
         Args:
             forget: keep nothing; the merged backbone is then final and this handle is done.
@@ -178,7 +176,7 @@ class Handle:
                 module.register_parameter(leaf, nn.Parameter(zeros, requires_grad=False))
                 state.created_biases[merged.position] = layer.module
         tensor = self.model.get_parameter(parameter)
-        state.deltas_of(merged.position, parameter).add(merged.delta.to(tensor.device), tensor)
+        state.deltas_of(self.model, merged.position, parameter).add(merged.delta.to(tensor.device), tensor)
         return parameter
 
     def _unhook(self) -> None:

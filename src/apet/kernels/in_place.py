@@ -36,6 +36,7 @@ class InPlaceDelta(Fp32Module):
 
     Attributes:
         original_values: the entries as they were, in the parameter's own dtype, (k,); None before the first write.
+        is_merged: its values are part of the backbone now, and no optimizer sees them.
         indices: flat indices (k,), or None where the mask is a slice.
     """
 
@@ -47,6 +48,7 @@ class InPlaceDelta(Fp32Module):
         super().__init__()
         self.mask = mask
         self.replaces = replaces
+        self.is_merged = not values.requires_grad
         self.register_buffer("original_values", None, persistent=False)
         indices = None if mask.slice is not None else torch.from_numpy(mask.indices).to(values.device)
         self.register_buffer("indices", indices, persistent=False)
@@ -157,6 +159,49 @@ class ParameterDeltas:
         for delta in self.deltas:
             assert delta.original_values is not None
             delta.write(flat, delta.original_values)
+
+    def own_values(self, parameter: Tensor) -> Tensor:
+        """Copy the parameter without the attached deltas; merged ones are part of the backbone, and stay in it."""
+        copy = parameter.detach().clone()
+        self.keep_own_values(copy)
+        return copy
+
+    @torch.no_grad()
+    def keep_own_values(self, parameter: Tensor) -> list[Tensor]:
+        """Leave in the parameter what `own_values` says, until `adopt` or the next write.
+
+        Args:
+            parameter: that the deltas are written into, or a copy of it.
+
+        Returns:
+            Entries of each merged delta, (k,): `adopt` compares them.
+        """
+        self.restore(parameter)
+        flat = parameter.data.view(-1)
+        merged = [d for d in self.deltas if d.is_merged]
+        for delta in merged:
+            delta.write(flat, delta.updated(delta.read(flat)))
+        return [d.read(flat) for d in merged]
+
+    @torch.no_grad()
+    def adopt(self, parameter: Tensor, merged_entries: list[Tensor]) -> None:
+        """Take what the parameter holds for the backbone's own values, and write the attached deltas again.
+
+        Args:
+            parameter: with new values in it.
+            merged_entries: what `keep_own_values` returned before they came.
+        """
+        flat = parameter.data.view(-1)
+        merged = [d for d in self.deltas if d.is_merged]
+        if all(torch.equal(d.read(flat), e) for d, e in zip(merged, merged_entries, strict=True)):
+            for delta in merged:  # a merge that is still in there can still be undone
+                assert delta.original_values is not None
+                delta.write(flat, delta.original_values)
+        else:
+            self.deltas = [d for d in self.deltas if not d.is_merged]
+        for delta in self.deltas:
+            delta.original_values = delta.read(flat)
+        self.write(parameter)
 
     def add(self, delta: InPlaceDelta, parameter: Tensor) -> None:
         """Take a delta in; it keeps the values that the backbone had before any delta."""
