@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import copy
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 from transformers import PreTrainedConfig
 
-WIDTH, HEADS, HEAD_DIM, INNER, VOCABULARY, POSITIONS = 32, 4, 8, 48, 128, 64
+from apet.backbones.small_sizes import (
+    HEAD_DIM,
+    POSITIONS,
+    VOCABULARY,
+    WIDTH,
+    Fields,
+    head_size,
+    int_field,
+    small_size,
+)
+
 MAX_LAYERS = 8
 """Deepest stack that is built to show layers in the order in which they stand."""
-
-Fields = Mapping[str, object]
-Size = int | Callable[[int, Fields], int]
 
 
 def small_config(config: PreTrainedConfig) -> PreTrainedConfig:
@@ -37,7 +43,10 @@ def small_config(config: PreTrainedConfig) -> PreTrainedConfig:
         >>> small.hidden_size, small.num_hidden_layers, small.num_key_value_heads, small.attention_bias
         (32, 2, 2, True)
     """
-    return _shrunken(config, {})
+    small = _shrunken(config, {})
+    if small._attn_implementation not in (None, "eager", "sdpa"):
+        _set(small, "_attn_implementation", None)  # a kernel, no part of the architecture: this copy runs anywhere
+    return small
 
 
 def _shrunken(config: PreTrainedConfig, token_ids: dict[int, int]) -> PreTrainedConfig:
@@ -64,11 +73,12 @@ def _shrunken(config: PreTrainedConfig, token_ids: dict[int, int]) -> PreTrained
             if new != value:
                 _set(small, name, new)
     if overrides:
-        small.per_layer_config = {
+        small_overrides = {
             new: {n: _Shrinker({**fields, **layer}, layers, token_ids).shrink(n, v) for n, v in layer.items()}
             for new, old in enumerate(layers)
             if (layer := overrides.get(old))
         }
+        _set(small, "per_layer_config", small_overrides)
     for name, value in _CONSTRAINTS.get(config.model_type, lambda _: {})(small).items():
         _set(small, name, value)
     return small
@@ -100,7 +110,7 @@ def _overrides_by_layer(config: PreTrainedConfig) -> dict[int, Fields]:
 
 # --- Which layers are kept ------------------------------------------------------------------------------------------
 
-_LIST_OF_LAYERS = re.compile(r".*(layer|attn|types|pattern).*|intermediate_size")
+_LIST_OF_LAYERS = re.compile(r".*(layer|attn|types|pattern|window).*|intermediate_size")
 _LAYER_INDICES = re.compile(r"(?!no_rope).*(layers|layer_ids|indices|idxs)")
 _FIRST_LAYERS = re.compile(r"first_k_dense_replace|num_dense_layers|max_window_layers|moe_layer_(start|end)_index")
 _LAST_LAYERS = re.compile(r"num_kv_shared_layers")
@@ -159,124 +169,8 @@ def _kind_of_layer(i: int, fields: Fields, depth: int, overrides: Fields | None)
     return tuple(kind)
 
 
-# --- How small a number becomes -------------------------------------------------------------------------------------
+# --- How values become small ----------------------------------------------------------------------------------------
 
-
-def _int(fields: Fields, name: str, default: int) -> int:
-    value = fields.get(name)
-    return value if type(value) is int else default
-
-
-def _exactly(size: int) -> Callable[[int, Fields], int]:
-    """Also where it was smaller: sizes that divide each other must all be of one kind."""
-    return lambda _, __: size
-
-
-def _key_value_heads(value: int, fields: Fields) -> int:
-    """As many as heads, one, or a number between."""
-    return HEADS if value == _int(fields, "num_attention_heads", 0) else min(value, HEADS // 2)
-
-
-def _key_heads(value: int, fields: Fields) -> int:
-    return HEADS // 2 if value < _int(fields, "linear_num_value_heads", value) else HEADS
-
-
-def _beside_width(value: int, fields: Fields) -> int:
-    """A width that is the model's own, or less, or more."""
-    width = _int(fields, "hidden_size", value)
-    return WIDTH // 2 if value < width else WIDTH * math.ceil(value / width)
-
-
-def _beside_head(value: int, fields: Fields) -> int:
-    width, heads = _int(fields, "hidden_size", 1), _int(fields, "num_attention_heads", 1)
-    return HEAD_DIM * max(1, round(value * heads / width))
-
-
-def _beside_rope(value: int, fields: Fields) -> int:
-    """Size of a head, in proportion to the part that latent attention rotates, where there is one."""
-    rope = _int(fields, "qk_rope_head_dim", 0)
-    return max(1, round(HEAD_DIM * value / rope)) if rope else HEAD_DIM
-
-
-def _rotary_dim(value: int, fields: Fields) -> int:
-    return (
-        HEAD_DIM if value * _int(fields, "num_attention_heads", 1) >= _int(fields, "hidden_size", 1) else HEAD_DIM // 2
-    )
-
-
-def _expanded(size: int) -> Callable[[int, Fields], int]:
-    """Widths and heads of state-space layers, which are a multiple of the model's."""
-
-    def expanded(_: int, fields: Fields) -> int:
-        expand = fields.get("expand", fields.get("mamba_expand", 2))
-        return int(size * expand) if isinstance(expand, (int, float)) else 2 * size
-
-    return expanded
-
-
-def _only_if_expanded(size: int) -> Callable[[int, Fields], int]:
-    return lambda value, fields: _expanded(size)(value, fields) if "expand" in fields else size
-
-
-_SIZES: tuple[tuple[str, Size], ...] = (
-    # A number is a limit, a function gives the size. Vocabulary, positions, windows:
-    (r"type_vocab_sizes?", 16),
-    (r".*vocab_?(size|offset).*|.*group_vocab|num_hash_buckets", VOCABULARY),
-    (r"max_2d_position_embeddings|num_position_embeddings", 1024),
-    (r"original_max_position_embeddings", POSITIONS // 2),
-    (r".*position_embeddings|.*(source|target)_positions|n_positions|n_ctx|max_seq_len", POSITIONS),
-    (r"context_length|model_max_length|mem_len", POSITIONS),
-    (r"sliding_window(_size)?|attention_chunk_size|(local_)?attention_window(_size|_len)?|window_size", 8),
-    (r"local_attention|local_radius|keep_window_size|(mamba_)?chunk_size", 8),
-    (r"index_topk|index_topk_blocks|indexer_budget", 8),
-    (r"indexer_compress_ratio", 2),
-    (r"l(sh|ocal)_attn_chunk_length", 4),
-    # Experts:
-    (r"(n|num|moe_num)(_routed|_local)?_experts|zero_expert_num", 4),
-    (r"(num_)?experts_per_tok(en)?|moe_k|moe_top_?k", 2),
-    (r"n_group|num_expert_group", 2),
-    (r"topk_group", 1),
-    (r"(moe|expert|shared)_.*(intermediate|ffn)_(hidden_)?size|router_hidden_size", _exactly(WIDTH // 2)),
-    # State-space layers: heads x size of a head = width x expand.
-    (r"mamba_n_heads|mamba_num_heads|n_mamba_heads", _expanded(HEADS)),
-    (r"num_heads", _only_if_expanded(HEADS)),
-    (r"mamba_d_head|mamba_head_?dim", _exactly(HEAD_DIM)),
-    (r"mamba_d_ssm", _expanded(WIDTH)),
-    (r"mamba_n_?groups|n_groups", 2),
-    (r"(ssm_)?state_size|mamba_d_state", 8),
-    (r"time_step_rank|mamba_dt_rank", 4),
-    # Heads:
-    (r"(num|swa_num|n)_(key_value|kv)_heads|kv_n_heads|num_query_groups", _key_value_heads),
-    (r"linear_num_key_heads", _key_heads),
-    (r".*(attention|attn)_heads(_per_layer)?|n_heads?|linear_num_(value_)?heads|index(er)?_n_heads", _exactly(HEADS)),
-    (r"attention_head_dim", _beside_head),
-    (r"rotary_dim", _rotary_dim),
-    (r"linear_.*head_dim|d_head|d_kv|kv_channels|attention_head_size|dim_head", _exactly(HEAD_DIM)),
-    (r".*head_dim", _beside_rope),
-    # Widths:
-    (r".*rank", _exactly(WIDTH // 2)),
-    (
-        r"hidden_size_(global|per_layer_input)|attention_hidden_size|true_hidden_size|intra_bottleneck_size",
-        _beside_width,
-    ),
-    (r"((input|output)_)?embedding_size|embedding_dim|word_embed_proj_dim|prediction_head_size", _beside_width),
-    (r"lru_width|d_latents|ple_embed_dim", _beside_width),
-    (r"hidden_dim", lambda _, fields: INNER if "dim" in fields else WIDTH),
-    (r".*hidden_size|d_model|dim|n_embd|emb_dim|embed_dim", _exactly(WIDTH)),
-    (r"intermediate_size", lambda _, fields: _expanded(WIDTH)(0, fields) if "expand" in fields else INNER),
-    (r".*intermediate_size.*|mlp_dim|.*ffn_(dim|hidden_size)|d_ff|dff|d_inner|dim_ff|n_inner", _exactly(INNER)),
-    (r"feed_forward_size", _exactly(INNER)),
-    (r"block_multiple_of", 8),
-    (r"coordinate_size", 6),  # four coordinates and two shapes fill the width
-    (r"shape_size", 4),
-    # Stacks of their own, and towers for images and sound that stand beside the text:
-    (r"block_sizes|num_self_attends_per_block", 2),
-    (r"num_latents|max_depth", 8),
-    (r"adapter_(in|out)_dim|adapter_input_size|out_hidden_size|output_channels", _exactly(WIDTH)),
-    (r"nemo_conv_channels|.*_out_channel", _exactly(WIDTH)),
-    (r"num_filters|depths", 2),
-)
-_RULES = tuple((re.compile(pattern), size) for pattern, size in _SIZES)
 _DEPTHS = re.compile(r"(.*_)?(num_|n_)?(hidden_|encoder_|decoder_)?layers?(_per_stack)?|num_blocks|depth")
 _NO_DEPTHS = re.compile(r".*(dense|sparse|shared|window|hash|moe|adapter|lstm|residual|nextn|feature|mtp).*")
 _TOKEN_ID = re.compile(r".*token_(id|index)|(bos|eos|pad|unk|mask)_index")
@@ -288,7 +182,7 @@ class _Shrinker:
 
     def __init__(self, fields: Fields, layers: Sequence[int], token_ids: dict[int, int]) -> None:
         self._fields, self._layers, self._token_ids = fields, layers, token_ids
-        self._depth = _int(fields, "num_hidden_layers", 0)
+        self._depth = int_field(fields, "num_hidden_layers", 0)
 
     def shrink(self, name: str, value: object, standard_name: str | None = None) -> object:
         if isinstance(value, dict):
@@ -320,27 +214,20 @@ class _Shrinker:
             return sum(i >= self._depth - value for i in self._layers)
         if _DEPTHS.fullmatch(name) and not _NO_DEPTHS.fullmatch(name):
             return min(value, max(len(self._layers), 2))
-        for candidate in (name, standard_name or name):
-            for pattern, size in _RULES:
-                if pattern.fullmatch(candidate):
-                    return min(value, size) if isinstance(size, int) else size(value, self._fields)
-        return value
-
-    @property
-    def _head_dim(self) -> int:
-        return _beside_rope(_int(self._fields, "head_dim", HEAD_DIM), self._fields)
+        sizes = (small_size(n, value, self._fields) for n in (name, standard_name) if n)
+        return next((size for size in sizes if size is not None), value)
 
     def _rotated_part(self, fraction: float) -> float:
         """The fraction of a small head that is rotated: four features at least, an even number, not all."""
-        features = int(self._head_dim * fraction)
+        features = int(head_size(self._fields) * fraction)
         if fraction >= 1 or (features >= 4 and features % 2 == 0):
             return fraction
-        return min(max(4, 2 * round(features / 2)), self._head_dim - 2) / self._head_dim
+        return min(max(4, 2 * round(features / 2)), head_size(self._fields) - 2) / head_size(self._fields)
 
     def _fit_rope(self, parameters: dict[str, object]) -> dict[str, object]:
         """Cut what has one entry for each angle to the angles of a small head."""
         fraction = parameters.get("partial_rotary_factor")
-        angles = int(self._head_dim * (fraction if isinstance(fraction, float) else 1)) // 2
+        angles = int(head_size(self._fields) * (fraction if isinstance(fraction, float) else 1)) // 2
         for name, value in parameters.items():
             if isinstance(value, list) and name.endswith("_factor"):
                 parameters[name] = value[:angles]
@@ -350,6 +237,17 @@ class _Shrinker:
         return parameters
 
 
+def _one_more_hybrid(config: PreTrainedConfig) -> Fields:
+    """Layers that share their weights are seen to share them where there are two."""
+    kinds = [*config.layers_block_type, "hybrid"]
+    indices = {"hybrid_layer_ids": [i for i, kind in enumerate(kinds) if kind == "hybrid"]}
+    return {
+        "num_hidden_layers": len(kinds),
+        "layers_block_type": kinds,
+        **(indices if hasattr(config, "hybrid_layer_ids") else {}),
+    }
+
+
 _CONSTRAINTS: dict[str, Callable[[PreTrainedConfig], Fields]] = {
     "blt_global_transformer": lambda _: {"hidden_size": 2 * WIDTH, "head_dim": 2 * HEAD_DIM},  # two states a patch
     "gpt_neo": lambda c: {"attention_types": [[list(c.attention_layers), 1]]},  # from which it makes the list anew
@@ -357,5 +255,7 @@ _CONSTRAINTS: dict[str, Callable[[PreTrainedConfig], Fields]] = {
     "lilt": lambda _: {"hidden_size": 48},  # six equal parts and four heads
     "reformer": lambda _: {"axial_pos_shape": (4, POSITIONS // 4), "axial_pos_embds_dim": (WIDTH // 4, 3 * WIDTH // 4)},
     "xlstm": lambda _: {"hidden_size": 128, "embedding_dim": 128},  # half of it is rounded up to 64, but for the cache
+    "zamba": _one_more_hybrid,
+    "zamba2": _one_more_hybrid,
 }
 """What no rule for a name can know, by model type: values of a small configuration that make it a valid one."""
