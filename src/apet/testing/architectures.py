@@ -61,7 +61,8 @@ _INDEXER: dict[str, object] = {
     "indexer_compress_ratio": 4,
 }
 _REQUIRED: dict[str, dict[str, object]] = {
-    # With these types' own defaults no model can be built, or none can be run: a size or a list is missing.
+    # With these types' own defaults no model can be built or trained: a size or a list is missing, or a cache is on
+    # that changes states in place.
     "bamba": {"attn_layer_indices": [1]},
     "blt": {"use_cache": False},
     "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
