@@ -53,18 +53,33 @@ def _enumerate() -> tuple[Architecture, ...]:
 ARCHITECTURES: tuple[Architecture, ...] = _enumerate()
 """Every pair of model type and objective of transformers' four mappings for text, 404 in transformers 5.23."""
 
+_INDEXER: dict[str, object] = {
+    "indexer_n_heads": 4,
+    "indexer_kv_heads": 1,
+    "indexer_head_dim": 256,
+    "indexer_budget": 2048,
+    "indexer_compress_ratio": 4,
+}
 _REQUIRED: dict[str, dict[str, object]] = {
-    # With these types' own defaults no model can be built, or none can be run: a size or a list is missing.
+    # With these types' own defaults no model can be built or trained: a size or a list is missing, or a cache is on
+    # that changes states in place.
     "bamba": {"attn_layer_indices": [1]},
-    "cohere_compass_text": {"layer_types": ["sliding_attention"] * 2, "num_hidden_layers": 2},
+    "blt": {"use_cache": False},
+    "cohere_compass_text": {"rope_parameters": {"full_attention": {"rope_type": "default", "rope_theta": 10000.0}}},
+    "dbrx": {"attn_config": {"clip_qkv": 8.0, "kv_n_heads": 8, "rope_theta": 500000.0}},
     "deepseek_v2": {"num_experts_per_tok": 2},
-    "dots1": {"n_routed_experts": 4, "num_experts_per_tok": 2},
+    "dots1": {"n_routed_experts": 4, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "esm": {"vocab_size": 33, "pad_token_id": 1, "mask_token_id": 32},
     "granitemoehybrid": {"num_hidden_layers": 2, "layer_types": ["linear_attention", "full_attention"]},
     "hunyuan_v1_dense": {"head_dim": 128},
     "hunyuan_v1_moe": {"head_dim": 128},
+    "lfm2_moe": {"num_hidden_layers": 4, "layer_types": ["conv", "conv", "full_attention", "conv"]},
     "ministral": {"head_dim": 128},
-    "nemotron": {"head_dim": 128},
+    "nemotron": {"head_dim": 128, "num_key_value_heads": 8},
+    "qwen4_exp": {"text_config": _INDEXER},
+    "qwen4_exp_text": _INDEXER,
+    "rwkv": {"use_cache": False},
+    "xlstm": {"use_cache": False},
     "xmod": {"default_language": "en_XX"},
 }
 
@@ -146,6 +161,8 @@ def architecture_batch(
     def draw(*shape: int) -> Tensor:
         return ordinary[torch.randint(len(ordinary), shape, generator=generator)]
 
+    if config.model_type in ("perceiver", "reformer"):  # which read as many tokens as they have positions
+        seq = config.max_position_embeddings
     ids = draw(rows, seq)
     lengths = torch.tensor([seq if row % 2 == 0 else seq - seq // 3 for row in range(rows)])
     mask = (torch.arange(seq)[None] < lengths[:, None]).long()
@@ -162,6 +179,8 @@ def architecture_batch(
         inputs["labels"] = torch.arange(rows) % config.num_labels
     elif config.is_encoder_decoder:
         inputs["labels"] = draw(rows, seq // 2)
+        start = torch.full((rows, 1), getattr(config, "decoder_start_token_id", None) or 0)
+        inputs["decoder_input_ids"] = torch.cat([start, inputs["labels"][:, :-1]], dim=1)
     else:
         inputs["labels"] = torch.where(mask.bool(), ids, IGNORED)
     return inputs
