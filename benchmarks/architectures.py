@@ -35,6 +35,8 @@ RECORDS = RESULTS / "architectures.jsonl"
 METHODS = ("lora", "fine-tuning", "apet-adjacent", "apet-discrete", "bitfit", "adapter", "prompt", "ia3", "ln-tuning")
 COUNTED = ("lora", "apet-adjacent", "apet-discrete", "fine-tuning")
 GENERATING = ("lora", "apet-discrete", "prompt")
+SEQUENCE = 32
+"""Tokens of a text: some architectures have parts that only longer ones reach."""
 TIME_LIMIT = 240
 """Seconds for one pair."""
 
@@ -67,7 +69,7 @@ def tried(architecture: Architecture) -> Record:
         }
     except Exception as e:
         return {**record, "not_described": _first_line(e)}
-    inputs = architecture_batch(model)
+    inputs = architecture_batch(model, seq=SEQUENCE)
     try:
         loss = model(**inputs).loss
         loss.backward()
@@ -178,11 +180,11 @@ def page(records: list[Record]) -> str:
         f" {versions['peft']}. Made by `python benchmarks/architectures.py`.",
         "",
         "*right*: exactly N parameters require gradients; untrained outputs are bit-equal where the method says so; the"
-        " gradient of every entry of a parameter equals dense autograd's within 1e-3, and the loss rises along the"
-        " gradient as steeply as it is long; detached, every bit is the backbone's; saved and loaded, outputs are"
-        " equal. *generation*: the same logits with and without a cache, and padded on the left or alone, where the"
-        " model itself agrees with itself. peft's LoRA sits on all linear layers: it attaches, starts as the identity, and"
-        " every pair has a gradient.",
+        " gradient of every entry of a parameter equals dense autograd's within 1e-3, and what the model computes rises"
+        " along the gradient as steeply as it is long; detached, every bit is the backbone's; saved and loaded, outputs"
+        " are equal. *generation*: the same logits with and without a cache, and padded on the left or alone, where the"
+        " model agrees with itself without a delta. *peft LoRA*: on all linear layers it attaches, starts as the"
+        " identity, and every pair has a gradient.",
         "",
         f"- {len(types)} model types can be built, {len(described)} are described;"
         f" {len(built)} of {len(records)} pairs of type and class are built, {len(ran)} run on text alone.",

@@ -13,12 +13,13 @@ from torch import nn
 from transformers import PreTrainedConfig
 from transformers.pytorch_utils import Conv1D
 
+from apet.backbones.base_model import base_model_of
 from apet.backbones.family import Family, family_of, is_built_in
 from apet.backbones.positions import Backbone, Layer, LayerKind, Position, layer_name
 from apet.backbones.probe import Probe, generic_path, probe
 from apet.backbones.roles import outside_role, role_of
 from apet.errors import ApetError
-from apet.kernels.formulas import Owner, formulas_of, gradient_formula
+from apet.kernels.formulas import Owner, formulas_of, gradient_formula, is_quantized
 
 OWN_PREFIX = "apet."
 """Parameters that this library attached live under ``model.apet`` and are not positions."""
@@ -74,8 +75,7 @@ class _Reader:
         is_stated = self.family is not None and is_built_in(self.family) and type(model).__module__.startswith(_MODELS)
         self.facts = Probe() if is_stated else probe(type(model), config)
         self.modules = dict(model.named_modules(remove_duplicate=False))  # a shared one goes by any of its names
-        base = getattr(model, "base_model", model)
-        self.base: nn.Module = base if isinstance(base, nn.Module) else model
+        self.base = base_model_of(model)
         self.prefix = next((name for name, m in self.modules.items() if m is self.base), "")
         self.owners: dict[int, list[Owner]] = {}
         for path, module in self.modules.items():
@@ -302,19 +302,19 @@ class _Reader:
         # Of a layer that is never called, or returns something else than its class says, only parameters are known.
         if generic in self.facts.uncalled or (self.facts.failure and not isinstance(module, _PLAIN)):
             return "other", 0, 0
-        if isinstance(module, nn.Linear):
-            kind: LayerKind = "linear"
-            d_in, d_out = module.in_features, module.out_features
-        elif isinstance(module, Conv1D):  # GPT-2's linear layer; stores (d_in, d_out)
+        weight = module._parameters.get("weight")
+        formula = gradient_formula(module, "weight") if weight is not None else None
+        if isinstance(module, nn.Embedding):
+            kind: LayerKind = "embedding"
+            d_in, d_out = module.num_embeddings, module.embedding_dim
+        elif isinstance(module, nn.Linear) and (formula is not None or is_quantized(module)):
+            kind, d_in, d_out = "linear", module.in_features, module.out_features
+        elif isinstance(module, Conv1D) and formula is not None:  # GPT-2's linear layer; stores (d_in, d_out)
             kind, d_in, d_out = "linear", module.nx, module.nf
-        elif isinstance(module, nn.Embedding):
-            kind, d_in, d_out = "embedding", module.num_embeddings, module.embedding_dim
-        else:
-            weight = module._parameters.get("weight")
-            formula = gradient_formula(module, "weight") if weight is not None else None
-            if weight is None or formula is None or formula.name not in ("layer_norm", "rms_norm"):
-                return "other", 0, 0
+        elif weight is not None and formula is not None and formula.name in ("layer_norm", "rms_norm"):
             kind, d_in, d_out = "norm", weight.shape[-1], weight.shape[-1]
+        else:  # also a linear layer of an own kind, such as one that multiplies group by group
+            return "other", 0, 0
         known = self.family is not None or self.facts.failure != "" or generic in self.facts.widths
         return (kind, d_in, d_out) if known else ("other", 0, 0)
 

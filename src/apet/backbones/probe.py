@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedConfig
 from transformers.utils import logging as hf_logging
 
+from apet.backbones.base_model import base_model_of
 from apet.backbones.family import BackboneKind, PromptInsertion
 from apet.backbones.prompt_probe import find_prompt_insertion, last_hidden_state
 from apet.backbones.small_config import small_config
@@ -123,7 +124,7 @@ def _probe(model_class: type[nn.Module], config: PreTrainedConfig) -> Probe:
     dense = _try_gradients(twin, facts, batches)
     _find_outside_uses(twin, facts, batches, dense)
     twin.requires_grad_(False)
-    base = getattr(twin, "base_model", twin)
+    base = base_model_of(twin)
     with torch.no_grad():
         facts.kind = _kind(base, batches[0])
         facts.prompt_insertion, facts.prompt_obstacle = find_prompt_insertion(base, facts.kind, batches[0]["input_ids"])

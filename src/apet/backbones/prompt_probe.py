@@ -52,7 +52,9 @@ def find_prompt_insertion(base: nn.Module, kind: BackboneKind, ids: Tensor) -> t
         by_ids = last_hidden_state(module(input_ids=ids))
         torch.manual_seed(0)
         by_embeddings = last_hidden_state(module(inputs_embeds=embeddings))
-        longer = last_hidden_state(module(inputs_embeds=torch.cat([embeddings[:, :3], embeddings], 1)))
+        # Vectors that are no token's: some models look up which token an embedding belongs to.
+        prompt = embeddings[:, :3] * 1.5
+        longer = last_hidden_state(module(inputs_embeds=torch.cat([prompt, embeddings], 1)))
     except Exception as e:  # a foreign forward may refuse embeddings with any error
         return None, f"its {type(module).__name__} does not run on input embeddings ({type(e).__name__})"
     if by_ids is None or by_embeddings is None or longer is None or longer.shape[1] != ids.shape[1] + 3:

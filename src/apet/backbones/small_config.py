@@ -250,6 +250,7 @@ def _one_more_hybrid(config: PreTrainedConfig) -> Fields:
 
 _CONSTRAINTS: dict[str, Callable[[PreTrainedConfig], Fields]] = {
     "blt_global_transformer": lambda _: {"hidden_size": 2 * WIDTH, "head_dim": 2 * HEAD_DIM},  # two states a patch
+    "deepseek_v4": lambda c: {"compress_rates": {k: min(v, 8) for k, v in c.compress_rates.items()}},  # tokens to one
     "gpt_neo": lambda c: {"attention_types": [[list(c.attention_layers), 1]]},  # from which it makes the list anew
     "hrm_text": lambda c: {"num_hidden_layers": c.num_layers_per_stack * c.H_cycles * (c.L_cycles + 1)},
     "lilt": lambda _: {"hidden_size": 48},  # six equal parts and four heads

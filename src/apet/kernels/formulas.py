@@ -173,6 +173,12 @@ def _known(module: nn.Module, parameter: str) -> GradientFormula | None:
     return None
 
 
+def is_quantized(module: nn.Module) -> bool:
+    """Whether a linear layer computes with a packed weight: what it computes is still the product with that weight."""
+    weight = module._parameters.get("weight")
+    return weight is not None and (not weight.is_floating_point() or type(weight) not in (nn.Parameter, Tensor))
+
+
 def _takes_one_tensor(module: nn.Module) -> bool:
     """Whether the forward's only argument is the tensor it acts on: with a second one, a formula would miss a part."""
     parameters = list(inspect.signature(module.forward).parameters.values())

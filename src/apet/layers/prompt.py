@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 from torch import Tensor, nn
 
+from apet.backbones.base_model import base_model_of
 from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec, Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
@@ -91,7 +92,7 @@ class PromptDelta(DeltaLayer):
     def hooks(self, host: Host) -> Iterator[Hook]:
         """Before the module that embeds the text, and after the last block (or before a decoder that attends to it)."""
         # Paths of a family start at the base model: one file serves every head that may sit on it.
-        base: nn.Module = getattr(host.model, "base_model", host.model)
+        base = base_model_of(host.model)
         insertion = host.backbone.prompt_insertion
         assert insertion is not None  # `prompt_target` refuses backbones without one
         input_module = base.get_submodule(insertion.input_module)
