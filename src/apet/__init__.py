@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from apet.attachment import attach, attached, load
     from apet.delta import DeltaSpec
     from apet.handle import Handle
+    from apet.interop.lightning import lightning_callback
+    from apet.interop.transformers import trainer_callback
     from apet.masks.mask import Mask
     from apet.planning import plan
     from apet.studies.results import Study
@@ -35,6 +37,8 @@ _MODULES = {
     "attached": "apet.attachment",
     "Handle": "apet.handle",
     "load": "apet.attachment",
+    "trainer_callback": "apet.interop.transformers",
+    "lightning_callback": "apet.interop.lightning",
     "DeltaSpec": "apet.delta",
     "Mask": "apet.masks.mask",
     "Study": "apet.studies.results",
@@ -53,10 +57,12 @@ __all__ = [
     "attach",
     "attached",
     "describe",
+    "lightning_callback",
     "list_methods",
     "load",
     "plan",
     "positions",
+    "trainer_callback",
 ]
 
 

@@ -1,0 +1,1 @@
+"""Working together with the tools that people train with."""
