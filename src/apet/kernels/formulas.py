@@ -129,6 +129,9 @@ def gradient_formula(module: nn.Module, parameter: str) -> GradientFormula | Non
     Returns:
         The formula; None where there is none, or where autograd disagrees with all of them.
     """
+    # Look-ups that renormalize rows write into the table, and frequencies are not seen by a check on a few rows.
+    if isinstance(module, nn.Embedding) and (module.max_norm is not None or module.scale_grad_by_freq):
+        return None
     known = _known(module, parameter)
     if known is not None:
         return known
@@ -163,9 +166,7 @@ def _known(module: nn.Module, parameter: str) -> GradientFormula | None:
     if forward is Conv1D.forward:
         return GradientFormula("conv1d")
     if forward is nn.Embedding.forward and isinstance(module, nn.Embedding):
-        # These options change rows on look-up, or weigh gradients by how often a row was looked up.
-        plain = module.max_norm is None and not module.scale_grad_by_freq
-        return GradientFormula("embedding", padding=module.padding_idx) if plain else None
+        return GradientFormula("embedding", padding=module.padding_idx)
     if forward is nn.LayerNorm.forward and isinstance(module, nn.LayerNorm) and len(module.normalized_shape) == 1:
         return GradientFormula("layer_norm", eps=module.eps)
     if forward is nn.RMSNorm.forward and isinstance(module, nn.RMSNorm) and len(module.normalized_shape) == 1:
