@@ -117,6 +117,8 @@ def walk(architectures: list[Architecture], output: Path | None) -> list[Record]
     """Try each in a process of its own; what is in the output already is not tried again."""
     done = {} if output is None or not output.exists() else {_key(r): r for r in _read(output)}
     context = multiprocessing.get_context("fork")
+    # What is imported at first use is imported once, before the processes part.
+    tried(next(a for a in ARCHITECTURES if a.model_type == "llama"))
     records = []
     for n, architecture in enumerate(architectures, 1):
         key = (architecture.model_type, architecture.objective)
