@@ -158,6 +158,11 @@ def _check_gradients(model: nn.Module, inputs: Inputs, handle: Handle) -> None:
     _check_slope(model, inputs, handle)
 
 
+def _place(places: dict[str, str], position: str) -> str:
+    """The module of a layer, a parameter, or a layer's input."""
+    return places[position if position in places else position.rpartition(".")[0]]
+
+
 @contextmanager
 def _listening(model: nn.Module, called: set[str]) -> Iterator[None]:
     """Note the modules that own parameters and are called."""
