@@ -22,6 +22,7 @@ from apet.layers import LAYERS
 from apet.layers.base import Hook, Host
 from apet.layers.weight import WeightDelta
 from apet.masks.mask import dense_mask
+from apet.planning import with_merge_obstacles
 
 HeadMode = Literal["frozen", "trained"]
 
@@ -73,11 +74,12 @@ def attach(
         raise ApetError("another delta on this model trains its head already; attach this one with head='frozen'")
     if state is None:
         state = _add_state(model, backbone)
-    attached = AttachedDelta(spec, head)
+    # Found out anew: it may be built by hand, or planned from a configuration that ties other weights than this model.
+    attached = AttachedDelta(with_merge_obstacles(spec, backbone), head)
     state.attached.append(attached)
     handle = Handle(model, attached)
     try:
-        attached.spec = settle_masks(spec, lambda position: _original(model, state, position), scores)
+        attached.spec = settle_masks(attached.spec, lambda position: _original(model, state, position), scores)
         _add_layers(host_of(model, state), attached, values)
     except BaseException:
         handle.detach()  # half a delta must not stay behind

@@ -174,7 +174,10 @@ def _layer(
             name = f"{site}.{parameter}"
             positions.append(Position(name, stack, index, role, parameter, tuple(p.shape), kind, path, tied, unused))
     positions.append(Position(f"{site}.output", stack, index, role, "output", (d_out,), kind, path))
-    return Layer(stack, index, role, path, kind, d_in, d_out, tuple(positions))
+    # A bias that two layers share is listed at the first alone: what is added to it would change both.
+    shares_bias = getattr(module, "bias", None) is not None and not any(p.parameter == "bias" for p in positions)
+    can_hold_bias = isinstance(module, nn.Linear | Conv1D | nn.LayerNorm) and not shares_bias
+    return Layer(stack, index, role, path, kind, d_in, d_out, tuple(positions), can_hold_bias)
 
 
 def _unused(stack: str, role: str, module: nn.Module) -> tuple[int, int]:

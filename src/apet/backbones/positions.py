@@ -60,7 +60,11 @@ class Position:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer f of the paper (eq. 1): ``h_out (batch, seq, d_out) = f(h_in (batch, seq, d_in))``."""
+    """One layer f of the paper (eq. 1): ``h_out (batch, seq, d_out) = f(h_in (batch, seq, d_in))``.
+
+    Attributes:
+        can_hold_bias: whether its module adds a bias of its own, or would if it were given one.
+    """
 
     stack: str
     index: int | None
@@ -70,6 +74,7 @@ class Layer:
     d_in: int
     d_out: int
     positions: tuple[Position, ...]
+    can_hold_bias: bool
 
     @property
     def name(self) -> str:

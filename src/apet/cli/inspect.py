@@ -74,6 +74,8 @@ def inspect(
                 "training_bytes": OPTIMIZER_BYTES * spec.num_trainable,
                 "file_bytes": FILE_BYTES * spec.num_trainable,
                 "delta_fingerprint": spec.fingerprint,
+                "mergeable": spec.mergeable,
+                "merge_obstacles": list(spec.merge_obstacles or ()),
                 "positions": _delta_weights(description, spec),
             }
         )
@@ -100,6 +102,8 @@ def _delta_weights(description: Backbone, spec: DeltaSpec) -> list[dict[str, Jso
 
 def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) -> None:
     """Counts, costs, and a table with one row for all tensors of one form, role and shape."""
+    from apet.layers.merging import merge_note
+
     counts: dict[tuple[str, ...], list[int]] = {}
     places = {layer.name: layer for layer in description.layers} | {p.name: p for p in description.positions}
     for insertion in spec.insertions:
@@ -121,6 +125,7 @@ def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) 
         f" saved: {format_bytes(FILE_BYTES * spec.num_trainable)}"
         + (f"; task head, counted apart: {head:,}" if head else "")
     )
+    print(merge_note(spec, description))
     print_table(
         ["form", "role", "weight", "shape", "positions#", "trainable#"],
         [[*key, str(len(trainable)), f"{sum(trainable):,}"] for key, trainable in counts.items()],

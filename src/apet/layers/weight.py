@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from transformers.pytorch_utils import Conv1D
 
-from apet.backbones.positions import Backbone, Position
+from apet.backbones.positions import Backbone, Layer, Position
 from apet.delta import Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.kernels.in_place import InPlaceDelta, ParameterDeltas
@@ -143,6 +143,11 @@ class WeightDelta(DeltaLayer):
     def in_place(self) -> list[tuple[str, str, InPlaceDelta]]:
         """Its one in-place delta."""
         return [(self.position, self.parameter, self.delta)]
+
+    @classmethod
+    def merge_obstacle(cls, insertion: Insertion, layer: Layer) -> str | None:
+        """None: the parameter holds its entries already."""
+        return None
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
         """Its own entries with the values that they have now, which no optimizer sees."""

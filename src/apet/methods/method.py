@@ -11,6 +11,7 @@ from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec, MethodSettings, Recipe
 from apet.errors import ApetError, UnknownNameError, UnreachableBudgetError
 from apet.layers.base import Target
+from apet.layers.merging import OTHER_METHOD, merge_obstacles, obstacles
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import DISTRIBUTIONS
 from apet.registry import Registry, load_modules
@@ -56,6 +57,8 @@ class Method(BaseModel, ABC):
 
     distribution: str = "adjacent"
     """How a budget below the full size falls on the entries of a weight: a registered distribution."""
+    mergeable: bool = False
+    """Whether only what can be merged into the backbone's own parameters is trained."""
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__()
@@ -98,9 +101,10 @@ class Method(BaseModel, ABC):
         Raises:
             UnreachableBudgetError: the method cannot have that many here; the nearest reachable counts are named.
             UnknownNameError: a role matches nothing.
-            ApetError: the distribution ranks entries of existing parameters, and this method trains none.
+            ApetError: the distribution ranks entries of existing parameters, and this method trains none; or nothing
+                of it can be merged, where that is asked for.
         """
-        targets = self._scored(self.targets(backbone))
+        targets = self._usable_targets(backbone)
         counts = self._counts(targets, budget, mask_seed)
         total = sum(counts)
         spec = DeltaSpec(
@@ -117,11 +121,27 @@ class Method(BaseModel, ABC):
 
     def count_trainable(self, backbone: Backbone, budget: int | None) -> int:
         """Count the parameters that `plan` would give, without planning where; raises as `plan` does."""
-        return sum(self._counts(self._scored(self.targets(backbone)), budget, 0))
+        return sum(self._counts(self._usable_targets(backbone), budget, 0))
 
     def settings(self) -> MethodSettings:
         """Its settings that differ from the defaults, as plain data."""
         return self.model_dump(mode="json", exclude_defaults=True)
+
+    def _usable_targets(self, backbone: Backbone) -> list[Target]:
+        """Where it may train under the distribution and, where only that is asked for, what can be merged."""
+        targets = self._scored(self.targets(backbone))
+        return self._merging(targets, backbone) if self.mergeable else targets
+
+    def _merging(self, targets: list[Target], backbone: Backbone) -> list[Target]:
+        """Targets that existing parameters can hold."""
+        # Whether a layer merges is the same for every mask and count: the smallest one is asked.
+        insertions = [t.build(t.min_params, self.distribution, 0) for t in targets]
+        reasons = obstacles(insertions, backbone)
+        merging = [t for t, reason in zip(targets, reasons, strict=True) if reason is None]
+        if not merging:
+            why = "; ".join(merge_obstacles(insertions, backbone))
+            raise ApetError(f"{self.name} has nothing to train that can be merged ({why}); {OTHER_METHOD}")
+        return merging
 
     def _scored(self, targets: list[Target]) -> list[Target]:
         """Targets that the distribution can serve: new weights have no scores by which to rank their entries."""
@@ -160,7 +180,8 @@ class Method(BaseModel, ABC):
         if budget < least:
             reason = f"{self.name} needs at least {least} parameters here for all of them to have a gradient"
         elif budget > most:
-            reason = f"{self.name} can hold at most {most:,} parameters here"
+            what = "parameters that can be merged" if self.mergeable else "parameters"
+            reason = f"{self.name} can hold at most {most:,} {what} here"
         else:
             reason = f"the targets of {self.name} cannot share it out"
         return UnreachableBudgetError(budget, [n for n in nearest if n is not None], reason)
