@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 
 import pytest
 import torch
@@ -172,6 +173,36 @@ def test_a_bias_that_two_layers_share_holds_nobodys_delta():
 
 
 # Several deltas ---------------------------------------------------------------------------------------------------
+
+AT_ONE_LAYER = {"lora": {}, "adapter": {}, "ia3": {}, "bitfit": {}, "apet": {"operations": ["add"], "budget": 40}}
+
+
+@pytest.mark.parametrize("role", ["attn.v", "mlp.down"], ids=["output-scaled", "input-scaled"])
+@pytest.mark.parametrize("methods", [*itertools.permutations(AT_ONE_LAYER, 2)], ids="-".join)
+@pytest.mark.parametrize("family", ["bert", "llama"])
+def test_a_merge_beside_another_delta_keeps_the_outputs_or_is_refused(family, methods, role):
+    """A LoRA pair behind an adapter, merged, would act before it: who does not commute with its neighbor stays."""
+    for which in range(2):
+        model = build(family)
+        handles = [apet.attach(model, apet.plan(model, m, roles=[role], **AT_ONE_LAYER[m])) for m in methods]
+        for seed, handle in enumerate(handles):
+            shake(handle, 0.3, seed=seed)
+        inputs = batch(model)
+        both = outputs(model, inputs)
+        with contextlib.suppress(NotMergeableError):
+            handles[which].merge()
+        torch.testing.assert_close(outputs(model, inputs), both, rtol=1e-4, atol=1e-5)
+
+
+def test_what_commutes_is_merged_in_any_order_and_what_does_not_waits_for_its_neighbor():
+    model = build("llama")
+    adapter, lora = (apet.attach(model, apet.plan(model, m, roles=["attn.v"])) for m in ("adapter", "lora"))
+    says = r"lora at 'decoder\.0\.attn\.v' cannot be merged while adapter at 'decoder\.0\.attn\.v' is not"
+    with pytest.raises(NotMergeableError, match=says + ".*merge or detach that one first"):
+        lora.merge()
+    adapter.detach()
+    lora.merge()
+    assert lora.is_merged
 
 
 def test_a_scale_is_mergeable_and_still_refused_where_another_delta_writes_into_its_weight():

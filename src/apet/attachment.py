@@ -167,7 +167,7 @@ def attached(model: nn.Module) -> list[Handle]:
         ['bitfit']
     """
     state = state_of(model)
-    return [] if state is None else [Handle(model, a) for a in state.attached if isinstance(a, AttachedDelta)]
+    return [] if state is None else [Handle(model, a) for a in state.attached_deltas()]
 
 
 def _original(model: nn.Module, state: AttachmentState, position: str) -> Tensor:

@@ -44,6 +44,10 @@ class AttachedDelta(Fp32Module):
         self.hook_handles: list[RemovableHandle] = []
         self.is_merged = False
 
+    def delta_layers(self) -> list[DeltaLayer]:
+        """Its delta layers, without the head's; none once it is merged."""
+        return [layer for layer in self.layers.values() if isinstance(layer, DeltaLayer)]
+
     def all_layers(self) -> Iterator[DeltaLayer]:
         """Its delta layers, the head's last."""
         for layer in (*self.layers.values(), *self.head.values()):
@@ -85,6 +89,10 @@ class AttachmentState(Fp32Module):
         self.parameter_names: dict[str, str] = {}
         self.created_biases: dict[str, str] = {}
         self.hook_handles: list[RemovableHandle] = []
+
+    def attached_deltas(self) -> list[AttachedDelta]:
+        """All attached deltas, in order."""
+        return [a for a in self.attached if isinstance(a, AttachedDelta)]
 
     def deltas_of(self, position: str, parameter: str) -> ParameterDeltas:
         """All in-place deltas of one parameter; made where there are none yet."""

@@ -13,7 +13,7 @@ from apet.attachment_state import STATE_NAME, AttachedDelta, AttachmentState, ho
 from apet.delta import DeltaSpec
 from apet.errors import ApetError
 from apet.layers.base import MergedDelta
-from apet.layers.merging import require_mergeable
+from apet.layers.merging import require_mergeable, require_same_order
 from apet.layers.weight import WeightDelta
 
 
@@ -120,14 +120,15 @@ class Handle:
             forget: keep nothing; the merged backbone is then final and this handle is done.
 
         Raises:
-            NotMergeableError: a layer that no parameter can hold, as `DeltaSpec.merge_obstacles` says beforehand, or a
-                scale of a weight into which another delta writes; the model is left as it was.
+            NotMergeableError: a layer that no parameter can hold, as `DeltaSpec.merge_obstacles` says beforehand, or
+                another delta at its layer that would act in another order from then on; the model is left as it was.
             ApetError: it is merged already, or no longer attached.
         """
         self._require_unmerged("merge")
         state, attached = self._state(), self._attached
         written = attached.in_place()
         require_mergeable(attached.spec.insertions, state.backbone)
+        require_same_order(attached.delta_layers(), [x for a in state.attached_deltas() for x in a.delta_layers()])
         # All edits first: if one layer cannot be merged, nothing has happened yet.
         edits = [e for layer in attached.all_layers() for e in layer.merged_deltas(host_of(self.model, state))]
         self._unhook()

@@ -30,6 +30,9 @@ LAYERS: Registry[type[DeltaLayer]] = Registry("delta layer", "apet.layers", _loa
 Shape = tuple[int | None, ...]
 """A weight's shape; None where the plan decides, such as a rank."""
 
+ActsBy = Literal["weight", "input", "sum", "product", "output"]
+"""What a delta layer does: change parameters, scale the input, add to the output, scale it, map it by a function."""
+
 Args = tuple[Any, ...]
 """Positional arguments of a module's forward, as PyTorch hands them to a hook."""
 
@@ -175,6 +178,11 @@ class DeltaLayer(Fp32Module, ABC):
     def in_place(self) -> list[tuple[str, str, InPlaceDelta]]:
         """What it writes into parameters: (position, parameter name, delta). Most forms write nothing."""
         return []
+
+    @property
+    def acts_by(self) -> ActsBy | None:
+        """What it does, so that a merge never changes the order of layers that do not commute; None: something else."""
+        return None
 
     @classmethod
     def merge_obstacle(cls, insertion: Insertion, layer: Layer) -> str | None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from apet.backbones.positions import Backbone, Layer, Position
 from apet.delta import Insertion, Operation, TrainableWeight
-from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, fixed_delta
+from apet.layers.base import ActsBy, Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, fixed_delta
 from apet.layers.weight import weight_target
 from apet.masks.distributions import draw_mask
 
@@ -60,6 +60,11 @@ class BiasDelta(DeltaLayer):
     def add_to_output(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Compute ``f(h_in) + W̃₁``, (…, d_out)."""
         return output + self.dense("delta", output.dtype)
+
+    @property
+    def acts_by(self) -> ActsBy | None:
+        """A summand."""
+        return "sum"
 
     @classmethod
     def merge_obstacle(cls, insertion: Insertion, layer: Layer) -> str | None:

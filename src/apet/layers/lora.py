@@ -14,6 +14,7 @@ from apet.backbones.positions import Backbone, Layer
 from apet.delta import Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.layers.base import (
+    ActsBy,
     Args,
     DeltaLayer,
     Hook,
@@ -138,6 +139,11 @@ class LoraDelta(DeltaLayer):
         x = first_input(args, kwargs).to(output.device)
         # Down to r first, then up: the product of the two factors would be as large as the layer's weight.
         return output + (x @ self.dense("lora_A", x.dtype)) @ self.dense("lora_B", x.dtype) * self.insertion.scale
+
+    @property
+    def acts_by(self) -> ActsBy | None:
+        """A summand, computed from the input."""
+        return "sum"
 
     @classmethod
     def merge_obstacle(cls, insertion: Insertion, layer: Layer) -> str | None:

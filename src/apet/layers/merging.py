@@ -1,16 +1,17 @@
 """Whether a delta can be merged, known before anything is attached: from its insertions and the backbone's description.
 
-A merge may still be refused for what only the model shows: a scale where another delta writes into the same weight.
+A merge may still be refused for what only the model shows: another delta at the same layer that would have to act in
+another order afterwards, or that writes into a weight that is to be scaled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec, Insertion
 from apet.errors import NotMergeableError
-from apet.layers.base import LAYERS
+from apet.layers.base import LAYERS, ActsBy, DeltaLayer
 
 LEAVE_OUT = "mergeable=True leaves out what does not merge"
 OTHER_METHOD = "give a method that merges: apet with mergeable=True, lora, fine-tuning"
@@ -92,3 +93,44 @@ def require_mergeable(insertions: Sequence[Insertion], backbone: Backbone) -> No
         if reason is not None:
             remedy = merge_remedy(insertions, backbone)
             raise NotMergeableError(f"{insertion.form} at {insertion.position!r} cannot be merged: {reason}; {remedy}")
+
+
+_MAY_ACT_BEFORE: dict[ActsBy, set[ActsBy]] = {
+    "sum": {"weight", "input", "sum"},
+    "product": {"weight", "input", "product"},
+}
+_MAY_STAY: set[ActsBy] = {"weight", "input", "product", "output"}
+
+
+def require_same_order(merged: Collection[DeltaLayer], attached: Sequence[DeltaLayer]) -> None:
+    """Pass layers that can become part of the backbone without another result.
+
+    What is merged acts before every hook from then on: a summand must not change places with a factor or an adapter
+    that came before it, and nobody who reads a layer's input may lose the factors on it.
+
+    Args:
+        merged: the layers that are to be merged.
+        attached: all layers on the model that are not merged yet, these included, in the order of attachment.
+
+    Raises:
+        NotMergeableError: one that acts on the same layer stands in the way; it is named.
+    """
+    ids = {id(layer) for layer in merged}
+    at_layer: dict[str, list[DeltaLayer]] = {}
+    for layer in attached:
+        at_layer.setdefault(layer.layer_name(layer.insertion), []).append(layer)
+    for layers in at_layer.values():
+        for n, layer in enumerate(layers):
+            if id(layer) not in ids or layer.acts_by == "weight":
+                continue
+            if layer.acts_by == "input":
+                others, may = [x for x in layers if x is not layer], _MAY_STAY
+            else:
+                others, may = layers[:n], _MAY_ACT_BEFORE.get(layer.acts_by or "output", {"weight", "input"})
+            other = next((x for x in others if x.acts_by not in may), None)
+            if other is not None:
+                raise NotMergeableError(
+                    f"{layer.form} at {layer.insertion.position!r} cannot be merged while {other.form} at"
+                    f" {other.insertion.position!r} is not: the result would be another one; merge or detach that one"
+                    " first"
+                )

@@ -13,6 +13,7 @@ from apet.backbones.positions import Backbone, Layer
 from apet.delta import Insertion, Operation, TrainableWeight
 from apet.errors import ApetError, NotMergeableError
 from apet.layers.base import (
+    ActsBy,
     Args,
     DeltaLayer,
     Hook,
@@ -104,6 +105,11 @@ class ScaleDelta(DeltaLayer):
     def _scaled(self, h: Tensor) -> Tensor:
         # Not h * (1 + l): in bf16 a small offset would be lost in the sum with one before it is multiplied.
         return h + h * self.dense("ia3_l", h.dtype).to(h.device)
+
+    @property
+    def acts_by(self) -> ActsBy | None:
+        """Factors."""
+        return "input" if self._scales_input else "product"
 
     @classmethod
     def merge_obstacle(cls, insertion: Insertion, layer: Layer) -> str | None:

@@ -21,6 +21,7 @@ from apet.kernels.sparse_gradients import (
     norm_scale_grad,
 )
 from apet.layers.base import (
+    ActsBy,
     Args,
     DeltaLayer,
     Hook,
@@ -143,6 +144,11 @@ class WeightDelta(DeltaLayer):
     def in_place(self) -> list[tuple[str, str, InPlaceDelta]]:
         """Its one in-place delta."""
         return [(self.position, self.parameter, self.delta)]
+
+    @property
+    def acts_by(self) -> ActsBy | None:
+        """Entries of the parameter."""
+        return "weight"
 
     @classmethod
     def merge_obstacle(cls, insertion: Insertion, layer: Layer) -> str | None:
