@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal
@@ -21,6 +20,7 @@ from apet.handle import Handle
 from apet.layers import LAYERS
 from apet.layers.base import Hook, Host
 from apet.layers.weight import WeightDelta
+from apet.layers.weight_decay import tree_name
 from apet.masks.mask import dense_mask
 from apet.planning import with_merge_obstacles
 
@@ -196,7 +196,8 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
             for w in insertion.weights
         }
         layer = LAYERS.get(insertion.form).create(insertion, start, host)
-        attached.layers[re.sub(r"\W", "_", f"{insertion.form}_{insertion.position}")] = layer
+        name = tree_name(f"{insertion.form}_{insertion.position}", layer.decays(host), attached.layers.keys())
+        attached.layers[name] = layer
         _register_hooks(attached, layer.hooks(host))
     if attached.head_mode == "trained":
         for name in host.backbone.head:
@@ -206,7 +207,7 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
             start_values = tensor.detach().float().reshape(-1).clone()
             insertion = Insertion("weight", name, (weight,))
             head_layer = WeightDelta.on_parameter(insertion, start_values, host, f"head {name}", name, replaces=True)
-            attached.head[re.sub(r"\W", "_", name)] = head_layer
+            attached.head[tree_name(name, head_layer.decays(host), attached.head.keys())] = head_layer
             _register_hooks(attached, head_layer.hooks(host))
 
 

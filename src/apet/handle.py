@@ -15,6 +15,7 @@ from apet.errors import ApetError
 from apet.layers.base import MergedDelta
 from apet.layers.merging import require_mergeable, require_same_order
 from apet.layers.weight import WeightDelta
+from apet.layers.weight_decay import name_decays
 
 
 class Handle:
@@ -89,6 +90,23 @@ class Handle:
     def parameters(self) -> list[Tensor]:
         """All trainable tensors, for an optimizer: those of the delta and, where it is trained, of the task head."""
         return [v for _, v in self.values()] + [v for _, v in self.head_values()]
+
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, object]]:
+        """All trainable tensors as an optimizer's groups, of which biases and scales of norms have no weight decay.
+
+        The rule is that of transformers' Trainer. Decay pulls towards the backbone, and towards zero in a task head.
+
+        Args:
+            weight_decay: of all others.
+
+        Returns:
+            At most two groups, for ``torch.optim.AdamW(groups, lr=…)``.
+        """
+        names = {id(p): name for name, p in self._state().named_parameters()}
+        by_decay: dict[float, list[Tensor]] = {}
+        for value in self.parameters():
+            by_decay.setdefault(weight_decay if name_decays(names[id(value)]) else 0.0, []).append(value)
+        return [{"params": values, "weight_decay": decay} for decay, values in by_decay.items()]
 
     def refresh(self) -> None:
         """Write changed values into the backbone now; a forward does so itself, reading weights directly does not."""

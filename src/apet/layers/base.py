@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import Insertion, Operation
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
+from apet.layers.weight_decay import parameter_decays
 from apet.masks.mask import Mask
 from apet.registry import Registry, load_modules
 
@@ -178,6 +179,10 @@ class DeltaLayer(Fp32Module, ABC):
     def in_place(self) -> list[tuple[str, str, InPlaceDelta]]:
         """What it writes into parameters: (position, parameter name, delta). Most forms write nothing."""
         return []
+
+    def decays(self, host: Host) -> bool:
+        """Whether weight decay falls on its weights: on what is added to a parameter as on that parameter."""
+        return all(parameter_decays(host.model, parameter) for _, parameter, _ in self.in_place())
 
     @property
     def acts_by(self) -> ActsBy | None:

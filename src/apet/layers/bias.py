@@ -61,6 +61,10 @@ class BiasDelta(DeltaLayer):
         """Compute ``f(h_in) + W̃₁``, (…, d_out)."""
         return output + self.dense("delta", output.dtype)
 
+    def decays(self, host: Host) -> bool:
+        """It is a bias."""
+        return False
+
     @property
     def acts_by(self) -> ActsBy | None:
         """A summand."""
