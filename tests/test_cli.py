@@ -290,6 +290,47 @@ def test_the_methods_page_is_what_the_registry_says(workspace):
     assert page.read_text("utf-8") == call(workspace, "methods", "--markdown").out
 
 
+def test_inspect_says_whether_a_plan_can_be_merged_and_what_to_pass(workspace):
+    shown = call(workspace, "inspect", "t5", "--budget", "2000").out
+    assert "cannot be merged: bias at 2 layers: an embedding" in shown
+    assert "; adapter at " in shown
+    assert "mergeable=True leaves out what does not merge" in shown
+    assert "can be merged into the backbone" in call(workspace, "inspect", "t5", "--method", "lora").out
+    whole = json.loads(call(workspace, "inspect", "t5", "--budget", "2000", "--json").out)
+    assert whole["mergeable"] is False
+    assert whole["merge_obstacles"][0] == "bias at 2 layers: an embedding of this class has no bias that could hold it"
+    part = json.loads(call(workspace, "inspect", "t5", "--budget", "2000", "mergeable=true", "--json").out)
+    assert (part["mergeable"], part["merge_obstacles"], part["num_trainable"]) == (True, [], 2000)
+    assert {p["form"] for p in part["positions"]} == {"weight", "bias", "lora"}
+
+
+def test_tune_says_before_training_that_its_delta_cannot_be_merged_and_can_be_told_to_train_what_can(workspace):
+    words = (*TUNE, "--method", "apet", "--budget", "640", "--max-steps", "2")
+    done = call(workspace, *words, "--output", "not-merged")
+    (line,) = [x for x in done.err.splitlines() if "cannot be merged" in x]
+    assert line.startswith("apet cannot be merged: ")
+    assert line.endswith("; mergeable=True leaves out what does not merge")
+    assert "merged" not in call(workspace, *words, "--quiet", "--output", "quiet").err
+    asked = call(workspace, *words, "mergeable=true", "--output", "merging")
+    assert "merged" not in asked.err
+    config = yaml.safe_load((workspace / "merging/config.yaml").read_text())
+    assert (config["budget"], config["method_settings"]) == (640, {"mergeable": True})
+    runs = [json.loads((workspace / name / "result.json").read_text()) for name in ("not-merged", "merging")]
+    assert [r["num_trainable"] for r in runs] == [640, 640]
+    assert runs[0]["run_id"] != runs[1]["run_id"]
+    assert call(workspace, "predict", "merging", "a warm film").code == 0  # its delta is planned again
+
+
+def test_a_comparison_can_ask_for_what_merges_and_refuses_who_has_none(workspace):
+    words = (*COMPARE, "mergeable=true", "--json", "--quiet")
+    compared = json.loads(call(workspace, *words, "--methods", "lora,apet-discrete", "--output", "merged-side").out)
+    assert [m["method"] for m in compared] == ["lora(mergeable=True)", "apet-discrete(mergeable=True)"]
+    refused = call(workspace, *words, "--methods", "lora,adapter", "--output", "merged-side-2")
+    assert refused.code == 2
+    assert "adapter has nothing to train that can be merged" in refused.err
+    assert not (workspace / "merged-side-2").exists()
+
+
 def test_positions_by_role(workspace):
     done = call(workspace, "positions", "bert", "attn.q", "--json")
     assert {p["role"] for p in json.loads(done.out)} == {"attn.q"}

@@ -50,6 +50,10 @@ class AttachedDelta(Fp32Module):
         self.is_merged = False
         self.register_state_dict_post_hook(_join_values)
 
+    def delta_layers(self) -> list[DeltaLayer]:
+        """Its delta layers, without the head's; none once it is merged."""
+        return [layer for layer in self.layers.values() if isinstance(layer, DeltaLayer)]
+
     def all_layers(self) -> Iterator[DeltaLayer]:
         """Its delta layers, the head's last."""
         for layer in (*self.layers.values(), *self.head.values()):

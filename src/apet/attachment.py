@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, get_args
@@ -23,7 +22,9 @@ from apet.handle import Handle
 from apet.layers import LAYERS
 from apet.layers.base import Hook, Host
 from apet.layers.weight import WeightDelta
+from apet.layers.weight_decay import tree_name
 from apet.masks.mask import dense_mask
+from apet.planning import with_merge_obstacles
 from apet.saved_model import read_attached
 
 HeadMode = Literal["frozen", "trained"]
@@ -85,11 +86,12 @@ def attach(
         raise ApetError("another delta on this model trains its head already; attach this one with head='frozen'")
     if state is None:
         state = _add_state(model, backbone)
-    attached = AttachedDelta(spec, head, state.fingerprint)
+    # Found out anew: it may be built by hand, or planned from a configuration that ties other weights than this model.
+    attached = AttachedDelta(with_merge_obstacles(spec, backbone), head, state.fingerprint)
     state.attached.append(attached)
     handle = Handle(model, attached)
     try:
-        attached.spec = settle_masks(spec, lambda position: _original(model, state, position), scores)
+        attached.spec = settle_masks(attached.spec, lambda position: _original(model, state, position), scores)
         _add_layers(host_of(model, state, carrier), attached, values)
     except BaseException:
         handle.detach()  # half a delta must not stay behind
@@ -201,7 +203,7 @@ def attached(model: nn.Module) -> list[Handle]:
         ['bitfit']
     """
     state = state_of(model)
-    return [] if state is None else [Handle(model, a) for a in state.attached if isinstance(a, AttachedDelta)]
+    return [] if state is None else [Handle(model, a) for a in state.attached_deltas()]
 
 
 def _original(model: nn.Module, state: AttachmentState, position: str) -> Tensor:
@@ -230,7 +232,8 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
             for w in insertion.weights
         }
         layer = LAYERS.get(insertion.form).create(insertion, start, host)
-        attached.layers[re.sub(r"\W", "_", f"{insertion.form}_{insertion.position}")] = layer
+        name = tree_name(f"{insertion.form}_{insertion.position}", layer.decays(host), attached.layers.keys())
+        attached.layers[name] = layer
         _register_hooks(attached, layer.hooks(host))
     if attached.head_mode == "trained":
         for name in host.backbone.head:
@@ -240,7 +243,7 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
             start_values = tensor.detach().float().reshape(-1).clone()
             insertion = Insertion("weight", name, (weight,))
             head_layer = WeightDelta.on_parameter(insertion, start_values, host, f"head {name}", name, replaces=True)
-            attached.head[re.sub(r"\W", "_", name)] = head_layer
+            attached.head[tree_name(name, head_layer.decays(host), attached.head.keys())] = head_layer
             _register_hooks(attached, head_layer.hooks(host))
 
 

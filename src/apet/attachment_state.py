@@ -64,6 +64,10 @@ class AttachmentState(Fp32Module):
         self.hook_handles: list[RemovableHandle] = []
         self._left_out: LeftOut | None = None
 
+    def attached_deltas(self) -> list[AttachedDelta]:
+        """All attached deltas, in order."""
+        return [a for a in self.attached if isinstance(a, AttachedDelta)]
+
     def deltas_of(self, model: nn.Module, position: str, parameter: str) -> ParameterDeltas:
         """All in-place deltas of one parameter; made where there are none yet."""
         if position not in self.parameter_deltas:

@@ -137,6 +137,8 @@ class DeltaSpec:
         recipe: how it was planned; None for one built by hand.
         init_seed: of the initial values.
         name: of one built by hand.
+        merge_obstacles: why it cannot be merged into the backbone that it was planned for or attached to, one line
+            for all insertions of one form and reason; empty where it can, None for one built by hand.
 
     Raises:
         ApetError: two insertions of one form at one position.
@@ -146,6 +148,8 @@ class DeltaSpec:
         >>> spec = apet.plan("bert-small", "apet", budget=4096)
         >>> isinstance(spec, apet.DeltaSpec), spec.num_trainable
         (True, 4096)
+        >>> apet.plan("bert-small", "adapter").merge_obstacles
+        ('adapter at 8 layers: no parameter of the backbone computes it',)
     """
 
     insertions: tuple[Insertion, ...]
@@ -154,6 +158,7 @@ class DeltaSpec:
     recipe: Recipe | None = None
     init_seed: int = 0
     name: str = field(default="", compare=False)
+    merge_obstacles: tuple[str, ...] | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         taken: set[tuple[str, str]] = set()
@@ -179,6 +184,22 @@ class DeltaSpec:
     def method(self) -> str:
         """Name of the method it was planned by; of one built by hand its own name, or ``"custom"``."""
         return self.recipe.method if self.recipe else self.name or "custom"
+
+    @property
+    def mergeable(self) -> bool:
+        """Whether `Handle.merge` can make it part of the backbone's own parameters.
+
+        Said of the delta alone on its backbone: a scale also needs that no other delta writes into its weight.
+
+        Raises:
+            ApetError: it was built by hand, and no backbone has been asked yet.
+        """
+        if self.merge_obstacles is None:
+            raise ApetError(
+                "whether a delta built by hand can be merged depends on the backbone; attach it and ask"
+                " handle.spec.mergeable, or ask apet.planning.with_merge_obstacles(spec, model).mergeable"
+            )
+        return not self.merge_obstacles
 
     @property
     def needs_scores(self) -> bool:

@@ -95,7 +95,7 @@ class CannotWriteError(ApetError):
 
 
 class NotMergeableError(ApetError):
-    """A delta that cannot be merged: no existing parameter of the backbone can hold it.
+    """A delta that no parameter of the backbone can hold; `DeltaSpec.mergeable` says so before it is attached.
 
     Example:
         >>> import apet
@@ -105,6 +105,6 @@ class NotMergeableError(ApetError):
         ...     try:
         ...         handle.merge()
         ...     except apet.NotMergeableError as error:
-        ...         print(error)
+        ...         print(str(error).split(";")[0])
         adapter at 'decoder.0.attn.out' cannot be merged: no parameter of the backbone computes it
     """

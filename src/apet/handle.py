@@ -14,7 +14,9 @@ from apet.attachment_state import STATE_NAME, AttachmentState, host_of, state_of
 from apet.delta import DeltaSpec
 from apet.errors import ApetError
 from apet.layers.base import MergedDelta
+from apet.layers.merging import require_mergeable, require_same_order
 from apet.layers.weight import WeightDelta
+from apet.layers.weight_decay import name_decays
 
 
 class Handle:
@@ -86,6 +88,23 @@ class Handle:
         """All trainable tensors, for an optimizer: those of the delta and, where it is trained, of the task head."""
         return [v for _, v in self.values()] + [v for _, v in self.head_values()]
 
+    def parameter_groups(self, weight_decay: float) -> list[dict[str, object]]:
+        """All trainable tensors as an optimizer's groups, of which biases and scales of norms have no weight decay.
+
+        The rule is that of transformers' Trainer. Decay pulls towards the backbone, and towards zero in a task head.
+
+        Args:
+            weight_decay: of all others.
+
+        Returns:
+            At most two groups, for ``torch.optim.AdamW(groups, lr=…)``.
+        """
+        names = {id(p): name for name, p in self._state().named_parameters()}
+        by_decay: dict[float, list[Tensor]] = {}
+        for value in self.parameters():
+            by_decay.setdefault(weight_decay if name_decays(names[id(value)]) else 0.0, []).append(value)
+        return [{"params": values, "weight_decay": decay} for decay, values in by_decay.items()]
+
     def refresh(self) -> None:
         """Write changed values into the backbone now; a forward does so itself, reading weights directly does not."""
         self._state().write_all(self.model)
@@ -117,13 +136,15 @@ class Handle:
             forget: keep nothing; the merged backbone is then final and this handle is done.
 
         Raises:
-            NotMergeableError: a layer that no parameter can hold (prompt, adapter, bias of a norm that has none); the
-                model is left as it was.
+            NotMergeableError: a layer that no parameter can hold, as `DeltaSpec.merge_obstacles` says beforehand, or
+                another delta at its layer that would act in another order from then on; the model is left as it was.
             ApetError: it is merged already, or no longer attached.
         """
         self._require_unmerged("merge")
         state, attached = self._state(), self._attached
         written = attached.in_place()
+        require_mergeable(attached.spec.insertions, state.backbone)
+        require_same_order(attached.delta_layers(), [x for a in state.attached_deltas() for x in a.delta_layers()])
         # All edits first: if one layer cannot be merged, nothing has happened yet.
         edits = [e for layer in attached.all_layers() for e in layer.merged_deltas(host_of(self.model, state))]
         self._unhook()

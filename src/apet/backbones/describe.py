@@ -285,8 +285,13 @@ class _Reader:
         if kind != "other":
             positions.append(Position(f"{name}.output", stack, index, role, "output", (d_out,), kind, path))
         self.names.add(name)
+        # A bias that two layers share is listed at the first alone: what is added to it would change both.
+        shares_bias = getattr(module, "bias", None) is not None and not any(p.parameter == "bias" for p in positions)
+        can_hold_bias = isinstance(module, nn.Linear | Conv1D | nn.LayerNorm) and kind != "other" and not shares_bias
         self.layers.append(
-            Layer(name, stack, index, role, path, kind, d_in, d_out, tuple(positions), constant_has_effect)
+            Layer(
+                name, stack, index, role, path, kind, d_in, d_out, tuple(positions), can_hold_bias, constant_has_effect
+            )
         )
 
     def _carrier(self, path: str, parameter: str, owners: list[Owner]) -> Literal["in_place", "substituted"]:

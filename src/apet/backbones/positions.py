@@ -77,6 +77,7 @@ class Layer:
         d_in: size of its input; 0 of kind ``other``.
         d_out: size of its output; 0 of kind ``other``.
         positions: its parameters and, unless it is of kind ``other``, its output.
+        can_hold_bias: whether its module adds a bias of its own, or would if it were given one.
         constant_has_effect: whether a constant added to its output changes what the model computes. One on all keys
             shifts a query's scores alike, which the softmax cannot see, unless positions rotate the keys.
     """
@@ -90,6 +91,7 @@ class Layer:
     d_in: int
     d_out: int
     positions: tuple[Position, ...]
+    can_hold_bias: bool
     constant_has_effect: bool = True
 
     def position(self, parameter: str) -> Position | None:

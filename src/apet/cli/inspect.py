@@ -78,6 +78,8 @@ def inspect(
                 "delta_fingerprint": spec.fingerprint,
                 "unreached": list(description.unreached),
                 "unprobed": description.unprobed,
+                "mergeable": spec.mergeable,
+                "merge_obstacles": list(spec.merge_obstacles or ()),
                 "positions": _delta_weights(description, spec),
             }
         )
@@ -106,6 +108,8 @@ def _delta_weights(description: Backbone, spec: DeltaSpec) -> list[dict[str, Jso
 
 def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) -> None:
     """Counts, costs, and a table with one row for all tensors of one form, role and shape."""
+    from apet.layers.merging import merge_note
+
     counts: dict[tuple[str, ...], list[int]] = {}
     places = _places(description)
     for insertion in spec.insertions:
@@ -136,6 +140,7 @@ def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) 
     if description.unreached:
         first, *others = description.unreached
         print(f"left out, as no gradient reaches them: {first}{f' and {len(others)} more' if others else ''}")
+    print(merge_note(spec, description))
     print_table(
         ["form", "role", "weight", "shape", "carrier", "positions#", "trainable#"],
         [[*key, str(len(trainable)), f"{sum(trainable):,}"] for key, trainable in counts.items()],

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
-from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, Shape, Target
+from apet.layers.base import ActsBy, Args, DeltaLayer, Hook, Host, Kwargs, Shape, Target
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import Lines
@@ -110,6 +110,11 @@ class AdapterDelta(DeltaLayer):
             "up_proj.weight": (None, d),
             "up_proj.bias": (d,),
         }
+
+    @property
+    def acts_by(self) -> ActsBy | None:
+        """A function of the output."""
+        return "output"
 
     def hooks(self, host: Host) -> Iterator[Hook]:
         """After the layer."""

@@ -10,10 +10,10 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
-from apet.backbones.positions import Backbone
+from apet.backbones.positions import Backbone, Layer
 from apet.delta import CarrierChoice, Insertion, Operation
-from apet.errors import NotMergeableError
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
+from apet.layers.weight_decay import parameter_decays
 from apet.masks.mask import Mask
 from apet.registry import Registry, load_modules
 
@@ -30,6 +30,9 @@ LAYERS: Registry[type[DeltaLayer]] = Registry("delta layer", "apet.layers", _loa
 
 Shape = tuple[int | None, ...]
 """A weight's shape; None where the plan decides, such as a rank."""
+
+ActsBy = Literal["weight", "input", "sum", "product", "output"]
+"""What a delta layer does: change parameters, scale the input, add to the output, scale it, map it by a function."""
 
 Args = tuple[Any, ...]
 """Positional arguments of a module's forward, as PyTorch hands them to a hook."""
@@ -187,15 +190,38 @@ class DeltaLayer(Fp32Module, ABC):
         """What it writes into parameters: (position, parameter name, delta). Most forms write nothing."""
         return []
 
+    def decays(self, host: Host) -> bool:
+        """Whether weight decay falls on its weights: on what is added to a parameter as on that parameter."""
+        return all(parameter_decays(host.model, parameter) for _, parameter, _ in self.in_place())
+
+    @property
+    def acts_by(self) -> ActsBy | None:
+        """What it does, so that a merge never changes the order of layers that do not commute; None: something else."""
+        return None
+
+    @classmethod
+    def merge_obstacle(cls, insertion: Insertion, layer: Layer) -> str | None:
+        """What keeps a layer of this form from being merged, known from the backbone's description alone.
+
+        Args:
+            insertion: the layer's; the answer is the same for every mask and count.
+            layer: of the backbone that it acts on.
+
+        Returns:
+            The reason, as it follows ``lora at 'encoder.0.attn.q' cannot be merged:``; None where it merges, but for
+            what other deltas on the same model may stand in the way of.
+        """
+        return "no parameter of the backbone computes it"
+
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
         """The edits of existing parameters that compute what this layer computes.
 
+        Asked for only where `merge_obstacle` knows of none.
+
         Raises:
-            NotMergeableError: no existing parameter can hold it.
+            NotMergeableError: another delta on the model stands in the way.
         """
-        raise NotMergeableError(
-            f"{self.form} at {self.insertion.position!r} cannot be merged: no parameter of the backbone computes it"
-        )
+        raise NotImplementedError(f"{type(self).__name__} has no merge_obstacle; it needs merged_deltas")
 
     def dense(self, name: str, dtype: torch.dtype) -> Tensor:
         """Form ``W ⊙ m`` in its own shape; masked entries are zero and get no gradient.
@@ -242,6 +268,14 @@ def first_input(args: Args, kwargs: Kwargs) -> Tensor:
     """What a layer was called with, by place or by keyword, (…, d_in)."""
     # A layer here has one input, so that the first keyword is the input under whatever name its class gives it.
     return args[0] if args else next(iter(kwargs.values()))
+
+
+def tied_weight_obstacle(layer: Layer) -> str | None:
+    """What keeps an edit of a layer's whole weight from being merged, or None."""
+    weight = layer.position("weight")
+    # A weight that an earlier layer lists is not among this one's positions.
+    tied = weight is None or weight.tied
+    return "its weight is tied to another layer, which would change too" if tied else None
 
 
 def fixed_delta(mask: Mask, values: Tensor) -> InPlaceDelta:

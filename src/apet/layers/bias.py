@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from apet.backbones.positions import Backbone, Layer, Position
 from apet.delta import Insertion, Operation, TrainableWeight
-from apet.errors import ApetError, NotMergeableError
-from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, fixed_delta
+from apet.errors import ApetError
+from apet.layers.base import ActsBy, Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, fixed_delta
 from apet.layers.weight import weight_target
 from apet.masks.distributions import draw_mask
 
@@ -71,23 +71,24 @@ class BiasDelta(DeltaLayer):
         """Compute ``f(h_in) + W̃₁``, (…, d_out)."""
         return output + self.dense("delta", output.dtype)
 
+    def decays(self, host: Host) -> bool:
+        """It is a bias."""
+        return False
+
+    @property
+    def acts_by(self) -> ActsBy | None:
+        """A summand."""
+        return "sum"
+
+    @classmethod
+    def merge_obstacle(cls, insertion: Insertion, layer: Layer) -> str | None:
+        """A module that adds no bias: a merge can give nn.Linear the one that it lacks, but not an RMSNorm."""
+        if layer.can_hold_bias:
+            return None
+        return f"{'an' if layer.kind[0] in 'aeiou' else 'a'} {layer.kind} of this class has no bias that could hold it"
+
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
-        """The bias that the layer has, or could have.
-
-        Returns:
-            One edit, of the bias.
-
-        Raises:
-            NotMergeableError: the layer is of a kind that has no bias.
-        """
+        """An edit of the bias that the layer has, or gets."""
         layer = host.backbone.layer(self.layer_name(self.insertion))
-        module = host.model.get_submodule(layer.module)
-        # A merge can give nn.Linear the bias that it lacks; an embedding or an RMSNorm never adds one.
-        if not isinstance(module, nn.Linear):
-            raise NotMergeableError(
-                f"bias at {self.insertion.position!r} cannot be merged: a {type(module).__name__} has no bias"
-                " that could"
-                " hold it"
-            )
         delta = fixed_delta(self.insertion.weights[0].mask, self.get_parameter("delta"))
         return [MergedDelta(f"{layer.name}.bias", delta)]

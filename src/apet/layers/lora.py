@@ -12,8 +12,21 @@ from transformers.pytorch_utils import Conv1D
 
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import Init, Insertion, Operation, TrainableWeight
-from apet.errors import ApetError, NotMergeableError
-from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, first_input, fixed_delta
+from apet.errors import ApetError
+from apet.layers.base import (
+    ActsBy,
+    Args,
+    DeltaLayer,
+    Hook,
+    Host,
+    Kwargs,
+    MergedDelta,
+    Shape,
+    Target,
+    first_input,
+    fixed_delta,
+    tied_weight_obstacle,
+)
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import dense_mask
@@ -127,23 +140,21 @@ class LoraDelta(DeltaLayer):
         # Down to r first, then up: the product of the two factors would be as large as the layer's weight.
         return output + (x @ self.dense("lora_A", x.dtype)) @ self.dense("lora_B", x.dtype) * self.insertion.scale
 
+    @property
+    def acts_by(self) -> ActsBy | None:
+        """A summand, computed from the input."""
+        return "sum"
+
+    @classmethod
+    def merge_obstacle(cls, insertion: Insertion, layer: Layer) -> str | None:
+        """A weight that another layer computes with, too."""
+        return tied_weight_obstacle(layer)
+
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
-        """The product ``s · W̃₃ W̃₄``, added to the layer's weight.
-
-        Returns:
-            One edit, of the whole weight.
-
-        Raises:
-            NotMergeableError: the layer's weight is tied to another layer's.
-        """
+        """The product ``s · W̃₃ W̃₄``, added to the layer's weight."""
         layer = host.backbone.layer(self.insertion.position)
         position = layer.position("weight")
-        if position is None or position.tied:
-            raise NotMergeableError(
-                f"lora at {self.insertion.position!r} cannot be merged: its weight is tied to another layer,"
-                " which would"
-                " change too"
-            )
+        assert position is not None  # or there had been an obstacle
         # The product stays fp32; the sum with the weight is rounded once, when it is written.
         with torch.no_grad():
             product = self.dense("lora_A", torch.float32) @ self.dense("lora_B", torch.float32) * self.insertion.scale

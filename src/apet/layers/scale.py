@@ -12,7 +12,19 @@ from transformers.pytorch_utils import Conv1D
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import Insertion, Operation, TrainableWeight
 from apet.errors import ApetError, NotMergeableError
-from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, fixed_delta
+from apet.layers.base import (
+    ActsBy,
+    Args,
+    DeltaLayer,
+    Hook,
+    Host,
+    Kwargs,
+    MergedDelta,
+    Shape,
+    Target,
+    fixed_delta,
+    tied_weight_obstacle,
+)
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import dense_mask
 
@@ -94,6 +106,16 @@ class ScaleDelta(DeltaLayer):
         # Not h * (1 + l): in bf16 a small offset would be lost in the sum with one before it is multiplied.
         return h + h * self.dense("ia3_l", h.dtype).to(h.device)
 
+    @property
+    def acts_by(self) -> ActsBy | None:
+        """Factors."""
+        return "input" if self._scales_input else "product"
+
+    @classmethod
+    def merge_obstacle(cls, insertion: Insertion, layer: Layer) -> str | None:
+        """A weight that another layer computes with, too."""
+        return tied_weight_obstacle(layer)
+
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
         """Rows (or columns) of the weight, and the bias, multiplied by the factors.
 
@@ -101,16 +123,11 @@ class ScaleDelta(DeltaLayer):
             An edit of the weight and, for factors on the output, one of the bias.
 
         Raises:
-            NotMergeableError: the layer's weight is tied to another layer's, or another delta edits it or the bias.
+            NotMergeableError: another delta edits the weight or the bias, which is known only now.
         """
         layer = host.backbone.layer(self.layer_name(self.insertion))
         position = layer.position("weight")
-        if position is None or position.tied:
-            raise NotMergeableError(
-                f"scale at {self.insertion.position!r} cannot be merged: its weight is tied to another layer,"
-                " which would"
-                " change too"
-            )
+        assert position is not None  # or there had been an obstacle
         # A factor on the output multiplies the bias, too; one on the input never meets it.
         changed = [position] if self._scales_input else [p for p in (position, layer.position("bias")) if p is not None]
         module = host.model.get_submodule(layer.module)

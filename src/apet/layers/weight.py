@@ -9,7 +9,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from apet.backbones.positions import Backbone, Position
+from apet.backbones.positions import Backbone, Layer, Position
 from apet.delta import Carrier, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.kernels.additive import AdditiveTerm
@@ -17,6 +17,7 @@ from apet.kernels.formulas import GradientFormula, Owner, formulas_of, owners_of
 from apet.kernels.in_place import InPlaceDelta, ParameterDeltas
 from apet.kernels.sparse_gradients import SparseGradientTap
 from apet.layers.base import (
+    ActsBy,
     Args,
     DeltaLayer,
     Hook,
@@ -147,6 +148,16 @@ class WeightDelta(DeltaLayer):
     def in_place(self) -> list[tuple[str, str, InPlaceDelta]]:
         """Its one in-place delta; none where it is additive."""
         return [] if self.carrier == "additive" else [(self.position, self.parameter, self.delta)]
+
+    @property
+    def acts_by(self) -> ActsBy | None:
+        """Entries of the parameter."""
+        return "weight"
+
+    @classmethod
+    def merge_obstacle(cls, insertion: Insertion, layer: Layer) -> str | None:
+        """None: the parameter holds its entries already."""
+        return None
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
         """Its own entries with the values that they have now, which no optimizer sees.

@@ -11,6 +11,7 @@ from apet.backbones.positions import Backbone, Layer
 from apet.delta import DeltaSpec, MethodSettings, Recipe
 from apet.errors import ApetError, UnknownNameError, UnreachableBudgetError
 from apet.layers.base import Target
+from apet.layers.merging import OTHER_METHOD, merge_obstacles, obstacles
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import DISTRIBUTIONS
 from apet.registry import Registry, load_modules
@@ -56,6 +57,8 @@ class Method(BaseModel, ABC):
 
     distribution: str = "adjacent"
     """How a budget below the full size falls on the entries of a weight: a registered distribution."""
+    mergeable: bool = False
+    """Whether only what can be merged into the backbone's own parameters is trained."""
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__()
@@ -120,8 +123,8 @@ class Method(BaseModel, ABC):
         Raises:
             UnreachableBudgetError: the method cannot have that many here; the nearest reachable counts are named.
             UnknownNameError: a role matches nothing.
-            ApetError: the backbone lacks what the method trains, or the distribution ranks entries of existing
-                parameters, and this method trains none.
+            ApetError: the backbone lacks what the method trains; or the distribution ranks entries of existing
+                parameters, and this method trains none; or nothing of it can be merged, where that is asked for.
         """
         targets = self._usable_targets(backbone)
         counts = self._counts(targets, budget, mask_seed)
@@ -147,7 +150,7 @@ class Method(BaseModel, ABC):
         return self.model_dump(mode="json", exclude_defaults=True)
 
     def _usable_targets(self, backbone: Backbone) -> list[Target]:
-        """Targets that the distribution can serve: new weights have no scores by which to rank their entries."""
+        """Where it may train under the distribution and, where only that is asked for, what can be merged."""
         targets = self.targets(backbone)
         if not targets:
             roles = sorted({x.role for x in backbone.layers})
@@ -155,6 +158,22 @@ class Method(BaseModel, ABC):
                 f"{self.name} finds nothing to train on {backbone.model_class}, whose layers are"
                 f" {', '.join(roles) or 'none'}; give another method, or roles=[...] where it takes them"
             )
+        targets = self._scored(targets)
+        return self._merging(targets, backbone) if self.mergeable else targets
+
+    def _merging(self, targets: list[Target], backbone: Backbone) -> list[Target]:
+        """Targets that existing parameters can hold."""
+        # Whether a layer merges is the same for every mask and count: the smallest one is asked.
+        insertions = [t.build(t.min_params, self.distribution, 0) for t in targets]
+        reasons = obstacles(insertions, backbone)
+        merging = [t for t, reason in zip(targets, reasons, strict=True) if reason is None]
+        if not merging:
+            why = "; ".join(merge_obstacles(insertions, backbone))
+            raise ApetError(f"{self.name} has nothing to train that can be merged ({why}); {OTHER_METHOD}")
+        return merging
+
+    def _scored(self, targets: list[Target]) -> list[Target]:
+        """Targets that the distribution can serve: new weights have no scores by which to rank their entries."""
         if not DISTRIBUTIONS.get(self.distribution).needs_scores:
             return targets
         scored = [t for t in targets if t.has_scores]
@@ -190,7 +209,8 @@ class Method(BaseModel, ABC):
         if budget < least:
             reason = f"{self.name} needs at least {least} parameters here for all of them to have a gradient"
         elif budget > most:
-            reason = f"{self.name} can hold at most {most:,} parameters here"
+            what = "parameters that can be merged" if self.mergeable else "parameters"
+            reason = f"{self.name} can hold at most {most:,} {what} here"
         else:
             reason = f"the targets of {self.name} cannot share it out"
         return UnreachableBudgetError(budget, [n for n in nearest if n is not None], reason)

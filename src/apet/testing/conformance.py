@@ -19,8 +19,9 @@ import apet
 from apet.backbones.describe import describe
 from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec
-from apet.errors import NotMergeableError, UnreachableBudgetError
+from apet.errors import ApetError, NotMergeableError, UnreachableBudgetError
 from apet.handle import Handle
+from apet.layers.merging import obstacles
 from apet.masks.distributions import DISTRIBUTIONS
 from apet.methods import METHODS, make_method
 from apet.testing.tiny_models import BUILDERS, batch, build, outputs, same_bits, shake, snapshot, some_budget
@@ -60,11 +61,18 @@ class _Conformance:
         return build(self.families[family], dtype)
 
     def plan(
-        self, model: nn.Module, method: str, distribution: str, *, mask_seed: int = 0, init_seed: int = 0
+        self,
+        model: nn.Module,
+        method: str,
+        distribution: str,
+        *,
+        mask_seed: int = 0,
+        init_seed: int = 0,
+        **more: object,
     ) -> DeltaSpec:
         """Plan a delta of a number of parameters that the method can have, where possible below its full size."""
         settings = {} if method == "fine-tuning" else {"distribution": distribution, **self.settings}
-        recipe = make_method(method, **settings)
+        recipe = make_method(method, **settings, **more)
         for budget in (some_budget(model, recipe), 7, None):
             try:
                 return apet.plan(model, recipe, budget, mask_seed=mask_seed, init_seed=init_seed)
@@ -187,8 +195,10 @@ class _Conformance:
         except NotMergeableError as e:
             refusal = str(e)
         assert expected in (None, refusal is None)
+        assert handle.spec.mergeable == (refusal is None), "a delta's obstacles must be those that the merge finds"
         if refusal is not None:
             assert "cannot be merged" in refusal
+            assert any(obstacle.partition(": ")[2] in refusal for obstacle in handle.spec.merge_obstacles or ())
             assert torch.equal(outputs(model, inputs), attached), "a refused merge must change nothing"
         else:
             tolerance = 1e-5 if dtype == torch.float32 else 0.05
@@ -197,6 +207,23 @@ class _Conformance:
             assert all(name.endswith("bias") for name in set(model.state_dict()) - names)
         handle.detach()
         assert same_bits(snapshot(model), before)
+
+    def test_a_plan_of_what_can_be_merged_is_merged(self, method: str, distribution: str, family: str) -> None:
+        """Planned with ``mergeable=True``, all N parameters are merged; where none could be, the plan is refused."""
+        model = self.build(family)
+        if None not in obstacles(self.plan(model, method, distribution).insertions, describe(model)):
+            with pytest.raises(ApetError, match="nothing to train that can be merged"):
+                self.plan(model, method, distribution, mergeable=True)
+            return
+        spec = self.plan(model, method, distribution, mergeable=True)
+        assert spec.mergeable
+        handle = apet.attach(model, spec)
+        assert spec.num_trainable == sum(v.numel() for _, v in handle.values())
+        shake(handle)
+        inputs = batch(model)
+        attached = outputs(model, inputs)
+        handle.merge()
+        torch.testing.assert_close(outputs(model, inputs), attached, rtol=1e-5, atol=1e-5)
 
     def test_the_same_seed_gives_the_same_delta(self, method: str, distribution: str, family: str) -> None:
         """Planned twice, on two models: the same entries."""

@@ -58,7 +58,7 @@ class RunConfig(BaseModel):
     learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)] | Literal["paper", "auto"] = "paper"
     """A number; paper = the method's (3e-4, prompt 3e-2, RTE 5e-5); auto = a seeded search on held-out train data."""
     weight_decay: float = Field(default=0.0, ge=0)
-    """Weight decay of AdamW, on the trained values."""
+    """Weight decay of AdamW, on all trained values but biases and the scales of norms."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Largest norm of the gradient; none = unlimited. Our choice, the paper names none."""
     eval_steps: int | None = Field(default=None, ge=1)

@@ -46,7 +46,7 @@ class TrainingSchedule:
         max_steps: optimizer steps.
         batch_size: examples a step, over all processes.
         learning_rate: constant, without warm-up (paper appendix B.1).
-        weight_decay: of AdamW.
+        weight_decay: of AdamW, on everything but biases and scales of norms.
         max_grad_norm: largest norm of the gradient; None = unlimited.
         eval_steps: steps between measurements; the last step is always measured.
         data_seed: order of the examples, and dropout.
@@ -109,7 +109,8 @@ def train(
     """
     model = _model_to_train(handle, schedule, accelerator)
     values = handle.parameters()
-    optimizer = torch.optim.AdamW(values, lr=schedule.learning_rate, weight_decay=schedule.weight_decay, fused=True)
+    groups = handle.parameter_groups(schedule.weight_decay)
+    optimizer = torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True)
     score, predictions = measure()
     points = [EvalPoint(0, None, score, 0.0)]
     best = _Best(points[0], _copy(values), predictions)

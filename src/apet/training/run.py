@@ -17,6 +17,7 @@ from apet.attachment import HeadMode, attach
 from apet.backbones.head import reset_head
 from apet.errors import ApetError
 from apet.handle import Handle
+from apet.layers.merging import merge_note
 from apet.layers.prompt import prompt_length
 from apet.tasks.examples import Example, sample
 from apet.tasks.objectives import Objective, make_objective
@@ -86,7 +87,11 @@ def tune(run: RunConfig | RunPlan, output: Path | None = None, resources: Resour
                 prefetch(plan, resources)
                 resources.cache.forget_missing()
                 plan = resolve(config, resources.cache)
-        return _Run(plan, resources).execute(output)
+        loaded = _Run(plan, resources)
+        # A study's runs come as plans: a line for each of its thousands would say nothing new.
+        if isinstance(run, RunConfig) and not plan.delta.mergeable:
+            resources.progress.log(f"{config.axes.method} {merge_note(plan.delta, plan.backbone)}")
+        return loaded.execute(output)
 
 
 def prefetch(plan: RunPlan, resources: Resources) -> None:
