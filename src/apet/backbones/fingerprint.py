@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-import torch
 from torch import nn
 
 from apet.backbones.describe import describe
+from apet.kernels.storage import sample_bytes, stored_tensors
 
 SAMPLES = 1024
 
@@ -16,8 +16,9 @@ def weights_fingerprint(model: nn.Module) -> str:
     """Fingerprint of the pre-trained weights (a task head is left out), 16 hex digits.
 
     Every tensor enters with its name, its shape and up to 1,024 entries spread evenly over it, rounded to bf16 so
-    that a backbone loaded in either precision has one fingerprint. It tells checkpoints apart in milliseconds; it is no
-    protection against forgery.
+    that a backbone loaded in either precision has one fingerprint. A quantized tensor enters with its codes: a
+    quantized backbone has a fingerprint of its own. It tells checkpoints apart in milliseconds; it is no protection
+    against forgery.
 
     Returns:
         16 hex digits.
@@ -26,12 +27,7 @@ def weights_fingerprint(model: nn.Module) -> str:
     for p in describe(model).positions:
         if p.parameter == "output":
             continue
-        weight = model.get_parameter(f"{p.module}.{p.parameter}").detach().reshape(-1)
-        n = weight.numel()
-        # A fixed step, no draw: the same entries on every machine, at a cost that does not grow with the tensor's size.
-        entries = torch.arange(min(n, SAMPLES), device=weight.device) * max(1, n // SAMPLES)
-        # As 16-bit integers, since NumPy has no bfloat16.
-        sample = weight[entries].to(torch.bfloat16).cpu().view(torch.int16)
         h.update(f"{p.name}{p.shape}".encode())
-        h.update(sample.numpy().tobytes())
+        for tensor in stored_tensors(model.get_submodule(p.module), p.parameter):
+            h.update(sample_bytes(tensor, SAMPLES))
     return h.hexdigest()[:16]

@@ -14,6 +14,7 @@ from apet.backbones.positions import Backbone
 from apet.delta import CarrierChoice, Insertion, Operation
 from apet.errors import NotMergeableError
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
+from apet.kernels.storage import storage_of
 from apet.masks.mask import Mask
 from apet.registry import Registry, load_modules
 
@@ -242,6 +243,25 @@ def first_input(args: Args, kwargs: Kwargs) -> Tensor:
     """What a layer was called with, by place or by keyword, (…, d_in)."""
     # A layer here has one input, so that the first keyword is the input under whatever name its class gives it.
     return args[0] if args else next(iter(kwargs.values()))
+
+
+def require_mergeable(insertion: Insertion, host: Host, parameter: str) -> None:
+    """Refuse a merge into a parameter that holds no plain numbers.
+
+    Args:
+        insertion: that would be merged.
+        host: the model.
+        parameter: its name in the model.
+
+    Raises:
+        NotMergeableError: it is quantized or sharded; the message says what to load instead.
+    """
+    storage = storage_of(host.model.get_parameter(parameter))
+    if storage != "plain":
+        raise NotMergeableError(
+            f"{insertion.form} at {insertion.position!r} cannot be merged: {parameter!r} is {storage}; load the"
+            f" backbone un{storage}, and there apet.attach(model, handle.spec, values=dict(handle.values())).merge()"
+        )
 
 
 def fixed_delta(mask: Mask, values: Tensor) -> InPlaceDelta:

@@ -10,7 +10,18 @@ from torch import Tensor, nn
 from apet.backbones.positions import Backbone, Layer, Position
 from apet.delta import Insertion, Operation, TrainableWeight
 from apet.errors import ApetError, NotMergeableError
-from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, fixed_delta
+from apet.layers.base import (
+    Args,
+    DeltaLayer,
+    Hook,
+    Host,
+    Kwargs,
+    MergedDelta,
+    Shape,
+    Target,
+    fixed_delta,
+    require_mergeable,
+)
 from apet.layers.weight import weight_target
 from apet.masks.distributions import draw_mask
 
@@ -78,7 +89,7 @@ class BiasDelta(DeltaLayer):
             One edit, of the bias.
 
         Raises:
-            NotMergeableError: the layer is of a kind that has no bias.
+            NotMergeableError: the layer is of a kind that has no bias, or its weight is quantized or sharded.
         """
         layer = host.backbone.layer(self.layer_name(self.insertion))
         module = host.model.get_submodule(layer.module)
@@ -89,5 +100,6 @@ class BiasDelta(DeltaLayer):
                 " that could"
                 " hold it"
             )
+        require_mergeable(self.insertion, host, f"{layer.module}.weight")
         delta = fixed_delta(self.insertion.weights[0].mask, self.get_parameter("delta"))
         return [MergedDelta(f"{layer.name}.bias", delta)]

@@ -13,7 +13,19 @@ from transformers.pytorch_utils import Conv1D
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError, NotMergeableError
-from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, first_input, fixed_delta
+from apet.layers.base import (
+    Args,
+    DeltaLayer,
+    Hook,
+    Host,
+    Kwargs,
+    MergedDelta,
+    Shape,
+    Target,
+    first_input,
+    fixed_delta,
+    require_mergeable,
+)
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import dense_mask
@@ -134,7 +146,7 @@ class LoraDelta(DeltaLayer):
             One edit, of the whole weight.
 
         Raises:
-            NotMergeableError: the layer's weight is tied to another layer's.
+            NotMergeableError: the layer's weight is tied to another layer's, quantized or sharded.
         """
         layer = host.backbone.layer(self.insertion.position)
         position = layer.position("weight")
@@ -144,6 +156,7 @@ class LoraDelta(DeltaLayer):
                 " which would"
                 " change too"
             )
+        require_mergeable(self.insertion, host, f"{position.module}.{position.parameter}")
         # The product stays fp32; the sum with the weight is rounded once, when it is written.
         with torch.no_grad():
             product = self.dense("lora_A", torch.float32) @ self.dense("lora_B", torch.float32) * self.insertion.scale

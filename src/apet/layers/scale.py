@@ -12,7 +12,18 @@ from transformers.pytorch_utils import Conv1D
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import Insertion, Operation, TrainableWeight
 from apet.errors import ApetError, NotMergeableError
-from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, fixed_delta
+from apet.layers.base import (
+    Args,
+    DeltaLayer,
+    Hook,
+    Host,
+    Kwargs,
+    MergedDelta,
+    Shape,
+    Target,
+    fixed_delta,
+    require_mergeable,
+)
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import dense_mask
 
@@ -101,7 +112,8 @@ class ScaleDelta(DeltaLayer):
             An edit of the weight and, for factors on the output, one of the bias.
 
         Raises:
-            NotMergeableError: the layer's weight is tied to another layer's, or another delta edits it or the bias.
+            NotMergeableError: the layer's weight is tied to another layer's, quantized or sharded, or another delta
+                edits it or the bias.
         """
         layer = host.backbone.layer(self.layer_name(self.insertion))
         position = layer.position("weight")
@@ -119,6 +131,7 @@ class ScaleDelta(DeltaLayer):
         edits = []
         for p in changed:
             parameter = f"{p.module}.{p.parameter}"
+            require_mergeable(self.insertion, host, parameter)
             if host.parameter_deltas(p.name, parameter).deltas:
                 # The factors multiply the other delta, too: once merged they could no longer follow it.
                 raise NotMergeableError(
