@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Literal, get_args
@@ -19,6 +20,7 @@ from apet.checkpoint import SavedDelta
 from apet.delta import CarrierChoice, DeltaSpec, Insertion, TrainableWeight, initial_values, settle_masks
 from apet.errors import ApetError, UnknownNameError
 from apet.handle import Handle
+from apet.kernels.storage import dense_values, keep_differentiable, logical_shape
 from apet.layers import LAYERS
 from apet.layers.base import Hook, Host
 from apet.layers.weight import WeightDelta
@@ -108,6 +110,11 @@ def _add_state(model: nn.Module, backbone: Backbone) -> AttachmentState:
     required_grad = {name: p.requires_grad for name, p in model.named_parameters()}
     state = AttachmentState(backbone, weights_fingerprint(model), required_grad)
     model.requires_grad_(False)
+    keep_differentiable(model)
+    if getattr(model, "is_quantized", False):
+        # Trainer refuses to train a quantized model that has nothing trainable on top; this one now has.
+        state.was_quantized = True
+        setattr(model, "is_quantized", False)
     model.add_module(STATE_NAME, state)
     state.hook_handles = [
         model.register_forward_pre_hook(state.pre_forward),
@@ -171,7 +178,7 @@ def _attach_saved(model: nn.Module, saved: SavedDelta) -> Handle:
     """Attach one delta with its values and those of its head."""
     head = saved.head or {}
     for name, entries in head.items():
-        expected = model.get_parameter(name).numel()
+        expected = math.prod(logical_shape(model.get_parameter(name)))
         if entries.numel() != expected:
             raise ApetError(
                 f"the saved head's {name!r} has {entries.numel()} values, this model's {expected};"
@@ -212,7 +219,7 @@ def _original(model: nn.Module, state: AttachmentState, position: str) -> Tensor
     parameter = model.get_parameter(f"{p.module}.{p.parameter}")
     deltas = state.parameter_deltas.get(position)
     if deltas is None or not deltas.deltas:
-        return parameter.detach()
+        return dense_values(model.get_submodule(p.module), p.parameter)
     deltas.restore(parameter)
     original = parameter.detach().clone()
     deltas.write(parameter)
@@ -222,8 +229,9 @@ def _original(model: nn.Module, state: AttachmentState, position: str) -> Tensor
 def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor] | None) -> None:
     """Create the delta layers of a spec and hook them in."""
     spec, model = attached.spec, host.model
-    embedding = next((f"{x.module}.weight" for x in host.backbone.layers if x.role == "embed.tokens"), None)
-    vocabulary = model.get_parameter(embedding) if embedding else None
+    embedding = next((x.module for x in host.backbone.layers if x.role == "embed.tokens"), None)
+    needs_vocabulary = any(w.init.kind == "vocabulary" for i in spec.insertions for w in i.weights)
+    vocabulary = dense_values(model.get_submodule(embedding), "weight") if embedding and needs_vocabulary else None
     for insertion in spec.insertions:
         start = {
             w.name: initial_values(w, insertion.position, spec.init_seed, vocabulary)
@@ -237,10 +245,11 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
         _register_hooks(attached, layer.hooks(host))
     if attached.head_mode == "trained":
         for name in host.backbone.head:
-            tensor = model.get_parameter(name)
+            path, _, leaf = name.rpartition(".")
+            tensor = dense_values(model.get_submodule(path), leaf)
             weight = TrainableWeight("delta", dense_mask(tuple(tensor.shape)))
             # The head's values replace the tensor: it has no pre-trained values that a delta could be added to.
-            start_values = tensor.detach().float().reshape(-1).clone()
+            start_values = tensor.float().reshape(-1).clone()
             insertion = Insertion("weight", name, (weight,))
             head_layer = WeightDelta.on_parameter(insertion, start_values, host, f"head {name}", name, replaces=True)
             attached.head[tree_name(name, head_layer.decays(host), attached.head.keys())] = head_layer

@@ -45,6 +45,7 @@ class AttachmentState(Fp32Module):
         required_grad: parameter name -> whether it required a gradient.
 
     Attributes:
+        was_quantized: whether transformers held the model for one that cannot be trained, being quantized.
         attached: the attached deltas, in order.
         parameter_deltas: position -> all in-place deltas of its parameter.
         parameter_names: position -> the parameter's name in the model.
@@ -57,6 +58,7 @@ class AttachmentState(Fp32Module):
         self.backbone = backbone
         self.fingerprint = fingerprint
         self.required_grad = required_grad
+        self.was_quantized = False
         self.attached = nn.ModuleList()
         self.parameter_deltas: dict[str, ParameterDeltas] = {}
         self.parameter_names: dict[str, str] = {}

@@ -213,6 +213,8 @@ class Handle:
         for handle in state.hook_handles:
             handle.remove()
         delattr(self.model, STATE_NAME)
+        if state.was_quantized:
+            setattr(self.model, "is_quantized", True)
         for name, p in self.model.named_parameters():
             p.requires_grad_(state.required_grad.get(name, False))
 

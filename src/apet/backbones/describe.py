@@ -5,6 +5,7 @@ A family's file names roles; paths tell those of other architectures; what neith
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal
 from weakref import WeakKeyDictionary
@@ -20,6 +21,7 @@ from apet.backbones.probe import Probe, generic_path, probe
 from apet.backbones.roles import outside_role, role_of
 from apet.errors import ApetError
 from apet.kernels.formulas import Owner, formulas_of, gradient_formula, is_quantized
+from apet.kernels.storage import logical_shape
 
 OWN_PREFIX = "apet."
 """Parameters that this library attached live under ``model.apet`` and are not positions."""
@@ -106,7 +108,8 @@ class _Reader:
         if tokens is None:
             insertion, obstacle = None, "its token embedding is not found"
         sizes = {
-            owner[0].path + "." + owner[0].name: self._parameter(pid).numel() for pid, owner in self.owners.items()
+            owner[0].path + "." + owner[0].name: math.prod(logical_shape(self._parameter(pid)))
+            for pid, owner in self.owners.items()
         }
         return Backbone(
             family=family.name if family is not None else self.config.model_type,
@@ -115,7 +118,7 @@ class _Reader:
             model_type=self.config.model_type,
             layers=tuple(self.layers),
             num_parameters=sum(sizes.values()),
-            num_head_parameters=sum(self.model.get_parameter(name).numel() for name in head),
+            num_head_parameters=sum(math.prod(logical_shape(self.model.get_parameter(name))) for name in head),
             width=tokens.d_out if tokens else 0,
             head=tuple(head),
             prompt_insertion=insertion,
@@ -280,7 +283,7 @@ class _Reader:
             unused = (0, 0) if projects else _unused(stack, role, module)
             place = f"{name}.{parameter}"
             carrier = self._carrier(path, parameter, owners)
-            shape = tuple(p.shape)
+            shape = logical_shape(p)
             positions.append(Position(place, stack, index, role, parameter, shape, kind, path, tied, unused, carrier))
         if kind != "other":
             positions.append(Position(f"{name}.output", stack, index, role, "output", (d_out,), kind, path))

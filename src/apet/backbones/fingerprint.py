@@ -5,11 +5,11 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 
-import torch
 from torch import Tensor, nn
 
 from apet.backbones.describe import describe
 from apet.backbones.positions import Backbone
+from apet.kernels.storage import sample_bytes, storage_of, stored_tensors
 
 SAMPLES = 1024
 
@@ -20,8 +20,9 @@ def weights_fingerprint(
     """Fingerprint of the pre-trained weights (a task head is left out), 16 hex digits.
 
     Every tensor enters with its name, its shape and up to 1,024 entries spread evenly over it, rounded to bf16 so
-    that a backbone loaded in either precision has one fingerprint. It tells checkpoints apart in milliseconds; it is no
-    protection against forgery.
+    that a backbone loaded in either precision has one fingerprint. A quantized tensor enters with its codes: a
+    quantized backbone has a fingerprint of its own. It tells checkpoints apart in milliseconds; it is no protection
+    against forgery.
 
     Args:
         model: with its weights.
@@ -36,12 +37,11 @@ def weights_fingerprint(
         if p.parameter == "output":
             continue
         parameter = model.get_parameter(f"{p.module}.{p.parameter}").detach()
-        weight = (parameter if values is None else values(p.name, parameter)).reshape(-1)
-        n = weight.numel()
-        # A fixed step, no draw: the same entries on every machine, at a cost that does not grow with the tensor's size.
-        entries = torch.arange(min(n, SAMPLES), device=weight.device) * max(1, n // SAMPLES)
-        # As 16-bit integers, since NumPy has no bfloat16.
-        sample = weight[entries].to(torch.bfloat16).cpu().view(torch.int16)
+        if values is not None and storage_of(parameter) == "plain":
+            tensors = [values(p.name, parameter)]
+        else:
+            tensors = stored_tensors(model.get_submodule(p.module), p.parameter)
         h.update(f"{p.name}{p.shape}".encode())
-        h.update(sample.numpy().tobytes())
+        for tensor in tensors:
+            h.update(sample_bytes(tensor, SAMPLES))
     return h.hexdigest()[:16]

@@ -18,6 +18,7 @@ from torch.func import functional_call
 from transformers.pytorch_utils import Conv1D
 
 from apet.kernels.sparse_gradients import embedding_weight_grad, linear_weight_grad, norm_scale_grad
+from apet.kernels.storage import is_packed
 from apet.masks.mask import Mask, dense_mask
 
 FormulaName = Literal["linear", "conv1d", "embedding", "layer_norm", "rms_norm", "bias"]
@@ -157,6 +158,10 @@ _checked: dict[tuple[object, ...], GradientFormula | None] = {}
 def _known(module: nn.Module, parameter: str) -> GradientFormula | None:
     """By the forward that the module runs, which a subclass may have replaced."""
     forward = type(module).forward
+    weight = module._parameters.get("weight")
+    if weight is not None and is_packed(weight):
+        # Layers of bitsandbytes compute what the class that they derive from computes, from packed weights.
+        forward = next((base.forward for base in (nn.Linear, nn.Embedding) if isinstance(module, base)), forward)
     if forward in (nn.Linear.forward, Conv1D.forward, nn.LayerNorm.forward) and parameter == "bias":
         return GradientFormula("bias")
     if parameter != "weight":

@@ -12,7 +12,9 @@ from torch import Tensor, nn
 
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import CarrierChoice, Insertion, Operation
+from apet.errors import NotMergeableError
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
+from apet.kernels.storage import storage_of
 from apet.layers.weight_decay import parameter_decays
 from apet.masks.mask import Mask
 from apet.registry import Registry, load_modules
@@ -276,6 +278,25 @@ def tied_weight_obstacle(layer: Layer) -> str | None:
     # A weight that an earlier layer lists is not among this one's positions.
     tied = weight is None or weight.tied
     return "its weight is tied to another layer, which would change too" if tied else None
+
+
+def require_mergeable(insertion: Insertion, host: Host, parameter: str) -> None:
+    """Refuse a merge into a parameter that holds no plain numbers.
+
+    Args:
+        insertion: that would be merged.
+        host: the model.
+        parameter: its name in the model.
+
+    Raises:
+        NotMergeableError: it is quantized or sharded; the message says what to load instead.
+    """
+    storage = storage_of(host.model.get_parameter(parameter))
+    if storage != "plain":
+        raise NotMergeableError(
+            f"{insertion.form} at {insertion.position!r} cannot be merged: {parameter!r} is {storage}; load the"
+            f" backbone un{storage}, and there apet.attach(model, handle.spec, values=dict(handle.values())).merge()"
+        )
 
 
 def fixed_delta(mask: Mask, values: Tensor) -> InPlaceDelta:

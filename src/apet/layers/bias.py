@@ -10,7 +10,19 @@ from torch import Tensor, nn
 from apet.backbones.positions import Backbone, Layer, Position
 from apet.delta import Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
-from apet.layers.base import ActsBy, Args, DeltaLayer, Hook, Host, Kwargs, MergedDelta, Shape, Target, fixed_delta
+from apet.layers.base import (
+    ActsBy,
+    Args,
+    DeltaLayer,
+    Hook,
+    Host,
+    Kwargs,
+    MergedDelta,
+    Shape,
+    Target,
+    fixed_delta,
+    require_mergeable,
+)
 from apet.layers.weight import weight_target
 from apet.masks.distributions import draw_mask
 
@@ -88,7 +100,15 @@ class BiasDelta(DeltaLayer):
         return f"{'an' if layer.kind[0] in 'aeiou' else 'a'} {layer.kind} of this class has no bias that could hold it"
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
-        """An edit of the bias that the layer has, or gets."""
+        """An edit of the bias that the layer has, or gets.
+
+        Returns:
+            One edit, of the bias.
+
+        Raises:
+            NotMergeableError: the layer's weight is quantized or sharded.
+        """
         layer = host.backbone.layer(self.layer_name(self.insertion))
+        require_mergeable(self.insertion, host, f"{layer.module}.weight")
         delta = fixed_delta(self.insertion.weights[0].mask, self.get_parameter("delta"))
         return [MergedDelta(f"{layer.name}.bias", delta)]

@@ -25,6 +25,7 @@ from apet.layers.base import (
     Target,
     first_input,
     fixed_delta,
+    require_mergeable,
     tied_weight_obstacle,
 )
 from apet.masks.allocation import allocate_budget
@@ -151,10 +152,18 @@ class LoraDelta(DeltaLayer):
         return tied_weight_obstacle(layer)
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
-        """The product ``s · W̃₃ W̃₄``, added to the layer's weight."""
+        """The product ``s · W̃₃ W̃₄``, added to the layer's weight.
+
+        Returns:
+            One edit, of the whole weight.
+
+        Raises:
+            NotMergeableError: the layer's weight is quantized or sharded.
+        """
         layer = host.backbone.layer(self.insertion.position)
         position = layer.position("weight")
         assert position is not None  # or there had been an obstacle
+        require_mergeable(self.insertion, host, f"{position.module}.{position.parameter}")
         # The product stays fp32; the sum with the weight is rounded once, when it is written.
         with torch.no_grad():
             product = self.dense("lora_A", torch.float32) @ self.dense("lora_B", torch.float32) * self.insertion.scale

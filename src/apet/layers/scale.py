@@ -23,6 +23,7 @@ from apet.layers.base import (
     Shape,
     Target,
     fixed_delta,
+    require_mergeable,
     tied_weight_obstacle,
 )
 from apet.masks.distributions import draw_mask
@@ -123,7 +124,8 @@ class ScaleDelta(DeltaLayer):
             An edit of the weight and, for factors on the output, one of the bias.
 
         Raises:
-            NotMergeableError: another delta edits the weight or the bias, which is known only now.
+            NotMergeableError: the weight is quantized or sharded, or another delta edits it or the bias, which is known
+                only now.
         """
         layer = host.backbone.layer(self.layer_name(self.insertion))
         position = layer.position("weight")
@@ -136,6 +138,7 @@ class ScaleDelta(DeltaLayer):
         edits = []
         for p in changed:
             parameter = f"{p.module}.{p.parameter}"
+            require_mergeable(self.insertion, host, parameter)
             if host.parameter_deltas(p.name, parameter).deltas:
                 # The factors multiply the other delta, too: once merged they could no longer follow it.
                 raise NotMergeableError(

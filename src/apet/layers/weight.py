@@ -16,6 +16,7 @@ from apet.kernels.additive import AdditiveTerm
 from apet.kernels.formulas import GradientFormula, Owner, formulas_of, owners_of
 from apet.kernels.in_place import InPlaceDelta, ParameterDeltas
 from apet.kernels.sparse_gradients import SparseGradientTap
+from apet.kernels.storage import dense_values
 from apet.layers.base import (
     ActsBy,
     Args,
@@ -28,6 +29,7 @@ from apet.layers.base import (
     Target,
     first_input,
     fixed_delta,
+    require_mergeable,
 )
 from apet.masks.distributions import draw_mask
 
@@ -123,8 +125,8 @@ class WeightDelta(DeltaLayer):
             ApetError: the carrier that was asked for, or any, cannot act on this parameter.
         """
         tensor = host.model.get_parameter(parameter)
-        carrier = _choose_carrier(host, position, parameter, tensor, replaces)
-        deltas = host.parameter_deltas(position, parameter)
+        carrier = _choose_carrier(host, position, parameter, tensor)
+        deltas = ParameterDeltas() if carrier == "additive" else host.parameter_deltas(position, parameter)
         layer = cls(insertion, values.to(tensor.device), position, parameter, deltas, carrier, replaces)
         if carrier != "additive":
             # Written at once, so that the weight is right for whoever reads it before the first forward.
@@ -166,9 +168,9 @@ class WeightDelta(DeltaLayer):
             One edit.
 
         Raises:
-            ApetError: the parameter is quantized or sharded, so that nothing can be written into it.
+            NotMergeableError: the parameter is quantized or sharded, so that nothing can be written into it.
         """
-        require_editable(host.model.get_parameter(self.parameter), self.parameter)
+        require_mergeable(self.insertion, host, self.parameter)
         fixed = fixed_delta(self.delta.mask, self.delta.values)
         fixed.replaces = self.delta.replaces
         return [MergedDelta(self.position, fixed, self.parameter)]
@@ -188,7 +190,7 @@ class WeightDelta(DeltaLayer):
         for owner, formula in formulas:
             if self.carrier == "additive":
                 self.terms.append(AdditiveTerm(formula, self.delta.mask, self.delta.values.device))
-                yield Hook(owner.module, "after", partial(self.add_to_output, len(self.terms) - 1))
+                yield Hook(owner.module, "after", partial(self.add_to_output, len(self.terms) - 1, owner.name))
             else:
                 yield Hook(owner.module, "before", partial(self.write, owner.name))
                 yield Hook(owner.module, "after", partial(self.tap, formula))
@@ -221,14 +223,19 @@ class WeightDelta(DeltaLayer):
         """Put the parameter back in its place."""
         self.parameter_deltas.exit()
 
-    def add_to_output(self, term: int, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
+    def add_to_output(
+        self, term: int, name: str, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor
+    ) -> Tensor:
         """Compute ``f(h_in; W) + f(h_in; ΔW)``, (…, d_out), for an f that is linear in its parameter."""
         source = first_input(args, kwargs).to(output.device)
-        added: Tensor = self.terms[term](source, output, self.delta.values.to(output.device))
+        values = self.delta.values.to(output.device)
+        if self.delta.replaces:
+            values = values - dense_values(module, name).reshape(-1).to(values)
+        added: Tensor = self.terms[term](source, output, values)
         return output + added
 
 
-def _choose_carrier(host: Host, position: str, parameter: str, tensor: Tensor, replaces: bool) -> Carrier:
+def _choose_carrier(host: Host, position: str, parameter: str, tensor: Tensor) -> Carrier:
     """The carrier that was asked for, else the cheapest that is certified.
 
     Returns:
@@ -242,12 +249,13 @@ def _choose_carrier(host: Host, position: str, parameter: str, tensor: Tensor, r
     tapped = (described is None or described.carrier == "in_place") and formulas_of(owners) is not None
     wanted = host.carrier
     if wanted == "additive" or (wanted == "auto" and not is_editable(tensor)):
-        if tapped and not replaces:
+        if tapped:
             return "additive"
         used_by = type(owners[0].module).__name__
+        or_else = "leave carrier='additive' out" if is_editable(tensor) else "load the backbone unquantized"
         raise ApetError(
             f"parameter {parameter!r} ({used_by}) cannot be trained by adding to an output: its module is not a plain"
-            " linear layer, embedding or norm. Leave it out (roles=...), or load the backbone unquantized and unsharded"
+            f" linear layer, embedding or norm. Leave it out (roles=...), or {or_else}"
         )
     if wanted == "in_place" and not tapped:
         raise ApetError(
@@ -285,7 +293,6 @@ def require_editable(tensor: Tensor, name: str) -> Tensor:
     if not is_editable(tensor):
         raise ApetError(
             f"parameter {name!r} is {tensor.dtype} ({type(tensor).__name__}); entries can be added to plain"
-            " floating-point tensors only. Load the backbone unquantized, or use a method that leaves weights alone"
-            " (lora, prompt, adapter)"
+            " floating-point tensors only. Leave the carrier out, or give carrier='additive'"
         )
     return tensor
