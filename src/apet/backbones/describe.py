@@ -16,11 +16,12 @@ from transformers.pytorch_utils import Conv1D
 
 from apet.backbones.base_model import base_model_of
 from apet.backbones.family import Family, family_of, is_built_in
+from apet.backbones.layer_kinds import OTHER, PYTORCHS_OWN, layer_kind, unused_entries
 from apet.backbones.positions import Backbone, Layer, LayerKind, Position, layer_name
 from apet.backbones.probe import Probe, generic_path, probe
 from apet.backbones.roles import outside_role, role_of
 from apet.errors import ApetError
-from apet.kernels.formulas import Owner, formulas_of, gradient_formula, is_quantized
+from apet.kernels.formulas import Owner, formulas_of
 from apet.kernels.storage import logical_shape
 
 OWN_PREFIX = "apet."
@@ -280,7 +281,7 @@ class _Reader:
             tied = tuple(full for o in owners if (full := f"{o.path}.{o.name}".lstrip(".")) != f"{path}.{parameter}")
             # An output projection gives each row of a table that it shares a gradient, the padding's row, too.
             projects = any(isinstance(o.module, nn.Linear) for o in owners if o.path != path)
-            unused = (0, 0) if projects else _unused(stack, role, module)
+            unused = (0, 0) if projects else unused_entries(stack, role, module)
             place = f"{name}.{parameter}"
             carrier = self._carrier(path, parameter, owners)
             shape = logical_shape(p)
@@ -305,43 +306,19 @@ class _Reader:
         return "in_place" if formulas_of(owners) is not None else "substituted"
 
     def _kind(self, path: str, module: nn.Module) -> tuple[LayerKind, int, int]:
-        """What a module computes, and the sizes of its input and output."""
-        generic = generic_path(path)
+        """What a layer computes, and the sizes of its input and output, as far as the architecture bears it out."""
+        generic, facts = generic_path(path), self.facts
         # Of a layer that is never called, or returns something else than its class says, only parameters are known.
-        if generic in self.facts.uncalled or (self.facts.failure and not isinstance(module, _PLAIN)):
-            return "other", 0, 0
-        weight = module._parameters.get("weight")
-        formula = gradient_formula(module, "weight") if weight is not None else None
-        if isinstance(module, nn.Embedding):
-            kind: LayerKind = "embedding"
-            d_in, d_out = module.num_embeddings, module.embedding_dim
-        elif isinstance(module, nn.Linear) and (formula is not None or is_quantized(module)):
-            kind, d_in, d_out = "linear", module.in_features, module.out_features
-        elif isinstance(module, Conv1D) and formula is not None:  # GPT-2's linear layer; stores (d_in, d_out)
-            kind, d_in, d_out = "linear", module.nx, module.nf
-        elif weight is not None and formula is not None and formula.name in ("layer_norm", "rms_norm"):
-            kind, d_in, d_out = "norm", weight.shape[-1], weight.shape[-1]
-        else:  # also a linear layer of an own kind, such as one that multiplies group by group
-            return "other", 0, 0
-        known = self.family is not None or self.facts.failure != "" or generic in self.facts.widths
-        return (kind, d_in, d_out) if known else ("other", 0, 0)
+        is_untried = facts.failure != "" and not isinstance(module, PYTORCHS_OWN)
+        is_odd = self.family is None and facts.failure == "" and generic not in facts.widths
+        return OTHER if generic in facts.uncalled or is_untried or is_odd else layer_kind(module)
 
 
 _MODELS = "transformers.models."
-_PLAIN = (nn.Linear, Conv1D, nn.Embedding, nn.LayerNorm)
-_HEADS = [
-    "classifier",
-    "classification_head",
-    "score",
-    "qa_outputs",
-    "logits_proj",
-    "pre_classifier",
-    "sequence_summary",
-    "out_proj",
-    "dense",
-    "head",
-    "pooler_classifier",
-]
+_HEADS = (
+    "classifier", "classification_head", "score", "qa_outputs", "logits_proj", "pre_classifier", "sequence_summary",
+    "out_proj", "dense", "head", "pooler_classifier",
+)  # fmt: skip
 """Names of task heads in models whose base model is the model itself."""
 
 
@@ -364,16 +341,3 @@ def _join(prefix: str, path: str) -> str:
 def _depth(modules: dict[str, nn.Module], templates: Iterable[str]) -> int:
     lists = {t.split(".*")[0] for t in templates}
     return max((len(m) for name in lists if isinstance(m := modules.get(name), nn.ModuleList)), default=0)
-
-
-def _unused(stack: str, role: str, module: nn.Module) -> tuple[int, int]:
-    """Flat entries of the module's parameter that nothing can train."""
-    if not isinstance(module, nn.Embedding):
-        return 0, 0
-    rows, d, padding = module.num_embeddings, module.embedding_dim, module.padding_idx
-    if role == "embed.positions":
-        first_used: int = getattr(module, "offset", 0) if padding is None else padding + 1
-        return 0, first_used * d
-    if role == "attn.relative_bias" and stack == "encoder":  # the upper half of the buckets looks ahead
-        return rows // 2 * d, (rows // 2 + 1) * d
-    return (0, 0) if padding is None else (padding * d, (padding + 1) * d)

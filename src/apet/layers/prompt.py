@@ -26,6 +26,9 @@ DEFAULT_LENGTH = 100
 MAX_LENGTH = 4096
 """Longest prompt that is planned where the backbone's positions set no limit; ours."""
 
+_WIDENED = ("input_ids", "inputs_embeds", "attention_mask", "position_ids", "token_type_ids")
+"""What has an entry for each token and gets one for each place of a prompt."""
+
 
 def prompt_target(backbone: Backbone, length: int | None) -> Target:
     """Soft prompt tokens before the text.
@@ -121,7 +124,8 @@ class PromptDelta(DeltaLayer):
             No positional arguments; all of them by keyword, embeddings in place of token ids.
 
         Raises:
-            ApetError: a mask in which padding cannot be seen, or prompt and text exceed the learned positions.
+            ApetError: a mask in which padding cannot be seen, other arguments by token, or prompt and text that exceed
+                the learned positions.
         """
         # By name, whatever way the caller passed them: the ids give way to embeddings.
         named = {**dict(zip(self.input_parameters, args, strict=False)), **kwargs}
@@ -134,6 +138,13 @@ class PromptDelta(DeltaLayer):
             embeddings = module.get_input_embeddings()(named["input_ids"])  # type: ignore[operator]
         named["input_ids"] = None
         batch, seq, _ = embeddings.shape
+        for name, given in named.items():
+            has_tokens = isinstance(given, Tensor) and given.dim() > 1 and tuple(given.shape[:2]) == (batch, seq)
+            if has_tokens and name not in _WIDENED:
+                raise ApetError(
+                    f"a soft prompt cannot be inserted beside {name}, which has an entry for each token of the text;"
+                    f" leave it out, or use another method on {type(module).__name__}"
+                )
         n = self.insertion.weights[0].shape[0]
         caches = [named.get(name) for name in ("past_key_values", "cache_params", "state", "mems")]
         cache = next((c for c in caches if c is not None), None)
