@@ -18,7 +18,7 @@ from apet.backbones.base_model import base_model_of
 from apet.backbones.family import Family, family_of, is_built_in
 from apet.backbones.layer_kinds import OTHER, PYTORCHS_OWN, layer_kind, unused_entries
 from apet.backbones.positions import Backbone, Layer, LayerKind, Position, layer_name
-from apet.backbones.probe import Probe, generic_path, probe
+from apet.backbones.probe import Probe, generic_path, is_in_last_block, probe
 from apet.backbones.roles import outside_role, role_of
 from apet.errors import ApetError
 from apet.kernels.formulas import Owner, formulas_of
@@ -174,10 +174,9 @@ class _Reader:
             if pid in self.seen:
                 continue
             path = f"{owners[0].path}.{owners[0].name}".lstrip(".")
-            generic = generic_path(path)
             if self._is_task_head(path, pid, inside):
                 head.append(path)
-            elif generic in self.facts.unreached or generic in self.facts.constants:
+            elif self._is_unreached(path):
                 self.seen.add(pid)
                 unreached.append(path)
             else:
@@ -191,8 +190,15 @@ class _Reader:
         if output is not None and self.family is None:  # tied and without a bias, it has no parameter of its own
             path = next((name for name, m in self.modules.items() if m is output), "")
             if path and all(x.module != path for x in self.layers):
-                self._add("lm_head", None, "lm_head", path, "lm_head", constant_has_effect=True)
+                name = path if "lm_head" in self.names else "lm_head"
+                self._add("lm_head", None, "lm_head", path, name, constant_has_effect=True)
         return head, unreached
+
+    def _is_unreached(self, path: str) -> bool:
+        """Whether no gradient reaches a parameter, or its authors do not train it."""
+        facts, generic = self.facts, generic_path(path)
+        in_last = generic in facts.unreached_in_last and is_in_last_block(self.model, path)
+        return in_last or generic in facts.unreached | facts.constants
 
     def _using_owner(self, owners: list[Owner]) -> str:
         """Path of the module that computes with a parameter, among those that hold it."""
@@ -274,7 +280,7 @@ class _Reader:
         kind, d_in, d_out = self._kind(path, module)
         positions = []
         for parameter, p in module.named_parameters(recurse=False):
-            if id(p) in self.seen or generic_path(f"{path}.{parameter}") in self.facts.unreached | self.facts.constants:
+            if id(p) in self.seen or self._is_unreached(f"{path}.{parameter}"):
                 continue
             self.seen.add(id(p))
             owners = self.owners[id(p)]

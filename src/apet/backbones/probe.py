@@ -42,6 +42,7 @@ class Probe:
         kind: which stacks there are, and whether text is read in one direction.
         parameters: all that the twin has.
         unreached: parameters that get no gradient in training or evaluation.
+        unreached_in_last: those that get none in the last block of their kind alone, whose output nobody reads.
         constants: parameters that their authors do not train.
         used_elsewhere: parameters that another module than their own computes with.
         uncalled: modules that are never called, whoever uses their parameters.
@@ -55,6 +56,7 @@ class Probe:
     kind: BackboneKind | None = None
     parameters: set[str] = field(default_factory=set)
     unreached: set[str] = field(default_factory=set)
+    unreached_in_last: set[str] = field(default_factory=set)
     constants: set[str] = field(default_factory=set)
     used_elsewhere: set[str] = field(default_factory=set)
     uncalled: set[str] = field(default_factory=set)
@@ -68,6 +70,16 @@ class Probe:
 def generic_path(path: str) -> str:
     """A path with ``*`` for every number: ``layers.3.mlp`` as ``layers.*.mlp``."""
     return re.sub(r"(?<=\.)\d+(?=\.|$)|^\d+(?=\.)", "*", path)
+
+
+def is_in_last_block(model: nn.Module, path: str) -> bool:
+    """Whether a path leads through the last block of the first list of blocks on its way."""
+    parts = path.split(".")
+    n = next((n for n, part in enumerate(parts) if part.isdigit()), None)
+    if n is None:
+        return False
+    blocks = model.get_submodule(".".join(parts[:n]))
+    return isinstance(blocks, nn.ModuleList) and len(blocks) > 1 and int(parts[n]) == len(blocks) - 1
 
 
 _probes: dict[tuple[type, str], Probe] = {}
@@ -126,7 +138,11 @@ def _probe(model_class: type[nn.Module], config: PreTrainedConfig) -> Probe:
     twin.requires_grad_(False)
     base = base_model_of(twin)
     with torch.no_grad():
-        facts.kind = _kind(base, batches[0])
+        try:
+            facts.kind = _kind(base, batches[0])
+        except Exception:  # a base model that does not take token ids by this name
+            facts.prompt_obstacle = f"its {type(base).__name__} takes no token ids"
+            return facts
         facts.prompt_insertion, facts.prompt_obstacle = find_prompt_insertion(base, facts.kind, batches[0]["input_ids"])
     return facts
 
@@ -182,6 +198,9 @@ def _try_gradients(twin: nn.Module, facts: Probe, batches: list[dict[str, Tensor
     reached |= {n for n in paths if "expert" in n}
     live = {generic_path(n) for n in reached}
     facts.unreached = {generic_path(n) for n in paths} - live
+    facts.unreached_in_last = {
+        generic_path(n) for n in paths if n not in reached and generic_path(n) in live and is_in_last_block(twin, n)
+    }
     facts.uncalled = {generic_path(p) for p in owners} - {generic_path(p) for p in called}
     for path, sums in effects.items():
         net = torch.stack([abs(s) for s, _ in sums]).amax(0)

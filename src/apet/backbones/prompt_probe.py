@@ -52,9 +52,11 @@ def find_prompt_insertion(base: nn.Module, kind: BackboneKind, ids: Tensor) -> t
         by_ids = last_hidden_state(module(input_ids=ids))
         torch.manual_seed(0)
         by_embeddings = last_hidden_state(module(inputs_embeds=embeddings))
-        # Vectors that are no token's: some models look up which token an embedding belongs to.
-        prompt = embeddings[:, :3] * 1.5
-        longer = last_hidden_state(module(inputs_embeds=torch.cat([prompt, embeddings], 1)))
+        # Vectors that are no token's, since some models look up which one an embedding belongs to; beside padding.
+        wide = torch.cat([embeddings[:, :3] * 1.5, embeddings], 1)
+        mask = torch.ones(wide.shape[:2], dtype=torch.long)
+        mask[0, :2] = 0
+        longer = last_hidden_state(module(inputs_embeds=wide, attention_mask=mask))
     except Exception as e:  # a foreign forward may refuse embeddings with any error
         return None, f"its {type(module).__name__} does not run on input embeddings ({type(e).__name__})"
     if by_ids is None or by_embeddings is None or longer is None or longer.shape[1] != ids.shape[1] + 3:
@@ -62,12 +64,34 @@ def find_prompt_insertion(base: nn.Module, kind: BackboneKind, ids: Tensor) -> t
     if not torch.allclose(by_ids, by_embeddings, rtol=1e-4, atol=1e-5):
         return None, f"its {type(module).__name__} computes something else from input embeddings than from token ids"
     if kind == "encoder" and module is base:
-        insertion = PromptInsertion("", _last_sequence_module(base, ids))
+        last = _last_sequence_module(base, ids, by_ids.shape)
+        insertion = PromptInsertion("", last if last and _leaves_after(base, last, wide, mask) else "")
     return insertion, ""
 
 
 def _takes_embeddings(module: nn.Module) -> bool:
     return "inputs_embeds" in inspect.signature(module.forward).parameters
+
+
+def _leaves_after(base: nn.Module, child: str, wide: Tensor, mask: Tensor) -> bool:
+    """Whether an encoder goes on where the prompt's places are taken out after a child: some pool by the wide mask."""
+
+    def leave(module: nn.Module, args: Any, output: Any) -> Any:
+        if isinstance(output, Tensor):
+            return output[:, 3:]
+        if isinstance(output, tuple):
+            return (output[0][:, 3:], *output[1:])
+        output.last_hidden_state = output.last_hidden_state[:, 3:]
+        return output
+
+    handle = base.get_submodule(child).register_forward_hook(leave)
+    try:
+        base(inputs_embeds=wide, attention_mask=mask)
+    except Exception:  # whatever a foreign forward raises where lengths differ
+        return False
+    finally:
+        handle.remove()
+    return True
 
 
 def _stack(base: nn.Module, name: str) -> nn.Module | None:
@@ -76,7 +100,7 @@ def _stack(base: nn.Module, name: str) -> nn.Module | None:
     return stack if isinstance(stack, nn.Module) and stack is not base else None
 
 
-def _last_sequence_module(base: nn.Module, ids: Tensor) -> str:
+def _last_sequence_module(base: nn.Module, ids: Tensor, shape: torch.Size) -> str:
     """The last child of an encoder that returns a hidden state for each token.
 
     A pooler after it reads the first one, and must not take the prompt's for it.
@@ -90,7 +114,7 @@ def _last_sequence_module(base: nn.Module, ids: Tensor) -> str:
 
         def listen(m: nn.Module, args: Any, output: Any, name: str = name) -> None:
             state = output if isinstance(output, Tensor) else last_hidden_state(output)
-            if state is not None and state.dim() == 3 and state.shape[1] == ids.shape[1]:
+            if state is not None and state.shape == shape:
                 last[0] = name
 
         handles.append(child.register_forward_hook(listen))

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from apet.backbones.base_model import base_model_of
-from apet.backbones.positions import Backbone
+from apet.backbones.positions import Backbone, Position
 from apet.delta import DeltaSpec, Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.layers.base import Args, DeltaLayer, Hook, Host, Kwargs, Shape, Target
@@ -49,7 +49,7 @@ def prompt_target(backbone: Backbone, length: int | None) -> Target:
             f"{backbone.model_class} cannot take soft prompts: {backbone.prompt_obstacle}; give another method"
         )
     embedding = next(x for x in backbone.layers if x.role == "embed.tokens")
-    table = next((p for p in backbone.positions if p.role == "embed.positions"), None)
+    table = _position_table(backbone)
     num_positions = 2 * MAX_LENGTH if table is None else (table.size - table.num_unused) // table.shape[1]
     longest = min(num_positions // 2, MAX_LENGTH)
     default = length or min(DEFAULT_LENGTH, longest)
@@ -66,6 +66,12 @@ def prompt_target(backbone: Backbone, length: int | None) -> Target:
         return Insertion("prompt", embedding.name, (TrainableWeight("prompt_embeddings", mask, Init("vocabulary")),))
 
     return Target(length or 1, (length or longest) * d, default * d, build)
+
+
+def _position_table(backbone: Backbone) -> Position | None:
+    """The table of learned positions, (positions, d), that limits how long text and prompt may be."""
+    tables = (p for p in backbone.positions if p.role == "embed.positions" and p.parameter == "weight")
+    return next((p for p in tables if len(p.shape) == 2), None)
 
 
 def prompt_length(spec: DeltaSpec) -> int:
@@ -102,11 +108,10 @@ class PromptDelta(DeltaLayer):
         self.input_parameters = list(inspect.signature(input_module.forward).parameters)
         self.real_tokens: Tensor | None = None  # (batch, n + seq), of the forward that is running
         self.inserted_at: Tensor | None = None  # first real token of each row, between insertion and removal
-        table = next((x for x in host.backbone.layers if x.role == "embed.positions"), None)
+        table = _position_table(host.backbone)
         self.num_positions, self.padding = None, None
         if table is not None:
-            weight = table.positions[0]
-            self.num_positions = (weight.size - weight.num_unused) // table.d_out
+            self.num_positions = (table.size - table.num_unused) // table.shape[1]
             self.padding = getattr(host.model.get_submodule(table.module), "padding_idx", None)
         yield Hook(input_module, "before", self.insert_prompt)
         for module in input_module.modules():

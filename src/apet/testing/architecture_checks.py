@@ -28,7 +28,7 @@ Status = Literal["right", "refused", "wrong"]
 GRADIENT_TOLERANCE = 1e-3
 """Largest relative error of a parameter's entries against dense autograd."""
 
-SLOPE_TOLERANCE = 5e-2
+SLOPE_TOLERANCE = 0.1
 """Largest relative difference between the gradient's length and the loss's slope along it, in fp64."""
 
 
@@ -213,7 +213,7 @@ def _slope_error(model: nn.Module, inputs: Inputs, tensors: Sequence[Tensor]) ->
     gradients = [t.grad if t.grad is not None else torch.zeros_like(t) for t in tensors]
     length = float(torch.stack([g.double().pow(2).sum() for g in gradients]).sum().sqrt())
     errors = [0.0] if length == 0 else []
-    for step in (1e-4, 1e-3, 1e-2) if length else ():
+    for step in (1e-4, 1e-3, 1e-2, 1e-1) if length else ():
         losses = []
         kept = [t.detach().clone() for t in tensors]
         for side in (1.0, -1.0):
