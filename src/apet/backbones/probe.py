@@ -143,7 +143,8 @@ def _probe(model_class: type[nn.Module], config: PreTrainedConfig) -> Probe:
         except Exception:  # a base model that does not take token ids by this name
             facts.prompt_obstacle = f"its {type(base).__name__} takes no token ids"
             return facts
-        facts.prompt_insertion, facts.prompt_obstacle = find_prompt_insertion(base, facts.kind, batches[0]["input_ids"])
+        ids = batches[0]["input_ids"]
+        facts.prompt_insertion, facts.prompt_obstacle = find_prompt_insertion(twin, base, facts.kind, ids)
     return facts
 
 

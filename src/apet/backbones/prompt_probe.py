@@ -21,11 +21,14 @@ def last_hidden_state(output: Any) -> Tensor | None:
     return state if isinstance(state, Tensor) and state.dim() == 3 else None
 
 
-def find_prompt_insertion(base: nn.Module, kind: BackboneKind, ids: Tensor) -> tuple[PromptInsertion | None, str]:
+def find_prompt_insertion(
+    model: nn.Module, base: nn.Module, kind: BackboneKind, ids: Tensor
+) -> tuple[PromptInsertion | None, str]:
     """Where embeddings can be given in place of token ids, tried with the embeddings of the ids themselves.
 
     Args:
-        base: the small base model.
+        model: small.
+        base: its base model.
         kind: which stacks it has.
         ids: (batch, seq).
 
@@ -64,19 +67,32 @@ def find_prompt_insertion(base: nn.Module, kind: BackboneKind, ids: Tensor) -> t
     if not torch.allclose(by_ids, by_embeddings, rtol=1e-4, atol=1e-5):
         return None, f"its {type(module).__name__} computes something else from input embeddings than from token ids"
     if kind == "encoder" and module is base:
-        last = _last_sequence_module(base, ids, by_ids.shape)
-        insertion = PromptInsertion("", last if last and _leaves_after(base, last, wide, mask) else "")
-    return insertion, ""
+        insertion = PromptInsertion("", _last_sequence_module(base, ids, by_ids.shape))
+    if kind == "encoder-decoder":
+        return insertion, ""
+    for tried in (insertion, PromptInsertion(insertion.input_module, insertion.input_module)):
+        if _works(model, base, tried, ids):
+            return tried, ""
+    return None, f"{type(model).__name__} does not run where a prompt's places are put in and taken out"
 
 
 def _takes_embeddings(module: nn.Module) -> bool:
     return "inputs_embeds" in inspect.signature(module.forward).parameters
 
 
-def _leaves_after(base: nn.Module, child: str, wide: Tensor, mask: Tensor) -> bool:
-    """Whether an encoder goes on where the prompt's places are taken out after a child: some pool by the wide mask."""
+def _works(model: nn.Module, base: nn.Module, insertion: PromptInsertion, ids: Tensor) -> bool:
+    """Whether a whole model runs where places are put in and taken out: some read more than the last hidden state."""
+    module = base.get_submodule(insertion.input_module)
+    names = list(inspect.signature(module.forward).parameters)
 
-    def leave(module: nn.Module, args: Any, output: Any) -> Any:
+    def enter(m: nn.Module, args: Any, kwargs: Any) -> Any:
+        named = {**dict(zip(names, args, strict=False)), **kwargs}
+        embeddings = m.get_input_embeddings()(named.pop("input_ids"))  # type: ignore[operator]
+        named["inputs_embeds"] = torch.cat([embeddings[:, :3] * 1.5, embeddings], 1)
+        named["attention_mask"] = torch.ones(named["inputs_embeds"].shape[:2], dtype=torch.long)
+        return (), named
+
+    def leave(m: nn.Module, args: Any, output: Any) -> Any:
         if isinstance(output, Tensor):
             return output[:, 3:]
         if isinstance(output, tuple):
@@ -84,13 +100,16 @@ def _leaves_after(base: nn.Module, child: str, wide: Tensor, mask: Tensor) -> bo
         output.last_hidden_state = output.last_hidden_state[:, 3:]
         return output
 
-    handle = base.get_submodule(child).register_forward_hook(leave)
+    handles = [module.register_forward_pre_hook(enter, with_kwargs=True)]
+    if insertion.output_module is not None:
+        handles.append(base.get_submodule(insertion.output_module).register_forward_hook(leave))
     try:
-        base(inputs_embeds=wide, attention_mask=mask)
+        model(input_ids=ids, attention_mask=torch.ones_like(ids))
     except Exception:  # whatever a foreign forward raises where lengths differ
         return False
     finally:
-        handle.remove()
+        for handle in handles:
+            handle.remove()
     return True
 
 
