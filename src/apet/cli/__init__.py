@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 
@@ -20,6 +21,10 @@ def main() -> None:
     from apet.cli.app import app
     from apet.cli.guests import take_imports
 
+    # torchao tells of kernels that it cannot load, and torch of how torchao registers types, to whoever imports
+    # transformers beside it: neither is for the user of a command.
+    for name in ("torchao", "torch.utils._pytree"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     try:
         code = app(args=take_imports(sys.argv[1:]), prog_name="apet", standalone_mode=False)
         if code == INTERRUPTED:  # typer answers Ctrl-C with this code, and without a word
