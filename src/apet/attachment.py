@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -21,7 +21,7 @@ from apet.delta import DeltaSpec, Insertion, TrainableWeight, initial_values, se
 from apet.errors import ApetError, UnknownNameError
 from apet.handle import Handle
 from apet.layers import LAYERS
-from apet.layers.base import Hook, Host
+from apet.layers.base import DeltaLayer, Host
 from apet.layers.weight import WeightDelta
 from apet.masks.mask import dense_mask
 from apet.saved_model import read_attached
@@ -81,6 +81,7 @@ def attach(
         state = _add_state(model, backbone)
     attached = AttachedDelta(spec, head, state.fingerprint)
     state.attached.append(attached)
+    state.forget_watch()
     handle = Handle(model, attached)
     try:
         attached.spec = settle_masks(spec, lambda position: _original(model, state, position), scores)
@@ -105,6 +106,7 @@ def _add_state(model: nn.Module, backbone: Backbone) -> AttachmentState:
         model.register_forward_pre_hook(state.pre_forward),
         # Also after a forward that failed: layers that are called by themselves must write for themselves again.
         model.register_forward_hook(state.post_forward, always_call=True),
+        *(part.register_forward_pre_hook(state.pre_part) for part in model.children() if part is not state),
         model.register_state_dict_pre_hook(state.before_save),
         model.register_load_state_dict_pre_hook(state.before_load),
         model.register_load_state_dict_post_hook(state.after_load),
@@ -216,6 +218,7 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
     spec, model = attached.spec, host.model
     embedding = next((f"{x.module}.weight" for x in host.backbone.layers if x.role == "embed.tokens"), None)
     vocabulary = model.get_parameter(embedding) if embedding else None
+    names = {id(module): name for name, module in model.named_modules()}
     for insertion in spec.insertions:
         start = {
             w.name: initial_values(w, insertion.position, spec.init_seed, vocabulary)
@@ -225,7 +228,7 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
         }
         layer = LAYERS.get(insertion.form).create(insertion, start, host)
         attached.layers[re.sub(r"\W", "_", f"{insertion.form}_{insertion.position}")] = layer
-        _register_hooks(attached, layer.hooks(host))
+        _register_hooks(attached, layer, host, names)
     if attached.head_mode == "trained":
         for name in host.backbone.head:
             tensor = model.get_parameter(name)
@@ -235,7 +238,7 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
             insertion = Insertion("weight", name, (weight,))
             head_layer = WeightDelta.on_parameter(insertion, start_values, host, f"head {name}", name, replaces=True)
             attached.head[re.sub(r"\W", "_", name)] = head_layer
-            _register_hooks(attached, head_layer.hooks(host))
+            _register_hooks(attached, head_layer, host, names)
 
 
 def _given_values(values: Mapping[str, Tensor], weight: TrainableWeight, position: str) -> Tensor:
@@ -248,11 +251,13 @@ def _given_values(values: Mapping[str, Tensor], weight: TrainableWeight, positio
     return given.detach().reshape(-1).to(torch.float32, copy=True)
 
 
-def _register_hooks(attached: AttachedDelta, hooks: Iterator[Hook]) -> None:
-    for hook in hooks:
+def _register_hooks(attached: AttachedDelta, layer: DeltaLayer, host: Host, names: Mapping[int, str]) -> None:
+    for hook in layer.hooks(host):
         module = hook.module
         register = module.register_forward_pre_hook if hook.when == "before" else module.register_forward_hook
         attached.hook_handles.append(register(hook.run, with_kwargs=True))
+        if not layer.in_place():  # else the parameter is watched, wherever it is held
+            attached.acts_on[names[id(module)]] = module
 
 
 def _check_fits(spec: DeltaSpec, backbone: Backbone, head: str) -> None:
