@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec
 from apet.delta_header import header_of, listed_indices, pack
 from apet.kernels.in_place import Fp32Module, InPlaceDelta
 from apet.layers.base import DeltaLayer
+from apet.masks.mask import reshaped
 
 StateDict = dict[str, Any]
 
@@ -34,6 +37,7 @@ class AttachedDelta(Fp32Module):
         merged_deltas: after a merge, the in-place deltas that took the layers' place.
         merged_into: of each of these, the position and the parameter's name.
         hook_handles: of the layers' hooks.
+        acts_on: modules that layers act on without writing into them, by their names.
         is_merged: whether the layers have given way to merged deltas.
     """
 
@@ -47,6 +51,7 @@ class AttachedDelta(Fp32Module):
         self.merged_deltas = nn.ModuleList()
         self.merged_into: list[tuple[str, str]] = []
         self.hook_handles: list[RemovableHandle] = []
+        self.acts_on: dict[str, nn.Module] = {}
         self.is_merged = False
         self.register_state_dict_post_hook(_join_values)
 
@@ -74,6 +79,31 @@ class AttachedDelta(Fp32Module):
             assert isinstance(delta, InPlaceDelta)
             written.append((position, parameter, delta))
         return written
+
+    def fit(self, shapes: Mapping[str, tuple[int, ...]], backbone: Backbone) -> None:
+        """Take on the shapes of a backbone that was changed: the same entries are trained, by other masks.
+
+        Args:
+            shapes: of the parameters that it writes into, by position, where they are not what they were.
+            backbone: description of the model as it is now.
+        """
+        for layer in self.all_layers():
+            edits = layer.in_place()
+            for position, _, delta in edits:
+                if position in shapes:
+                    delta.move_to(reshaped(delta.mask, shapes[position]))
+                    weights = tuple(replace(w, mask=delta.mask) for w in layer.insertion.weights)
+                    layer.insertion = replace(layer.insertion, weights=weights)
+            if not edits:
+                layer.fit(backbone)
+        for (position, _), merged in zip(self.merged_into, self.merged_deltas, strict=True):
+            assert isinstance(merged, InPlaceDelta)
+            if position in shapes:
+                merged.move_to(reshaped(merged.mask, shapes[position]))
+        # Planned again on the changed backbone, it would differ: from now on its insertions describe it.
+        insertions = tuple(_layer(layer).insertion for layer in self.layers.values()) or self.spec.insertions
+        total, name = backbone.num_parameters, self.spec.method
+        self.spec = replace(self.spec, insertions=insertions, num_backbone_parameters=total, recipe=None, name=name)
 
     def get_extra_state(self) -> Tensor:
         """Its header and the indices that no recipe gives back, in one tensor, (bytes,), uint8."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -22,7 +22,7 @@ from apet.errors import ApetError, UnknownNameError
 from apet.handle import Handle
 from apet.kernels.storage import dense_values, keep_differentiable, logical_shape
 from apet.layers import LAYERS
-from apet.layers.base import Hook, Host
+from apet.layers.base import DeltaLayer, Host
 from apet.layers.weight import WeightDelta
 from apet.layers.weight_decay import tree_name
 from apet.masks.mask import dense_mask
@@ -91,6 +91,7 @@ def attach(
     # Found out anew: it may be built by hand, or planned from a configuration that ties other weights than this model.
     attached = AttachedDelta(with_merge_obstacles(spec, backbone), head, state.fingerprint)
     state.attached.append(attached)
+    state.forget_watch()
     handle = Handle(model, attached)
     try:
         attached.spec = settle_masks(attached.spec, lambda position: _original(model, state, position), scores)
@@ -120,6 +121,7 @@ def _add_state(model: nn.Module, backbone: Backbone) -> AttachmentState:
         model.register_forward_pre_hook(state.pre_forward),
         # Also after a forward that failed: layers that are called by themselves must write for themselves again.
         model.register_forward_hook(state.post_forward, always_call=True),
+        *(part.register_forward_pre_hook(state.pre_part) for part in model.children() if part is not state),
         model.register_state_dict_pre_hook(state.before_save),
         model.register_load_state_dict_pre_hook(state.before_load),
         model.register_load_state_dict_post_hook(state.after_load),
@@ -232,6 +234,7 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
     embedding = next((x.module for x in host.backbone.layers if x.role == "embed.tokens"), None)
     needs_vocabulary = any(w.init.kind == "vocabulary" for i in spec.insertions for w in i.weights)
     vocabulary = dense_values(model.get_submodule(embedding), "weight") if embedding and needs_vocabulary else None
+    names = {id(module): name for name, module in model.named_modules()}
     for insertion in spec.insertions:
         start = {
             w.name: initial_values(w, insertion.position, spec.init_seed, vocabulary)
@@ -242,7 +245,7 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
         layer = LAYERS.get(insertion.form).create(insertion, start, host)
         name = tree_name(f"{insertion.form}_{insertion.position}", layer.decays(host), attached.layers.keys())
         attached.layers[name] = layer
-        _register_hooks(attached, layer.hooks(host))
+        _register_hooks(attached, layer, host, names)
     if attached.head_mode == "trained":
         for name in host.backbone.head:
             path, _, leaf = name.rpartition(".")
@@ -253,7 +256,7 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
             insertion = Insertion("weight", name, (weight,))
             head_layer = WeightDelta.on_parameter(insertion, start_values, host, f"head {name}", name, replaces=True)
             attached.head[tree_name(name, head_layer.decays(host), attached.head.keys())] = head_layer
-            _register_hooks(attached, head_layer.hooks(host))
+            _register_hooks(attached, head_layer, host, names)
 
 
 def _given_values(values: Mapping[str, Tensor], weight: TrainableWeight, position: str) -> Tensor:
@@ -266,14 +269,16 @@ def _given_values(values: Mapping[str, Tensor], weight: TrainableWeight, positio
     return given.detach().reshape(-1).to(torch.float32, copy=True)
 
 
-def _register_hooks(attached: AttachedDelta, hooks: Iterator[Hook]) -> None:
-    for hook in hooks:
+def _register_hooks(attached: AttachedDelta, layer: DeltaLayer, host: Host, names: Mapping[int, str]) -> None:
+    for hook in layer.hooks(host):
         module = hook.module
         if hook.when == "before":
             attached.hook_handles.append(module.register_forward_pre_hook(hook.run, with_kwargs=True))
         else:
             always = hook.also_after_failure
             attached.hook_handles.append(module.register_forward_hook(hook.run, with_kwargs=True, always_call=always))
+        if not layer.in_place():  # else the parameter is watched, wherever it is held
+            attached.acts_on[names[id(module)]] = module
 
 
 def _check_fits(spec: DeltaSpec, backbone: Backbone, head: str) -> None:

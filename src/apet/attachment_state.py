@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 from apet.attached_delta import AttachedDelta, StateDict
-from apet.backbones.describe import OWN_PREFIX
+from apet.backbones.describe import OWN_PREFIX, describe
 from apet.backbones.fingerprint import weights_fingerprint
 from apet.backbones.positions import Backbone
 from apet.delta import CarrierChoice
@@ -19,7 +20,8 @@ from apet.delta_header import Header, require_same_backbone, unpack
 from apet.errors import ApetError
 from apet.kernels.in_place import Fp32Module, ParameterDeltas
 from apet.layers.base import Host
-from apet.parameter_holder import hook_holders
+from apet.model_changes import EditedParameter, ModelWatch, watch
+from apet.parameter_holder import ParameterHolder, holders_of
 
 STATE_NAME = OWN_PREFIX.rstrip(".")
 """The model's submodule that holds the state."""
@@ -48,7 +50,7 @@ class AttachmentState(Fp32Module):
         was_quantized: whether transformers held the model for one that cannot be trained, being quantized.
         attached: the attached deltas, in order.
         parameter_deltas: position -> all in-place deltas of its parameter.
-        parameter_names: position -> the parameter's name in the model.
+        edited: position -> the parameter that they are written into.
         created_biases: position of a bias -> linear layer that had none before a merge.
         hook_handles: of the model's own hooks.
     """
@@ -61,10 +63,12 @@ class AttachmentState(Fp32Module):
         self.was_quantized = False
         self.attached = nn.ModuleList()
         self.parameter_deltas: dict[str, ParameterDeltas] = {}
-        self.parameter_names: dict[str, str] = {}
+        self.edited: dict[str, EditedParameter] = {}
         self.created_biases: dict[str, str] = {}
         self.hook_handles: list[RemovableHandle] = []
         self._left_out: LeftOut | None = None
+        self._watch: ModelWatch | None = None
+        self._in_forward = False
 
     def attached_deltas(self) -> list[AttachedDelta]:
         """All attached deltas, in order."""
@@ -72,11 +76,72 @@ class AttachmentState(Fp32Module):
 
     def deltas_of(self, model: nn.Module, position: str, parameter: str) -> ParameterDeltas:
         """All in-place deltas of one parameter; made where there are none yet."""
-        if position not in self.parameter_deltas:
-            deltas = self.parameter_deltas[position] = ParameterDeltas()
-            self.parameter_names[position] = parameter
-            self.hook_handles += hook_holders(model, model.get_parameter(parameter), deltas)
-        return self.parameter_deltas[position]
+        edited = self.edited.get(position)
+        if edited is not None and edited.deltas.deltas:
+            return edited.deltas
+        if edited is not None:  # of deltas that are gone: the parameter may be another one by now
+            _unhook(edited)
+        tensor, deltas = model.get_parameter(parameter), ParameterDeltas()
+        holders = holders_of(model, tensor)
+        hook_handles = [h for module, leaf in holders for h in ParameterHolder(deltas, leaf).register(module)]
+        self.edited[position] = EditedParameter(parameter, tensor, tensor.shape, holders, deltas, hook_handles)
+        self.parameter_deltas[position] = deltas
+        return deltas
+
+    def unhook(self) -> None:
+        """Take off every hook that is not a delta layer's."""
+        for handle in self.hook_handles:
+            handle.remove()
+        for edited in self.edited.values():
+            _unhook(edited)
+
+    def forget_watch(self) -> None:
+        """Examine the model again before it is used: deltas have come or gone."""
+        self._watch = None
+
+    def check(self, model: nn.Module) -> None:
+        """Notice what was changed in the model where deltas act, and follow it where that is possible.
+
+        Raises:
+            ApetError: a module or a parameter that a delta acts on is gone, or is another one.
+        """
+        if self._watch is not None and self._watch.model is model and self._watch.is_unchanged():
+            return
+        if model._modules.get(STATE_NAME) is not self:
+            raise ApetError(
+                "the deltas of this model belong to another copy of it, as of torch.nn.DataParallel; use"
+                " DistributedDataParallel, or copy the model by copy.deepcopy"
+            )
+        acts_on: dict[str, nn.Module] = {}
+        for attached in self.attached:
+            acts_on |= getattr(attached, "acts_on")
+        edited = {position: e for position, e in self.edited.items() if e.deltas.deltas}
+        watched = watch(model, acts_on, list(edited.values()))
+        self._follow_shapes(model, edited)
+        self._watch = watched
+
+    def _follow_shapes(self, model: nn.Module, edited: Mapping[str, EditedParameter]) -> None:
+        """Describe a model anew whose parameters have other shapes, as when its vocabulary has grown.
+
+        Raises:
+            ApetError: a delta cannot follow.
+        """
+        resized = {position: e for position, e in edited.items() if e.parameter.shape != e.shape}
+        for e in resized.values():
+            e.require_same_rows()
+        if not resized and not _has_other_shapes(model, self.backbone):
+            return
+        self.backbone = describe(model)
+        for attached in self.attached:
+            assert isinstance(attached, AttachedDelta)
+            attached.fit({position: tuple(e.parameter.shape) for position, e in resized.items()}, self.backbone)
+        for e in resized.values():
+            e.shape = e.parameter.shape
+
+    def pre_part(self, part: nn.Module, args: Any) -> None:
+        """Check the model also when a part of it is called alone, such as an encoder by ``generate``."""
+        if not torch.compiler.is_compiling() and not self._in_forward and self._watch is not None:
+            self.check(self._watch.model)
 
     def update_fingerprint(self, model: nn.Module) -> str:
         """Fingerprint of the backbone's own values as they are now: without attached deltas, with merged ones.
@@ -88,9 +153,10 @@ class AttachmentState(Fp32Module):
             16 hex digits; of sharded or quantized weights, whose entries cannot be read one by one, those of the last
             time that they could be.
         """
-        positions = [p for p in self.backbone.positions if p.parameter != "output"]
-        parameters = [model.get_parameter(f"{p.module}.{p.parameter}") for p in positions]
-        if all(type(p) in (nn.Parameter, Tensor) and p.is_floating_point() for p in parameters):
+        self.check(model)
+        self._follow_shapes(model, {})  # of parameters on which no delta acts: nothing watches these
+        parameters = _parameters(model, self.backbone)
+        if parameters and all(type(p) in (nn.Parameter, Tensor) and p.is_floating_point() for p in parameters):
             self.fingerprint = weights_fingerprint(model, self.backbone, self.own_values)
         for attached in self.attached:
             setattr(attached, "fingerprint", self.fingerprint)
@@ -109,8 +175,10 @@ class AttachmentState(Fp32Module):
         """Check the deltas among what is loaded, before anything is.
 
         Raises:
-            ApetError: they are not those that are attached, or were trained on another backbone.
+            ApetError: they are not those that are attached, or were trained on another backbone; or the model was
+                changed where deltas act.
         """
+        self.check(model)
         self._left_out = None
         own_prefix = prefix + OWN_PREFIX
         own = {key[len(own_prefix) :] for key in state_dict if key.startswith(own_prefix)}
@@ -161,6 +229,8 @@ class AttachmentState(Fp32Module):
         """Write all in-place deltas: compiled layers, and models compiled whole, cannot do it themselves."""
         if self.parameter_deltas:
             self.write_all(model)
+        elif not torch.compiler.is_compiling():
+            self.check(model)
         if not torch.compiler.is_compiling():
             self._set_in_forward(True)
 
@@ -170,15 +240,39 @@ class AttachmentState(Fp32Module):
             self._set_in_forward(False)
 
     def _set_in_forward(self, in_forward: bool) -> None:
+        self._in_forward = in_forward
         for deltas in self.parameter_deltas.values():
             deltas.in_forward = in_forward
 
     @torch.compiler.disable
     def write_all(self, model: nn.Module) -> None:
         """Bring every edited parameter up to date. Not compiled: it mutates what a graph takes for a constant."""
-        for position, deltas in self.parameter_deltas.items():
-            if deltas.deltas:
-                deltas.write(model.get_parameter(self.parameter_names[position]))
+        self.check(model)
+        for edited in self.edited.values():
+            if edited.deltas.deltas:
+                edited.deltas.write(edited.parameter)
+
+
+def _unhook(edited: EditedParameter) -> None:
+    for handle in edited.hook_handles:
+        handle.remove()
+
+
+def _parameters(model: nn.Module, backbone: Backbone) -> list[nn.Parameter] | None:
+    """The parameters of all positions; None where the model no longer has them, or has them flattened."""
+    positions = [p for p in backbone.positions if p.parameter != "output"]
+    try:
+        parameters = [model.get_parameter(f"{p.module}.{p.parameter}") for p in positions]
+    except AttributeError:
+        return None
+    return parameters if all(len(p.shape) == q.dim() for p, q in zip(positions, parameters, strict=True)) else None
+
+
+def _has_other_shapes(model: nn.Module, backbone: Backbone) -> bool:
+    """Whether a parameter has other rows or columns than its description says."""
+    shapes = [p.shape for p in backbone.positions if p.parameter != "output"]
+    parameters = _parameters(model, backbone) or []
+    return any(tuple(p.shape) != shape for p, shape in zip(parameters, shapes, strict=bool(parameters)))
 
 
 def state_of(model: nn.Module) -> AttachmentState | None:

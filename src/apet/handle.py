@@ -113,12 +113,13 @@ class Handle:
         """Take the delta off: the backbone is what it was, bit for bit, and so are its ``requires_grad`` flags.
 
         Raises:
-            ApetError: it is no longer attached.
+            ApetError: it is no longer attached, or the model was changed where it acts.
         """
         state = self._state()
+        state.check(self.model)
         # In reverse, so that deltas of one parameter leave in the opposite order to that in which they came.
-        for position, parameter, delta in reversed(self._attached.in_place()):
-            state.parameter_deltas[position].remove(delta, self.model.get_parameter(parameter))
+        for position, _, delta in reversed(self._attached.in_place()):
+            state.parameter_deltas[position].remove(delta, state.edited[position].parameter)
         for position, module in list(state.created_biases.items()):
             if not state.parameter_deltas[position].deltas:
                 self.model.get_submodule(module).register_parameter("bias", None)
@@ -142,22 +143,23 @@ class Handle:
         """
         self._require_unmerged("merge")
         state, attached = self._state(), self._attached
+        state.check(self.model)
         written = attached.in_place()
         require_mergeable(attached.spec.insertions, state.backbone)
         require_same_order(attached.delta_layers(), [x for a in state.attached_deltas() for x in a.delta_layers()])
         # All edits first: if one layer cannot be merged, nothing has happened yet.
         edits = [e for layer in attached.all_layers() for e in layer.merged_deltas(host_of(self.model, state))]
         self._unhook()
-        for position, parameter, delta in reversed(written):
-            state.parameter_deltas[position].remove(delta, self.model.get_parameter(parameter))
+        for position, _, delta in reversed(written):
+            state.parameter_deltas[position].remove(delta, state.edited[position].parameter)
         attached.layers, attached.head = nn.ModuleDict(), nn.ModuleDict()
         for edit in edits:
             attached.merged_into.append((edit.position, self._write_merged(state, edit)))
             attached.merged_deltas.append(edit.delta)
         attached.is_merged = True
         if forget:
-            for position, parameter, delta in attached.in_place():
-                state.parameter_deltas[position].make_permanent(delta, self.model.get_parameter(parameter))
+            for position, _, delta in attached.in_place():
+                state.parameter_deltas[position].make_permanent(delta, state.edited[position].parameter)
                 state.created_biases.pop(position, None)
             self._leave(state)
 
@@ -175,8 +177,9 @@ class Handle:
             ApetError: the delta is merged, or no longer attached.
         """
         self._require_unmerged("save")
+        fingerprint = self.backbone_fingerprint  # first: the spec follows a backbone that was changed meanwhile
         return checkpoint.write_delta(
-            Path(folder), self.spec, self.backbone_fingerprint, dict(self.values()), dict(self.head_values())
+            Path(folder), self.spec, fingerprint, dict(self.values()), dict(self.head_values())
         )
 
     def _write_merged(self, state: AttachmentState, merged: MergedDelta) -> str:
@@ -204,14 +207,15 @@ class Handle:
         for handle in self._attached.hook_handles:
             handle.remove()
         self._attached.hook_handles = []
+        self._attached.acts_on = {}
+        self._state().forget_watch()
 
     def _leave(self, state: AttachmentState) -> None:
         """Drop out of the model's tree; the last one to leave takes the state with it."""
         state.attached = nn.ModuleList(a for a in state.attached if a is not self._attached)
         if len(state.attached):
             return
-        for handle in state.hook_handles:
-            handle.remove()
+        state.unhook()
         delattr(self.model, STATE_NAME)
         if state.was_quantized:
             setattr(self.model, "is_quantized", True)

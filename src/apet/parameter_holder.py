@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 from weakref import ReferenceType, WeakKeyDictionary, ref
 
-import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
@@ -89,18 +88,3 @@ def holders_of(model: nn.Module, tensor: Tensor) -> list[tuple[nn.Module, str]]:
         for name, p in module._parameters.items()  # directly: this walks the whole model for every edited parameter
         if p is tensor
     ]
-
-
-def hook_holders(model: nn.Module, tensor: Tensor, deltas: ParameterDeltas) -> list[RemovableHandle]:
-    """Hook into every module that holds a parameter.
-
-    Args:
-        model: that is searched.
-        tensor: the parameter.
-        deltas: all in-place deltas of it.
-
-    Returns:
-        What takes the hooks off again.
-    """
-    with torch.no_grad():
-        return [h for module, leaf in holders_of(model, tensor) for h in ParameterHolder(deltas, leaf).register(module)]

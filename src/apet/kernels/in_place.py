@@ -50,12 +50,16 @@ class InPlaceDelta(Fp32Module):
         self.replaces = replaces
         self.is_merged = not values.requires_grad
         self.register_buffer("original_values", None, persistent=False)
-        indices = None if mask.slice is not None else torch.from_numpy(mask.indices).to(values.device)
-        self.register_buffer("indices", indices, persistent=False)
+        self.register_buffer("indices", _flat_indices(mask, values.device), persistent=False)
         if values.requires_grad:
             self.values = nn.Parameter(values.detach())
         else:
             self.register_buffer("values", values, persistent=False)
+
+    def move_to(self, mask: Mask) -> None:
+        """Stand for the same entries under another mask, since their tensor has another shape now."""
+        self.mask = mask
+        self.indices = _flat_indices(mask, self.values.device)
 
     def read(self, flat: Tensor) -> Tensor:
         """Copy the masked entries out of a flat tensor, (k,)."""
@@ -71,6 +75,10 @@ class InPlaceDelta(Fp32Module):
     def updated(self, entries: Tensor) -> Tensor:
         """What the entries become, (k,), fp32: the sum is rounded once, when it is written."""
         return self.values.detach() if self.replaces else entries.float() + self.values.detach()
+
+
+def _flat_indices(mask: Mask, device: torch.device) -> Tensor | None:
+    return None if mask.slice is not None else torch.from_numpy(mask.indices).to(device)
 
 
 class SubstitutedGradient(torch.autograd.Function):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -16,7 +16,7 @@ from apet.errors import NotMergeableError
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
 from apet.kernels.storage import storage_of
 from apet.layers.weight_decay import parameter_decays
-from apet.masks.mask import Mask
+from apet.masks.mask import Mask, reshaped
 from apet.registry import Registry, load_modules
 
 
@@ -249,6 +249,20 @@ class DeltaLayer(Fp32Module, ABC):
             flat = values.new_zeros(mask.size).scatter(0, indices, values)
         # Cast last: the values and their gradient stay fp32, only the copy that is computed with is rounded.
         return flat.view(mask.shape).to(dtype)
+
+    def fit(self, backbone: Backbone) -> None:
+        """Take on the shapes that a changed backbone asks for; the same entries are trained, and new ones are not."""
+        expected = self.expected_shapes(self.insertion, backbone)
+        weights = []
+        for w in self.insertion.weights:
+            shape = tuple(own if asked is None else asked for asked, own in zip(expected[w.name], w.shape, strict=True))
+            mask = reshaped(w.mask, shape)
+            holder, leaf = self._holder(w.name)
+            device = self.get_parameter(w.name).device
+            indices = None if mask.slice is not None else torch.from_numpy(mask.indices).to(device)
+            setattr(holder, f"{leaf}_indices", indices)
+            weights.append(replace(w, mask=mask))
+        self.insertion = replace(self.insertion, weights=tuple(weights))
 
     def mask(self, name: str) -> Mask:
         """Mask of the weight of this name."""

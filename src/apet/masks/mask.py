@@ -124,6 +124,32 @@ class Mask:
         ]
 
 
+def reshaped(mask: Mask, shape: tuple[int, ...]) -> Mask:
+    """Mask of the same entries, by row and column, in a tensor of another shape, such as that of a larger vocabulary.
+
+    Args:
+        mask: not scored.
+        shape: of the tensor now; of as many axes.
+
+    Returns:
+        The mask, in a kind that needs no seed: from that, other entries would be drawn.
+
+    Raises:
+        ApetError: a trained entry is outside of the new shape.
+    """
+    if shape == mask.shape:
+        return mask
+    try:
+        indices = np.ravel_multi_index(np.unravel_index(mask.indices, mask.shape), shape)
+    except ValueError as e:
+        raise ApetError(
+            f"of a tensor of shape {mask.shape}, entries are trained that shape {shape} does not have"
+        ) from e
+    if shape[1:] == mask.shape[1:] and mask.slice is not None:  # more rows: it is the same run
+        return Mask(shape, mask.num_trainable, "contiguous", start=mask.slice.start)
+    return listed_mask(shape, indices)
+
+
 def dense_mask(shape: tuple[int, ...]) -> Mask:
     """Mask under which every entry is trained."""
     return Mask(shape, math.prod(shape), "dense")
