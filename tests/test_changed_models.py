@@ -329,3 +329,17 @@ def test_a_replica_of_data_parallel_is_refused():
     replica = model._replicate_for_data_parallel()
     replica.apet = model.apet._replicate_for_data_parallel()
     refused(lambda: replica(**batch(model)), "belong to another copy of it, as of torch.nn.DataParallel; use Distr")
+
+
+def test_an_additive_delta_follows_a_larger_vocabulary():
+    """Nothing is written, so that the mask alone moves: the same rows are trained."""
+    model = build("gpt2")
+    handle = apet.attach(model, apet.plan(model, "apet", 300, operations=["add"]), carrier="additive")
+    shake(handle, 0.3)
+    inputs = batch(model)
+    before = outputs(model, inputs)
+    rows = before.shape[-1]
+    model.resize_token_embeddings(rows + 5)
+    torch.testing.assert_close(outputs(model, inputs)[..., :rows], before, rtol=1e-5, atol=1e-5)
+    model(**inputs).loss.backward()
+    assert all(v.grad is not None for v in handle.parameters())

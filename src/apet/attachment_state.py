@@ -19,6 +19,7 @@ from apet.delta import CarrierChoice
 from apet.delta_header import Header, require_same_backbone, unpack
 from apet.errors import ApetError
 from apet.kernels.in_place import Fp32Module, ParameterDeltas
+from apet.kernels.storage import logical_shape
 from apet.layers.base import Host
 from apet.model_changes import EditedParameter, ModelWatch, watch
 from apet.parameter_holder import ParameterHolder, holders_of
@@ -265,14 +266,18 @@ def _parameters(model: nn.Module, backbone: Backbone) -> list[nn.Parameter] | No
         parameters = [model.get_parameter(f"{p.module}.{p.parameter}") for p in positions]
     except AttributeError:
         return None
-    return parameters if all(len(p.shape) == q.dim() for p, q in zip(positions, parameters, strict=True)) else None
+    return (
+        parameters
+        if all(len(p.shape) == len(logical_shape(q)) for p, q in zip(positions, parameters, strict=True))
+        else None
+    )
 
 
 def _has_other_shapes(model: nn.Module, backbone: Backbone) -> bool:
     """Whether a parameter has other rows or columns than its description says."""
     shapes = [p.shape for p in backbone.positions if p.parameter != "output"]
     parameters = _parameters(model, backbone) or []
-    return any(tuple(p.shape) != shape for p, shape in zip(parameters, shapes, strict=bool(parameters)))
+    return any(logical_shape(p) != shape for p, shape in zip(parameters, shapes, strict=bool(parameters)))
 
 
 def state_of(model: nn.Module) -> AttachmentState | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import ClassVar
 
@@ -32,6 +33,7 @@ from apet.layers.base import (
     require_mergeable,
 )
 from apet.masks.distributions import draw_mask
+from apet.masks.mask import reshaped
 
 
 def weight_target(position: Position) -> Target:
@@ -160,6 +162,15 @@ class WeightDelta(DeltaLayer):
     def merge_obstacle(cls, insertion: Insertion, layer: Layer) -> str | None:
         """None: the parameter holds its entries already."""
         return None
+
+    def fit(self, backbone: Backbone) -> None:
+        """Take on the shape of a resized parameter; one that is written into is moved by who owns the edit."""
+        mask = reshaped(self.delta.mask, backbone.position(self.insertion.position).shape)
+        self.delta.move_to(mask)
+        for n, term in enumerate(self.terms):
+            assert isinstance(term, AdditiveTerm)
+            self.terms[n] = AdditiveTerm(term.formula, mask, self.delta.values.device)
+        self.insertion = replace(self.insertion, weights=(replace(self.insertion.weights[0], mask=mask),))
 
     def merged_deltas(self, host: Host) -> list[MergedDelta]:
         """Its own entries with the values that they have now, which no optimizer sees.
