@@ -321,7 +321,7 @@ def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
     """The store of a folder, held alone from before it is made until it is closed.
 
     Yields:
-        The store, open for writing; what killed workers left half written is gone.
+        The store, open for writing; what killed workers left half written is gone, before and after.
 
     Raises:
         ApetError: as `Store` and `study_lock`.
@@ -337,6 +337,7 @@ def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
             remove_partial_runs(folder)  # under the lock: no scheduler that is alive has workers writing here
             yield store
         finally:
+            remove_partial_runs(folder)  # Ctrl-C stops workers wherever they are, also in the middle of a write
             store.close()
 
 
