@@ -153,13 +153,14 @@ def _check_gradients(model: nn.Module, inputs: Inputs, handle: Handle) -> None:
     # What this text does not reach has none this time: experts that no token is routed to, parts for longer texts.
     places = {x.name: x.module for x in apet.describe(model).layers}
     places |= {p.name: p.module for p in apet.describe(model).positions}
-    without = [name for name, v in handle.values() if v.grad is None and places[name.rpartition("/")[0]] in called]
+    without = [name for name, v in handle.values() if v.grad is None and _place(places, name) in called]
     _require(not without, f"{without[:1]} has no gradient")
     _check_slope(model, inputs, handle)
 
 
-def _place(places: dict[str, str], position: str) -> str:
-    """The module of a layer, a parameter, or a layer's input."""
+def _place(places: dict[str, str], name: str) -> str:
+    """The module behind ``position/weight``: of a layer, a parameter, or a layer's input."""
+    position = name.rpartition("/")[0]
     return places[position if position in places else position.rpartition(".")[0]]
 
 
