@@ -1,4 +1,4 @@
-"""Inside what people train with: plain loops, Trainer, gradient checkpointing, other precisions, copies, DDP."""
+"""Inside what people train with: plain loops, Trainer, gradient checkpointing, other precisions, copies."""
 
 from __future__ import annotations
 
@@ -7,10 +7,7 @@ import pickle
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from transformers import Trainer, TrainingArguments
 
 import apet
@@ -328,44 +325,6 @@ def test_values_given_at_attachment_are_copied_and_checked():
     with pytest.raises(apet.ApetError, match=r"must hold .* values; came 1000"):
         apet.attach(twin, handle.spec, values={**given, name: torch.zeros(1000)})
     assert same_bits(snapshot(twin), snapshot(build("bert")))
-
-
-# Several processes ----------------------------------------------------------------------------------------------
-
-
-def halves(rank: int, world: int, cases, folder: str) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
-    for family, method in cases:
-        model, handle = attached(family, method)
-        wrapped = DistributedDataParallel(model)
-        inputs = {k: v[rank::world].contiguous() for k, v in equal_rows(model).items()}
-        wrapped(**inputs).loss.backward()
-        torch.save({n: v.grad for n, v in handle.values()}, f"{folder}/{family}-{method}-{rank}.pt")
-    dist.destroy_process_group()
-
-
-def equal_rows(model):
-    """Four rows of equal length, so that the mean of two halves is the mean of the whole."""
-    inputs = batch(model, rows=3)
-    first = {k: v[:1] for k, v in inputs.items()}
-    g = torch.Generator().manual_seed(3)
-    ids = torch.randint(3, 61, (4, first["input_ids"].shape[1]), generator=g)
-    labels = torch.arange(4) % 2 if inputs["labels"].dim() == 1 else torch.randint(3, 61, (4, 4), generator=g)
-    if inputs["labels"].shape == inputs["input_ids"].shape:
-        labels = ids
-    return {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
-
-
-def test_two_processes_get_the_gradients_of_the_joint_batch(tmp_path):
-    """DDP on gloo: each process half of the rows, every method on one family and APET on more."""
-    cases = [("bert", m) for m in METHODS] + [("t5-relu-tied", "apet"), ("gpt2", "apet")]
-    mp.spawn(halves, (2, cases, str(tmp_path)), nprocs=2)
-    for family, method in cases:
-        model, handle = attached(family, method)
-        expected = gradients(model, handle, equal_rows(model))
-        for rank in range(2):
-            assert_close(torch.load(tmp_path / f"{family}-{method}-{rank}.pt"), expected)
 
 
 # Refusals -------------------------------------------------------------------------------------------------------

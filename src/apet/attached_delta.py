@@ -38,6 +38,7 @@ class AttachedDelta(Fp32Module):
         merged_into: of each of these, the position and the parameter's name.
         hook_handles: of the layers' hooks.
         acts_on: modules that layers act on without writing into them, by their names.
+        gradients_averaged: whether hooks average its gradients over the processes that share a sharded backbone.
         is_merged: whether the layers have given way to merged deltas.
     """
 
@@ -52,6 +53,7 @@ class AttachedDelta(Fp32Module):
         self.merged_into: list[tuple[str, str]] = []
         self.hook_handles: list[RemovableHandle] = []
         self.acts_on: dict[str, nn.Module] = {}
+        self.gradients_averaged = False
         self.is_merged = False
         self.register_state_dict_post_hook(_join_values)
 

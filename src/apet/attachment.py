@@ -20,6 +20,7 @@ from apet.checkpoint import SavedDelta
 from apet.delta import CarrierChoice, DeltaSpec, Insertion, TrainableWeight, initial_values, settle_masks
 from apet.errors import ApetError, UnknownNameError
 from apet.handle import Handle
+from apet.kernels.sharding import whole
 from apet.kernels.storage import dense_values, keep_differentiable, logical_shape
 from apet.layers import LAYERS
 from apet.layers.base import DeltaLayer, Host
@@ -96,6 +97,7 @@ def attach(
     try:
         attached.spec = settle_masks(attached.spec, lambda position: _original(model, state, position), scores)
         _add_layers(host_of(model, state, carrier), attached, values)
+        state.average_gradients(model)
     except BaseException:
         handle.detach()  # half a delta must not stay behind
         raise
@@ -266,7 +268,7 @@ def _given_values(values: Mapping[str, Tensor], weight: TrainableWeight, positio
     if given is None or given.numel() != k:
         came = "nothing" if given is None else f"{given.numel()}"
         raise ApetError(f"values[{name!r}] must hold {k} values; came {came}")
-    return given.detach().reshape(-1).to(torch.float32, copy=True)
+    return whole(given).detach().reshape(-1).to(torch.float32, copy=True)
 
 
 def _register_hooks(attached: AttachedDelta, layer: DeltaLayer, host: Host, names: Mapping[int, str]) -> None:

@@ -19,6 +19,7 @@ from apet.delta import CarrierChoice
 from apet.delta_header import Header, require_same_backbone, unpack
 from apet.errors import ApetError
 from apet.kernels.in_place import Fp32Module, ParameterDeltas
+from apet.kernels.sharding import AveragedGradients, is_sharded_whole, sharded_mesh
 from apet.kernels.storage import logical_shape
 from apet.layers.base import Host
 from apet.model_changes import EditedParameter, ModelWatch, watch
@@ -119,7 +120,24 @@ class AttachmentState(Fp32Module):
         edited = {position: e for position, e in self.edited.items() if e.deltas.deltas}
         watched = watch(model, acts_on, list(edited.values()))
         self._follow_shapes(model, edited)
+        if not is_sharded_whole(model):  # else the values are sharded with it
+            self.average_gradients(model)
         self._watch = watched
+
+    def average_gradients(self, model: nn.Module) -> None:
+        """Keep the values of all deltas equal on all processes, where ``fully_shard`` does not see to it.
+
+        It does for those that were attached before the whole model was sharded.
+
+        Raises:
+            ApetError: the model is sharded otherwise than by ``fully_shard``.
+        """
+        mesh = sharded_mesh(model)
+        for attached in self.attached_deltas():
+            if mesh is not None and not attached.gradients_averaged:
+                values = [v for layer in attached.all_layers() for _, v in layer.values()]
+                attached.hook_handles += AveragedGradients(values, mesh).register()
+                attached.gradients_averaged = True
 
     def _follow_shapes(self, model: nn.Module, edited: Mapping[str, EditedParameter]) -> None:
         """Describe a model anew whose parameters have other shapes, as when its vocabulary has grown.

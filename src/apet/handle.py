@@ -13,6 +13,7 @@ from apet.attached_delta import AttachedDelta
 from apet.attachment_state import STATE_NAME, AttachmentState, host_of, state_of
 from apet.delta import DeltaSpec
 from apet.errors import ApetError
+from apet.kernels.sharding import by_first_process, whole
 from apet.layers.base import MergedDelta
 from apet.layers.merging import require_mergeable, require_same_order
 from apet.layers.weight import WeightDelta
@@ -166,6 +167,8 @@ class Handle:
     def save(self, folder: str | Path) -> Path:
         """Write the delta with its values into a folder (see `apet.checkpoint`).
 
+        Of a model that is sharded over processes, all of them have to call this; the first one writes.
+
         Args:
             folder: made if it is missing.
 
@@ -178,9 +181,11 @@ class Handle:
         """
         self._require_unmerged("save")
         fingerprint = self.backbone_fingerprint  # first: the spec follows a backbone that was changed meanwhile
-        return checkpoint.write_delta(
-            Path(folder), self.spec, fingerprint, dict(self.values()), dict(self.head_values())
-        )
+        values = {name: whole(v) for name, v in self.values()}
+        head = {name: whole(v) for name, v in self.head_values()}
+        path = Path(folder)
+        by_first_process(self.model, lambda: checkpoint.write_delta(path, self.spec, fingerprint, values, head))
+        return path / checkpoint.DELTA_FILE
 
     def _write_merged(self, state: AttachmentState, merged: MergedDelta) -> str:
         """Write one edit of a merge; creates the bias it asks for where a linear layer has none.

@@ -12,6 +12,7 @@ from torch.utils.hooks import RemovableHandle
 
 from apet.errors import ApetError
 from apet.kernels.in_place import ParameterDeltas
+from apet.kernels.sharding import is_sharded_whole
 
 Holder = tuple[nn.Module, str]
 """A module that holds a parameter, and the parameter's name in it."""
@@ -128,10 +129,13 @@ def watch(model: nn.Module, acts_on: Mapping[str, nn.Module], edited: list[Edite
 def _examine(model: nn.Module, edited: EditedParameter, holders: list[Holder]) -> None:
     """Follow an edited parameter to the modules that hold it now."""
     if not holders:
-        module_name = edited.name.rpartition(".")[0]
-        raise ApetError(
-            f"a delta is written into {edited.name!r}, which {_now(model, module_name)} meanwhile; {REMEDY}"
-        )
+        if any(is_sharded_whole(module) for module in model.modules()):
+            raise ApetError(
+                f"a delta is written into {edited.name!r}, which was sharded meanwhile; load the backbone again, and"
+                " attach the delta after fully_shard, or before it with carrier='additive'"
+            )
+        became = _now(model, edited.name.rpartition(".")[0])
+        raise ApetError(f"a delta is written into {edited.name!r}, which {became} meanwhile; {REMEDY}")
     # A module that nothing is hooked to would use the tensor and add nothing to the gradient.
     known = {id(module) for module, _ in edited.holders}
     for module, _ in holders:

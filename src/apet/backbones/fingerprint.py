@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from apet.backbones.describe import describe
 from apet.backbones.positions import Backbone
+from apet.kernels.sharding import whole
 from apet.kernels.storage import sample_bytes, storage_of, stored_tensors
 
 SAMPLES = 1024
@@ -39,6 +40,8 @@ def weights_fingerprint(
         parameter = model.get_parameter(f"{p.module}.{p.parameter}").detach()
         if values is not None and storage_of(parameter) == "plain":
             tensors = [values(p.name, parameter)]
+        elif storage_of(parameter) == "sharded":
+            tensors = [whole(parameter)]  # of the backbone, not of the way it is laid over processes
         else:
             tensors = stored_tensors(model.get_submodule(p.module), p.parameter)
         h.update(f"{p.name}{p.shape}".encode())

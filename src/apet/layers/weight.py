@@ -17,7 +17,7 @@ from apet.kernels.additive import AdditiveTerm
 from apet.kernels.formulas import GradientFormula, Owner, formulas_of, owners_of
 from apet.kernels.in_place import InPlaceDelta, ParameterDeltas
 from apet.kernels.sparse_gradients import SparseGradientTap
-from apet.kernels.storage import dense_values
+from apet.kernels.storage import dense_values, storage_of
 from apet.layers.base import (
     ActsBy,
     Args,
@@ -263,7 +263,8 @@ def _choose_carrier(host: Host, position: str, parameter: str, tensor: Tensor) -
         if tapped:
             return "additive"
         used_by = type(owners[0].module).__name__
-        or_else = "leave carrier='additive' out" if is_editable(tensor) else "load the backbone unquantized"
+        stored = storage_of(tensor)
+        or_else = "leave carrier='additive' out" if stored == "plain" else f"load the backbone un{stored}"
         raise ApetError(
             f"parameter {parameter!r} ({used_by}) cannot be trained by adding to an output: its module is not a plain"
             f" linear layer, embedding or norm. Leave it out (roles=...), or {or_else}"
