@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from apet.interop.transformers import trainer_callback
     from apet.masks.mask import Mask
     from apet.planning import plan
+    from apet.routing import route
     from apet.studies.results import Study
 
     __version__: str
@@ -39,6 +40,7 @@ _MODULES = {
     "load": "apet.attachment",
     "trainer_callback": "apet.interop.transformers",
     "lightning_callback": "apet.interop.lightning",
+    "route": "apet.routing",
     "DeltaSpec": "apet.delta",
     "Mask": "apet.masks.mask",
     "Study": "apet.studies.results",
@@ -62,6 +64,7 @@ __all__ = [
     "load",
     "plan",
     "positions",
+    "route",
     "trainer_callback",
 ]
 

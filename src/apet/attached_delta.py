@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,10 +14,39 @@ from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec
 from apet.delta_header import header_of, listed_indices, pack
 from apet.kernels.in_place import Fp32Module, InPlaceDelta
-from apet.layers.base import DeltaLayer
+from apet.layers.base import DeltaLayer, Hook
 from apet.masks.mask import reshaped
 
 StateDict = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class LayerHook:
+    """A delta layer's function around the forward of one module, as it was hooked in.
+
+    Attributes:
+        hook: where and when it runs.
+        handle: takes it off the module.
+        layer: whose it is.
+    """
+
+    hook: Hook
+    handle: RemovableHandle
+    layer: DeltaLayer | None = None
+
+    @classmethod
+    def add(cls, hook: Hook, layer: DeltaLayer | None = None) -> LayerHook:
+        """Hook a function in."""
+        if hook.when == "before":
+            return cls(hook, hook.module.register_forward_pre_hook(hook.run, with_kwargs=True), layer)
+        always = hook.also_after_failure
+        return cls(hook, hook.module.register_forward_hook(hook.run, with_kwargs=True, always_call=always), layer)
+
+    def replace(self, run: Callable[..., Any]) -> None:
+        """Let another function run in its place, in its turn among the module's hooks."""
+        hooks = self.handle.hooks_dict_ref()
+        if hooks is not None and self.handle.id in hooks:  # else it was taken off
+            hooks[self.handle.id] = run
 
 
 class AttachedDelta(Fp32Module):
@@ -36,7 +65,8 @@ class AttachedDelta(Fp32Module):
         head: weight deltas of the task head by parameter.
         merged_deltas: after a merge, the in-place deltas that took the layers' place.
         merged_into: of each of these, the position and the parameter's name.
-        hook_handles: of the layers' hooks.
+        layer_hooks: all of its layers.
+        hook_handles: of other hooks.
         acts_on: modules that layers act on without writing into them, by their names.
         gradients_averaged: whether hooks average its gradients over the processes that share a sharded backbone.
         is_merged: whether the layers have given way to merged deltas.
@@ -51,6 +81,7 @@ class AttachedDelta(Fp32Module):
         self.head = nn.ModuleDict()
         self.merged_deltas = nn.ModuleList()
         self.merged_into: list[tuple[str, str]] = []
+        self.layer_hooks: list[LayerHook] = []
         self.hook_handles: list[RemovableHandle] = []
         self.acts_on: dict[str, nn.Module] = {}
         self.gradients_averaged = False

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from apet import checkpoint
-from apet.attached_delta import AttachedDelta
+from apet.attached_delta import AttachedDelta, LayerHook
 from apet.attachment_state import STATE_NAME, AttachmentState, host_of, state_of
 from apet.backbones.describe import describe
 from apet.backbones.fingerprint import weights_fingerprint
@@ -273,14 +273,9 @@ def _given_values(values: Mapping[str, Tensor], weight: TrainableWeight, positio
 
 def _register_hooks(attached: AttachedDelta, layer: DeltaLayer, host: Host, names: Mapping[int, str]) -> None:
     for hook in layer.hooks(host):
-        module = hook.module
-        if hook.when == "before":
-            attached.hook_handles.append(module.register_forward_pre_hook(hook.run, with_kwargs=True))
-        else:
-            always = hook.also_after_failure
-            attached.hook_handles.append(module.register_forward_hook(hook.run, with_kwargs=True, always_call=always))
+        attached.layer_hooks.append(LayerHook.add(hook, layer))
         if not layer.in_place():  # else the parameter is watched, wherever it is held
-            attached.acts_on[names[id(module)]] = module
+            attached.acts_on[names[id(hook.module)]] = hook.module
 
 
 def _check_fits(spec: DeltaSpec, backbone: Backbone, head: str) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -27,6 +27,15 @@ from apet.parameter_holder import ParameterHolder, holders_of
 
 STATE_NAME = OWN_PREFIX.rstrip(".")
 """The model's submodule that holds the state."""
+
+Place = tuple[nn.Module, Literal["before", "after"]]
+
+
+class Routing(Protocol):
+    """Deltas that are routed to the rows of a batch (see `apet.routing`)."""
+
+    def close(self) -> None:
+        """Let each delta act on every row again."""
 
 
 class LeftOut(NamedTuple):
@@ -55,6 +64,8 @@ class AttachmentState(Fp32Module):
         edited: position -> the parameter that they are written into.
         created_biases: position of a bias -> linear layer that had none before a merge.
         hook_handles: of the model's own hooks.
+        routing: of deltas to the rows of a batch, where there is one.
+        kept_apart: places where examples are known not to mix.
     """
 
     def __init__(self, backbone: Backbone, fingerprint: str, required_grad: dict[str, bool]) -> None:
@@ -68,6 +79,8 @@ class AttachmentState(Fp32Module):
         self.edited: dict[str, EditedParameter] = {}
         self.created_biases: dict[str, str] = {}
         self.hook_handles: list[RemovableHandle] = []
+        self.routing: Routing | None = None
+        self.kept_apart: set[Place] = set()
         self._left_out: LeftOut | None = None
         self._watch: ModelWatch | None = None
         self._in_forward = False

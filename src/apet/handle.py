@@ -64,6 +64,10 @@ class Handle:
         state = state_of(self.model)
         return state is not None and any(a is self._attached for a in state.attached)
 
+    def is_handle_of(self, attached: AttachedDelta) -> bool:
+        """Whether this attached delta is the one that it stands for."""
+        return attached is self._attached
+
     @property
     def is_merged(self) -> bool:
         """Whether its values have become part of the backbone's parameters."""
@@ -209,9 +213,9 @@ class Handle:
         return parameter
 
     def _unhook(self) -> None:
-        for handle in self._attached.hook_handles:
+        for handle in (*self._attached.hook_handles, *(h.handle for h in self._attached.layer_hooks)):
             handle.remove()
-        self._attached.hook_handles = []
+        self._attached.hook_handles, self._attached.layer_hooks = [], []
         self._attached.acts_on = {}
         self._state().forget_watch()
 

@@ -132,7 +132,7 @@ def _probe(model_class: type[nn.Module], config: PreTrainedConfig) -> Probe:
         for p in twin.parameters():
             if p.is_floating_point():
                 p.add_(torch.randn_like(p) * 0.1)
-    batches = [_inputs(twin, seed) for seed in range(_BATCHES)]
+    batches = [random_inputs(twin, seed) for seed in range(_BATCHES)]
     dense = _try_gradients(twin, facts, batches)
     _find_outside_uses(twin, facts, batches, dense)
     twin.requires_grad_(False)
@@ -148,11 +148,22 @@ def _probe(model_class: type[nn.Module], config: PreTrainedConfig) -> Probe:
     return facts
 
 
-def _inputs(twin: nn.Module, seed: int) -> dict[str, Tensor]:
+def random_inputs(twin: nn.Module, seed: int, rows: int = _ROWS, tokens: int = _TOKENS) -> dict[str, Tensor]:
+    """Make a batch that any text model can run on, without padding.
+
+    Args:
+        twin: a model of transformers; its configuration says which ids there are.
+        seed: of the ids.
+        rows: examples.
+        tokens: of each.
+
+    Returns:
+        ``input_ids``, (rows, tokens), and what else its forward cannot do without.
+    """
     generator = torch.Generator().manual_seed(seed)
     config = getattr(twin, "config")
     vocabulary = int(getattr(config.get_text_config(), "vocab_size", 0) or _LAST_ID)
-    ids = torch.randint(_FIRST_ID, min(_LAST_ID, vocabulary - 1), (_ROWS, _TOKENS), generator=generator)
+    ids = torch.randint(_FIRST_ID, min(_LAST_ID, vocabulary - 1), (rows, tokens), generator=generator)
     inputs = {"input_ids": ids}
     if "decoder_input_ids" in inspect.signature(twin.forward).parameters:
         inputs["decoder_input_ids"] = ids.flip(1)

@@ -86,5 +86,5 @@ class AdditiveTerm(Fp32Module):
             padded = self.rows[self.places // width] == self.formula.padding
             values = torch.where(padded, values.detach(), values)
         table = values.new_zeros((num_rows + 1) * width).scatter(0, self.places, values).view(-1, width)
-        nearest = torch.searchsorted(self.rows, ids).clamp(max=num_rows - 1)
+        nearest = torch.searchsorted(self.rows, ids.contiguous()).clamp(max=num_rows - 1)
         return nn.functional.embedding(torch.where(self.rows[nearest] == ids, nearest, num_rows), table)

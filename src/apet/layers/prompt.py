@@ -108,6 +108,7 @@ class PromptDelta(DeltaLayer):
         self.input_parameters = list(inspect.signature(input_module.forward).parameters)
         self.real_tokens: Tensor | None = None  # (batch, n + seq), of the forward that is running
         self.inserted_at: Tensor | None = None  # first real token of each row, between insertion and removal
+        self.by_row: Callable[[int, torch.dtype], Tensor] | None = None  # prompts of several deltas in one batch
         table = _position_table(host.backbone)
         self.num_positions, self.padding = None, None
         if table is not None:
@@ -173,7 +174,7 @@ class PromptDelta(DeltaLayer):
                 named["position_ids"] = positions + n
         else:
             self.inserted_at = start
-            prompt = self.dense("prompt_embeddings", embeddings.dtype).expand(batch, -1, -1)
+            prompt = self.prompts(batch, embeddings.dtype)
             embeddings = _inserted(embeddings, prompt, start)
             if positions is not None:
                 named["position_ids"] = self._stretched(positions.expand(batch, seq), start, n)
@@ -189,6 +190,12 @@ class PromptDelta(DeltaLayer):
         wide = named.get("attention_mask")
         self.real_tokens = wide != 0 if wide is not None and not past else None
         return (), named
+
+    def prompts(self, batch: int, dtype: torch.dtype) -> Tensor:
+        """The prompt of each row, (batch, n, d)."""
+        if self.by_row is not None:
+            return self.by_row(batch, dtype)
+        return self.dense("prompt_embeddings", dtype).expand(batch, -1, -1)
 
     def show_padding(self, module: nn.Module, args: Args, kwargs: Kwargs) -> tuple[Args, Kwargs]:
         """Let positions be counted over real tokens, as they are without a prompt: embeddings do not show padding.
