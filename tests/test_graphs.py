@@ -28,7 +28,8 @@ def attached(family, method):
     labels = inputs.pop("labels")
     if model.config.is_encoder_decoder:
         inputs["decoder_input_ids"] = labels
-    model.config.use_cache = False  # a cache is no tensor that a graph could return
+    for part in (model, *(m for m in model.children() if hasattr(m, "config"))):
+        part.config.use_cache = False  # a cache is no tensor that a graph could return
     return model, handle, inputs
 
 
