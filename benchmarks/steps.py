@@ -23,6 +23,8 @@ import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import ModuleType
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +36,9 @@ from transformers import (
     T5Config,
     T5ForConditionalGeneration,
 )
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 ROWS, TOKENS = 16, 64
 
@@ -52,18 +57,21 @@ class Shape:
 
 
 def bert(d: int, layers: int) -> nn.Module:
+    """A random BERT classifier."""
     return BertForSequenceClassification(
         BertConfig(hidden_size=d, num_hidden_layers=layers, num_attention_heads=d // 64, intermediate_size=4 * d)
     )
 
 
 def t5(d: int, layers: int) -> nn.Module:
+    """A random T5."""
     return T5ForConditionalGeneration(
         T5Config(d_model=d, d_kv=64, d_ff=4 * d, num_layers=layers, num_heads=d // 64, decoder_start_token_id=0)
     )
 
 
 def llama(d: int, layers: int) -> nn.Module:
+    """A random decoder."""
     return LlamaForCausalLM(
         LlamaConfig(
             hidden_size=d, num_hidden_layers=layers, num_attention_heads=d // 64, intermediate_size=d * 8 // 3,
@@ -84,6 +92,7 @@ ON_CPU, ON_GPU = ["bert-384", "t5-512", "llama-512"], ["bert-768", "t5-768", "ll
 
 
 def inputs_of(model: nn.Module, rows: int, tokens: int, device: str) -> dict[str, Tensor]:
+    """A batch that the model's own loss takes."""
     ids = torch.randint(5, 16000, (rows, tokens), generator=torch.Generator().manual_seed(0)).to(device)
     if hasattr(model, "classifier"):
         return {"input_ids": ids, "labels": torch.arange(rows, device=device) % 2}
@@ -95,6 +104,7 @@ Step = Callable[[], None]
 
 
 def step_of(model: nn.Module, parameters: list[Tensor], inputs: dict[str, Tensor]) -> Step:
+    """Forward, backward, one update of AdamW."""
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
 
     def step() -> None:
@@ -106,6 +116,7 @@ def step_of(model: nn.Module, parameters: list[Tensor], inputs: dict[str, Tensor
 
 
 def floor(model: nn.Module, inputs: dict[str, Tensor]) -> Step:
+    """What no method can save: the frozen forward, and the gradients of its inputs."""
     model.requires_grad_(False)
 
     def step() -> None:
@@ -115,7 +126,11 @@ def floor(model: nn.Module, inputs: dict[str, Tensor]) -> Step:
     return step
 
 
-def ours(apet, method: str, budget: int | None = None, **settings) -> Callable[[nn.Module, dict[str, Tensor]], Step]:
+def ours(
+    apet: ModuleType, method: str, budget: int | None = None, **settings: object
+) -> Callable[[nn.Module, dict[str, Tensor]], Step]:
+    """A method of the library."""
+
     def make(model: nn.Module, inputs: dict[str, Tensor]) -> Step:
         handle = apet.attach(model, apet.plan(model, method, budget, **settings))
         return step_of(model, handle.parameters(), inputs)
@@ -124,10 +139,13 @@ def ours(apet, method: str, budget: int | None = None, **settings) -> Callable[[
 
 
 def full(model: nn.Module, inputs: dict[str, Tensor]) -> Step:
+    """Plain full fine-tuning."""
     return step_of(model, list(model.parameters()), inputs)
 
 
-def by_peft(config) -> Callable[[nn.Module, dict[str, Tensor]], Step]:
+def by_peft(config: PeftConfig) -> Callable[[nn.Module, dict[str, Tensor]], Step]:
+    """A method of peft."""
+
     def make(model: nn.Module, inputs: dict[str, Tensor]) -> Step:
         from peft import get_peft_model
 
@@ -137,7 +155,10 @@ def by_peft(config) -> Callable[[nn.Module, dict[str, Tensor]], Step]:
     return make
 
 
-def variants(apet, model: nn.Module, shape: Shape) -> dict[str, Callable[[nn.Module, dict[str, Tensor]], Step]]:
+def variants(
+    apet: ModuleType, model: nn.Module, shape: Shape
+) -> dict[str, Callable[[nn.Module, dict[str, Tensor]], Step]]:
+    """Everything that is timed, by the name in the table."""
     from peft import LoraConfig, PromptTuningConfig, ShiraConfig
 
     n = apet.plan(model, "lora").num_trainable
@@ -170,6 +191,7 @@ def variants(apet, model: nn.Module, shape: Shape) -> dict[str, Callable[[nn.Mod
 
 
 def seconds(step: Step, steps: int, device: str) -> float:
+    """Seconds of one step, over several."""
     start = time.perf_counter()
     for _ in range(steps):
         step()
@@ -179,6 +201,7 @@ def seconds(step: Step, steps: int, device: str) -> float:
 
 
 def measure(steps: dict[str, Step], rounds: int, per_round: int, device: str) -> dict[str, list[float]]:
+    """Times of every variant, round by round."""
     times: dict[str, list[float]] = {name: [] for name in steps}
     for step in steps.values():
         seconds(step, 2, device)
@@ -203,6 +226,7 @@ def summary(times: dict[str, list[float]]) -> list[tuple[str, float, float, floa
 
 
 def main() -> None:
+    """Time all shapes and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--shapes", nargs="+", choices=SHAPES)
@@ -250,7 +274,9 @@ def main() -> None:
             json.dump(raw, f)
 
 
-def _baseline_steps(folder, model, shape, inputs, only) -> dict[str, Step]:
+def _baseline_steps(
+    folder: str, model: nn.Module, shape: Shape, inputs: dict[str, Tensor], only: list[str] | None
+) -> dict[str, Step]:
     """Steps of another version of the library, imported under the same name beside this one."""
     ours_loaded = {k: v for k, v in sys.modules.items() if k == "apet" or k.startswith("apet.")}
     for name in ours_loaded:
