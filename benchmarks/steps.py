@@ -240,9 +240,8 @@ def main() -> None:
     device = torch.cuda.get_device_name() if args.device == "cuda" else f"{platform.processor()} {platform.machine()}"
     import transformers
 
-    print(
-        f"{device}, torch {torch.__version__}, transformers {transformers.__version__}, {dtype}, batch {ROWS} × {TOKENS}"
-    )
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    print(f"{device}, {versions}, {dtype}, batch {ROWS} × {TOKENS}")
     raw = {}
     for name in args.shapes or (ON_GPU if args.device == "cuda" else ON_CPU):
         shape = SHAPES[name]
