@@ -33,6 +33,7 @@ from transformers import (
     BertForSequenceClassification,
     LlamaConfig,
     LlamaForCausalLM,
+    PreTrainedModel,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -52,25 +53,25 @@ class Shape:
         targets: the linear layers that peft's LoRA takes, as its own default does.
     """
 
-    build: Callable[[], nn.Module]
+    build: Callable[[], PreTrainedModel]
     targets: list[str]
 
 
-def bert(d: int, layers: int) -> nn.Module:
+def bert(d: int, layers: int) -> PreTrainedModel:
     """A random BERT classifier."""
     return BertForSequenceClassification(
         BertConfig(hidden_size=d, num_hidden_layers=layers, num_attention_heads=d // 64, intermediate_size=4 * d)
     )
 
 
-def t5(d: int, layers: int) -> nn.Module:
+def t5(d: int, layers: int) -> PreTrainedModel:
     """A random T5."""
     return T5ForConditionalGeneration(
         T5Config(d_model=d, d_kv=64, d_ff=4 * d, num_layers=layers, num_heads=d // 64, decoder_start_token_id=0)
     )
 
 
-def llama(d: int, layers: int) -> nn.Module:
+def llama(d: int, layers: int) -> PreTrainedModel:
     """A random decoder."""
     return LlamaForCausalLM(
         LlamaConfig(
@@ -91,7 +92,7 @@ SHAPES = {
 ON_CPU, ON_GPU = ["bert-384", "t5-512", "llama-512"], ["bert-768", "t5-768", "llama-2048"]
 
 
-def inputs_of(model: nn.Module, rows: int, tokens: int, device: str) -> dict[str, Tensor]:
+def inputs_of(model: PreTrainedModel, rows: int, tokens: int, device: str) -> dict[str, Tensor]:
     """A batch that the model's own loss takes."""
     ids = torch.randint(5, 16000, (rows, tokens), generator=torch.Generator().manual_seed(0)).to(device)
     if hasattr(model, "classifier"):
@@ -103,7 +104,7 @@ def inputs_of(model: nn.Module, rows: int, tokens: int, device: str) -> dict[str
 Step = Callable[[], None]
 
 
-def step_of(model: nn.Module, parameters: list[Tensor], inputs: dict[str, Tensor]) -> Step:
+def step_of(model: PreTrainedModel, parameters: list[Tensor], inputs: dict[str, Tensor]) -> Step:
     """Forward, backward, one update of AdamW."""
     optimizer = torch.optim.AdamW(parameters, lr=1e-4, fused=True)
 
@@ -115,7 +116,7 @@ def step_of(model: nn.Module, parameters: list[Tensor], inputs: dict[str, Tensor
     return step
 
 
-def floor(model: nn.Module, inputs: dict[str, Tensor]) -> Step:
+def floor(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Step:
     """What no method can save: the frozen forward, and the gradients of its inputs."""
     model.requires_grad_(False)
 
@@ -131,14 +132,14 @@ def ours(
 ) -> Callable[[nn.Module, dict[str, Tensor]], Step]:
     """A method of the library."""
 
-    def make(model: nn.Module, inputs: dict[str, Tensor]) -> Step:
+    def make(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Step:
         handle = apet.attach(model, apet.plan(model, method, budget, **settings))
         return step_of(model, handle.parameters(), inputs)
 
     return make
 
 
-def full(model: nn.Module, inputs: dict[str, Tensor]) -> Step:
+def full(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Step:
     """Plain full fine-tuning."""
     return step_of(model, list(model.parameters()), inputs)
 
@@ -146,7 +147,7 @@ def full(model: nn.Module, inputs: dict[str, Tensor]) -> Step:
 def by_peft(config: PeftConfig) -> Callable[[nn.Module, dict[str, Tensor]], Step]:
     """A method of peft."""
 
-    def make(model: nn.Module, inputs: dict[str, Tensor]) -> Step:
+    def make(model: PreTrainedModel, inputs: dict[str, Tensor]) -> Step:
         from peft import get_peft_model
 
         tuned = get_peft_model(model, config)
@@ -156,7 +157,7 @@ def by_peft(config: PeftConfig) -> Callable[[nn.Module, dict[str, Tensor]], Step
 
 
 def variants(
-    apet: ModuleType, model: nn.Module, shape: Shape
+    apet: ModuleType, model: PreTrainedModel, shape: Shape
 ) -> dict[str, Callable[[nn.Module, dict[str, Tensor]], Step]]:
     """Everything that is timed, by the name in the table."""
     from peft import LoraConfig, PromptTuningConfig, ShiraConfig
@@ -274,7 +275,7 @@ def main() -> None:
 
 
 def _baseline_steps(
-    folder: str, model: nn.Module, shape: Shape, inputs: dict[str, Tensor], only: list[str] | None
+    folder: str, model: PreTrainedModel, shape: Shape, inputs: dict[str, Tensor], only: list[str] | None
 ) -> dict[str, Step]:
     """Steps of another version of the library, imported under the same name beside this one."""
     ours_loaded = {k: v for k, v in sys.modules.items() if k == "apet" or k.startswith("apet.")}
