@@ -234,10 +234,26 @@ def test_a_method_by_its_own_size_is_the_budget_of_another(method):
 
 @pytest.mark.parametrize(
     ("budget", "n"),
-    [(4096, 4096), ("4096", 4096), ("4_096", 4096), (" 4,096 ", 4096), ("=lora", 294912), ("1", 1)],
+    [(4096, 4096), ("4096", 4096), ("4_096", 4096), (" 4096 ", 4096), ("=lora", 294912), ("1", 1)],
 )
 def test_budgets_as_people_write_them(budget, n):
     assert apet.plan(backbone("bert-base"), "apet", budget).num_trainable == n
+
+
+@pytest.mark.parametrize(
+    ("budget", "readings"),
+    [
+        ("0,3%", "0.3% if it is a decimal point, 03% if"),
+        ("1,5", "1.5% if it is a decimal point, 15 if"),
+        ("4,096", "4.096% if it is a decimal point, 4096 if"),
+        ("1,000,000", "write 1000000"),
+    ],
+)
+def test_a_comma_in_a_budget_is_refused_with_both_of_its_readings(budget, readings):
+    """A wrong number is worse than a refusal: 0,3% once trained three percent."""
+    with pytest.raises(apet.ApetError) as error:
+        apet.plan(backbone("bert-base"), "apet", budget)
+    assert readings in str(error.value)
 
 
 def test_a_share_of_the_backbone_is_rounded_to_the_nearest_count():
@@ -248,6 +264,9 @@ def test_a_share_of_the_backbone_is_rounded_to_the_nearest_count():
 
 NO_BUDGETS = [
     "abc",
+    "1__0",
+    "4_09",
+    "٤٠٩٦",
     "",
     "  ",
     0,

@@ -373,7 +373,10 @@ def bad_inputs(workspace: Path) -> dict[str, tuple[list[str], str]]:
         ),
         "budget no number": (["inspect", "bert-base", "--budget", "lots"], "budget='lots' is not a number"),
         "steps no number": ([*tune, "--output", "x", "--max-steps", "ten"], "Input should be a valid integer"),
-        "steps 0": ([*tune, "--output", "x", "--max-steps", "0"], "max_steps=0 does not fit; Optimizer steps"),
+        "steps 0": (
+            [*tune, "--output", "x", "--max-steps", "0"],
+            "max_steps=0 does not fit: input should be greater than or equal to 1; Optimizer steps",
+        ),
         "no output": (tune, "--output is required: give the folder for the result"),
         "no backbone": (["tune", "--task", "sst2", "--output", "x"], "backbone is missing"),
         "weights missing": (

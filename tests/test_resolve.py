@@ -127,7 +127,7 @@ def test_a_run_in_a_studys_words(workspace):
 def test_the_same_question_has_the_same_id_however_the_budget_is_written(workspace):
     cache = ResolveCache()
     number = resolve(config_of(workspace, method="bitfit", budget=100), cache)
-    text = resolve(config_of(workspace, method="bitfit", budget="1_00"), cache)
+    text = resolve(config_of(workspace, method="bitfit", budget=" 0100"), cache)
     assert number.run_id == text.run_id
     assert resolve(config_of(workspace, method="bitfit", budget=101), cache).run_id != number.run_id
 

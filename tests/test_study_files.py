@@ -11,9 +11,9 @@ from apet.registry import imported
 from apet.studies.grid import cells
 from apet.studies.study_config import StudyConfig
 from apet.studies.study_file import load_study, parse_study
-from apet.studies.yaml_lines import line_of
 from apet.tasks.metrics import METRICS
 from apet.training.config import RunConfig
+from apet.yaml_text import line_of
 
 STUDY = {"name": "s", "backbones": ["bert-base"], "tasks": ["sst2"], "methods": ["lora"], "seeds": [0]}
 METRIC = """

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import re
+
 from apet.backbones.positions import Backbone
 from apet.errors import ApetError
 from apet.methods import make_method
 
 Budget = int | str | None
 
+# ASCII digits; an underscore stands between groups of three.
+_DIGITS = r"(?:[0-9]{1,3}(?:_[0-9]{3})+|[0-9]{1,18})"
+_COUNT = re.compile(rf"[-+]?{_DIGITS}")
+_SHARE = re.compile(rf"[-+]?(?:{_DIGITS}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{{1,2}})?\s?%")
 _FORMS = "give a positive count (4096), a share of the backbone (0.3%) or another method's count (=lora)"
 
 
@@ -23,7 +29,7 @@ def parse_budget(budget: Budget, backbone: Backbone) -> int | None:
         The count; None stays None (the method's own full size).
 
     Raises:
-        ApetError: none of the three forms, or less than one parameter.
+        ApetError: none of the three forms, a comma in a number, or less than one parameter.
     """
     if budget is None:
         return None
@@ -33,13 +39,22 @@ def parse_budget(budget: Budget, backbone: Backbone) -> int | None:
     if text.startswith("="):
         other = make_method(text[1:].strip())
         return other.count_trainable(backbone, parse_budget(other.default_budget, backbone))
-    text = text.replace("_", "").replace(",", "")
+    if "," in text:
+        raise ApetError(_about_comma(text))
     is_share = text.endswith("%")
-    try:
-        count = round(float(text[:-1]) / 100 * backbone.num_parameters) if is_share else int(text)
-    except (ValueError, OverflowError):
-        raise ApetError(f"budget={budget!r} is not a number; {_FORMS}") from None
+    if not (_SHARE if is_share else _COUNT).fullmatch(text):
+        raise ApetError(f"budget={str(budget)!r} is not a number; {_FORMS}")
+    count = round(float(text[:-1]) / 100 * backbone.num_parameters) if is_share else int(text.replace("_", ""))
     if count < 1:
         meaning = f"{count} of {backbone.num_parameters:,} parameters" if is_share else "nothing to train"
         raise ApetError(f"budget={budget!r} means {meaning}; {_FORMS}")
     return count
+
+
+def _about_comma(text: str) -> str:
+    """A comma is a decimal point to some people and parts thousands to others: which was meant is not guessed."""
+    unit = "" if text.endswith("%") else "%"
+    point, thousands = f"{text.replace(',', '.', 1)}{unit}", text.replace(",", "")
+    if text.count(",") > 1:
+        return f"budget={text!r} has commas; write {thousands}"
+    return f"budget={text!r} has a comma; write {point} if it is a decimal point, {thousands} if it parts thousands"

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
+
+MAX_MESSAGE, MAX_ECHO = 500, 80
+"""Characters of a message, and of what it repeats of its input: a document pasted by mistake must not bury the rest."""
+
+
+def shortened(text: str, limit: int = MAX_ECHO) -> str:
+    """A text of at most so many characters: what is too much is left out of its middle, since paths end in names."""
+    if len(text) <= limit:
+        return text
+    head = (limit - 1) // 3
+    return f"{text[:head]}…{text[head + 1 - limit :]}"
 
 
 class ApetError(ValueError):
-    """Input that cannot be served. The message is one line and names the remedy.
+    """Input that cannot be served. The message is one line, names the remedy and repeats little of its input.
 
     Example:
         >>> import apet
@@ -17,6 +29,11 @@ class ApetError(ValueError):
         ...     print(error)
         lora: rank=0 is not valid: input should be greater than or equal to 1
     """
+
+    def __init__(self, message: str) -> None:
+        # Here, for every message: what it quotes of the input is cut, and so is the whole, in its middle.
+        quoted = re.sub(r"(?<!\w)'[^']{79,}'(?!\w)|\"[^\"]{79,}\"", lambda m: shortened(m.group()), message)
+        super().__init__(shortened(" ".join(quoted.split("\n")), MAX_MESSAGE))
 
 
 class UnknownNameError(ApetError):

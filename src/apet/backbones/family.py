@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from importlib import resources
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from apet.errors import ApetError, UnknownNameError
 from apet.registry import Registry
+from apet.settings import Settings
+from apet.yaml_text import read_mapping
 
 BackboneKind = Literal["encoder", "decoder", "encoder-decoder"]
 Roles = dict[str, tuple[str, ...]]
@@ -63,11 +64,7 @@ class Family:
     rotary_embeddings: bool = False
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
-
-
-class _FamilyFile(_Strict):
+class _FamilyFile(Settings):
     """The keys of a family's YAML file."""
 
     family: str
@@ -93,9 +90,7 @@ def parse_family(text: str, origin: str) -> Family:
         ApetError: a key that is missing, unknown or does not fit; the first one is named.
     """
     try:
-        raw = _FamilyFile.model_validate(yaml.safe_load(text))
-    except yaml.YAMLError as e:
-        raise ApetError(f"family file {origin!r} is not valid YAML: {' '.join(str(e).split())}") from e
+        raw = _FamilyFile.model_validate(read_mapping(text, f"family file {origin!r}"))
     except ValidationError as e:
         first = e.errors()[0]
         key = ".".join(str(part) for part in first["loc"])

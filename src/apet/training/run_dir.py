@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, NamedTuple, TypeVar
 from uuid import uuid4
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 from pydantic import JsonValue, ValidationError
 
@@ -22,6 +21,7 @@ from apet.errors import ApetError, CannotWriteError
 from apet.tasks.task import Task, load_task
 from apet.training.config import RunConfig, import_guests, read_config, validate_config
 from apet.training.result import CurvePoint, Prediction, Record, RunResult, explain, read_result
+from apet.yaml_text import write_yaml
 
 if TYPE_CHECKING:  # reading a run needs no torch
     from apet.tasks.examples import Example
@@ -255,7 +255,7 @@ def read_scores(path: Path) -> NDArray[np.float64]:
 
 def dump_yaml(path: Path, values: Mapping[str, JsonValue]) -> None:
     """Write readable YAML, in the order given."""
-    path.write_text(yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=120), "utf-8")
+    path.write_text(write_yaml(values), "utf-8")
 
 
 def read_run(folder: Path) -> RunFolder:
