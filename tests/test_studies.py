@@ -155,7 +155,7 @@ def test_words_that_look_like_dates_or_booleans_are_the_texts_they_are():
     )
     assert (study.name, study.tasks) == ("2024-13-45", ("on",))
     with pytest.raises(ApetError, match=r"s\.yaml:2: unknown key 'no'"):
-        parse_study("name: x\nno: 3\n", "s.yaml", {})
+        parse_study("name: x\nno: 3\nbackbones: [t5]\ntasks: [on]\nmethods: [lora]\n", "s.yaml", {})
     with pytest.raises(ApetError, match=r"^max_steps='abc' does not fit; Optimizer steps\.$"):
         load_study("quick", {"max_steps": "abc"})
 

@@ -86,6 +86,9 @@ def read_yaml(text: str, where: str) -> JsonValue:
 def read_mapping(text: str, where: str) -> dict[str, JsonValue]:
     """The mapping that a YAML text holds.
 
+    Returns:
+        Key -> value.
+
     Raises:
         ApetError: as of `read_yaml`, or it holds none.
     """
