@@ -377,7 +377,6 @@ def bad_inputs(workspace: Path) -> dict[str, tuple[list[str], str]]:
             [*tune, "--output", "x", "--max-steps", "0"],
             "max_steps=0 does not fit: input should be greater than or equal to 1; Optimizer steps",
         ),
-        "no output": (tune, "--output is required: give the folder for the result"),
         "no backbone": (["tune", "--task", "sst2", "--output", "x"], "backbone is missing"),
         "weights missing": (
             ["tune", "--backbone", "bert-base", *tune[3:], "--output", "x"],
@@ -390,7 +389,7 @@ def bad_inputs(workspace: Path) -> dict[str, tuple[list[str], str]]:
         "missing column": (data("train.csv", text="body"), "train.csv:2: unknown column 'body'"),
         "missing label column": (data("train.csv", label="star"), "unknown column 'star'; nearest: stars"),
         "empty data": (data("empty.csv"), "has no rows"),
-        "not UTF-8": (data("latin.csv"), "latin.csv:2: byte 0xe9 is no utf-8"),
+        "not UTF-8": (data("latin.csv"), "column 'stars' has one value, 'good', in 1 rows"),
         "label unseen in training": (data("split"), "validation.csv:2: label 'neutral' is unknown"),
         "no run": (["predict", "bert", "x"], "no finished run at 'bert'"),
         "a cell that cannot be": (
@@ -420,7 +419,7 @@ def bad_inputs(workspace: Path) -> dict[str, tuple[list[str], str]]:
 NAMES = [
     "unknown command", "unknown option", "unknown method", "unknown backbone", "unknown task", "unknown role",
     "unknown setting", "unknown method setting", "budget 0", "budget -1", "budget too large", "budget no number",
-    "steps no number", "steps 0", "no output", "no backbone", "weights missing", "folder without config",
+    "steps no number", "steps 0", "no backbone", "weights missing", "folder without config",
     "delta for another backbone", "output holds a run", "missing file", "missing column", "missing label column",
     "empty data", "not UTF-8", "label unseen in training", "no run", "a cell that cannot be", "data of a comparison",
     "weights of a comparison", "seeds", "no key=value", "twice",
@@ -460,3 +459,29 @@ def test_every_command_explains_itself(workspace):
     for command in ("tune", "evaluate", "predict", "compare", "inspect", "positions", "methods", "tasks", "backbones"):
         assert command in listed
         assert len(call(workspace, command, "--help").out) > 100
+
+
+def test_data_that_needs_words_of_its_own_is_tuned_by_flags_alone(tmp_path, workspace):
+    """Whatever a message tells to give can be given the way the user came: --data, with no task file."""
+    rows = [{"text": f"scène {n}", "stars": "ja" if n % 2 else "nein"} for n in range(80)]
+    lines = [f"{r['text']};{r['stars']}" for r in rows]
+    (tmp_path / "train.csv").write_text("\n".join(["text;stars", "scène 3;ja", ";ja", *lines]), "cp1252")
+    (tmp_path / "val.csv").write_text("\n".join(["text;stars", "scène 3;ja", "neu;nein"]), "cp1252")
+    words = ["tune", "--backbone", str(workspace / "bert"), "--data", "train.csv", "--text", "text", "--label", "stars"]
+    words += ["--max-steps", "2", "--method", "bitfit", "objective=classification-head", "labels={ja: yes, nein: no}"]
+    assert (
+        "train.csv:3: 'text' is empty; mend it, or leave such rows out: on_missing=drop" in call(tmp_path, *words).err
+    )
+    words += ["--on-missing", "drop"]
+    assert "or leave it out of train: on_overlap=drop" in call(tmp_path, *words).err
+    done = call(tmp_path, *words, "--on-overlap", "drop")
+    assert done.out.splitlines()[-1] == "runs/train-bitfit-1"
+    assert "data: train.csv: read as cp1252" in done.out
+    assert "data: train.csv: cells are separated by semicolon" in done.out
+    assert "data: train: 1 of 82 rows left out: train.csv:3: 'text' is empty" in done.out
+    assert "seed 0; head:" in done.out
+    assert call(tmp_path, "predict", "runs/train-bitfit-1", "scène 1").out.split("\t")[0] in ("yes", "no")
+    asked = call(tmp_path, *words, "--on-overlap", "drop", "--encoding", "cp1252", "--separator", ";")
+    assert asked.out.splitlines()[-1] == "runs/train-bitfit-2"
+    assert "read as" not in asked.out
+    assert "no encoding 'cp0'" in call(tmp_path, *words, "--encoding", "cp0").err

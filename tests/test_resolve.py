@@ -15,7 +15,7 @@ from apet.studies import comparison, planning, threshold_search
 from apet.studies.comparison import compare, comparison_study
 from apet.studies.results import Study
 from apet.tasks import examples as task_examples
-from apet.tasks import files, sources
+from apet.tasks import files, sources, splits
 from apet.training import resolve as resolving
 from apet.training import run as running
 from apet.training.config import RunAxes, RunConfig
@@ -60,7 +60,7 @@ def calls(monkeypatch):
         for module in modules:
             monkeypatch.setattr(module, name, counted)
 
-    count([files, sources], "read_rows")
+    count([files, splits], "read_table")
     count([describing], "_describe")
     count([resolving, planning, running, threshold_search], "resolve")
     count([task_examples, sources], "examples_fingerprint")
@@ -74,7 +74,7 @@ def test_a_comparison_of_six_runs_works_everything_out_once(workspace, tmp_path,
     run_ids = compare(study, tmp_path / "out", resources)
     assert len(set(run_ids)) == 6
     assert (Study(tmp_path / "out").runs().state == "complete").all()
-    assert calls["read_rows"] == 1
+    assert calls["read_table"] == 1
     assert calls["resolve"] == 6
     assert calls["_describe"] <= 2, "on the meta device, and when the weights are loaded"
     assert calls["examples_fingerprint"] == 2, "train and validation, each once"

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from apet import ApetError
 from apet.tasks.examples import hold_out, sample
-from apet.tasks.files import read_rows
+from apet.tasks.files import read_table
 from apet.tasks.from_file import task_from_file
 from apet.tasks.sources import load_data
 from apet.tasks.task import load_task, parse_task, registered_tasks
@@ -42,26 +42,26 @@ def test_every_format_gives_the_same_rows(tmp_path):
     write_csv(tmp_path / "a.csv", rows)
     write_jsonl(tmp_path / "a.jsonl", rows)
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
-    assert [[r.values for r in read_rows(tmp_path / f"a.{s}")] for s in ("csv", "jsonl", "parquet")] == [rows] * 3
+    assert [[r.values for r in read_table(tmp_path / f"a.{s}").rows] for s in ("csv", "jsonl", "parquet")] == [rows] * 3
 
 
 def test_lines_are_those_of_an_editor(tmp_path):
     (tmp_path / "a.csv").write_text('text,stars\n"two\nlines",negative\n\nnext,positive\n')
-    assert [r.location for r in read_rows(tmp_path / "a.csv")] == ["a.csv:2", "a.csv:5"]
+    assert [r.location for r in read_table(tmp_path / "a.csv").rows] == ["a.csv:2", "a.csv:5"]
     (tmp_path / "b.jsonl").write_text('{"text": "a\\u2028b"}\n\n{"text": "\x85"}\n', "utf-8")
-    assert [r.location for r in read_rows(tmp_path / "b.jsonl")] == ["b.jsonl:1", "b.jsonl:3"]
+    assert [r.location for r in read_table(tmp_path / "b.jsonl").rows] == ["b.jsonl:1", "b.jsonl:3"]
 
 
 @pytest.mark.parametrize(
     ("name", "raw", "message"),
     [
-        ("a.jsonl", b'{"text": 1}\n{oops\n', r"a\.jsonl:2: no JSON object"),
-        ("a.jsonl", b"[1]\n", r"a\.jsonl:1: a list; expected one JSON object"),
+        ("a.jsonl", b'{"text": 1}\n{oops\n', r"a\.jsonl:2: no JSON \("),
+        ("a.jsonl", b'{"a": 1}\n[1]\n', r"a\.jsonl:2: a list; expected a JSON object"),
         ("a.csv", b"text,stars\nx\n", r"a\.csv:2: 1 cells; the header has 2"),
         ("a.csv", b'text,stars\n"open,x\n', r"a\.csv:2: .*quote cells"),
         ("a.csv", b"text,stars\n", r"a\.csv' has no rows"),
         ("a.csv", b"", r"a\.csv' has no rows"),
-        ("a.csv", "text\nd\xe9j\xe0 vu\n".encode("latin-1"), r"a\.csv:2: byte 0xe9 is no utf-8; convert"),
+        ("a.csv", b"text\nd\x81\x00\xff\xfe vu\n", r"a\.csv:2: byte 0x81 is no UTF-8, and no other encoding fits"),
         ("a.txt", b"x", r"ends in \.txt; known endings: \.csv"),
         ("a.parquet", b"PAR1 not really", r"a\.parquet is no Parquet file"),
     ],
@@ -69,12 +69,12 @@ def test_lines_are_those_of_an_editor(tmp_path):
 def test_a_file_that_cannot_be_read_says_where(tmp_path, name, raw, message):
     (tmp_path / name).write_bytes(raw)
     with pytest.raises(ApetError, match=message):
-        read_rows(tmp_path / name)
+        read_table(tmp_path / name)
 
 
 def test_a_missing_file_is_one_line(tmp_path):
     with pytest.raises(ApetError, match=r"cannot read data file .*none\.csv': No such file"):
-        read_rows(tmp_path / "none.csv")
+        read_table(tmp_path / "none.csv")
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,10 @@ def test_a_missing_file_is_one_line(tmp_path):
             {"text": "x", "stars": "great"},
             r"train\.jsonl:3: label 'great' is unknown; films has 'negative', 'positive'",
         ),
-        ({"text": "x", "stars": None}, r"train\.jsonl:3: label None is unknown"),
+        (
+            {"text": "x", "stars": None},
+            r"train\.jsonl:3: 'stars' is missing; mend it, or leave such rows out: on_missing=drop",
+        ),
     ],
 )
 def test_a_bad_row_is_named_with_its_line(tmp_path, bad, message):
@@ -94,11 +97,10 @@ def test_a_bad_row_is_named_with_its_line(tmp_path, bad, message):
         load_data(task)
 
 
-def test_ids_must_be_unique(tmp_path):
+def test_ids_may_repeat_and_that_is_said(tmp_path):
     rows = [{"id": i // 2, **r} for i, r in enumerate(reviews(4))]
     task = folder_with(tmp_path, rows, reviews(2, 10))
-    with pytest.raises(ApetError, match=r"train\.jsonl:2: id 0 was used at train\.jsonl:1"):
-        load_data(task)
+    assert "train: 2 ids come more than once; rows are told apart by their text" in load_data(task).notes
 
 
 def test_training_text_that_is_held_out_is_refused_or_dropped(tmp_path):
@@ -109,7 +111,7 @@ def test_training_text_that_is_held_out_is_refused_or_dropped(tmp_path):
         load_data(task)
     data = load_data(task.model_copy(update={"on_overlap": "drop"}))
     assert len(data.splits["train"]) == 2
-    assert "1 examples left out" in data.notes[0]
+    assert any("1 examples left out" in note for note in data.notes)
 
 
 def test_a_split_left_empty_is_an_error(tmp_path):
@@ -124,7 +126,7 @@ def test_without_validation_some_training_rows_are_held_out_and_stay_so_when_row
     b = load_data(task_from_file(str(write_csv(tmp_path / "b.csv", rows[::-1])), ["text"], "stars"))
     held = [{e.texts["text"] for e in d.splits["validation"]} for d in (a, b)]
     assert held[0] == held[1]
-    assert len(held[0]) == 6
+    assert len(held[0]) == 30, "half of sixty: 30 of each class, where there are twice as many"
     assert not held[0] & {e.texts["text"] for e in a.splits["train"]}
 
 
@@ -146,7 +148,7 @@ def test_a_column_of_free_text_is_no_label(tmp_path):
 
 def test_one_label_alone_is_nothing_to_learn(tmp_path):
     path = write_csv(tmp_path / "a.csv", reviews(40)[::2])
-    with pytest.raises(ApetError, match="one label alone leaves nothing to learn"):
+    with pytest.raises(ApetError, match="column 'stars' has one value, 'negative', in 20 rows"):
         task_from_file(str(path), ["text"], "stars")
 
 
@@ -167,7 +169,7 @@ def test_a_sample_is_the_same_whatever_the_order(texts, most):
     assert {e.normalized_text for e in sample(unique, len(keys))} == {
         e.normalized_text for e in sample(unique[::-1], len(keys))
     }
-    inside, outside = hold_out(examples)
+    inside, outside = hold_out(registered_tasks()["samsum"], examples)
     assert len(inside) + len(outside) == len(examples)
     assert not {e.normalized_text for e in inside} & {e.normalized_text for e in outside}
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -36,6 +38,17 @@ DataPath = Annotated[
 ]
 TextColumns = Annotated[list[str] | None, typer.Option("--text", help="Column to read, for --data without --task.")]
 LabelColumn = Annotated[str | None, typer.Option("--label", help="Column with the class, for --data without --task.")]
+Encoding = Annotated[str | None, typer.Option(help="Of text files, such as cp1252; without it, found out and said.")]
+Separator = Annotated[str | None, typer.Option(help="Between cells of CSV files; without it, found out and said.")]
+OnMissing = Annotated[
+    str | None, typer.Option(metavar="refuse|drop", help="What happens to rows without a text or a label.")
+]
+OnOverlap = Annotated[
+    str | None, typer.Option(metavar="refuse|drop", help="What happens to training rows that are held out, too.")
+]
+NewFolder = Annotated[
+    Path | None, typer.Option("--output", help="New folder for the result; without it, runs/TASK-METHOD-N.")
+]
 MethodOption = Annotated[str | None, typer.Option(help="Name of the method (see apet methods).")]
 BudgetOption = Annotated[
     str | None, typer.Option(help="Exact number of parameters: 4096, 0.3%, =lora; without it, the method's default.")
@@ -76,6 +89,20 @@ def require_output(output: Path | None, purpose: str = "results") -> Path:
     if output is None:
         raise ApetError(f"--output is required: give the folder for the {purpose}")
     return output
+
+
+def default_output(*parts: str) -> Path:
+    """The first folder ``runs/<parts>-<n>`` that is not there yet.
+
+    Args:
+        parts: such as the task and the method; of a path its last part's name counts.
+
+    Returns:
+        The folder, which is not made.
+    """
+    name = "-".join(re.sub(r"[^\w.=%-]+", "-", Path(p).stem or p).strip("-.") for p in parts)
+    numbers = (Path("runs") / f"{name[:100]}-{n}" for n in itertools.count(1))
+    return next(folder for folder in numbers if not folder.exists())
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -13,20 +13,25 @@ from apet.cli.options import (
     BudgetOption,
     ConfigFile,
     DataPath,
+    Encoding,
     ExampleLimit,
     Json,
     LabelColumn,
     MaxSteps,
     MethodOption,
+    NewFolder,
+    OnMissing,
+    OnOverlap,
     Quiet,
     RunFolderArgument,
     RunOverrides,
+    Separator,
     TaskName,
     TextColumns,
     build_run_config,
+    default_output,
     open_progress,
     parse_seeds,
-    require_output,
 )
 from apet.cli.output import print_json, print_table
 from apet.errors import ApetError
@@ -43,11 +48,15 @@ def tune(
     data: DataPath = None,
     text: TextColumns = None,
     label: LabelColumn = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
+    on_missing: OnMissing = None,
+    on_overlap: OnOverlap = None,
     method: MethodOption = None,
     budget: BudgetOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the mask, the initial values and the data.")] = None,
     max_steps: MaxSteps = None,
-    output: Annotated[Path | None, typer.Option(help="New folder for the result.")] = None,
+    output: NewFolder = None,
     config: ConfigFile = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -59,19 +68,24 @@ def tune(
     """
     from apet.training.run import tune as run
 
-    folder = require_output(output, "result")
     options: dict[str, object] = {
         "backbone": backbone,
         "task": task,
         "data": data,
         "text": text,
         "label": label,
+        "encoding": encoding,
+        "separator": separator,
+        "on_missing": on_missing,
+        "on_overlap": on_overlap,
         "method": method,
         "budget": budget,
         "seed": seed,
         "max_steps": max_steps,
     }
     run_config = build_run_config(config, settings, options)
+    axes = run_config.axes
+    folder = output or default_output(axes.task, axes.method)
     outcome = run(run_config, folder, _resources(quiet))
     if outcome.folder is None:  # another process of the same launch writes and prints
         return
@@ -89,6 +103,27 @@ def _print_result(result: RunResult) -> None:
         f" on {result.num_examples} validation items, best at step {result.best_step} of {result.max_steps}"
         + (f"  test {100 * result.test_score:.1f} %" if result.test_score is not None else "")
     )
+    for line in _particulars(result):
+        print(line)
+
+
+def _particulars(result: RunResult) -> list[str]:
+    """What a reader of the score must know beside it: one line of sizes and seeds, and one for each note."""
+    seeds = {name: getattr(result, name) for name in ("mask_seed", "init_seed", "data_seed")}
+    others = ", ".join(f"{name} {seed}" for name, seed in seeds.items() if seed != result.seed)
+    cut = ", ".join(
+        f"{n:,} of {result.split_sizes[split]:,} ({split})" for split, n in result.num_truncated.items() if n
+    )
+    lines = [
+        f"seed {result.seed}{f' ({others})' if others else ''}; head: {result.num_head_parameters:,} parameters"
+        f" {result.head}; texts cut at {result.max_input_length} tokens: {cut or 'none'}"
+    ]
+    if result.majority_baseline is not None and result.score <= result.majority_baseline:
+        share = 100 * result.majority_baseline
+        lines.append(
+            f"no better than always answering the most frequent label ({share:.1f} %); train longer or otherwise"
+        )
+    return [*lines, *(f"data: {note}" for note in result.data_notes)]
 
 
 def evaluate(
@@ -156,6 +191,10 @@ def compare(
     data: DataPath = None,
     text: TextColumns = None,
     label: LabelColumn = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
+    on_missing: OnMissing = None,
+    on_overlap: OnOverlap = None,
     methods: Annotated[
         str | None, typer.Option(help="Names with commas; without it, all methods and both kinds of APET.")
     ] = None,
@@ -166,7 +205,10 @@ def compare(
     max_steps: MaxSteps = None,
     output: Annotated[
         Path | None,
-        typer.Option(help="Folder for the results; what is missing in it is run, more methods and seeds are added."),
+        typer.Option(
+            help="Folder for the results; what is missing in it is run, more methods and seeds are added. Without it,"
+            " runs/TASK-compare-N."
+        ),
     ] = None,
     config: ConfigFile = None,
     json: Json = False,
@@ -180,11 +222,13 @@ def compare(
     from apet.studies.comparison import compare as run
     from apet.studies.comparison import comparison_study
 
-    folder, seed_list = require_output(output), parse_seeds(seeds)
+    seed_list = parse_seeds(seeds)
     names = [name.strip() for name in methods.split(",")] if methods else method_variants()
     options: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
+    options |= {"encoding": encoding, "separator": separator, "on_missing": on_missing, "on_overlap": on_overlap}
     options |= {"budget": budget, "max_steps": max_steps}
     base = build_run_config(config, settings, options)
+    folder = output or default_output(base.axes.task, "compare")
     resources = _resources(quiet)
     run_ids = run(comparison_study(base, names, seed_list, resources), folder, resources)
     _print_comparison(folder, run_ids, json)

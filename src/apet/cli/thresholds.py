@@ -9,21 +9,26 @@ import typer
 from apet.cli.options import (
     BackboneOption,
     DataPath,
+    Encoding,
     ExecutorOption,
     Gpus,
     Json,
+    LabelColumn,
+    OnMissing,
+    OnOverlap,
     OutputFolder,
     Quiet,
     RayAddress,
     RunOverrides,
+    Separator,
     TaskName,
+    TextColumns,
     Workers,
     build_run_config,
+    default_output,
     open_progress,
-    require_output,
 )
 from apet.cli.output import print_json
-from apet.errors import ApetError
 
 if TYPE_CHECKING:
     from apet.training.config import RunConfig
@@ -34,6 +39,12 @@ def thresholds(
     backbone: BackboneOption = None,
     task: TaskName = None,
     data: DataPath = None,
+    text: TextColumns = None,
+    label: LabelColumn = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
+    on_missing: OnMissing = None,
+    on_overlap: OnOverlap = None,
     method: Annotated[str, typer.Option(help="Name of the method (see apet methods).")] = "apet",
     output: OutputFolder = None,
     margin: Annotated[float, typer.Option(help="Points below full fine-tuning that still count as reaching it.")] = 1.0,
@@ -68,8 +79,10 @@ def thresholds(
     from apet.studies.threshold_search import ThresholdSearcher
     from apet.studies.thresholds import ThresholdRules, search_summary
 
-    folder = require_output(output)
-    base = _base_config(settings, {"backbone": backbone, "task": task, "data": data, "method": method})
+    options: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
+    options |= {"encoding": encoding, "separator": separator, "on_missing": on_missing, "on_overlap": on_overlap}
+    base = _base_config(settings, {**options, "method": method})
+    folder = output or default_output(base.axes.task, "thresholds")
     rules = ThresholdRules(margin / 100, confidence / 100, forecast / 100, spacing, max_seeds, full_seeds)
     with open_store(folder) as store, open_executor(executor, workers, ray_address, gpus, [base]) as opened:
         scheduler = Scheduler(store, opened, open_progress(quiet))
@@ -78,10 +91,10 @@ def thresholds(
         low, high = search.run()
     num_grid_runs = len(grid) * rules.max_seeds + rules.reference_seeds
     if json:
-        subject = {"backbone": base.backbone, "task": base.task, "method": searcher.label}
+        subject = {"backbone": base.backbone, "task": base.task_name, "method": searcher.label}
         print_json({**subject, **search_summary(low, high, search, num_grid_runs)})
         return
-    print(f"{base.backbone}, {base.task}, {searcher.label}")
+    print(f"{base.backbone}, {base.task_name}, {searcher.label}")
     print(low.describe())
     print(high.describe())
     print(f"{search.num_runs} runs; a full grid of {len(grid)} N x {rules.max_seeds} seeds has {num_grid_runs}")
@@ -89,13 +102,6 @@ def thresholds(
 
 
 def _base_config(settings: list[str] | None, options: dict[str, object]) -> RunConfig:
-    """Settings that all runs of a search share.
-
-    Raises:
-        ApetError: no task is named, or a setting does not fit.
-    """
+    """Settings that all runs of a search share."""
     # Values are not kept: a search looks at scores alone. One thread a run, since several run beside each other.
-    base = build_run_config(None, settings, options, {"save_delta": False, "num_threads": 1})
-    if base.task is None:
-        raise ApetError("--task is required: a search needs a task, not columns of a data file; see apet tasks")
-    return base
+    return build_run_config(None, settings, options, {"save_delta": False, "num_threads": 1})

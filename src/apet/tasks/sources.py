@@ -13,8 +13,18 @@ from pathlib import Path
 from apet.backbones.hub import detect_offline
 from apet.backbones.registry import package_folder
 from apet.errors import ApetError
-from apet.tasks.examples import Example, check_overlap, examples_fingerprint, hold_out, read_examples, sample
-from apet.tasks.files import SUFFIXES, Row, read_rows
+from apet.tasks.examples import (
+    Example,
+    check_overlap,
+    examples_fingerprint,
+    hold_out,
+    is_unlabeled,
+    read_examples,
+    sample,
+)
+from apet.tasks.files import data_suffix, read_table
+from apet.tasks.rows import Reading, Row
+from apet.tasks.splits import LocalData, find_splits, read_splits
 from apet.tasks.task import SplitName, Task
 
 
@@ -50,14 +60,14 @@ class TaskData:
 def load_data(
     task: Task,
     folder: str | Path | None = None,
-    read: Callable[[Path, str], dict[str, list[Row]]] | None = None,
+    read: Callable[[Path, Reading], LocalData] | None = None,
 ) -> TaskData:
     """Read, check and split a task's rows.
 
     Args:
         task: whose rows.
         folder: a file, or a folder with ``train.*`` and ``validation.*``, in place of the task's own source.
-        read: reads local files by split; None = `local_splits`.
+        read: reads local files by split; None = `read_splits`.
 
     Returns:
         Examples of every split, a validation split among them, checked.
@@ -65,21 +75,29 @@ def load_data(
     Raises:
         ApetError: missing or bad data, with file and line; offline without a cached copy.
     """
-    read = read or local_splits
-    rows: dict[str, list[Row]]
+    read = read or read_splits
+    reading = reading_of(task)
     if folder is not None:
-        rows = read(Path(folder).expanduser(), task.source.encoding)
+        found = read(Path(folder).expanduser(), reading)
     elif task.source.hub:
-        rows = _load_from_hub(task)
+        found = LocalData(_load_from_hub(task))
     elif task.source.generator:
-        rows = {split: _generate(task, source_split) for split, source_split in task.splits.items()}
+        found = LocalData({split: _generate(task, source_split) for split, source_split in task.splits.items()})
     elif set(task.source.files) == {"train"}:  # one path for all: a file, or a folder with the splits in it
-        rows = read(_data_file(task, "train"), task.source.encoding)
+        found = read(_data_file(task, "train"), reading)
     else:
-        rows = {split: read_rows(_data_file(task, split), task.source.encoding) for split in task.source.files}
-    data = _check_splits(task, {split: read_examples(task, rows[split]) for split in rows})
+        tables = {split: read_table(_data_file(task, split), reading) for split in task.source.files}
+        found = LocalData(
+            {split: t.rows for split, t in tables.items()}, tuple(n for t in tables.values() for n in t.notes)
+        )
+    data = _check_splits(task, found)
     # The source's note is about its own rows, not about those of a folder given in its place.
     return replace(data, notes=(task.source.note, *data.notes)) if task.source.note and folder is None else data
+
+
+def reading_of(task: Task) -> Reading:
+    """How a task's text files are read."""
+    return Reading(task.source.encoding, task.source.separator)
 
 
 def read_split(task: Task, path: Path, split: str) -> list[Example]:
@@ -91,60 +109,34 @@ def read_split(task: Task, path: Path, split: str) -> list[Example]:
     Raises:
         ApetError: bad data, or a folder without that split.
     """
-    files = {split: path} if not path.is_dir() else split_files(path)
-    if split not in files:
-        raise ApetError(f"folder {str(path)!r} has no {split} file; it has {', '.join(files)}")
-    return read_examples(task, read_rows(files[split], task.source.encoding))
-
-
-def local_splits(path: Path, encoding: str = "utf-8") -> dict[str, list[Row]]:
-    """Rows by split: those of a folder with ``train.*``, ``validation.*``, ``test.*``, or of one file as train.
-
-    Returns:
-        Split -> rows.
-
-    Raises:
-        ApetError: no such place, or no training file in it.
-    """
-    return {split: read_rows(file, encoding) for split, file in split_files(path).items()}
-
-
-def split_files(path: Path) -> dict[str, Path]:
-    """Files by split of a folder, or the one file as train.
-
-    Returns:
-        Split -> its file.
-
-    Raises:
-        ApetError: the folder has no training file.
-    """
     if not path.is_dir():
-        return {"train": path}
-    names = {"train": ("train",), "validation": ("validation", "valid", "dev"), "test": ("test",)}
-    files = {}
-    for split, stems in names.items():
-        file = next((f for stem in stems for s in SUFFIXES if (f := path / f"{stem}{s}").is_file()), None)
-        if file is not None:
-            files[split] = file
-    if "train" not in files:
-        raise ApetError(f"folder {str(path)!r} has no training file; expected train with one of {', '.join(SUFFIXES)}")
-    return files
+        return read_examples(task, read_table(path, reading_of(task)).rows)
+    rows = read_splits(path, reading_of(task)).rows
+    if split not in rows:
+        raise ApetError(f"folder {str(path)!r} has no {split} file; it has {', '.join(rows)}")
+    return read_examples(task, rows[split])
 
 
 def source_files(task: Task, folder: str | Path | None = None) -> list[Path] | None:
     """The files that a task's rows come from; None where one is missing, or where they come from no file."""
     try:
         if folder is not None:
-            files = list(split_files(Path(folder).expanduser()).values())
+            files = _all_files(Path(folder).expanduser())
         elif not task.source.files:
             return None
         elif set(task.source.files) == {"train"}:
-            files = list(split_files(_data_file(task, "train")).values())
+            files = _all_files(_data_file(task, "train"))
         else:
             files = [_data_file(task, s) for s in task.source.files]
     except ApetError:
         return None
     return files if all(_on_disk(f) for f in files) else None
+
+
+def _all_files(path: Path) -> list[Path]:
+    if path.is_dir() and not any(data_suffix(f) for f in path.iterdir()):  # what datasets saved there
+        return sorted(f for f in path.rglob("*") if f.is_file())
+    return [f for files in find_splits(path).files.values() for f in files]
 
 
 def _on_disk(file: Path) -> bool:
@@ -226,11 +218,22 @@ def _load_from_hub(task: Task) -> dict[str, list[Row]]:
     return rows
 
 
-def _check_splits(task: Task, splits: dict[str, list[Example]]) -> TaskData:
-    notes = []
+def _check_splits(task: Task, found: LocalData) -> TaskData:
+    notes = list(found.notes)
+    rows = dict(found.rows)
+    if "test" in rows and is_unlabeled(task, rows["test"]):
+        notes.append(f"test: {len(rows.pop('test'))} rows without labels, left out")
+    splits = {}
+    for name in rows:
+        about: list[str] = []
+        splits[name] = read_examples(task, rows[name], about)
+        notes.extend(f"{name}: {note}" for note in about)
     if "validation" not in splits:
-        splits["train"], splits["validation"] = hold_out(splits["train"])
-        notes.append(f"validation: {len(splits['validation'])} examples held out of train by a hash of their text")
+        splits["train"], splits["validation"] = hold_out(task, splits["train"])
+        by_class = ", class by class" if task.is_classification else ""
+        notes.append(
+            f"validation: {len(splits['validation'])} examples held out of train by a hash of their text{by_class}"
+        )
     held_out: Sequence[Example] = [e for name in ("validation", "test") for e in splits.get(name, [])]
     splits["train"], num_dropped = check_overlap(task, splits["train"], held_out)
     if num_dropped:

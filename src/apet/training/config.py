@@ -36,6 +36,17 @@ class RunConfig(Settings):
     """Columns to read, where data stands without a task."""
     label: str | None = None
     """Column with the class, where data stands without a task."""
+    labels: dict[str, str] = Field(default={})
+    """Value in the label column -> word, such as {1: bad, 2: good}, where data stands without a task; empty = the
+    values themselves."""
+    encoding: str | None = None
+    """Of text files, such as cp1252; without it, the task's, else it is found out and said."""
+    separator: str | None = None
+    """Between the cells of CSV files; without it, the task's, else the one that parts every line alike."""
+    on_missing: Literal["refuse", "drop"] | None = None
+    """What happens to rows without a text or a label: refuse or drop; none = the task's, which is refuse."""
+    on_overlap: Literal["refuse", "drop"] | None = None
+    """What happens to training rows that are held out, too: refuse or drop; none = the task's, which is refuse."""
     method: str = "apet"
     """A registered method; `-adjacent` or `-discrete` may follow its name."""
     method_settings: dict[str, JsonValue] = Field(default={})

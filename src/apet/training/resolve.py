@@ -18,10 +18,10 @@ from apet.budget import parse_budget
 from apet.errors import ApetError
 from apet.methods import Method, make_method
 from apet.registry import imported
-from apet.tasks.files import Row
 from apet.tasks.from_file import task_from_file
 from apet.tasks.objectives import check_objective
-from apet.tasks.sources import local_splits
+from apet.tasks.rows import Reading
+from apet.tasks.splits import LocalData, read_splits
 from apet.tasks.task import Task, load_task
 from apet.training.config import RunConfig, import_guests
 from apet.training.run_id import SHARED_FIELDS, backbone_fingerprint, run_id, shared_settings, task_fingerprint
@@ -105,12 +105,13 @@ class ResolveCache:
         Raises:
             ApetError: neither; both; or data that do not fit.
         """
-        key = (config.task, config.data, config.text, config.label)
-        return self._once("task", key, lambda: resolve_task(config, self.local_splits))
+        names = ("task", "data", "text", "label", "labels", "encoding", "separator", "on_missing", "on_overlap")
+        key = str([getattr(config, name) for name in names])
+        return self._once("task", key, lambda: resolve_task(config, self.read_splits))
 
-    def local_splits(self, path: Path, encoding: str = "utf-8") -> dict[str, list[Row]]:
-        """Rows of local data files by split; see `apet.tasks.sources.local_splits`."""
-        return self._once("rows", (path, encoding), lambda: local_splits(path, encoding))
+    def read_splits(self, path: Path, reading: Reading) -> LocalData:
+        """Rows of local data files by split; see `apet.tasks.splits.read_splits`."""
+        return self._once("rows", (path, reading), lambda: read_splits(path, reading))
 
     def forget_rows(self) -> None:
         """Let go of rows that have become examples."""
@@ -206,7 +207,7 @@ def guest_fingerprints(config: RunConfig) -> dict[str, str]:
     return {spec: imported()[key] for spec, key in zip(config.imports, _guest_keys(config), strict=True)}
 
 
-def resolve_task(config: RunConfig, read: Callable[[Path], dict[str, list[Row]]] = local_splits) -> Task:
+def resolve_task(config: RunConfig, read: Callable[[Path, Reading], LocalData] = read_splits) -> Task:
     """The task that the settings name, or the one that data, text and label make.
 
     Args:
@@ -219,17 +220,27 @@ def resolve_task(config: RunConfig, read: Callable[[Path], dict[str, list[Row]]]
     Raises:
         ApetError: neither; both; or data that do not fit.
     """
+    task = _named_task(config, read)
+    source = {k: v for k in ("encoding", "separator") if (v := getattr(config, k)) is not None}
+    over = {k: v for k in ("on_missing", "on_overlap") if (v := getattr(config, k)) is not None}
+    if not source and not over:
+        return task
+    return task.model_copy(update={**over, "source": task.source.model_copy(update=source)})
+
+
+def _named_task(config: RunConfig, read: Callable[[Path, Reading], LocalData]) -> Task:
     if config.task is not None:
-        if config.text or config.label:
+        if config.text or config.label or config.labels:
             raise ApetError(
-                "text and label describe a data file, a task has its own; give task, or data, text and label"
+                "text, label and labels describe a data file, a task has its own; give task, or data, text and label"
             )
         return load_task(config.task)
     if config.data is None:
         raise ApetError("there is nothing to learn; give a task (apet tasks lists them), or data, text and label")
     if not config.text or config.label is None:
         raise ApetError(f"data={config.data!r} needs text (the column to read) and label (the column with the class)")
-    return task_from_file(config.data, config.text, config.label, read)
+    reading = Reading(config.encoding, config.separator)
+    return task_from_file(config.data, config.text, config.label, reading, read, config.labels)
 
 
 _OBJECTIVES: dict[BackboneKind, tuple[ObjectiveName, ...]] = {

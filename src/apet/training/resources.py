@@ -135,7 +135,7 @@ class Resources:
         # By content, not by name: a file may hold another task under the name of a registered one.
         key = (task.model_dump_json(), folder)
         if key not in self._whole_data:
-            self._whole_data[key] = load_data(task, folder, self.cache.local_splits)
+            self._whole_data[key] = load_data(task, folder, self.cache.read_splits)
             self.cache.forget_rows()  # the rows are examples now; held twice, a large file would take twice the memory
         limited_key = (key, max_train_samples, max_eval_samples)
         if limited_key not in self._data:  # one object: its texts are hashed once, not for every run

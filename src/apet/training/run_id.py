@@ -16,13 +16,14 @@ from apet.tasks.sources import generated_fingerprint, source_files
 from apet.tasks.task import Task
 from apet.training.config import RunConfig
 
-NUMERIC_VERSION = 2
+NUMERIC_VERSION = 3
 """Raised when the same settings begin to give other numbers: stored runs of an older version are run again."""
 
 _SEEDS = ("seed", "mask_seed", "init_seed", "data_seed")
 # Settings without an effect on the numbers, and those that enter the identifier in another form: data and weights by
 # their fingerprints, the budget as a count, guests by their source.
-_NOT_SHARED = {"save_delta", "data", "task", "text", "label", "backbone", "budget", "imports", *_SEEDS}
+_OF_DATA = {"data", "task", "text", "label", "labels", "encoding", "separator", "on_missing", "on_overlap"}
+_NOT_SHARED = {"save_delta", "backbone", "budget", "imports", *_OF_DATA, *_SEEDS}
 SHARED_FIELDS = tuple(name for name in RunConfig.model_fields if name not in _NOT_SHARED)
 """Settings that enter the identifier as they are."""
 
@@ -143,7 +144,8 @@ def task_fingerprint(task: Task, data: str | None) -> str | None:
     Returns:
         16 hex digits; None where the data are not on this machine.
     """
-    definition = task.model_dump_json(exclude={"description", "source"})
+    reading = [task.source.encoding, task.source.separator]
+    definition = task.model_dump_json(exclude={"description", "source"}) + json.dumps(reading)
     if data is None and task.source.generator:
         return _joined(definition, generated_fingerprint(task))
     if data is None and task.source.hub:

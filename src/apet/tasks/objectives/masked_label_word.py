@@ -41,7 +41,8 @@ class MaskedLabelWord(Objective):
             if len(ids) > 1:
                 raise ApetError(
                     f"label word {word!r} is {len(ids)} tokens here and one mask holds one;"
-                    " give a one-token word in labels, or use objective=classification-head"
+                    f" give a one-token word, labels={{{word}: …}} (in a task file under labels), or"
+                    " objective=classification-head"
                 )
             self.word_ids += ids
         check_distinct(task.label_words, [[i] for i in self.word_ids])
