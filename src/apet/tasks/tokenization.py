@@ -72,8 +72,8 @@ class TextTokenizer:
         if not ids or self.pretrained.unk_token_id in ids:
             word = text.strip()
             raise ApetError(
-                f"{what} {word!r} is unknown to this backbone's tokenizer; give another, labels={{{word}: …}} (in a task"
-                " file under labels), or on an encoder objective=classification-head"
+                f"{what} {word!r} is unknown to this backbone's tokenizer; give another, labels={{{word}: …}} (in a"
+                " task file under labels), or on an encoder objective=classification-head"
             )
         return ids
 
