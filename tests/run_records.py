@@ -90,16 +90,17 @@ def result_record(**changes: object) -> RunResult:
 
 def write_run_folder(folder: Path, record: RunResult) -> None:
     """The folder that a run of this record would have left, but for the delta."""
-    from apet.tasks.examples import Example
     from apet.training.loop import EvalPoint
-    from apet.training.run_dir import PREDICTIONS, write_predictions, write_run
+    from apet.training.manifest import write_manifest
+    from apet.training.run_dir import PREDICTIONS, write_run
 
     folder.mkdir(parents=True)
     task = validate_task(TASK, "a test")
-    points = [
-        EvalPoint(step, loss, MetricScore("accuracy", score, score - 0.1, score + 0.1, 4), seconds)
-        for step, loss, score, seconds in ((0, None, 0.5, 0.0), (10, 0.7, 0.6, 0.5), (20, 0.5, 0.75, 1.0))
-    ]
+    kept = MetricScore("accuracy", record.score, record.ci_low, record.ci_high, record.num_examples)
+    before = MetricScore("accuracy", 0.0, 0.0, 0.5, record.num_examples)
+    points = [EvalPoint(0, None, before, 0.0)] if record.best_step else []
+    points.append(EvalPoint(record.best_step, 0.5, kept, 1.0))
     write_run(folder, record.config, task, record, points)
-    examples = [Example({"text": "x"}, (reference,), f"v:{n}") for n, reference in enumerate(["good", "good", "bad"])]
-    write_predictions(folder / PREDICTIONS, task, examples, ["good", "bad", "bad"])
+    rows = [f"v:{n},good,good,{record.score!r}" for n in range(record.num_examples)]
+    (folder / PREDICTIONS).write_text("\n".join(["location,prediction,references,score", *rows]) + "\n")
+    write_manifest(folder, record.run_id)

@@ -383,7 +383,11 @@ def bad_inputs(workspace: Path) -> dict[str, tuple[list[str], str]]:
             "weights of backbone 'bert-base' (google-bert/bert-base-uncased) are neither",
         ),
         "folder without config": (["inspect", "bare"], "backbone folder 'bare' has no config.json"),
-        "delta for another backbone": (["predict", "moved", "x"], "was planned for BertForSequenceClassification"),
+        "delta for another backbone": (
+            ["predict", "run", "x", "--backbone", "t5"],
+            "was planned for BertForSequenceClassification",
+        ),
+        "a run that was changed": (["predict", "edited", "x"], "result.json was changed after the run had ended"),
         "output holds a run": ([*tune, "--output", "run"], "holds another run"),
         "missing file": (data("none.csv"), "none.csv': No such file or directory"),
         "missing column": (data("train.csv", text="body"), "train.csv:2: unknown column 'body'"),
@@ -420,7 +424,8 @@ NAMES = [
     "unknown command", "unknown option", "unknown method", "unknown backbone", "unknown task", "unknown role",
     "unknown setting", "unknown method setting", "budget 0", "budget -1", "budget too large", "budget no number",
     "steps no number", "steps 0", "no backbone", "weights missing", "folder without config",
-    "delta for another backbone", "output holds a run", "missing file", "missing column", "missing label column",
+    "delta for another backbone",
+    "a run that was changed", "output holds a run", "missing file", "missing column", "missing label column",
     "empty data", "not UTF-8", "label unseen in training", "no run", "a cell that cannot be", "data of a comparison",
     "weights of a comparison", "seeds", "no key=value", "twice",
 ]  # fmt: skip
@@ -428,12 +433,10 @@ NAMES = [
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_mistake_is_one_clear_line_exit_code_2_and_nothing_left_behind(name, workspace):
-    if not (workspace / "moved").exists():  # a run whose backbone has been replaced by a T5
-        shutil.copytree(workspace / "run", workspace / "moved")
-        settings = yaml.safe_load((workspace / "moved/config.yaml").read_text())
-        (workspace / "moved/config.yaml").write_text(
-            yaml.safe_dump({**settings, "backbone": "t5", "objective": "text-to-text"})
-        )
+    if not (workspace / "edited").exists():
+        shutil.copytree(workspace / "run", workspace / "edited")
+        text = (workspace / "edited/result.json").read_text()
+        (workspace / "edited/result.json").write_text(text.replace('"score": 0', '"score": 9'))
     assert list(bad_inputs(workspace)) == NAMES
     words, message = bad_inputs(workspace)[name]
     before = sorted(p for p in workspace.rglob("*") if "cache" not in p.parts)

@@ -131,15 +131,22 @@ def test_what_a_study_leaves_open_makes_no_run_outdated(workspace):
     )
 
 
-def test_a_damaged_file_of_scores_is_named_and_not_taken_for_none(workspace):
+def test_a_changed_file_of_scores_is_named_and_left_out_by_report_and_study(workspace):
     shutil.copytree(workspace / "open", workspace / "torn")
     torn = next((workspace / "torn/runs").glob("*/predictions.csv"))
-    torn.write_text("where,answer\n1,2\n")
+    torn.write_text(torn.read_text().replace("1.0", "0.0"))
     done = call(workspace, "report", "torn", "--output", "from-torn")
-    assert done.code == 2
-    assert f"{torn.relative_to(workspace)}' is damaged ('score'); remove it" in done.err
-    torn.unlink()
-    assert call(workspace, "report", "torn", "--output", "from-torn").code == 0
+    assert done.code == 0
+    run_id = torn.parent.name
+    assert f"left out: run {run_id}: " in done.err
+    assert "predictions.csv was changed after the run had ended" in done.err
+    again = call(
+        workspace, "study", "run", "open.yaml", "--output", "torn", "--workers", "1", "--quiet", "--limit", "2"
+    )
+    assert f"changed {run_id}: " in again.out
+    assert "its score is as it was recorded, its files are not" in again.out
+    shutil.rmtree(torn.parent)
+    assert "left out" not in call(workspace, "report", "torn", "--output", "from-torn").err, "gone is not changed"
 
 
 def test_a_report_of_nothing_says_what_it_takes(workspace):

@@ -256,7 +256,66 @@ def test_a_damaged_head_is_refused(tmp_path):
     (tmp_path / "head.safetensors").write_bytes(b"no")
     refused(build("bert"), tmp_path, "damaged")
     save_file({"score.weight": torch.zeros(32)}, tmp_path / "head.safetensors")
-    refused(build("bert"), tmp_path, "does not fit BertForSequenceClassification")
+    refused(build("bert"), tmp_path, "is not a delta of apet, or is damaged")
+
+
+@pytest.mark.parametrize("name", ["delta.safetensors", "head.safetensors"])
+def test_whatever_byte_is_changed_a_saved_delta_is_refused_or_the_same(tmp_path, name):
+    """NaN, flipped bytes and integers in place of floats once loaded in silence."""
+    saved(tmp_path, head="trained")
+    whole = (tmp_path / name).read_bytes()
+    model = build("bert")
+    with apet.load(model, tmp_path) as handle:
+        expected = [v.detach().clone() for v in handle.parameters()]
+    generator = torch.Generator().manual_seed(0)
+    places = torch.randint(len(whole), (120,), generator=generator).tolist()
+    for place in [*places, len(whole) - 1, len(whole) - 4]:
+        for change in (0xFF, 0x01):
+            damaged = bytearray(whole)
+            damaged[place] ^= change
+            (tmp_path / name).write_bytes(damaged)
+            try:
+                handle = apet.load(model, tmp_path)
+            except ApetError:
+                continue
+            assert all(torch.equal(a, b) for a, b in zip(handle.parameters(), expected, strict=True)), (place, change)
+            handle.detach()
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("nan", "holds 1 values that are NaN or infinite"),
+        ("inf", "holds 1 values that are NaN or infinite"),
+        ("complex", "holds torch.complex64; values are floating-point numbers"),
+        ("integer", "holds torch.int64; values are floating-point numbers"),
+        ("list", "is a list; give a tensor"),
+        ("unknown", "unknown trainable weight in values 'nowhere/delta'"),
+        ("short", "must hold"),
+    ],
+)
+def test_values_that_are_given_are_finite_numbers_of_that_delta(wrong, message):
+    model = build("bert")
+    spec = apet.plan(model, "lora", 64)
+    with apet.attach(model, spec) as handle:
+        values = {name: v.detach().clone() for name, v in handle.values()}
+    name = next(iter(values))
+    bad = {
+        "nan": lambda v: v.index_fill(0, torch.tensor([0]), float("nan")),
+        "inf": lambda v: v.index_fill(0, torch.tensor([0]), float("inf")),
+        "complex": lambda v: v.to(torch.complex64),
+        "integer": lambda v: v.long(),
+        "list": lambda v: v.tolist(),
+        "short": lambda v: v[:0],
+    }
+    given = (
+        {**values, "nowhere/delta": values[name]} if wrong == "unknown" else {**values, name: bad[wrong](values[name])}
+    )
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    with pytest.raises(ApetError, match=message):
+        apet.attach(model, spec, values=given)
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in before.items())
+    assert len(model.state_dict()) == len(before)
 
 
 def test_nothing_there_is_said(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 
 from apet.errors import ApetError
 from apet.report.run import write_run_report
+from apet.training.manifest import write_manifest
 from run_records import result_record
 
 RESULT = result_record().model_dump(mode="json")
@@ -36,7 +37,14 @@ def run(tmp_path):
     (folder / "config.yaml").write_text("method: apet\n")
     (folder / "curve.csv").write_text(CURVE)
     (folder / "predictions.csv").write_text(PREDICTIONS)
+    write_manifest(folder, "0")
     return folder
+
+
+def change(run, name, text):
+    """A file of a run as another version of apet, or a fault of ours, would have written it."""
+    (run / name).write_text(text) if text is not None else (run / name).unlink()
+    write_manifest(run, "0")
 
 
 def test_it_says_what_was_trained_and_how_good_it_is(run):
@@ -69,14 +77,33 @@ def test_it_can_be_written_elsewhere_and_again(run, tmp_path):
     [("result.json", "{"), ("result.json", "{}"), ("curve.csv", "step\nmany\n"), ("predictions.csv", None)],
 )
 def test_a_damaged_run_is_one_line_and_leaves_nothing(run, name, text):
-    if text is None:
-        (run / name).unlink()
-    else:
-        (run / name).write_text(text)
+    change(run, name, text)
     with pytest.raises(ApetError, match=r"is damaged .*; run it again") as e:
         write_run_report(run)
     assert "\n" not in str(e.value)
     assert not (run / "report").exists()
+
+
+@pytest.mark.parametrize("name", ["result.json", "curve.csv", "predictions.csv", "config.yaml"])
+def test_a_run_that_was_changed_afterwards_is_not_reported(run, name):
+    """A score of 900 % was once believed, since it parsed."""
+    whole = (run / name).read_text()
+    (run / name).write_text(whole + "\n")
+    with pytest.raises(ApetError, match=f"{name} was changed after the run had ended"):
+        write_run_report(run)
+    (run / name).write_text(whole)
+    assert write_run_report(run).folder == run / "report"
+
+
+@pytest.mark.parametrize("field", ["score", "ci_low", "best_step"])
+@pytest.mark.parametrize("value", [9.0, float("nan"), "0.5", 0.01, -1, 10**9])
+def test_numbers_that_cannot_be_are_refused(run, field, value):
+    change(run, "result.json", json.dumps(RESULT | {field: value}))
+    if (field, value) == ("ci_low", 0.01):  # which is a possible one
+        write_run_report(run)
+        return
+    with pytest.raises(ApetError, match="is damaged"):
+        write_run_report(run)
 
 
 @pytest.mark.parametrize(
@@ -84,7 +111,7 @@ def test_a_damaged_run_is_one_line_and_leaves_nothing(run, name, text):
 )
 def test_a_result_that_lacks_a_field_is_refused_by_its_name(run, field):
     torn = {name: value for name, value in RESULT.items() if name != field}
-    (run / "result.json").write_text(json.dumps(torn))
+    change(run, "result.json", json.dumps(torn))
     expected = rf"{run.name}' is damaged \(result.json .*: it has no {field}\); run it again"
     with pytest.raises(ApetError, match=expected):
         write_run_report(run)
@@ -92,11 +119,11 @@ def test_a_result_that_lacks_a_field_is_refused_by_its_name(run, field):
 
 
 def test_a_field_that_holds_something_else_is_refused_with_what_it_holds(run):
-    (run / "result.json").write_text(json.dumps(RESULT | {"test_num_examples": "many"}))
+    change(run, "result.json", json.dumps(RESULT | {"test_num_examples": "many"}))
     with pytest.raises(ApetError, match=r"test_num_examples is 'many'; input should be a valid integer"):
         write_run_report(run)
-    (run / "result.json").write_text(json.dumps(RESULT))
-    (run / "predictions.csv").write_text("location,prediction,score\nv:1,good,1.0\n")
+    change(run, "result.json", json.dumps(RESULT))
+    change(run, "predictions.csv", "location,prediction,score\nv:1,good,1.0\n")
     with pytest.raises(ApetError, match=r"predictions.csv: it has no references"):
         write_run_report(run)
 
@@ -104,7 +131,7 @@ def test_a_field_that_holds_something_else_is_refused_with_what_it_holds(run):
 def test_two_hundred_made_up_answers_share_a_column(run):
     rows = [f"v:{i},text {i},{'good' if i % 2 else 'bad'},0.0" for i in range(200)]
     rows += ["v:200,good,good,1.0", "v:201,bad,good,0.0"]
-    (run / "predictions.csv").write_text("location,prediction,references,score\n" + "\n".join(rows) + "\n")
+    change(run, "predictions.csv", "location,prediction,references,score\n" + "\n".join(rows) + "\n")
     write_run_report(run)
     with (run / "report/tables/confusion.csv").open() as f:
         table = list(csv.DictReader(f))

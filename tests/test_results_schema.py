@@ -85,7 +85,7 @@ def test_a_store_of_an_older_version_is_one_line(stored):
     db = sqlite3.connect(stored / FILE)
     db.execute("PRAGMA user_version = 1")
     db.close()
-    with pytest.raises(ApetError, match=r"written by an older apet \(store version 1, this one reads 2\); run the"):
+    with pytest.raises(ApetError, match=r"written by an older apet \(store version 1, this one reads 3\); run the"):
         Study(stored)
 
 

@@ -125,7 +125,11 @@ def test_a_run_writes_what_a_reader_needs(backbones, data, tmp_path):
         "curve.csv",
         "predictions.csv",
         "delta.safetensors",
+        "manifest.json",
     }
+    modes = {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / "run").iterdir()}
+    (tmp_path / "probe").touch()
+    assert set(modes.values()) == {(tmp_path / "probe").stat().st_mode & 0o777}, "that of the umask"
     r = read_result(tmp_path / "run/result.json")
     assert r == outcome.result
     assert r.run_id == resolve(config).run_id

@@ -233,6 +233,8 @@ def _original(model: nn.Module, state: AttachmentState, position: str) -> Tensor
 def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor] | None) -> None:
     """Create the delta layers of a spec and hook them in."""
     spec, model = attached.spec, host.model
+    if values is not None:
+        _check_values(spec, values)
     embedding = next((x.module for x in host.backbone.layers if x.role == "embed.tokens"), None)
     needs_vocabulary = any(w.init.kind == "vocabulary" for i in spec.insertions for w in i.weights)
     vocabulary = dense_values(model.get_submodule(embedding), "weight") if embedding and needs_vocabulary else None
@@ -259,6 +261,18 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
             head_layer = WeightDelta.on_parameter(insertion, start_values, host, f"head {name}", name, replaces=True)
             attached.head[tree_name(name, head_layer.decays(host), attached.head.keys())] = head_layer
             _register_hooks(attached, head_layer, host, names)
+
+
+def _check_values(spec: DeltaSpec, values: Mapping[str, Tensor]) -> None:
+    """Refuse initial values that this delta does not have, or that are no finite numbers."""
+    names = [f"{i.position}/{w.name}" for i in spec.insertions for w in i.weights]
+    unknown = sorted(set(values) - set(names))
+    if unknown:
+        raise UnknownNameError("trainable weight in values", unknown[0], names)
+    wrong = next((name for name, v in values.items() if not isinstance(v, Tensor)), None)
+    if wrong is not None:
+        raise ApetError(f"values[{wrong!r}] is a {type(values[wrong]).__name__}; give a tensor")
+    checkpoint.require_finite({name: whole(v) for name, v in values.items()}, "values")
 
 
 def _given_values(values: Mapping[str, Tensor], weight: TrainableWeight, position: str) -> Tensor:

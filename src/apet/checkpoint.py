@@ -1,5 +1,7 @@
 """A saved delta: one safetensors file with its values and its recipe. No pickle, no mask, no backbone.
 
+Nothing in it is believed because it parses: values are finite and of their dtype, and the header's checksum is theirs.
+
 ``delta.safetensors`` holds one flat fp32 tensor ``values`` (N,) and a header with the recipe it was planned from, its
 fingerprint and that of the backbone: 4 bytes x N + less than 4 KiB, as masks follow from the seeds. Only masks that no
 seed gives back, ranked by scores or listed by hand, carry their indices (4 or 8 bytes each); a delta built by hand also
@@ -8,6 +10,7 @@ carries its insertions. A trained task head lies beside it in ``head.safetensors
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -60,16 +63,19 @@ def write_delta(folder: Path, spec: DeltaSpec, fingerprint: str, values: Values,
         The file of the delta.
 
     Raises:
+        ApetError: values that are not finite, which nobody could load.
         CannotWriteError: the folder cannot be made or written.
     """
     tensors = {"values": torch.cat([v.detach().cpu().reshape(-1) for v in values.values()])}
     tensors |= listed_indices(spec)
+    require_finite({**values, **head}, "the delta")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        files = {DELTA_FILE: (tensors, {"apet": as_json(header_of(spec, fingerprint))})}
+        header = {**header_of(spec, fingerprint), "checksum": _checksum(tensors)}
+        files = {DELTA_FILE: (tensors, {"apet": as_json(header)})}
         if head:
             flat = {name: v.detach().cpu().reshape(-1) for name, v in head.items()}
-            files[HEAD_FILE] = (flat, {"backbone": fingerprint})
+            files[HEAD_FILE] = (flat, {"apet": as_json({"backbone": fingerprint, "checksum": _checksum(flat)})})
         _write_all(folder, files)
         if not head:  # the head of an earlier delta in this folder would be loaded with this one
             (folder / HEAD_FILE).unlink(missing_ok=True)
@@ -107,10 +113,16 @@ def read_delta(folder: str | Path, backbone: Backbone, fingerprint: str) -> Save
     spec = replan(header, tensors, None if flat is None else flat.numel(), backbone, str(path))
     require_same_backbone(header, backbone, fingerprint, str(path))
     assert flat is not None
+    values = split_values(spec, flat)
+    require_finite({"values": flat}, str(path))
     head_path = path.with_name(HEAD_FILE)
-    head = _read_file(head_path, header=False)[1] if head_path.is_file() else None
+    head = None
+    if head_path.is_file():
+        header, head = _read_file(head_path)
+        require_same_backbone({**header, "model_class": spec.backbone}, backbone, fingerprint, str(head_path))
+        require_finite(head, str(head_path))
     require_same_head(head, backbone, str(head_path))
-    return SavedDelta(spec, split_values(spec, flat), head)
+    return SavedDelta(spec, values, head)
 
 
 def split_values(spec: DeltaSpec, flat: Tensor) -> Values:
@@ -132,12 +144,44 @@ def require_same_head(head: Values | None, backbone: Backbone, source: str) -> N
         )
 
 
+def require_finite(values: Mapping[str, Tensor], source: str) -> None:
+    """Refuse values that are no finite real numbers.
+
+    Args:
+        values: by name.
+        source: where they come from, for messages.
+
+    Raises:
+        ApetError: integers, complex numbers, NaN or infinite ones; the first name is given with how many there are.
+    """
+    for name, tensor in values.items():
+        if not tensor.is_floating_point():
+            raise ApetError(f"{source}: {name} holds {tensor.dtype}; values are floating-point numbers")
+        wrong = int((~tensor.detach().isfinite()).sum())
+        if wrong:
+            raise ApetError(
+                f"{source}: {name} holds {wrong} values that are NaN or infinite; take those of an earlier step"
+            )
+
+
+def _checksum(tensors: Mapping[str, Tensor]) -> str:
+    """Of names, dtypes and bytes, 16 hex digits."""
+    h = hashlib.sha256()
+    for name in sorted(tensors):
+        h.update(f"{name} {tensors[name].dtype}".encode())
+        h.update(tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
+    return h.hexdigest()[:16]
+
+
 def _write_all(folder: Path, files: Mapping[str, tuple[Values, dict[str, str]]]) -> None:
     """Write all files whole, or change none of them."""
     partial = {folder / name: folder / f"{name}.part" for name in files}
     try:
         for (tensors, header), part in zip(files.values(), partial.values(), strict=True):
+            part.touch()  # safetensors keeps its files to their owner; all of ours have the mode of the user's umask
+            mode = part.stat().st_mode
             save_file({k: v.contiguous() for k, v in tensors.items()}, part, header)
+            part.chmod(mode)
         for path, part in partial.items():
             os.replace(part, path)
     finally:
@@ -145,7 +189,7 @@ def _write_all(folder: Path, files: Mapping[str, tuple[Values, dict[str, str]]])
             part.unlink(missing_ok=True)
 
 
-def _read_file(path: Path, header: bool = True) -> tuple[dict[str, Any], Values]:
+def _read_file(path: Path) -> tuple[dict[str, Any], Values]:
     if not path.is_file():
         raise ApetError(
             f"no saved delta at {str(path)!r}; give a folder written by handle.save, by apet tune,"
@@ -155,6 +199,10 @@ def _read_file(path: Path, header: bool = True) -> tuple[dict[str, Any], Values]
         with safe_open(path, "pt") as f:
             meta = f.metadata() or {}
             tensors = {k: f.get_tensor(k) for k in f.keys()}  # noqa: SIM118
-        return (json.loads(meta["apet"]) if header else {}), tensors
-    except (SafetensorError, KeyError, ValueError, OSError) as e:
+        header: dict[str, Any] = json.loads(meta["apet"])
+        intact = header["checksum"] == _checksum(tensors)
+    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as e:
         raise ApetError(f"{str(path)!r} is not a delta of apet, or is damaged ({e}); save it again") from e
+    if not intact:
+        raise ApetError(f"{str(path)!r} is damaged: its checksum is not that of its values; take another copy")
+    return header, tensors

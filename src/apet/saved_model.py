@@ -13,7 +13,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from apet.backbones.describe import OWN_PREFIX
 from apet.backbones.positions import Backbone
-from apet.checkpoint import SavedDelta, require_same_head, split_values
+from apet.checkpoint import SavedDelta, require_finite, require_same_head, split_values
 from apet.delta_header import replan, require_same_backbone, unpack
 from apet.errors import ApetError
 
@@ -50,6 +50,7 @@ def _read(tensors: dict[str, Tensor], backbone: Backbone, fingerprint: str, sour
     spec = replan(header, indices, None if flat is None else flat.numel(), backbone, source)
     require_same_backbone(header, backbone, fingerprint, source)
     assert flat is not None
+    require_finite({name: t for name, t in tensors.items() if name in ("values", "head")}, source)
     head = None
     if "head" in header:
         try:

@@ -29,6 +29,9 @@ BackboneOption = Annotated[
         f" {defaults.BACKBONE} for the microworld's tasks."
     ),
 ]
+MovedBackbone = Annotated[
+    str | None, typer.Option("--backbone", help="Where the run's backbone is by now, if it moved.")
+]
 TaskName = Annotated[
     str | None,
     typer.Option(help=f"Name (see apet tasks) or YAML file of the task; without it, {defaults.TASK}."),

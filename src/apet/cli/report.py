@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,6 +14,10 @@ from apet.errors import ApetError
 
 if TYPE_CHECKING:
     from apet.report.folder import Report
+
+
+SHOWN = 10
+"""Damaged runs that are named."""
 
 
 def report(
@@ -60,7 +65,11 @@ def _write_study_report(folder: Path, output: Path, require_complete: bool) -> R
     from apet.studies.results import Study, provenance
 
     study = Study(folder)
-    facts, outdated = provenance(study), study.outdated
+    facts, outdated, items = provenance(study), study.outdated, study.items()
+    for run_id, why in list(study.damaged.items())[:SHOWN]:
+        print(f"apet: left out: run {run_id}: {why}", file=sys.stderr)
+    if len(study.damaged) > SHOWN:
+        print(f"apet: {len(study.damaged)} runs are not what was recorded", file=sys.stderr)
     # Runs of earlier settings stay in the record, and would be averaged with those of the present ones.
     runs, curves, transfers = (
         table[~table["run_id"].isin(outdated)] for table in (study.runs(), study.curves(), study.transfers())
@@ -70,7 +79,7 @@ def _write_study_report(folder: Path, output: Path, require_complete: bool) -> R
         runs,
         curves,
         facts | {"outdated": len(outdated)},
-        items=study.items(),
+        items=items,
         transfer=transfers,
         planned=study.planned(),
         allow_holes=not require_complete,

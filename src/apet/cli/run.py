@@ -19,6 +19,7 @@ from apet.cli.options import (
     LabelColumn,
     MaxSteps,
     MethodOption,
+    MovedBackbone,
     NewFolder,
     OnMissing,
     OnOverlap,
@@ -132,6 +133,7 @@ def evaluate(
     task: Annotated[str | None, typer.Option(help="Another task: zero-shot transfer by its transfer labels.")] = None,
     data: DataPath = None,
     limit: ExampleLimit = None,
+    backbone: MovedBackbone = None,
     json: Json = False,
 ) -> None:
     """Measure a finished run again.
@@ -142,7 +144,7 @@ def evaluate(
     from apet.training.inference import TunedModel
 
     target = load_task(task) if task else None
-    tuned = TunedModel(run)
+    tuned = TunedModel(run, backbone=backbone)
     zero_shot = target is not None and target.name != tuned.task.name
     if target is not None and zero_shot:
         score = tuned.transfer(target, data, limit, split)
@@ -164,6 +166,7 @@ def predict(
         list[str] | None,
         typer.Argument(help="Texts to answer; without any, or with -, lines are read; tabs separate columns."),
     ] = None,
+    backbone: MovedBackbone = None,
     json: Json = False,
 ) -> None:
     """Answer new texts with a finished run."""
@@ -176,7 +179,7 @@ def predict(
     # The task is read before the backbone is loaded: a line that does not fit is told at once.
     task = read_run(run).task
     inputs = [parse_columns(task, line) for line in lines]
-    predictions = TunedModel(run).predict(inputs)
+    predictions = TunedModel(run, backbone=backbone).predict(inputs)
     if json:
         print_json([{**columns, "prediction": answer} for columns, answer in zip(inputs, predictions, strict=True)])
         return

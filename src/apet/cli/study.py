@@ -154,6 +154,7 @@ def run(
                 "num_completed": summary.num_completed,
                 "failed": summary.failed,
                 "cannot_run": dict(summary.cannot_run),
+                "changed": summary.changed,
             }
         )
         return
@@ -171,6 +172,8 @@ def _print_summary(folder: Path, summary: Summary) -> None:
             f"failed {run_id}: {reason}"
             + (" (before; --retry runs it again)" if run_id in summary.failed_before else "")
         )
+    for run_id, what in list(summary.changed.items())[:SHOWN_FAILURES]:
+        print(f"changed {run_id}: {what}; its score is as it was recorded, its files are not")
     _print_cannot_run(summary.cannot_run.items())
 
 

@@ -19,6 +19,7 @@ from apet.studies.store import Store, StoredRun
 from apet.studies.study_config import DECIDED_BY_AXES, StudyConfig
 from apet.training import run_dir
 from apet.training.config import DEFAULT_BUDGET, RunAxes, RunConfig
+from apet.training.manifest import MANIFEST, check_manifest
 from apet.training.result import (
     ColumnKind,
     CurvePoint,
@@ -54,6 +55,9 @@ class Study:
     Raises:
         ApetError: no study there, a damaged one, or one of another version.
 
+    Attributes:
+        damaged: run_id -> why, of runs whose rows or files are not what was recorded; they are left out.
+
     Example:
         >>> import apet, pathlib, tempfile
         >>> from apet.studies.store import open_store
@@ -75,6 +79,8 @@ class Study:
         self._curves = store.curves()
         self._transfers: list[tuple[str, TransferRecord]] = store.transfers()
         store.close()
+        # run_id -> why, of rows and files that are not what was recorded: they are left out, and named.
+        self.damaged: dict[str, str] = dict(store.damaged)
 
     def runs(self) -> pd.DataFrame:
         """One row a run, finished or failed; the numbers of a failed run are missing.
@@ -119,12 +125,23 @@ class Study:
 
         Returns:
             run_id -> (examples,), in [0, 1]; examples come in the order of the data, which all runs of a task share.
+            Runs whose predictions are not what was recorded are in ``damaged`` instead.
         """
         scores = {}
         for run in self._runs:
-            path = self.run_folder(run.run_id) / run_dir.PREDICTIONS
-            if run.state == "complete" and path.is_file():
-                scores[run.run_id] = run_dir.read_scores(path)
+            folder = self.run_folder(run.run_id)
+            if run.state != "complete" or not (folder / run_dir.PREDICTIONS).is_file():
+                continue
+            try:
+                recorded = check_manifest(folder, run.run_id, [run_dir.PREDICTIONS]) == run.manifest
+                found = run_dir.read_scores(folder / run_dir.PREDICTIONS)
+            except ApetError as e:
+                self.damaged[run.run_id] = str(e)
+            else:
+                if recorded:
+                    scores[run.run_id] = found
+                else:
+                    self.damaged[run.run_id] = f"{MANIFEST} is not the one that was recorded"
         return scores
 
     def planned(self) -> pd.DataFrame | None:
@@ -153,7 +170,17 @@ class Study:
     def _definition(self) -> list[Cell] | None:
         # The text in the record, not the study's file: that may have been changed since, or be gone.
         text = self.notes.get("definition")
-        return list(cells(StudyConfig.from_stored(text))) if text else None
+        try:
+            return list(cells(StudyConfig.from_stored(text))) if text else None
+        except ValueError as e:  # of YAML and of pydantic
+            why, where = (str(e).splitlines() or [""])[0], str(self.folder)
+            raise ApetError(f"the definition of the study in {where!r} is damaged ({why}); run it again") from e
+
+    @property
+    def num_planned(self) -> int | None:
+        """Runs of the study as it was last run; None where runs came without a study, or the number is damaged."""
+        number = self.notes.get("planned", "")
+        return int(number) if number.isdecimal() and len(number) < 12 else None
 
     def results(self) -> dict[str, RunResult]:
         """Everything that finished runs recorded, by run_id."""
@@ -212,7 +239,7 @@ def provenance(study: Study) -> dict[str, str | int | bool]:
     # Runs of earlier settings are not in the report, so they are neither counted nor named as its source.
     current = [run for run in study.stored_runs() if run.run_id not in study.outdated]
     results = [run.result for run in current if run.result is not None]
-    planned = int(study.notes.get("planned", len(current)))
+    planned = study.num_planned or len(current)
     started = sorted(r.started for r in results)
     num_complete = sum(run.state == "complete" for run in current)
     return {

@@ -28,6 +28,7 @@ class Summary:
         failed: run_id -> reason, of runs that failed now or before.
         failed_before: run_ids of those that failed before and were not run again.
         cannot_run: reason -> how many runs cannot run here for it.
+        changed: run_id -> what of a finished run's folder was changed since it was recorded.
     """
 
     num_planned: int = 0
@@ -36,6 +37,7 @@ class Summary:
     failed: dict[str, str] = field(default_factory=dict)
     failed_before: set[str] = field(default_factory=set)
     cannot_run: Counter[str] = field(default_factory=Counter)
+    changed: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -95,6 +97,7 @@ class Scheduler:
         """Runs that are to be run; the others are counted in the summary."""
         states, errors = self.store.states(), self.store.errors()
         waiting: list[RunPlan] = []
+        summary.changed = self.store.changed_folders(r.run_id for r in plan if states.get(r.run_id) == "complete")
         for run in plan:
             # The folder comes before the record of failures: an orphaned worker may have finished the run since.
             if states.get(run.run_id) == "complete" or self._recover(run):

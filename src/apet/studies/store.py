@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import shutil
 import sqlite3
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -15,14 +15,28 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
+from filelock import FileLock, Timeout
+
 from apet.errors import ApetError
-from apet.studies.store_schema import RESULT_COLUMNS, SCHEMA, VERSION, SqlValue, insert, to_cells, to_result
+from apet.studies.store_schema import (
+    APPLICATION_ID,
+    RESULT_COLUMNS,
+    SCHEMA,
+    VERSION,
+    SqlValue,
+    digest_of,
+    insert,
+    to_cells,
+    to_result,
+)
 from apet.training import run_dir
 from apet.training.config import RunAxes
+from apet.training.manifest import MANIFEST, check_manifest, looks_unchanged
 from apet.training.result import CurvePoint, RunResult, TransferRecord, columns
 
 FILE, RUNS, LOCK = "study.sqlite", "runs", "lock"
 
+_AGAIN = f"move it away and run again: finished runs are recorded anew from {RUNS}/"
 BUSY = 30.0
 """Seconds to wait for another process that is writing."""
 
@@ -41,6 +55,7 @@ class StoredRun:
         axes: its place in the study.
         result: what it recorded; None where it failed.
         error: why it failed; None where it finished.
+        manifest: digest of the manifest in its folder; None where it failed.
     """
 
     run_id: str
@@ -48,6 +63,7 @@ class StoredRun:
     axes: RunAxes
     result: RunResult | None
     error: str | None
+    manifest: str | None = None
 
 
 class Store:
@@ -57,6 +73,9 @@ class Store:
         folder: of the study.
         create: make it if it is not there.
         write: whether it may be changed. Reading changes nothing, so it may lie where nothing can be written.
+
+    Attributes:
+        damaged: run_id -> why, of rows that cannot be believed; filled by `rows`.
 
     Raises:
         ApetError: no study there, a damaged file, one of another version, or a place that cannot be written.
@@ -77,9 +96,18 @@ class Store:
                 self.db = sqlite3.connect(_read_only_uri(path), isolation_level=None, timeout=BUSY, uri=True)
             self._open(path, create or write)
         self.db.row_factory = sqlite3.Row
+        # A byte that is no text must be one damaged row's matter, not that of the whole table.
+        self.db.text_factory = lambda raw: raw.decode("utf-8", "replace")
+        self.damaged: dict[str, str] = {}
 
     def _open(self, path: Path, write: bool) -> None:
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
+        tables = [row[0] for row in self.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
+        owner = self.db.execute("PRAGMA application_id").fetchone()[0]
+        if tables and owner != APPLICATION_ID and not 0 < version < VERSION:
+            raise ApetError(f"{str(path)!r} is no record of apet; give another folder, or move the file away")
+        if version == 0 and tables:
+            raise ApetError(f"{str(path)!r} is damaged (its version is gone); {_AGAIN}")
         if version > VERSION:
             raise ApetError(
                 f"{str(path)!r} was written by a newer apet (store version {version}, this one reads {VERSION});"
@@ -96,11 +124,10 @@ class Store:
             self.db.executescript(SCHEMA)
         elif version == 0:
             self.db.execute("PRAGMA journal_mode = WAL")  # readers do not wait for the scheduler, nor it for them
-            self.db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;")
+            marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
+            self.db.executescript(f"BEGIN; {SCHEMA} {marks} COMMIT;")
         elif self.db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise ApetError(
-                f"{str(path)!r} is damaged; move it away and run again: finished runs are recorded anew from {RUNS}/"
-            )
+            raise ApetError(f"{str(path)!r} is damaged; {_AGAIN}")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -114,6 +141,29 @@ class Store:
         """State of every run by run_id: ``complete`` or ``failed``."""
         with _clear_errors(self.folder):
             return {row["run_id"]: row["state"] for row in self.db.execute("SELECT run_id, state FROM runs")}
+
+    def changed_folders(self, run_ids: Iterable[str]) -> dict[str, str]:
+        """Finished runs whose files are not those that were recorded; a folder that is gone is nobody's fault.
+
+        Args:
+            run_ids: to look at.
+
+        Returns:
+            run_id -> what was changed.
+        """
+        with _clear_errors(self.folder):
+            recorded = dict(self.db.execute("SELECT run_id, manifest FROM runs WHERE state = 'complete'").fetchall())
+        changed = {}
+        for run_id in run_ids:
+            folder = self.run_folder(run_id)
+            if run_id not in recorded or not folder.is_dir() or looks_unchanged(folder):
+                continue
+            try:
+                if check_manifest(folder, run_id) != recorded[run_id]:
+                    changed[run_id] = f"{MANIFEST} is not the one that was recorded"
+            except ApetError as e:
+                changed[run_id] = str(e)
+        return changed
 
     def errors(self) -> dict[str, str]:
         """Why a run failed by run_id, of every run that did."""
@@ -131,13 +181,15 @@ class Store:
             DamagedRunError: the folder holds no whole run.
             ApetError: the disk is full, or the run is recorded as finished; the record is as it was.
         """
-        result, points = _read_whole_run(self.run_folder(run_id))  # before the transaction: reading holds no lock
+        # Before the transaction: reading holds no lock.
+        result, points, manifest = _read_whole_run(self.run_folder(run_id), run_id)
         with self._transaction():
-            row = self._head(run_id, "complete", axes, None) + to_cells(result, RESULT_COLUMNS)
+            row = [*self._head(run_id, "complete", axes, None), manifest, *to_cells(result, RESULT_COLUMNS)]
+            rows = [[run_id, *to_cells(point, columns(CurvePoint))] for point in points]
+            row.append(digest_of(row, *sorted(rows, key=lambda cells: int(cells[1] or 0))))
             # Only a failed row makes way; one of a finished run stops the insertion by its trigger.
             self.db.execute("DELETE FROM runs WHERE run_id = ? AND state = 'failed'", (run_id,))
             self.db.execute(insert("runs", len(row)), row)
-            rows = [[run_id, *to_cells(point, columns(CurvePoint))] for point in points]
             self.db.executemany(insert("curves", len(rows[0])).replace("INSERT", "INSERT OR IGNORE"), rows)
         return result
 
@@ -163,7 +215,8 @@ class Store:
             ApetError: the disk is full, or the run is recorded as finished; the record is as it was.
         """
         with self._transaction():
-            row = [*self._head(run_id, "failed", axes, error), *[None] * len(RESULT_COLUMNS)]
+            row = [*self._head(run_id, "failed", axes, error), None, *[None] * len(RESULT_COLUMNS)]
+            row.append(digest_of(row))
             self.db.execute("DELETE FROM runs WHERE run_id = ? AND state = 'failed'", (run_id,))
             self.db.execute(insert("runs", len(row)), row)
 
@@ -184,12 +237,23 @@ class Store:
             return {row["name"]: row["value"] for row in self.db.execute("SELECT name, value FROM notes")}
 
     def rows(self) -> Iterator[StoredRun]:
-        """Every run, by run_id."""
+        """Every run whose row is intact, by run_id; the others are in `damaged` afterwards."""
+        curves: defaultdict[str, list[tuple[SqlValue, ...]]] = defaultdict(list)
+        for point in self.curves():
+            curves[str(point[0])].append(point)
         with _clear_errors(self.folder):
             rows = self.db.execute("SELECT * FROM runs ORDER BY run_id").fetchall()
         for row in rows:
-            axes = RunAxes(**json.loads(row["axes"]))
-            yield StoredRun(row["run_id"], row["state"], axes, to_result(row), row["error"])
+            *cells, digest = row
+            try:
+                if digest != digest_of(cells, *curves[row["run_id"]]):
+                    raise ValueError("its row was changed")
+                axes = RunAxes(**json.loads(row["axes"]))
+                run = StoredRun(row["run_id"], row["state"], axes, to_result(row), row["error"], row["manifest"])
+            except (ValueError, TypeError, RecursionError) as e:  # also of JSON and of pydantic
+                self.damaged[str(row["run_id"])] = (str(e).splitlines() or [type(e).__name__])[0]
+            else:
+                yield run
 
     def curves(self) -> list[tuple[SqlValue, ...]]:
         """Every measurement of every run: run_id and the fields of `CurvePoint`."""
@@ -200,6 +264,7 @@ class Store:
         """Record the zero-shot score of a run on another task, in place of an earlier one."""
         with self._transaction():
             row = [run_id, *to_cells(transfer, columns(TransferRecord))]
+            row.append(digest_of(row))
             self.db.execute(insert("transfers", len(row)).replace("INSERT", "INSERT OR REPLACE"), row)
 
     def transfers(self) -> list[tuple[str, TransferRecord]]:
@@ -207,7 +272,13 @@ class Store:
         names = [c.name for c in columns(TransferRecord)]
         with _clear_errors(self.folder):
             rows = self.db.execute("SELECT * FROM transfers ORDER BY run_id, target").fetchall()
-        return [(row["run_id"], TransferRecord(**{name: row[name] for name in names})) for row in rows]
+        transfers = []
+        for row in rows:
+            if row["digest"] == digest_of([row["run_id"], *(row[name] for name in names)]):
+                transfers.append((row["run_id"], TransferRecord(**{name: row[name] for name in names})))
+            else:
+                self.damaged[str(row["run_id"])] = f"its transfer to {row['target']!r} was changed"
+        return transfers
 
     def _head(self, run_id: str, state: str, axes: RunAxes, error: str | None) -> list[SqlValue]:
         """What the store itself knows of a run: the first columns of its row."""
@@ -249,20 +320,20 @@ def _read_only_uri(path: Path) -> str:
     return f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if fixed else ''}"
 
 
-def _read_whole_run(folder: Path) -> tuple[RunResult, list[CurvePoint]]:
-    """Result and curve of a run's folder.
+def _read_whole_run(folder: Path, run_id: str) -> tuple[RunResult, list[CurvePoint], str]:
+    """Read a run's folder.
 
     Returns:
-        The two, every field checked.
+        Result, curve, and the digest of its manifest.
 
     Raises:
-        DamagedRunError: something of it is missing, empty, or cannot be read.
+        DamagedRunError: something of it is missing, empty, changed, another run's, or cannot be read.
     """
     try:
         empty = [f.name for f in folder.iterdir() if not f.stat().st_size]
         if empty:  # what a power cut leaves of a file that was not flushed
             raise DamagedRunError(f"{str(folder)!r} is damaged ({min(empty)} is empty)")
-        return run_dir.read_run(folder).result, run_dir.read_curve(folder)
+        return run_dir.check_run(folder, run_id)
     except DamagedRunError:
         raise
     except (ApetError, OSError, ValueError) as e:
@@ -276,6 +347,8 @@ def _clear_errors(folder: Path) -> Iterator[None]:
         yield
     except sqlite3.DatabaseError as e:
         raise ApetError(_said(e, str(folder / FILE))) from e
+    except UnicodeDecodeError as e:  # in the names of tables and columns
+        raise ApetError(f"{str(folder / FILE)!r} is damaged ({e}); {_AGAIN}") from e
     except OSError as e:
         raise ApetError(f"cannot write to {str(folder)!r}: {e.strerror}; give a folder that can be written") from e
 
@@ -290,9 +363,7 @@ def _said(error: sqlite3.DatabaseError, path: str) -> str:
     if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         return f"cannot open {path!r}: {error}; give a folder that can be read and written"
     if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return (
-            f"{path!r} is damaged ({error}); move it away and run again: finished runs are recorded anew from {RUNS}/"
-        )
+        return f"{path!r} is damaged ({error}); {_AGAIN}"
     return f"cannot use {path!r}: {error}; try again"
 
 
@@ -303,17 +374,19 @@ def study_lock(folder: Path) -> Iterator[None]:
     Raises:
         ApetError: another scheduler holds it.
     """
-    with _clear_errors(folder):
-        handle = (folder / LOCK).open("a")
     # A lock of the system, not a file that is there or not: it ends with the process, also when that is killed.
-    with handle:
+    lock = FileLock(folder / LOCK)
+    with _clear_errors(folder):
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as e:
+            lock.acquire(timeout=0)
+        except Timeout as e:
             raise ApetError(
                 f"another apet is running the study in {str(folder)!r}; wait for it, or give another folder"
             ) from e
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import sqlite3
 from collections.abc import Sequence
@@ -18,8 +19,10 @@ from apet.training.result import (
     columns,
 )
 
-VERSION = 2
-"""Raised when the tables change. Version 2: one column a field of a result."""
+VERSION = 3
+"""Raised when the tables change. Version 3: digests of rows and of runs' folders."""
+APPLICATION_ID = 0x41504554
+"""What SQLite's header says of the file: APET."""
 
 SqlValue = str | int | float | None
 """What SQLite holds in one cell."""
@@ -44,7 +47,9 @@ CREATE TABLE runs (
     error TEXT,              -- why it failed; the columns below are then NULL
     attempts INTEGER NOT NULL,
     recorded_at TEXT NOT NULL,
-    {_declared(RESULT_COLUMNS, optional=True)}
+    manifest TEXT,           -- digest of the manifest in the run's folder
+    {_declared(RESULT_COLUMNS, optional=True)},
+    digest TEXT NOT NULL     -- of this row and of the run's curve
 ) WITHOUT ROWID;
 CREATE TABLE curves (
     run_id TEXT NOT NULL REFERENCES runs (run_id),
@@ -54,6 +59,7 @@ CREATE TABLE curves (
 CREATE TABLE transfers (
     run_id TEXT NOT NULL REFERENCES runs (run_id),
     {_declared(columns(TransferRecord), optional=False)},
+    digest TEXT NOT NULL,
     PRIMARY KEY (run_id, target)
 ) WITHOUT ROWID;
 CREATE TABLE notes (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
@@ -98,6 +104,11 @@ def to_result(row: sqlite3.Row) -> RunResult | None:
     values = {c.name: json.loads(row[c.name]) if c.kind == "json" else row[c.name] for c in RESULT_COLUMNS}
     # Through JSON: there, a list is a valid tuple, and everything else is as strict as in a file.
     return RunResult.model_validate_json(json.dumps({"run_id": row["run_id"], **values}))
+
+
+def digest_of(*rows: Sequence[SqlValue]) -> str:
+    """Digest of rows, 16 hex digits: a cell that was changed by anything but the store shows by it."""
+    return hashlib.sha256(json.dumps([list(row) for row in rows]).encode()).hexdigest()[:16]
 
 
 def insert(table: str, num_cells: int) -> str:

@@ -28,15 +28,17 @@ class TunedModel:
     Args:
         folder: of the run.
         resources: shared with other runs.
+        backbone: where its backbone is by now; None = where it was.
 
     Raises:
         ApetError: no run there, or its backbone is missing or has other weights by now.
     """
 
-    def __init__(self, folder: Path, resources: Resources | None = None) -> None:
+    def __init__(self, folder: Path, resources: Resources | None = None, backbone: str | None = None) -> None:
         self.resources = resources or Resources()
-        self.config, self.task, self.result = run_dir.read_run(folder)
-        config = self.config
+        config, self.task, self.result = run_dir.read_run(folder)
+        config = config if backbone is None else config.model_copy(update={"backbone": backbone})
+        self.config = config
         # A finished run's settings leave nothing open, and its task stands in its folder: nothing is looked up again.
         assert config.objective != "auto"
         assert config.max_input_length is not None

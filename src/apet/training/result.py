@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Union, get_args, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from apet.errors import ApetError
 from apet.training.config import RunConfig
@@ -172,6 +172,14 @@ class RunResult(Record):
     """Guest files and modules that were imported -> fingerprint of their source, 16 hex digits."""
     config: RunConfig
     """The settings as they were given; config.yaml beside the result holds them with everything open filled in."""
+
+    @model_validator(mode="after")
+    def _agrees_with_itself(self) -> RunResult:
+        if not self.ci_low <= self.score <= self.ci_high:
+            raise ValueError(f"score {self.score} is outside its interval [{self.ci_low}, {self.ci_high}]")
+        if self.best_step > self.max_steps:
+            raise ValueError(f"best_step {self.best_step} is after max_steps {self.max_steps}")
+        return self
 
 
 class CurvePoint(Record):

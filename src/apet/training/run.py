@@ -27,6 +27,7 @@ from apet.training.environment import reset_peak_memory
 from apet.training.evaluation import Measurement, Split, evaluate
 from apet.training.loop import EvalPoint, TrainingSchedule, train
 from apet.training.lr_search import LearningRate, search_learning_rate
+from apet.training.manifest import write_manifest
 from apet.training.recording import RunOutcome, build_result
 from apet.training.resolve import resolve, text_length_limit
 from apet.training.resources import Resources
@@ -183,6 +184,7 @@ class _Run:
                     run_dir.write_predictions(
                         folder / run_dir.PREDICTIONS, self.plan.task, validation.examples, trained.predictions
                     )
+                    write_manifest(folder, result.run_id)
         finally:
             # Whatever happened: the next run borrows the same model and must find nothing attached.
             self._leave(handle)

@@ -1,4 +1,4 @@
-"""A run on disk: result.json, curve.csv, predictions.csv, config.yaml, task.yaml and the saved delta."""
+"""A run on disk: result.json, curve.csv, predictions.csv, config.yaml, task.yaml, the saved delta, manifest.json."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from pydantic import JsonValue, ValidationError
 from apet.errors import ApetError, CannotWriteError
 from apet.tasks.task import Task, load_task
 from apet.training.config import RunConfig, import_guests, read_config, validate_config
+from apet.training.manifest import check_manifest
 from apet.training.result import CurvePoint, Prediction, Record, RunResult, explain, read_result
 from apet.yaml_text import write_yaml
 
@@ -194,6 +195,33 @@ def write_predictions(path: Path, task: Task, examples: Sequence[Example], predi
             out.writerow([e.location, "" if prediction is None else prediction, accepted, round(float(score), 6)])
 
 
+def check_run(folder: Path, run_id: str) -> tuple[RunResult, list[CurvePoint], str]:
+    """A run's folder as a study records it: whole, that run's, unchanged, and in agreement with itself.
+
+    Args:
+        folder: of the run.
+        run_id: whose it must be.
+
+    Returns:
+        Result, curve, and the digest of its manifest.
+
+    Raises:
+        ApetError: something of it is missing, changed or another run's, or its numbers contradict each other.
+    """
+    digest = check_manifest(folder, run_id)
+    result, curve = read_run(folder).result, read_curve(folder)
+    if result.run_id != run_id:
+        raise ApetError(f"{RESULT} is that of run {result.run_id}")
+    scores = read_scores(folder / PREDICTIONS)
+    if len(scores) != result.num_examples:
+        raise ApetError(f"{RESULT} is of {result.num_examples} examples, {PREDICTIONS} holds {len(scores)}")
+    if abs(float(scores.mean()) - result.score) > 1e-5:
+        raise ApetError(f"{RESULT} has score {result.score}, the mean of {PREDICTIONS} is {scores.mean():.6f}")
+    if not any(p.step == result.best_step and p.score == result.score for p in curve):
+        raise ApetError(f"{CURVE} has no measurement of {result.score} at step {result.best_step}")
+    return result, curve, digest
+
+
 def read_curve(folder: Path) -> list[CurvePoint]:
     """The curve of a finished run.
 
@@ -248,9 +276,12 @@ def read_scores(path: Path) -> NDArray[np.float64]:
     """
     try:
         with path.open(encoding="utf-8", newline="") as f:
-            return np.array([float(row["score"]) for row in csv.DictReader(f)])
+            scores = np.array([float(row["score"]) for row in csv.DictReader(f)])
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as e:
         raise ApetError(f"{str(path)!r} is damaged ({e}); remove it to go on without the scores of its items") from e
+    if not scores.size or not ((scores >= 0) & (scores <= 1)).all():  # NaN is neither
+        raise ApetError(f"{str(path)!r} is damaged: its scores are not all in [0, 1]; take another copy")
+    return scores
 
 
 def dump_yaml(path: Path, values: Mapping[str, JsonValue]) -> None:
@@ -269,6 +300,7 @@ def read_run(folder: Path) -> RunFolder:
     """
     require_run(folder)
     try:
+        check_manifest(folder)
         result = read_result(folder / RESULT)
     except ApetError as e:
         raise ApetError(f"the run at {str(folder)!r} cannot be used: {e}; run it again") from e
