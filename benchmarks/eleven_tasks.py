@@ -13,10 +13,11 @@ import sys
 from pathlib import Path
 
 from apet.training.config import RunConfig
+from apet.training.output_folder import RESULT
 from apet.training.progress import Progress
 from apet.training.resources import Resources
 from apet.training.run import tune
-from apet.training.run_dir import RESULT, read_run
+from apet.training.run_dir import read_run
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "tests"))

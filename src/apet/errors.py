@@ -101,7 +101,7 @@ class CannotWriteError(ApetError):
 
     Example:
         >>> import apet, pathlib, tempfile
-        >>> from apet.training.run_dir import require_writable
+        >>> from apet.training.output_folder import require_writable
         >>> with tempfile.NamedTemporaryFile() as file:
         ...     try:
         ...         require_writable(pathlib.Path(file.name) / "run")

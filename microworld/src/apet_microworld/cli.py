@@ -88,8 +88,8 @@ def pretrain(
     """
     from transformers.utils import logging as hf_logging
 
+    from apet.training.output_folder import new_folder
     from apet.training.progress import Progress
-    from apet.training.run_dir import new_folder
     from apet_microworld.pretrain import DOCUMENTS
     from apet_microworld.pretrain import pretrain as run
     from apet_microworld.scales import get_scale

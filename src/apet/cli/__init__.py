@@ -20,11 +20,13 @@ def main() -> None:
     """
     from apet.cli.app import app
     from apet.cli.guests import take_imports
+    from apet.cli.stopping import stop_at_sigterm, stopped_message
 
     # torchao tells of kernels that it cannot load, and torch of how torchao registers types, to whoever imports
     # transformers beside it: neither is for the user of a command.
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    stop_at_sigterm()
     try:
         code = app(args=take_imports(sys.argv[1:]), prog_name="apet", standalone_mode=False)
         if code == INTERRUPTED:  # typer answers Ctrl-C with this code, and without a word
@@ -32,7 +34,7 @@ def main() -> None:
     except ApetError as e:
         _fail(str(e))
     except KeyboardInterrupt:
-        print("apet: stopped", file=sys.stderr)
+        print(f"apet: {stopped_message()}", file=sys.stderr)
         sys.exit(INTERRUPTED)
     except BrokenPipeError:  # the reader, such as head, has seen enough
         sys.stderr.close()  # else the interpreter complains about the pipe when it exits

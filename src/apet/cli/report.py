@@ -36,7 +36,7 @@ def report(
     """
     from apet.report.run import write_run_report
     from apet.studies.store import FILE
-    from apet.training.run_dir import RESULT
+    from apet.training.output_folder import RESULT
 
     if (folder / FILE).is_file():
         written = _write_study_report(folder, output or folder / "report", require_complete)

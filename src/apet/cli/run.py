@@ -35,6 +35,7 @@ from apet.cli.options import (
     parse_seeds,
 )
 from apet.cli.output import print_json, print_table
+from apet.cli.stopping import keeps_run, keeps_runs
 from apet.errors import ApetError
 
 if TYPE_CHECKING:
@@ -87,6 +88,7 @@ def tune(
     run_config = build_run_config(config, settings, options)
     axes = run_config.axes
     folder = output or default_output(axes.task, axes.method)
+    keeps_run(folder)
     outcome = run(run_config, folder, _resources(quiet))
     if outcome.folder is None:  # another process of the same launch writes and prints
         return
@@ -233,6 +235,7 @@ def compare(
     base = build_run_config(config, settings, options)
     folder = output or default_output(base.axes.task, "compare")
     resources = _resources(quiet)
+    keeps_runs(folder)
     run_ids = run(comparison_study(base, names, seed_list, resources), folder, resources)
     _print_comparison(folder, run_ids, json)
 

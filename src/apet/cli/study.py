@@ -24,6 +24,7 @@ from apet.cli.options import (
     require_output,
 )
 from apet.cli.output import format_bytes, format_duration, print_json, print_table
+from apet.cli.stopping import keeps_runs
 from apet.errors import ApetError
 
 if TYPE_CHECKING:
@@ -142,6 +143,7 @@ def run(
 
     folder = require_output(output)
     definition, runs, num_planned = _planned_runs(name, settings, filters, limit)
+    keeps_runs(folder)
     with open_store(folder) as store:
         store.describe(definition.name, definition.to_yaml(), num_planned)
         with open_executor(executor, workers, ray_address, gpus, [run.config for run in runs]) as opened:

@@ -29,6 +29,7 @@ from apet.cli.options import (
     open_progress,
 )
 from apet.cli.output import print_json
+from apet.cli.stopping import keeps_runs
 
 if TYPE_CHECKING:
     from apet.training.config import RunConfig
@@ -83,6 +84,7 @@ def thresholds(
     options |= {"encoding": encoding, "separator": separator, "on_missing": on_missing, "on_overlap": on_overlap}
     base = _base_config(settings, {**options, "method": method})
     folder = output or default_output(base.axes.task, "thresholds")
+    keeps_runs(folder)
     rules = ThresholdRules(margin / 100, confidence / 100, forecast / 100, spacing, max_seeds, full_seeds)
     with open_store(folder) as store, open_executor(executor, workers, ray_address, gpus, [base]) as opened:
         scheduler = Scheduler(store, opened, open_progress(quiet))

@@ -24,6 +24,7 @@ from apet.report.table import Column, Table, Value
 from apet.report.table_files import write_table
 from apet.training import run_dir
 from apet.training.manifest import check_manifest
+from apet.training.output_folder import RESULT
 from apet.training.result import CurvePoint, Prediction, RunResult, read_result
 
 MOST_ANSWERS = 12
@@ -95,8 +96,8 @@ def read(run: Path) -> Run:
     """
     run_dir.require_run(run)
     try:
-        check_manifest(run, only=[run_dir.RESULT, run_dir.CONFIG, run_dir.CURVE, run_dir.PREDICTIONS])
-        result = read_result(run / run_dir.RESULT)
+        check_manifest(run, only=[RESULT, run_dir.CONFIG, run_dir.CURVE, run_dir.PREDICTIONS])
+        result = read_result(run / RESULT)
         settings = (run / run_dir.CONFIG).read_text("utf-8")
         return Run(result, settings, run_dir.read_curve(run), run_dir.read_predictions(run))
     except (ApetError, OSError, ValueError) as e:

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from apet.errors import CannotWriteError
 from apet.studies.executors.base import Event, Executor, Job
 from apet.studies.store import DamagedRunError, Store
+from apet.training.output_folder import RESULT
 from apet.training.progress import Progress
-from apet.training.run_dir import RESULT
 from apet.training.run_plan import RunPlan
 
 MAX_ATTEMPTS = 3

@@ -29,7 +29,7 @@ from apet.studies.store_schema import (
     to_cells,
     to_result,
 )
-from apet.training import run_dir
+from apet.training import output_folder, run_dir
 from apet.training.config import RunAxes
 from apet.training.manifest import MANIFEST, check_manifest, looks_unchanged
 from apet.training.result import CurvePoint, RunResult, TransferRecord, columns
@@ -203,7 +203,7 @@ class Store:
             ApetError: the place cannot be written.
         """
         folder = self.run_folder(run_id)
-        aside = run_dir.partial_path(folder).with_suffix(".damaged")
+        aside = output_folder.partial_path(folder).with_suffix(".damaged")
         with _clear_errors(self.folder):
             os.replace(folder, aside)
         return aside
@@ -419,6 +419,6 @@ def remove_partial_runs(folder: Path) -> None:
     for half in (folder / RUNS).glob("*.part"):
         with suppress(OSError):  # it took its name just now, or cannot be removed: it is in nobody's way
             # A worker that outlived its scheduler may still write: by the new name it fails instead of finishing.
-            renamed = run_dir.partial_path(half.with_name(half.name.partition(".")[0]))
+            renamed = output_folder.partial_path(half.with_name(half.name.partition(".")[0]))
             os.replace(half, renamed)
             shutil.rmtree(renamed, ignore_errors=True)

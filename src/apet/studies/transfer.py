@@ -15,6 +15,7 @@ from apet.tasks.task import Task, load_task
 from apet.training import run_dir
 from apet.training.config import RunAxes
 from apet.training.inference import TunedModel
+from apet.training.output_folder import RESULT
 from apet.training.resources import Resources
 from apet.training.result import RunResult, TransferRecord
 
@@ -162,7 +163,7 @@ class _KnownTargets:
     def __init__(self, store: Store, complete: Sequence[_CompleteRun]) -> None:
         self._store = store
         # A run's folder may have been removed to save space; the record alone does not hold its task.
-        on_disk = [run for run in complete if (store.run_folder(run.run_id) / run_dir.RESULT).is_file()]
+        on_disk = [run for run in complete if (store.run_folder(run.run_id) / RESULT).is_file()]
         self._runs = {run.axes.task: run.run_id for run in on_disk}
         self._targets: dict[str, _Target] = {}
 

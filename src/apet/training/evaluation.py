@@ -33,6 +33,23 @@ class Split:
     encoded: EncodedSet
 
 
+@dataclass(frozen=True)
+class EvalPoint:
+    """One measurement along a run.
+
+    Attributes:
+        step: optimizer steps done.
+        loss: mean training loss since the last point; None at step 0.
+        score: on the validation split.
+        seconds: of training so far, measuring not included.
+    """
+
+    step: int
+    loss: float | None
+    score: MetricScore
+    seconds: float
+
+
 @torch.no_grad()
 def predict(
     model: nn.Module,

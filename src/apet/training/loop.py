@@ -6,6 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 import torch
 from accelerate import Accelerator
@@ -15,27 +16,10 @@ from apet.errors import ApetError
 from apet.handle import Handle
 from apet.tasks.batches import training_batches
 from apet.tasks.encoding import EncodedSet
-from apet.tasks.metrics import MetricScore
 from apet.tasks.objectives import Batch, Objective
-from apet.training.evaluation import Measurement, to_device
+from apet.training.evaluation import EvalPoint, Measurement, to_device
 from apet.training.progress import Progress
-
-
-@dataclass(frozen=True)
-class EvalPoint:
-    """One measurement along a run.
-
-    Attributes:
-        step: optimizer steps done.
-        loss: mean training loss since the last point; None at step 0.
-        score: on the validation split.
-        seconds: of training so far, measuring not included.
-    """
-
-    step: int
-    loss: float | None
-    score: MetricScore
-    seconds: float
+from apet.training.resume import ResumeFile, Snapshot, random_states, set_random_states
 
 
 @dataclass(frozen=True)
@@ -88,6 +72,7 @@ def train(
     schedule: TrainingSchedule,
     accelerator: Accelerator,
     progress: Progress,
+    resume: ResumeFile | None = None,
 ) -> TrainingResult:
     """Train an attached delta with AdamW and leave its best values in place: highest metric, the earliest of equals.
 
@@ -99,31 +84,41 @@ def train(
         schedule: steps, rates, seeds.
         accelerator: devices and processes.
         progress: is told of every step.
+        resume: where the state is kept at every measurement, and from where it goes on; None = nowhere.
 
     Returns:
         The curve, and the predictions of the values that were kept.
 
     Raises:
         DivergedError: the loss is not a number any more; the step and the rate are named.
-        ApetError: a batch that the processes cannot share.
+        ApetError: a batch that the processes cannot share, or an unfinished run that is another one.
     """
+    snapshot = resume.load() if resume is not None else None  # first: what is refused is refused before any work
     model = _model_to_train(handle, schedule, accelerator)
     values = handle.parameters()
     groups = handle.parameter_groups(schedule.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True)
-    score, predictions = measure()
-    points = [EvalPoint(0, None, score, 0.0)]
-    best = _Best(points[0], _copy(values), predictions)
+    if snapshot is None:
+        score, predictions = measure()
+        points = [EvalPoint(0, None, score, 0.0)]
+        best = _Best(0, _copy(values), predictions)
+    else:
+        points, best = snapshot.points, _Best(snapshot.best, snapshot.best_values, snapshot.predictions)
+        _put(values, snapshot.values)
+        optimizer.load_state_dict(snapshot.optimizer)
+        progress.log(f"going on from step {points[-1].step} of {schedule.max_steps}")
     losses: list[Tensor] = []
-    seconds = 0.0
+    seconds, first_step = points[-1].seconds, points[-1].step + 1
     target = math.inf if schedule.target_score is None else schedule.target_score
     # Dropout draws from torch's global generator: it is seeded for the loop and given back as it was.
     with torch.random.fork_rng(), progress.begin(_title(handle), schedule.max_steps):
         torch.manual_seed(schedule.data_seed)
-        batches = _batches_on_device(objective, examples, schedule, accelerator)
+        if snapshot is not None:
+            set_random_states(snapshot.random)
+        batches = _batches_on_device(objective, examples, schedule, accelerator, first_step - 1)
         model.train()
         began = time.perf_counter()
-        for step, batch in zip(range(1, schedule.max_steps + 1), batches, strict=False):
+        for step, batch in zip(range(first_step, schedule.max_steps + 1), batches, strict=False):
             loss = _take_step(model, objective, batch, values, optimizer, schedule.max_grad_norm, accelerator)
             losses.append(loss)  # not read before the next measurement: reading waits for the device
             if step % schedule.eval_steps == 0 or step == schedule.max_steps:
@@ -132,24 +127,46 @@ def train(
                 score, predictions = measure()
                 points.append(EvalPoint(step, mean_loss, score, seconds))
                 losses = []
-                if score.score > best.point.score.score:
-                    best = _Best(points[-1], _copy(values), predictions)
-                if best.point.score.score >= target:
+                if score.score > points[best.place].score.score:
+                    best = _Best(len(points) - 1, _copy(values), predictions)
+                if points[best.place].score.score >= target:
                     break
+                if resume is not None and step < schedule.max_steps:
+                    resume = _keep(resume, points, values, optimizer, best, progress)
                 model.train()  # measuring has left it in evaluation mode
                 began = time.perf_counter()
-            progress.update(step, _note(points[-1], best.point))
+            progress.update(step, _note(points[-1], points[best.place]))
     _restore(handle, best)
     return TrainingResult(points, best.predictions)
 
 
 @dataclass(frozen=True)
 class _Best:
-    """The best measurement so far, with what it was measured with."""
+    """The best measurement so far, by its place among them, with what it was measured with."""
 
-    point: EvalPoint
+    place: int
     values: list[Tensor]
     predictions: list[str | None]
+
+
+def _keep(
+    resume: ResumeFile,
+    points: list[EvalPoint],
+    values: list[Tensor],
+    optimizer: torch.optim.Optimizer,
+    best: _Best,
+    progress: Progress,
+) -> ResumeFile | None:
+    """Keep the state on disk; a disk that is full stops the keeping, not the training."""
+    state = Snapshot(
+        points, _copy(values), optimizer.state_dict(), random_states(), best.place, best.values, best.predictions
+    )
+    try:
+        resume.save(state)
+    except OSError as e:
+        progress.log(f"the run cannot be kept on the way ({e.strerror or e}); once stopped, it begins anew")
+        return None
+    return resume
 
 
 def _model_to_train(handle: Handle, schedule: TrainingSchedule, accelerator: Accelerator) -> nn.Module:
@@ -169,7 +186,7 @@ def _model_to_train(handle: Handle, schedule: TrainingSchedule, accelerator: Acc
 
 
 def _batches_on_device(
-    objective: Objective, examples: EncodedSet, schedule: TrainingSchedule, accelerator: Accelerator
+    objective: Objective, examples: EncodedSet, schedule: TrainingSchedule, accelerator: Accelerator, num_done: int
 ) -> Iterator[Batch]:
     """Training batches without end, each process's share of them on its device.
 
@@ -178,7 +195,8 @@ def _batches_on_device(
     """
     rank, world = accelerator.process_index, accelerator.num_processes
     # Every process draws the same batches and takes every world-th example: together they train on the whole batch.
-    for rows in training_batches(examples.lengths, schedule.batch_size, schedule.data_seed):
+    drawn = training_batches(examples.lengths, schedule.batch_size, schedule.data_seed)
+    for rows in islice(drawn, num_done, None):  # those of steps that are done are drawn, and no more
         yield to_device(accelerator.device, objective.collate([examples[i] for i in rows[rank::world]]))
 
 
@@ -227,11 +245,15 @@ def _finite_mean(losses: list[Tensor], accelerator: Accelerator, step: int, lear
 def _restore(handle: Handle, best: _Best) -> None:
     """Leave the best values in place."""
     handle.model.eval()
+    _put(handle.parameters(), best.values)
+    handle.refresh()  # weights are read outside a forward from now on
+
+
+def _put(values: list[Tensor], given: list[Tensor]) -> None:
     # Copied into the parameters that are there: the optimizer, the hooks and the model's tree all refer to them.
     with torch.no_grad():
-        for value, best_value in zip(handle.parameters(), best.values, strict=True):
-            value.copy_(best_value)
-    handle.refresh()  # weights are read outside a forward from now on
+        for value, new in zip(values, given, strict=True):
+            value.copy_(new)
 
 
 def _note(last: EvalPoint, best: EvalPoint) -> str:

@@ -10,7 +10,8 @@ from typing import Literal
 from apet.errors import ApetError
 from apet.methods import Method
 from apet.tasks.task import Task
-from apet.training.loop import DivergedError, EvalPoint, TrainingSchedule, best_point
+from apet.training.evaluation import EvalPoint
+from apet.training.loop import DivergedError, TrainingSchedule, best_point
 from apet.training.result import LearningRateTrial
 
 STEP = 3.0

@@ -12,8 +12,8 @@ from apet.handle import Handle
 from apet.tasks.metrics import MetricScore
 from apet.tasks.sources import TaskData
 from apet.training.environment import device_name, host_description, library_versions, peak_memory
-from apet.training.evaluation import Split, majority_baseline, untrained_baseline
-from apet.training.loop import EvalPoint, best_point
+from apet.training.evaluation import EvalPoint, Split, majority_baseline, untrained_baseline
+from apet.training.loop import best_point
 from apet.training.lr_search import LearningRate
 from apet.training.resolve import guest_fingerprints
 from apet.training.result import RunResult

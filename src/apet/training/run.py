@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -21,17 +22,18 @@ from apet.layers.merging import merge_note
 from apet.layers.prompt import prompt_length
 from apet.tasks.examples import Example, sample
 from apet.tasks.objectives import Objective, make_objective
-from apet.training import run_dir
+from apet.training import output_folder, run_dir
 from apet.training.config import RunConfig, import_guests
 from apet.training.environment import reset_peak_memory
-from apet.training.evaluation import Measurement, Split, evaluate
-from apet.training.loop import EvalPoint, TrainingSchedule, train
+from apet.training.evaluation import EvalPoint, Measurement, Split, evaluate
+from apet.training.loop import DivergedError, TrainingSchedule, train
 from apet.training.lr_search import LearningRate, search_learning_rate
 from apet.training.manifest import write_manifest
 from apet.training.recording import RunOutcome, build_result
 from apet.training.resolve import resolve, text_length_limit
 from apet.training.resources import Resources
 from apet.training.result import RunResult
+from apet.training.resume import ResumeFile
 from apet.training.run_plan import RunPlan
 
 MAX_HELD_OUT = 500
@@ -72,11 +74,20 @@ def tune(run: RunConfig | RunPlan, output: Path | None = None, resources: Resour
         CannotWriteError: the output folder cannot be written.
     """
     resources = resources or Resources()
-    if output is not None:
-        output = Path(output).absolute()
-        # Both before anything is loaded: a place that takes no result is better known now than after the training.
-        run_dir.require_free(output)
-        run_dir.require_writable(output)
+    if output is None:
+        return _tune(run, None, resources)
+    output = Path(output).absolute()
+    if isinstance(run, RunPlan):  # a study's, whose scheduler holds the whole folder
+        output_folder.require_free(output)
+        output_folder.require_writable(output)
+        return _tune(run, output, resources)
+    # Before anything is loaded: a place that takes no result is better known now than after the training.
+    # Of several processes one writes; launchers number them so.
+    with output_folder.held(output) if os.environ.get("RANK", "0") == "0" else nullcontext():
+        return _tune(run, output, resources)
+
+
+def _tune(run: RunConfig | RunPlan, output: Path | None, resources: Resources) -> FinishedRun:
     config = run if isinstance(run, RunConfig) else run.config
     with _threads(config.num_threads):
         if isinstance(run, RunPlan):
@@ -88,11 +99,21 @@ def tune(run: RunConfig | RunPlan, output: Path | None = None, resources: Resour
                 prefetch(plan, resources)
                 resources.cache.forget_missing()
                 plan = resolve(config, resources.cache)
+        if output is not None:
+            # The values, twice AdamW's two moments and the best values, and what is text.
+            output_folder.require_space(output, 4 * 5 * plan.num_trainable + (4 << 20))
         loaded = _Run(plan, resources)
         # A study's runs come as plans: a line for each of its thousands would say nothing new.
         if isinstance(run, RunConfig) and not plan.delta.mergeable:
             resources.progress.log(f"{config.axes.method} {merge_note(plan.delta, plan.backbone)}")
-        return loaded.execute(output)
+        keeps = output is not None and isinstance(run, RunConfig) and loaded.accelerator.num_processes == 1
+        resume = ResumeFile(output, plan.run_id) if keeps and output is not None else None
+        try:
+            return loaded.execute(output, resume)
+        except DivergedError:
+            if resume is not None:  # from there it would only diverge again
+                resume.path.unlink(missing_ok=True)
+            raise
 
 
 def prefetch(plan: RunPlan, resources: Resources) -> None:
@@ -145,7 +166,7 @@ class _Run:
         max_length = self.config.max_input_length or self.plan.task.max_input_length
         return text_length_limit(self.plan.backbone, max_length, prompt_length(self.plan.delta) + answer)
 
-    def execute(self, output: Path | None) -> FinishedRun:
+    def execute(self, output: Path | None, resume: ResumeFile | None = None) -> FinishedRun:
         rate = self._learning_rate()
         handle = self._attach()
         try:
@@ -157,6 +178,7 @@ class _Run:
                 self._schedule(rate.value),
                 self.accelerator,
                 self.resources.progress,
+                resume,
             )
             test = self._measure(self.splits["test"])[0] if "test" in self.splits else None
             result = build_result(
@@ -176,7 +198,7 @@ class _Run:
             )
             # All processes hold the same values; one of them writes.
             if output is not None and self.accelerator.is_main_process:
-                with run_dir.new_folder(output) as folder:
+                with output_folder.new_folder(output) as folder:
                     run_dir.write_run(folder, self._resolved(rate), self.plan.task, result, trained.points)
                     if self.config.save_delta:
                         handle.save(folder)

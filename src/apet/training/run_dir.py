@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import csv
-import errno
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
-from uuid import uuid4
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue, ValidationError
 
-from apet.errors import ApetError, CannotWriteError
+from apet.errors import ApetError
 from apet.tasks.task import Task, load_task
 from apet.training.config import RunConfig, import_guests, read_config, validate_config
 from apet.training.manifest import check_manifest
+from apet.training.output_folder import RESULT
 from apet.training.result import CurvePoint, Prediction, Record, RunResult, explain, read_result
 from apet.yaml_text import write_yaml
 
 if TYPE_CHECKING:  # reading a run needs no torch
     from apet.tasks.examples import Example
-    from apet.training.loop import EvalPoint
+    from apet.training.evaluation import EvalPoint
 
-RESULT, CONFIG, TASK, CURVE, PREDICTIONS = (
-    "result.json",
+CONFIG, TASK, CURVE, PREDICTIONS = (
     "config.yaml",
     "task.yaml",
     "curve.csv",
@@ -50,107 +45,6 @@ class RunFolder(NamedTuple):
     config: RunConfig
     task: Task
     result: RunResult
-
-
-@contextmanager
-def new_folder(output: Path) -> Iterator[Path]:
-    """A folder to write into; it takes its name when all is on the disk, and is gone if anything goes wrong.
-
-    Yields:
-        The folder under its temporary name.
-
-    Raises:
-        ApetError: the place is taken.
-        CannotWriteError: it cannot be written.
-    """
-    require_free(output)
-    part = partial_path(output)
-    try:
-        part.mkdir(parents=True)
-        handle = os.open(part, os.O_RDONLY)
-    except OSError as e:
-        raise CannotWriteError(f"cannot write to {str(output)!r}: {e.strerror}; give another output folder") from e
-    try:
-        yield part
-        _to_disk(part, handle)
-        if output.is_dir():
-            output.rmdir()
-        os.replace(part, output)
-        _sync(output.parent)  # the new name stands in the parent: unflushed, a power cut could take it back
-    except OSError as e:
-        raise CannotWriteError(
-            f"cannot write to {str(output)!r}: {e.strerror}; free some space or give another folder"
-        ) from e
-    finally:
-        os.close(handle)
-        shutil.rmtree(part, ignore_errors=True)
-
-
-def partial_path(output: Path) -> Path:
-    """Where a folder is while it is written.
-
-    Returns:
-        A place beside it that nobody else has, not even a later process of the same number.
-    """
-    return output.with_name(f"{output.name}.{os.getpid()}-{uuid4().hex[:12]}.part")
-
-
-def _to_disk(folder: Path, handle: int) -> None:
-    """Flush a folder before it takes its name: a power cut would keep the name and lose the content."""
-    # A folder that somebody took away meanwhile, as a study's next scheduler does, may have been made again by the
-    # last file that was written; the others are lost. The open handle still names the first one.
-    if not os.path.samestat(folder.stat(), os.fstat(handle)):
-        raise FileNotFoundError(errno.ENOENT, "it was removed while it was written", str(folder))
-    for path in folder.rglob("*"):
-        _sync(path)
-    os.fsync(handle)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def require_free(output: Path) -> None:
-    """Pass where a run may be written.
-
-    Raises:
-        ApetError: there is a file, another run, or any other content.
-    """
-    try:
-        exists = output.exists()
-    except OSError as e:
-        raise ApetError(f"output {str(output)[:60]!r}… cannot be a folder's name: {e.strerror}") from e
-    if exists and not output.is_dir():
-        raise ApetError(f"output {str(output)!r} is a file; give a folder")
-    if (output / RESULT).exists():
-        raise ApetError(f"output folder {str(output)!r} holds another run; give a new folder, or remove it")
-    if output.is_dir() and any(output.iterdir()):
-        raise ApetError(f"output folder {str(output)!r} is not empty; give a new folder")
-
-
-def require_writable(output: Path) -> None:
-    """Pass where a folder can be made: better known before an hour of training than after it.
-
-    Raises:
-        CannotWriteError: it cannot.
-    """
-    probe = partial_path(output)
-    try:
-        existing = next(p for p in probe.parents if p.exists())
-        probe.mkdir(parents=True)
-        probe.rmdir()
-        # Parents that were made for the probe go, too: a run that is refused later leaves no empty folders behind.
-        for made in probe.parents:
-            if made == existing:
-                break
-            made.rmdir()
-    except (OSError, ValueError) as e:
-        why = getattr(e, "strerror", None) or str(e)
-        raise CannotWriteError(f"cannot write to {str(output)[:200]!r}: {why}; give another output folder") from e
 
 
 def write_run(folder: Path, config: RunConfig, task: Task, result: RunResult, points: Sequence[EvalPoint]) -> None:

@@ -10,7 +10,7 @@ from typing import Literal, Protocol
 
 from apet.errors import ApetError, CannotWriteError
 from apet.registry import import_guest
-from apet.training import run_dir
+from apet.training.output_folder import RESULT
 from apet.training.resources import Resources
 from apet.training.run import tune
 from apet.training.run_plan import RunPlan
@@ -107,13 +107,13 @@ def execute_job(job: Job, resources: Resources) -> tuple[JobOutcome, str]:
         SystemExit: likewise.
     """
     # A folder takes its name only when all of it is on the disk: a result in it means a whole run.
-    if (job.folder / run_dir.RESULT).is_file():
+    if (job.folder / RESULT).is_file():
         return "done", ""
     try:
         tune(job.plan, job.folder, resources)
     except ApetError as e:
         # A worker that outlived its killed scheduler may have finished this very run in the meantime.
-        if (job.folder / run_dir.RESULT).is_file():
+        if (job.folder / RESULT).is_file():
             return "done", ""
         return "unwritable" if isinstance(e, CannotWriteError) else "failed", str(e)
     except (KeyboardInterrupt, SystemExit):  # meant for the process: recorded as failures, they would not end it

@@ -13,7 +13,7 @@ from typing import Protocol
 from apet.errors import ApetError, CannotWriteError
 from apet.registry import imported
 from apet.studies.executors.base import Event, Job, JobOutcome, execute_job, import_in_worker
-from apet.training import run_dir
+from apet.training import output_folder
 from apet.training.progress import Progress
 from apet.training.resources import Resources
 
@@ -197,6 +197,6 @@ def _write(files: dict[str, bytes], folder: Path) -> None:
     """
     # Another attempt at the same run may have written it: both have the same content, and the first one stays.
     if files and not folder.exists():
-        with run_dir.new_folder(folder) as part:
+        with output_folder.new_folder(folder) as part:
             for name, content in files.items():
                 (part / name).write_bytes(content)
