@@ -49,7 +49,7 @@ def call(workspace: Path, *words: str, stdin: str = "") -> Done:
 
     out, err, was, argv, into = io.StringIO(), io.StringIO(), Path.cwd(), sys.argv, sys.stdin
     os.chdir(workspace)
-    sys.argv, sys.stdin = ["apet", *words], io.StringIO(stdin)
+    sys.argv, sys.stdin = ["apet", *words], io.TextIOWrapper(io.BytesIO(stdin.encode()))
     code = 0
     try:
         with redirect_stdout(out), redirect_stderr(err):
@@ -110,6 +110,9 @@ def test_predict_answers_words_lines_and_json(workspace):
     assert [line.split("\t")[1] for line in done.out.splitlines()] == ["a warm film", "a dull film"]
     assert {line.split("\t")[0] for line in done.out.splitlines()} <= {"positive", "negative"}
     piped = call(workspace, "predict", "run", stdin="a warm film\na dull film\n")
+    latin = call(workspace, "predict", "run", "--encoding", "ascii", stdin="caf\u00e9\n")
+    assert (latin.code, latin.out) == (2, "")
+    assert "standard input:1: byte 0xc3 is no ascii; give the input's own encoding, such as --encoding" in latin.err
     assert piped.out == done.out
     answers = json.loads(call(workspace, "predict", "run", "--json", "a warm film").out)
     assert answers[0]["text"] == "a warm film"

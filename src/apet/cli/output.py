@@ -45,9 +45,13 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: st
 def _console() -> Console:
     from rich.console import Console
 
+    class Ours(Console):
+        def on_broken_pipe(self) -> None:
+            raise BrokenPipeError  # rich itself would end the process, with the code of a fault
+
     # Where the output is no terminal, a line of a table stays one line, so that grep and head see whole rows.
     width = None if sys.stdout.isatty() else max(160, shutil.get_terminal_size().columns)
-    return Console(width=width, highlight=False, markup=False)
+    return Ours(width=width, highlight=False, markup=False)
 
 
 def format_bytes(num_bytes: float) -> str:

@@ -169,15 +169,24 @@ def predict(
         typer.Argument(help="Texts to answer; without any, or with -, lines are read; tabs separate columns."),
     ] = None,
     backbone: MovedBackbone = None,
+    encoding: Annotated[str, typer.Option(help="Of the standard input.")] = "utf-8",
     json: Json = False,
 ) -> None:
     """Answer new texts with a finished run."""
+    from apet.tasks.decoding import decode
     from apet.training.inference import TunedModel, parse_columns
     from apet.training.run_dir import read_run
 
     lines = [word for word in text or ["-"] if word != "-"]
     if not text or "-" in text:
-        lines += [line.rstrip("\r\n") for line in sys.stdin]
+        # As bytes: what is not of the encoding is refused with its line, not replaced in silence.
+        try:
+            read, _ = decode(sys.stdin.buffer.read() if sys.stdin else b"", "standard input", encoding)
+        except ApetError as e:
+            raise ApetError(
+                str(e).partition(";")[0] + "; give the input's own encoding, such as --encoding cp1252"
+            ) from e
+        lines += [line.rstrip("\r") for line in read.removesuffix("\n").split("\n")] if read else []
     # The task is read before the backbone is loaded: a line that does not fit is told at once.
     task = read_run(run).task
     inputs = [parse_columns(task, line) for line in lines]
