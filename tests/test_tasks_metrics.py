@@ -145,3 +145,42 @@ def test_real_predictions_score_as_the_fields_own_tools_say():
 
 
 REAL = {"samsum": "samsum", "nq-open": "nq_open", "mrpc": "mrpc"}
+
+
+LANGUAGES = {
+    "Russian": ("Очень хороший фильм, советую всем", "Очень плохой фильм"),
+    "Greek": ("Πολύ καλή ταινία", "Πολύ κακή ταινία"),
+    "Hindi": ("यह फ़िल्म बहुत अच्छी है", "यह फ़िल्म बुरी है"),
+    "Chinese": ("这部电影很好看", "这部电影很无聊"),
+    "Japanese": ("とても良い映画でした。", "退屈な映画でした。"),
+    "Thai": ("หนังเรื่องนี้ดีมาก", "หนังเรื่องนี้แย่"),
+    "Korean": ("정말 좋은 영화였어요", "지루한 영화였어요"),
+    "Arabic": ("فيلم رائع جدا", "فيلم ممل جدا"),
+    "German": ("Schöne Grüße aus Köln", "Grüße aus Bonn"),
+    "emoji": ("👍🎉 👩‍👩‍👧", "👍 😞"),
+}
+
+
+@pytest.mark.parametrize("metric", ["rouge-l", "f1"])
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_texts_of_every_language_agree_with_themselves_and_partly_with_others(metric, language):
+    """ROUGE-L of a Russian text with itself was 0."""
+    text, other = LANGUAGES[language]
+    assert item_scores(metric, [text], [[text]]).item() == 1
+    assert 0 < item_scores(metric, [text], [[other]]).item() < 1
+    assert item_scores(metric, [text], [["an English sentence"]]).item() == 0
+
+
+def test_english_scores_are_those_of_the_packages_to_the_digit():
+    from rouge_score.rouge_scorer import RougeScorer
+
+    scorer = RougeScorer(["rougeL"], use_stemmer=True)
+    pairs = [
+        ("The cats sat on mats.", "A cat is sitting on the mat"),
+        ("running, runs", "run!"),
+        ("", "x"),
+        ("a b", ""),
+    ]
+    for prediction, reference in pairs:
+        expected = scorer.score(reference, prediction)["rougeL"].fmeasure
+        assert item_scores("rouge-l", [prediction], [[reference]]).item() == expected

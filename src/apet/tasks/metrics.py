@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from apet.registry import Registry
+from apet.tasks.words import is_english_text, unicode_words
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
@@ -122,8 +123,16 @@ def exact_match(prediction: str, reference: str) -> float:
 
 
 def token_f1(prediction: str, reference: str) -> float:
-    """Harmonic mean of precision and recall over normalized tokens; two empty answers agree (Rajpurkar et al. 2016)."""
+    """Harmonic mean of precision and recall over normalized tokens; two empty answers agree (Rajpurkar et al. 2016).
+
+    Texts in other languages are cut into words as Unicode has them, since SQuAD's rules know English alone.
+
+    Returns:
+        The score, in [0, 1].
+    """
     predicted, accepted = normalize_answer(prediction).split(), normalize_answer(reference).split()
+    if not is_english_text(prediction, reference):
+        predicted, accepted = (unicode_words(" ".join(words)) for words in (predicted, accepted))
     if not predicted or not accepted:
         return float(predicted == accepted)
     num_common = sum((Counter(predicted) & Counter(accepted)).values())
@@ -131,15 +140,32 @@ def token_f1(prediction: str, reference: str) -> float:
 
 
 def rouge_l(prediction: str, reference: str) -> float:
-    """F-measure of the longest common subsequence of stemmed tokens (Lin 2004), by the package rouge-score."""
-    return float(_rouge_scorer().score(reference, prediction)["rougeL"].fmeasure)
+    """F-measure of the longest common subsequence of stemmed tokens (Lin 2004), by the package rouge-score.
+
+    Its own tokens are those of English, for which every other letter is a space; texts in other languages are cut into
+    words as Unicode has them.
+
+    Returns:
+        The score, in [0, 1].
+    """
+    scorer = _rouge_scorer(is_english_text(prediction, reference))
+    return float(scorer.score(reference, prediction)["rougeL"].fmeasure)
+
+
+class _UnicodeTokenizer:
+    """What rouge-score asks of a tokenizer."""
+
+    def tokenize(self, text: str) -> list[str]:
+        return unicode_words(text)
 
 
 @cache
-def _rouge_scorer() -> RougeScorer:
+def _rouge_scorer(english: bool) -> RougeScorer:
     from rouge_score import rouge_scorer  # here, since its tokenizers take a second to import
 
-    return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+    if english:
+        return rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
+    return rouge_scorer.RougeScorer(["rougeL"], tokenizer=_UnicodeTokenizer())
 
 
 def _wilson_interval(scores: PairScores) -> tuple[float, float]:
