@@ -18,8 +18,7 @@ import apet.training.loop as loop
 from apet import ApetError, CannotWriteError
 from apet.training import output_folder
 from apet.training.config import RunConfig
-from apet.training.output_folder import LOCK
-from apet.training.resume import UNFINISHED
+from apet.training.output_folder import LOCK, UNFINISHED
 from apet.training.run import tune
 from tiny_backbones import reviews, save_backbone, write_csv
 

@@ -23,7 +23,7 @@ def stop_at_sigterm() -> None:
 
 def keeps_run(folder: Path) -> None:
     """The command trains one run, whose state at its last measurement is kept in its folder."""
-    from apet.training.resume import UNFINISHED
+    from apet.training.output_folder import UNFINISHED
 
     def what() -> str | None:
         there = (folder / UNFINISHED).is_file()

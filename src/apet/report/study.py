@@ -156,7 +156,12 @@ def _banner(a: Analysis, provenance: Mapping[str, object], partial: bool) -> str
     if partial:
         planned = provenance.get("planned")
         of = f" of {planned:,}" if isinstance(planned, int) else ""
-        parts.append(f"Partial: the study is not finished, {len(complete(a.data.runs)):,}{of} runs are complete.")
+        done = provenance.get("complete")
+        done = done if isinstance(done, int) else len(complete(a.data.runs))
+        parts.append(f"Partial: the study is not finished, {done:,}{of} runs are complete.")
+    beside = provenance.get("beside the plan")
+    if isinstance(beside, int) and beside:
+        parts.append(f"{captions.plural(beside, 'run')} in the folder are not of this plan.")
     outdated = provenance.get("outdated")
     if isinstance(outdated, int) and outdated:
         parts.append(f"Left out: {captions.plural(outdated, 'run')} of earlier settings of this study.")

@@ -182,6 +182,14 @@ class Study:
         number = self.notes.get("planned", "")
         return int(number) if number.isdecimal() and len(number) < 12 else None
 
+    def is_planned(self, axes: RunAxes) -> bool:
+        """Whether a run is of the study as it was last run; true where runs came without a study."""
+        return self._planned_axes is None or axes in self._planned_axes
+
+    @cached_property
+    def _planned_axes(self) -> frozenset[RunAxes] | None:
+        return None if self._definition is None else frozenset(cell.config.axes for cell in self._definition)
+
     def results(self) -> dict[str, RunResult]:
         """Everything that finished runs recorded, by run_id."""
         return {run.run_id: run.result for run in self._runs if run.result is not None}
@@ -241,15 +249,18 @@ def provenance(study: Study) -> dict[str, str | int | bool]:
     results = [run.result for run in current if run.result is not None]
     planned = study.num_planned or len(current)
     started = sorted(r.started for r in results)
-    num_complete = sum(run.state == "complete" for run in current)
+    # Counted within the plan: a comparison that grew, or a search, has runs beside it, and 712 of 708 says nothing.
+    within = [run for run in current if study.is_planned(run.axes)]
+    num_complete = sum(run.state == "complete" for run in within)
     return {
         "name": study.notes.get("study", study.folder.name),
         "settings": study.notes.get("definition", ""),
         "version": ", ".join(sorted({r.versions["apet"] for r in results})),
         "planned": planned,
         "complete": num_complete,
-        "failed": len(current) - num_complete,
-        "running": len(current) < planned,
+        "failed": len(within) - num_complete,
+        "beside the plan": len(current) - len(within),
+        "running": len(within) < planned,
         "first run began": started[0] if started else "",
         "last run began": started[-1] if started else "",
         "hosts": ", ".join(sorted({str(r.host["system"]) for r in results})),

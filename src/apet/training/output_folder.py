@@ -13,10 +13,11 @@ from uuid import uuid4
 from filelock import FileLock, Timeout
 
 from apet.errors import ApetError, CannotWriteError, shortened
-from apet.training.resume import UNFINISHED
 
 RESULT = "result.json"
 """The file by which a run counts as finished; the last one to get its name."""
+UNFINISHED = "unfinished.pt"
+"""The state of a run that has not ended; see `apet.training.resume`."""
 LOCK = ".lock"
 _OURS = {LOCK, UNFINISHED}
 

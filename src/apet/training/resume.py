@@ -17,9 +17,7 @@ from torch import Tensor
 from apet.errors import ApetError
 from apet.tasks.metrics import MetricScore
 from apet.training.evaluation import EvalPoint
-
-UNFINISHED = "unfinished.pt"
-"""The state of a run in its folder; gone when the run has ended."""
+from apet.training.output_folder import UNFINISHED
 
 
 @dataclass(frozen=True)
