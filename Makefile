@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 CODE := src tests benchmarks microworld $(wildcard examples)
 
-.PHONY: env demo real test slow soak check dead-code clean
+.PHONY: env demo real test slow soak fuzz check dead-code clean
 
 demo: env
 	$(BIN)/apet study run quick --output runs/demo
@@ -36,6 +36,9 @@ slow: env
 
 soak: env
 	cd tests && ../$(BIN)/python crash_injection.py 200
+
+fuzz: env
+	PYTHONPATH=tests nice $(BIN)/python -m benchmarks.fuzz --page docs/results/reliability.md
 
 check: env
 	$(BIN)/ruff format --check $(CODE)
