@@ -94,6 +94,23 @@ def test_what_would_be_ambiguous_or_endless_is_refused_with_its_line(text, messa
     assert message in str(error.value)
 
 
+@pytest.mark.parametrize("separator", ["\x85", "\u2028", "\u2029"])
+def test_a_line_separator_is_refused_as_it_would_be_folded_into_a_space(separator):
+    """It ends a line in YAML 1.1 alone: of "a <it> b", which is JSON as well, PyYAML makes another text."""
+    code = f"\\u{ord(separator):04X}"
+    with pytest.raises(apet.ApetError) as error:
+        read_yaml(f'one: 1\ntwo: "a {separator} b"', "f")
+    place = f"f:2: holds the line separator U+{ord(separator):04X}"
+    assert str(error.value) == f'{place}; write it as "{code}", or leave it out'
+    assert read_yaml(f'two: "a {code} b"', "f") == {"two": f"a {separator} b"}
+    assert read_yaml(write_yaml({separator: [separator]}), "f") == {separator: [separator]}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\x85", "\u2028", "\x0b", "\x1c"])
+def test_a_message_is_one_line_whatever_it_quotes(end):
+    assert str(apet.ApetError(f"a{end}b")) == "a b"
+
+
 def test_aliases_that_multiply_are_refused_before_they_fill_the_memory():
     levels = [f"l{n}: &l{n} [{', '.join([f'*l{n - 1}'] * 9)}]" if n else "l0: &l0 [1, 2, 3]" for n in range(12)]
     with pytest.raises(apet.ApetError, match="more than 200,000 values; aliases may multiply them"):

@@ -91,7 +91,9 @@ class YamlFiles(Kind):
     def _compare_with_json(self, value: JsonValue) -> None:
         """Where the text is JSON as well, Python's reader of JSON must agree."""
         try:
-            expected = json.loads(self.text, parse_int=_integer, parse_float=_number, object_pairs_hook=_once)
+            expected = json.loads(
+                self.text, parse_int=_integer, parse_float=_number, parse_constant=str, object_pairs_hook=_once
+            )
         except (ValueError, RecursionError):
             return
         if not agrees(expected, value, exact=True):

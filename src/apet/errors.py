@@ -33,7 +33,7 @@ class ApetError(ValueError):
     def __init__(self, message: str) -> None:
         # Here, for every message: what it quotes of the input is cut, and so is the whole, in its middle.
         quoted = re.sub(r"(?<!\w)'[^']{79,}'(?!\w)|\"[^\"]{79,}\"", lambda m: shortened(m.group()), message)
-        super().__init__(shortened(" ".join(quoted.split("\n")), MAX_MESSAGE))
+        super().__init__(shortened(" ".join(quoted.splitlines()), MAX_MESSAGE))
 
 
 class UnknownNameError(ApetError):

@@ -21,6 +21,8 @@ MAX_NODES = 200_000
 """Values of one text, those behind aliases counted as often as they are meant."""
 
 _TEXT = "tag:yaml.org,2002:str"
+# Line ends to YAML 1.1, and to PyYAML, which would fold them into a text as spaces; characters like any to YAML 1.2.
+_SEPARATORS = frozenset("\x85\u2028\u2029")
 # Not YAML's own patterns: no octal or sexagesimal numbers, no dates, no infinity, which no setting wants.
 _WORDS = (
     ("null", re.compile(r"^(?:~|null|Null|NULL|)$"), "~nN\0"),
@@ -59,6 +61,13 @@ class _Writer(yaml.SafeDumper):
         first: [*yaml.SafeDumper.yaml_implicit_resolvers.get(first, []), *_resolvers().get(first, [])]
         for first in {*yaml.SafeDumper.yaml_implicit_resolvers, *_resolvers()}
     }
+
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """A text; between double quotes, where they are spelled out, if it holds one of `_SEPARATORS`."""
+        return self.represent_scalar(_TEXT, data, style='"' if _SEPARATORS & set(data) else None)
+
+
+_Writer.add_representer(str, _Writer.represent_str)
 
 
 def read_yaml(text: str, where: str) -> JsonValue:
@@ -131,6 +140,11 @@ def line_of(text: str, path: Sequence[str | int]) -> int:
 
 
 def _compose(text: str, where: str) -> yaml.Node | None:
+    separator = next((c for c in text if c in _SEPARATORS), None)
+    if separator is not None:
+        code = f"{ord(separator):04X}"
+        place = f"{where}:{text[: text.index(separator)].count(chr(10)) + 1}"
+        raise ApetError(f'{place}: holds the line separator U+{code}; write it as "\\u{code}", or leave it out')
     reader = None
     try:
         reader = _Reader(text)
