@@ -23,9 +23,9 @@ CURVE = """step,loss,score,ci_low,ci_high,seconds
 """
 PREDICTIONS = """location,prediction,references,score
 v:1,good,good,1.0
-v:2,bad,good,0.0
+v:2,bad,good,0.5
 v:3,bad,bad,1.0
-v:4,,"bad",0.0
+v:4,,"bad",0.5
 """
 
 
@@ -129,8 +129,9 @@ def test_a_field_that_holds_something_else_is_refused_with_what_it_holds(run):
 
 
 def test_two_hundred_made_up_answers_share_a_column(run):
-    rows = [f"v:{i},text {i},{'good' if i % 2 else 'bad'},0.0" for i in range(200)]
-    rows += ["v:200,good,good,1.0", "v:201,bad,good,0.0"]
+    rows = [f"v:{i},text {i},{'good' if i % 2 else 'bad'},0.75" for i in range(200)]
+    rows += ["v:200,good,good,0.75", "v:201,bad,good,0.75"]
+    change(run, "result.json", json.dumps(RESULT | {"num_examples": 202}))
     change(run, "predictions.csv", "location,prediction,references,score\n" + "\n".join(rows) + "\n")
     write_run_report(run)
     with (run / "report/tables/confusion.csv").open() as f:

@@ -99,9 +99,11 @@ def read(run: Path) -> Run:
         check_manifest(run, only=[RESULT, run_dir.CONFIG, run_dir.CURVE, run_dir.PREDICTIONS])
         result = read_result(run / RESULT)
         settings = (run / run_dir.CONFIG).read_text("utf-8")
-        return Run(result, settings, run_dir.read_curve(run), run_dir.read_predictions(run))
+        curve, predictions = run_dir.read_curve(run), run_dir.read_predictions(run)
+        run_dir.require_agreement(result, curve, np.array([p.score for p in predictions]))
     except (ApetError, OSError, ValueError) as e:
         raise ApetError(f"the run at {str(run)!r} is damaged ({e}); run it again") from e
+    return Run(result, settings, curve, predictions)
 
 
 def run_headline(r: Run) -> str:

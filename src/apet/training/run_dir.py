@@ -106,14 +106,27 @@ def check_run(folder: Path, run_id: str) -> tuple[RunResult, list[CurvePoint], s
     result, curve = read_run(folder).result, read_curve(folder)
     if result.run_id != run_id:
         raise ApetError(f"{RESULT} is that of run {result.run_id}")
-    scores = read_scores(folder / PREDICTIONS)
+    require_agreement(result, curve, read_scores(folder / PREDICTIONS))
+    return result, curve, digest
+
+
+def require_agreement(result: RunResult, curve: Sequence[CurvePoint], scores: NDArray[np.float64]) -> None:
+    """Pass where a run's record says what its predictions and its curve say.
+
+    Args:
+        result: the record.
+        curve: the measurements.
+        scores: of the predictions, (examples,).
+
+    Raises:
+        ApetError: they contradict each other.
+    """
     if len(scores) != result.num_examples:
         raise ApetError(f"{RESULT} is of {result.num_examples} examples, {PREDICTIONS} holds {len(scores)}")
     if abs(float(scores.mean()) - result.score) > 1e-5:
         raise ApetError(f"{RESULT} has score {result.score}, the mean of {PREDICTIONS} is {scores.mean():.6f}")
     if not any(p.step == result.best_step and p.score == result.score for p in curve):
         raise ApetError(f"{CURVE} has no measurement of {result.score} at step {result.best_step}")
-    return result, curve, digest
 
 
 def read_curve(folder: Path) -> list[CurvePoint]:
