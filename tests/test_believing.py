@@ -5,16 +5,19 @@ from __future__ import annotations
 import json
 import shutil
 import sqlite3
+from contextlib import closing
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apet import ApetError
+from apet.report.run import read as read_run_report
 from apet.studies.results import Study, provenance
 from apet.studies.store import FILE, DamagedRunError, Store, open_store
 from apet.training.config import RunAxes
 from apet.training.manifest import MANIFEST, check_manifest, looks_unchanged, write_manifest
+from apet.training.result import TransferRecord
 from run_records import result_record, write_run_folder
 
 AXES = RunAxes("little", "films", "apet-discrete", "default", 0)
@@ -108,6 +111,17 @@ def test_a_manifest_tells_what_was_touched(study, tmp_path):
             check_manifest(folder)
 
 
+@pytest.mark.parametrize("what", [w for w in CHANGES if w not in ("another run's record", "no settings")])
+def test_a_folder_that_was_changed_is_not_reported(tmp_path, what):
+    """A report recomputes as a study does: a manifest that was made to fit is no reason to believe."""
+    write_run_folder(tmp_path / "run", result_record(run_id=RUNS[0]))
+    assert read_run_report(tmp_path / "run").result.score == result_record().score
+    CHANGES[what](tmp_path / "run")
+    sealed(tmp_path / "run", RUNS[0])
+    with pytest.raises(ApetError, match=r"is damaged .*; run it again"):
+        read_run_report(tmp_path / "run")
+
+
 def cell(study, sql):
     with sqlite3.connect(study / FILE) as db:
         for trigger in ("finished_runs_stay", "finished_runs_are_kept"):
@@ -169,6 +183,66 @@ def test_a_damaged_number_of_runs_is_not_believed(study, number):
     with open_store(study) as store:
         store.note("planned", number)
     assert provenance(Study(study))["planned"] == 3
+
+
+@pytest.mark.parametrize("cells", ["ci_low = x''", "seconds = '[1]'", "score = 0.99", "step = 'many'"])
+def test_a_curve_of_a_damaged_run_is_left_out(study, cells):
+    """It would be drawn beside the others, or be a traceback where it is no number."""
+    cell(study, f"UPDATE curves SET {cells} WHERE run_id = '{RUNS[2]}' AND step = 20")
+    read = Study(study)
+    assert list(read.damaged) == [RUNS[2]]
+    assert set(read.curves().run_id) == set(RUNS[:2])
+
+
+@pytest.mark.parametrize(
+    ("sql", "why"),
+    [
+        ("DELETE FROM runs WHERE run_id = '{0}'", "its row is gone"),
+        ("UPDATE runs SET digest = '' WHERE run_id = '{0}'", "its row was changed"),
+        ("UPDATE transfers SET score = 0.99 WHERE run_id = '{0}'", "its transfer to 'shops' was changed"),
+        ("UPDATE transfers SET score = x'00' WHERE run_id = '{0}'", "its transfer to 'shops' was changed"),
+    ],
+)
+def test_transfers_and_curves_of_a_run_that_cannot_be_believed_are_left_out(study, sql, why):
+    with open_store(study) as store:
+        for run_id in RUNS:
+            transfer = TransferRecord(target="shops", score=0.5, ci_low=0.4, ci_high=0.6, num_examples=9)
+            store.record_transfer(run_id, transfer)
+    cell(study, sql.format(RUNS[1]))
+    read = Study(study)
+    assert read.damaged == {RUNS[1]: why}
+    assert list(read.transfers().run_id) == [RUNS[0], RUNS[2]]
+    if "transfers" not in sql:
+        assert set(read.curves().run_id) == {RUNS[0], RUNS[2]}
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "ALTER TABLE runs RENAME COLUMN config TO settings",
+        "ALTER TABLE curves DROP COLUMN seconds",
+        "ALTER TABLE runs ADD COLUMN mine",
+        "ALTER TABLE transfers RENAME TO moves",
+        "DROP TABLE notes",
+    ],
+)
+def test_a_record_whose_tables_were_changed_is_damaged(study, sql):
+    cell(study, sql)
+    with pytest.raises(ApetError, match="is damaged \\(its tables were changed\\); move it away and run again"):
+        Study(study)
+
+
+def test_reading_leaves_nothing_beside_a_record_whole_or_damaged(study):
+    """SQLite makes two files of its own while it reads, and a connection that may only read leaves them there."""
+    before = {f.name: f.read_bytes() for f in study.iterdir() if f.is_file()}
+    Study(study)
+    assert {f.name: f.read_bytes() for f in study.iterdir() if f.is_file()} == before
+    with closing(sqlite3.connect(study / FILE)) as db:
+        db.execute("PRAGMA user_version = 99")
+    before = {f.name: f.read_bytes() for f in study.iterdir() if f.is_file()}
+    with pytest.raises(ApetError, match="newer apet"):
+        Study(study)
+    assert {f.name: f.read_bytes() for f in study.iterdir() if f.is_file()} == before
 
 
 @given(st.integers(0, 10**6), st.integers(1, 255))

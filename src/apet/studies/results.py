@@ -76,11 +76,14 @@ class Study:
         self.notes = store.notes()
         self._runs: list[StoredRun] = list(store.rows())
         self._axes_of: dict[str, RunAxes] = {run.run_id: run.axes for run in self._runs}
-        self._curves = store.curves()
-        self._transfers: list[tuple[str, TransferRecord]] = store.transfers()
+        points, transfers = store.curves(), store.transfers()
         store.close()
+        # What belongs to a run whose row is not intact, or is gone, is as little to be believed.
+        self._curves = [point for point in points if point[0] in self._axes_of]
+        self._transfers: list[tuple[str, TransferRecord]] = [t for t in transfers if t[0] in self._axes_of]
+        orphans = {str(x[0]) for x in (*points, *transfers)} - set(self._axes_of)
         # run_id -> why, of rows and files that are not what was recorded: they are left out, and named.
-        self.damaged: dict[str, str] = dict(store.damaged)
+        self.damaged: dict[str, str] = dict.fromkeys(sorted(orphans), "its row is gone") | store.damaged
 
     def runs(self) -> pd.DataFrame:
         """One row a run, finished or failed; the numbers of a failed run are missing.

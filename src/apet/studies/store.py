@@ -22,10 +22,12 @@ from apet.studies.store_schema import (
     APPLICATION_ID,
     RESULT_COLUMNS,
     SCHEMA,
+    TABLES,
     VERSION,
     SqlValue,
     digest_of,
     insert,
+    tables_of,
     to_cells,
     to_result,
 )
@@ -94,13 +96,19 @@ class Store:
                 self.db = sqlite3.connect(path, isolation_level=None, timeout=BUSY)
             else:
                 self.db = sqlite3.connect(_read_only_uri(path), isolation_level=None, timeout=BUSY, uri=True)
-            self._open(path, create or write)
+            try:
+                self._open(path, create or write)
+            except BaseException:
+                self.db.close()  # with it go the files that SQLite has made beside the record
+                raise
         self.db.row_factory = sqlite3.Row
         # A byte that is no text must be one damaged row's matter, not that of the whole table.
         self.db.text_factory = lambda raw: raw.decode("utf-8", "replace")
         self.damaged: dict[str, str] = {}
 
     def _open(self, path: Path, write: bool) -> None:
+        if not write:
+            self.db.execute("PRAGMA query_only = 1")
         version = self.db.execute("PRAGMA user_version").fetchone()[0]
         tables = [row[0] for row in self.db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         owner = self.db.execute("PRAGMA application_id").fetchone()[0]
@@ -128,6 +136,8 @@ class Store:
             self.db.executescript(f"BEGIN; {SCHEMA} {marks} COMMIT;")
         elif self.db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
             raise ApetError(f"{str(path)!r} is damaged; {_AGAIN}")
+        elif not TABLES.items() <= tables_of(self.db).items():
+            raise ApetError(f"{str(path)!r} is damaged (its tables were changed); {_AGAIN}")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -234,7 +244,10 @@ class Store:
     def notes(self) -> dict[str, str]:
         """What was kept about the study, by name."""
         with _clear_errors(self.folder):
-            return {row["name"]: row["value"] for row in self.db.execute("SELECT name, value FROM notes")}
+            rows = self.db.execute("SELECT name, value FROM notes")
+            return {
+                str(row["name"]): str(row["value"]) for row in rows
+            }  # bytes, too, are some text, and no note of ours
 
     def rows(self) -> Iterator[StoredRun]:
         """Every run whose row is intact, by run_id; the others are in `damaged` afterwards."""
@@ -274,7 +287,11 @@ class Store:
             rows = self.db.execute("SELECT * FROM transfers ORDER BY run_id, target").fetchall()
         transfers = []
         for row in rows:
-            if row["digest"] == digest_of([row["run_id"], *(row[name] for name in names)]):
+            try:
+                intact = row["digest"] == digest_of([row["run_id"], *(row[name] for name in names)])
+            except TypeError:  # bytes in a cell
+                intact = False
+            if intact:
                 transfers.append((row["run_id"], TransferRecord(**{name: row[name] for name in names})))
             else:
                 self.damaged[str(row["run_id"])] = f"its transfer to {row['target']!r} was changed"
@@ -309,15 +326,19 @@ def _require_study(folder: Path) -> None:
 def _read_only_uri(path: Path) -> str:
     """The file as SQLite opens it for reading alone.
 
-    Beside a record that others may write, SQLite needs small files of its own. Where none can be made, nobody writes:
-    the file is read as it is, unless a log beside it holds more.
+    Beside a record that others may write, SQLite needs small files of its own, which only a connection that might write
+    removes again. Where none can be made, nobody writes: the file is read as it is, unless a log beside it holds more.
 
     Returns:
         The URI for `sqlite3.connect`.
     """
     log = path.with_name(f"{path.name}-wal")
-    fixed = not os.access(path.parent, os.W_OK) and not (log.is_file() and log.stat().st_size)
-    return f"file:{quote(str(path.absolute()))}?mode=ro{'&immutable=1' if fixed else ''}"
+    if os.access(path.parent, os.W_OK):
+        # A log is there while somebody writes, or was killed at it: what it holds is not ours to move.
+        mode = "ro" if log.exists() else "rw"
+    else:
+        mode = "ro" if log.is_file() and log.stat().st_size else "ro&immutable=1"
+    return f"file:{quote(str(path.absolute()))}?mode={mode}"
 
 
 def _read_whole_run(folder: Path, run_id: str) -> tuple[RunResult, list[CurvePoint], str]:

@@ -74,6 +74,24 @@ CREATE TRIGGER finished_runs_are_not_replaced BEFORE INSERT ON runs
 # The third trigger is needed beside the second: REPLACE removes rows without a word to the triggers of DELETE.
 
 
+def tables_of(db: sqlite3.Connection) -> dict[str, str]:
+    """The statement that made each table, by name."""
+    return {str(name): str(sql) for name, sql in db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")}
+
+
+def _tables() -> dict[str, str]:
+    db = sqlite3.connect(":memory:")
+    try:
+        db.executescript(SCHEMA)
+        return tables_of(db)
+    finally:
+        db.close()
+
+
+TABLES = _tables()
+"""The tables of a record as SQLite keeps them; others may lie beside them."""
+
+
 def to_cells(record: Record, record_columns: Sequence[RecordColumn]) -> list[SqlValue]:
     """A record as the cells of a row: nested values as JSON text.
 
