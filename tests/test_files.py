@@ -259,6 +259,18 @@ def test_a_damaged_head_is_refused(tmp_path):
     refused(build("bert"), tmp_path, "is not a delta of apet, or is damaged")
 
 
+def test_a_delta_is_loaded_with_the_head_that_it_was_trained_with_alone(tmp_path):
+    """A folder put together of two copies loaded in silence, as did one whose head had been forgotten."""
+    saved(tmp_path / "one", head="trained")
+    saved(tmp_path / "two", "lora", 100, head="trained")
+    saved(tmp_path / "without", head="frozen")
+    for folder in ("two", "without"):
+        (tmp_path / folder / "head.safetensors").write_bytes((tmp_path / "one/head.safetensors").read_bytes())
+        refused(build("bert"), tmp_path / folder, "is not the head that was saved with delta.safetensors")
+    (tmp_path / "one/head.safetensors").unlink()
+    refused(build("bert"), tmp_path / "one", "is gone; put head.safetensors beside it again")
+
+
 @pytest.mark.parametrize("name", ["delta.safetensors", "head.safetensors"])
 def test_whatever_byte_is_changed_a_saved_delta_is_refused_or_the_same(tmp_path, name):
     """NaN, flipped bytes and integers in place of floats once loaded in silence."""

@@ -71,10 +71,11 @@ def write_delta(folder: Path, spec: DeltaSpec, fingerprint: str, values: Values,
     require_finite({**values, **head}, "the delta")
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        header = {**header_of(spec, fingerprint), "checksum": _checksum(tensors)}
-        files = {DELTA_FILE: (tensors, {"apet": as_json(header)})}
+        flat = {name: v.detach().cpu().reshape(-1) for name, v in head.items()}
+        # With the head's checksum: neither must be loaded with another one, or without it.
+        sums = {"checksum": _checksum(tensors), "head": _checksum(flat) if head else None}
+        files = {DELTA_FILE: (tensors, {"apet": as_json({**header_of(spec, fingerprint), **sums})})}
         if head:
-            flat = {name: v.detach().cpu().reshape(-1) for name, v in head.items()}
             files[HEAD_FILE] = (flat, {"apet": as_json({"backbone": fingerprint, "checksum": _checksum(flat)})})
         _write_all(folder, files)
         if not head:  # the head of an earlier delta in this folder would be loaded with this one
@@ -117,8 +118,15 @@ def read_delta(folder: str | Path, backbone: Backbone, fingerprint: str) -> Save
     require_finite({"values": flat}, str(path))
     head_path = path.with_name(HEAD_FILE)
     head = None
-    if head_path.is_file():
+    head_checksum = header.get("head")
+    if head_checksum is not None or head_path.is_file():
+        if not head_path.is_file():
+            raise ApetError(f"the head that was trained with {str(path)!r} is gone; put {HEAD_FILE} beside it again")
         header, head = _read_file(head_path)
+        if header["checksum"] != head_checksum:
+            raise ApetError(
+                f"{str(head_path)!r} is not the head that was saved with {path.name}; take both of one copy"
+            )
         require_same_backbone({**header, "model_class": spec.backbone}, backbone, fingerprint, str(head_path))
         require_finite(head, str(head_path))
     require_same_head(head, backbone, str(head_path))
