@@ -82,6 +82,7 @@ def test_any_text_is_a_value_or_one_clear_line(text):
         ("[" * 5000 + "]" * 5000, "nested too deeply"),
         ("a: 1e999", "1e999 is too large a number"),
         ('a: "\\ud800"', "half of a surrogate pair"),
+        ('"\\ud800": a', "half of a surrogate pair"),
         ('a: "\\UFFFFFFFF"', "f: not valid YAML"),
         ("? [a]\n: 1", "a key is a list or a mapping"),
         ("a: 'b", "f:1: not valid YAML"),
@@ -143,6 +144,12 @@ NONE_FIELDS = sorted(name for name, f in RunConfig.model_fields.items() if "none
 def test_every_setting_whose_help_says_none_takes_the_word(field, word):
     config = validate_config({"backbone": "bert-base", **parse_pairs([f"{field}={word}"])})
     assert getattr(config, field) is None
+
+
+def test_a_setting_whose_name_is_no_text_is_one_line():
+    """The system gives words that are not UTF-8 with halves of surrogate pairs in them."""
+    with pytest.raises(apet.ApetError, match=r"settings: input should be a valid string.*; give such as max_steps=300"):
+        validate_config({"backbone": "little", **parse_pairs(["max\udfffsteps=3"])})
 
 
 def test_settings_of_methods_follow_the_same_grammar():

@@ -51,7 +51,7 @@ class DataFiles(Kind):
             saved = save(make_rows(rng, rng.choice((0.0, 0.0, 0.05))), rng)
             self._write({"films": saved})
         saved = next(iter(self.tables.values()))
-        told = saved.encoding is not None and rng.random() < 0.3
+        told = saved.encoding is not None and len(self.tables) == 1 and rng.random() < 0.3
         self.reading = Reading(encoding=saved.encoding if told else None)
         names = sorted(f.name for f in self.place.iterdir())
         return f"{names} {saved.encoding} mangled={self.mangled} {self.reading}: {saved.raw[:300]!r}"

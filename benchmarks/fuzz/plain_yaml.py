@@ -106,5 +106,5 @@ def agrees(given: object, read: object, *, exact: bool) -> bool:
     if isinstance(given, str) and given.strip().lower() == "none" and read is None:
         return True
     if isinstance(given, int) and not isinstance(given, bool) and isinstance(read, float):
-        return given == read
+        return abs(given) < 2**1023 and float(given) == read
     return isinstance(given, int | float | bool) and isinstance(read, str) and read == str(given)

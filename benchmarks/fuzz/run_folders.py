@@ -14,8 +14,9 @@ from typing import ClassVar
 from apet.errors import ApetError
 from apet.report.run import Run, read
 from apet.training.manifest import MANIFEST, write_manifest
+from apet.training.output_folder import RESULT
 from apet.training.result import CurvePoint, RunResult
-from apet.training.run_dir import CONFIG, CURVE, PREDICTIONS, RESULT, TASK, check_run
+from apet.training.run_dir import CONFIG, CURVE, PREDICTIONS, TASK, check_run
 from run_records import write_run_folder
 
 from .finished_runs import NUM_RUNS, record

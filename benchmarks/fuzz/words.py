@@ -24,6 +24,8 @@ from .kind import Kind, WrongError
 from .mutations import NUMBERS, hostile_word, mutate_text
 
 BACKBONE = "fuzz-bert"
+Range = tuple[int, int]
+"""The smallest and the largest of counts."""
 _SHAPE: dict[str, int | str | bool] = {
     "hidden_size": 16,
     "num_hidden_layers": 2,
@@ -89,7 +91,7 @@ class Words(Kind):
             self._compare(self.budget, count)
             return
         text = _call(self.line)
-        if self.line[0] == "inspect" and "--json" in self.line and text:
+        if self.line[0] == "inspect" and "--json" in self.line and "--help" not in self.line:
             shown = json.loads(text)
             budgets = [b for a, b in zip(self.line, self.line[1:], strict=False) if a == "--budget"]
             if len(budgets) == 1 and "--" not in self.line:
@@ -97,8 +99,8 @@ class Words(Kind):
 
     def _compare(self, word: str, count: object) -> None:
         expected = _budget_of(word, self.backbone.num_parameters, self.counts)
-        if count not in expected:
-            raise WrongError(f"budget {word!r} was read as {count}; it is {sorted(expected) or 'none'}")
+        if expected is None or not isinstance(count, int) or not expected[0] <= count <= expected[1]:
+            raise WrongError(f"budget {word!r} was read as {count}; it is {expected or 'none'}")
 
 
 _BUDGETS = ("4096", "1_000", "0.3%", "12.5 %", "=lora", "= bitfit", "=apet-discrete", "1e-1%", "+7", "100%")
@@ -113,12 +115,12 @@ def _counts_of_methods() -> dict[str, int]:
     return counts
 
 
-def _budget_of(word: str, num_parameters: int, counts: dict[str, int]) -> set[int]:
-    """The counts that a budget may mean: two for a share that lies between them, none for what is no budget."""
+def _budget_of(word: str, num_parameters: int, counts: dict[str, int]) -> Range | None:
+    """The counts that a budget may mean: two for a share that lies between them; None for what is no budget."""
     word = word.strip()
     if word.startswith("="):
         name = word[1:].strip()
-        return {counts[name]} if name in counts else set()
+        return (counts[name], counts[name]) if name in counts else None
     is_share = word.endswith("%")
     bare = word[:-1] if is_share else word
     if is_share and bare and bare[-1].isspace():
@@ -132,14 +134,15 @@ def _budget_of(word: str, num_parameters: int, counts: dict[str, int]) -> set[in
     if not whole and fraction:
         digits = digits[1:]
     if negative or not grouped or not all(d and set(d) <= set("0123456789") for d in digits):
-        return set()
+        return None
     if not is_share:
-        return {int(whole.replace("_", ""))} - {0}
+        count = int(whole.replace("_", ""))
+        return (count, count) if count else None
     share = Fraction(f"{whole.replace('_', '') or 0}.{fraction or 0}") * Fraction(10) ** int(exponent or 0)
     exact = share / 100 * num_parameters
-    # A double may lie on either side of a half.
-    near = {round(exact * (1 + Fraction(d, 10**12))) for d in (-1, 0, 1)}
-    return {n for n in near if n >= 1}
+    # A double lies on either side of a half, and of whole numbers beyond its 53 bits.
+    low, high = (round(exact * (1 + Fraction(d, 10**14))) for d in (-1, 1))
+    return (max(low, 1), high) if high >= 1 else None
 
 
 def _call(line: list[str]) -> str:

@@ -204,6 +204,7 @@ class _Values:
             if not isinstance(key, yaml.ScalarNode):
                 raise self._error(key, "a key is a list or a mapping; give a text")
             name = str(key.value)
+            self._refuse_half_pair(key, name)
             if name == "<<" and key.style is None:  # not of YAML 1.2, and in every second file that has anchors
                 below = self.value(value, depth + 1)
                 if not isinstance(below, dict):
@@ -234,9 +235,12 @@ class _Values:
             if abs(number) == float("inf"):
                 raise self._error(node, f"{shortened(text)} is too large a number")
             return number
+        self._refuse_half_pair(node, text)
+        return text
+
+    def _refuse_half_pair(self, node: yaml.Node, text: str) -> None:
         if any("\ud800" <= c <= "\udfff" for c in text):
             raise self._error(node, "half of a surrogate pair is no character; give the whole pair, or leave it out")
-        return text
 
     def _refuse_tag(self, node: yaml.Node, expected: str) -> None:
         if node.tag != expected:

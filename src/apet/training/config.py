@@ -196,6 +196,8 @@ def validate_config(values: Mapping[str, object], where: str = "settings") -> Ru
         return RunConfig.model_validate(dict(values))
     except ValidationError as e:
         first = e.errors()[0]
+        if not first["loc"]:  # of the whole: a key that is no text
+            raise ApetError(f"{where}: {first['msg'].lower()}; give such as max_steps=300") from e
         key = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
             raise ApetError(f"{where}: {UnknownNameError('setting', key, RunConfig.model_fields)}") from e
