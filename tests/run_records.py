@@ -42,10 +42,14 @@ RESULT: dict[str, object] = {
     "score_untrained": 0.5,
     "score_last": 0.75,
     "majority_baseline": 0.5,
+    "macro_f1": 0.75,
+    "class_counts": [],
+    "num_other_answers": 0,
     "untrained_baseline": 0.5,
     "test_score": None,
     "test_ci_low": None,
     "test_ci_high": None,
+    "test_macro_f1": None,
     "test_num_examples": None,
     "selection": "the highest validation metric, the earliest of equals",
     "best_step": 20,
@@ -90,7 +94,7 @@ def result_record(**changes: object) -> RunResult:
 
 def write_run_folder(folder: Path, record: RunResult) -> None:
     """The folder that a run of this record would have left, but for the delta."""
-    from apet.training.loop import EvalPoint
+    from apet.training.evaluation import EvalPoint
     from apet.training.manifest import write_manifest
     from apet.training.run_dir import PREDICTIONS, write_run
 

@@ -62,7 +62,7 @@ def test_it_says_what_was_trained_and_how_good_it_is(run):
 def test_the_table_of_answers_counts_what_was_given_for_what(run):
     write_run_report(run)
     assert (run / "report/tables/confusion.csv").read_text() == (
-        "references,answered_none,answered_bad,answered_good\nbad,1,1,0\ngood,0,1,1\n"
+        "references,answered_nothing,answered_bad,answered_good\nbad,1,1,0\ngood,0,1,1\n"
     )
 
 

@@ -16,6 +16,7 @@ from apet import ApetError
 from apet.analysis.frames import CURVES, RUNS
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
 from apet.studies.store import FILE, Store
+from apet.studies.store_schema import VERSION
 from apet.training.config import RunAxes
 from apet.training.result import (
     CurvePoint,
@@ -85,7 +86,9 @@ def test_a_store_of_an_older_version_is_one_line(stored):
     db = sqlite3.connect(stored / FILE)
     db.execute("PRAGMA user_version = 1")
     db.close()
-    with pytest.raises(ApetError, match=r"written by an older apet \(store version 1, this one reads 3\); run the"):
+    with pytest.raises(
+        ApetError, match=rf"written by an older apet \(store version 1, this one reads {VERSION}\); run the"
+    ):
         Study(stored)
 
 

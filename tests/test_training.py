@@ -364,7 +364,7 @@ def test_answers_to_new_texts(backbones, data, tmp_path):
     tune(s, tmp_path / "run")
     tuned = TunedModel(tmp_path / "run")
     texts = [{"text": "a warm film , scene 7"}, {"text": "a slow film , scene 7"}]
-    assert tuned.predict(texts) == ["positive", "negative"]
+    assert [a.text for a in tuned.predict(texts)] == ["positive", "negative"]
     with pytest.raises(ApetError, match="no text came"):
         tuned.predict([])
     with pytest.raises(ApetError, match="has 2 part"):

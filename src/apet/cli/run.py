@@ -36,7 +36,7 @@ from apet.cli.options import (
 )
 from apet.cli.output import print_json, print_table
 from apet.cli.stopping import keeps_run, keeps_runs
-from apet.errors import ApetError
+from apet.errors import ApetError, shortened
 
 if TYPE_CHECKING:
     from apet.training.resources import Resources
@@ -121,12 +121,32 @@ def _particulars(result: RunResult) -> list[str]:
         f"seed {result.seed}{f' ({others})' if others else ''}; head: {result.num_head_parameters:,} parameters"
         f" {result.head}; texts cut at {result.max_input_length} tokens: {cut or 'none'}"
     ]
+    lines += _class_lines(result)
     if result.majority_baseline is not None and result.score <= result.majority_baseline:
         share = 100 * result.majority_baseline
         lines.append(
             f"no better than always answering the most frequent label ({share:.1f} %); train longer or otherwise"
         )
     return [*lines, *(f"data: {note}" for note in result.data_notes)]
+
+
+MOST_CLASSES = 6
+"""Classes named on the screen; result.json has all."""
+
+
+def _class_lines(result: RunResult) -> list[str]:
+    """How the classes fare, the worst first, and how many answers are no label: what an accuracy does not tell."""
+    if result.macro_f1 is None:
+        return []
+    worst = sorted(result.class_counts, key=lambda c: c.f1)[:MOST_CLASSES]
+    classes = ", ".join(f"{shortened(c.label)} {c.right} of {c.examples}" for c in worst)
+    rest = len(result.class_counts) - len(worst)
+    lines = [
+        f"macro-F1 {100 * result.macro_f1:.1f} %; right by class: {classes}{f', {rest} better ones' if rest else ''}"
+    ]
+    if result.num_other_answers:
+        lines.append(f"{result.num_other_answers:,} of {result.num_examples:,} answers are none of the labels: wrong")
+    return lines
 
 
 def evaluate(
@@ -192,10 +212,15 @@ def predict(
     inputs = [parse_columns(task, line) for line in lines]
     predictions = TunedModel(run, backbone=backbone).predict(inputs)
     if json:
-        print_json([{**columns, "prediction": answer} for columns, answer in zip(inputs, predictions, strict=True)])
+        print_json(
+            [
+                {**columns, "prediction": answer.text, "is_valid": answer.is_valid}
+                for columns, answer in zip(inputs, predictions, strict=True)
+            ]
+        )
         return
     for line, answer in zip(lines, predictions, strict=True):
-        print(f"{answer if answer is not None else '(no label word)'}\t{line}")
+        print(f"{answer.text}{'' if answer.is_valid else ' (no label word)'}\t{line}")
 
 
 def compare(

@@ -131,6 +131,7 @@ def _facts(r: Run) -> Table:
         ["task head", f"{x.head}, {count(x.num_head_parameters)} parameters, counted apart"],
         ["validation", f"{kept}; kept: step {x.best_step:,}, {x.selection}"],
         ["test", _test_score(x)],
+        *_classes(x),
         ["last step", _score(last.score, last.ci_low, last.ci_high, x.num_examples, x.metric)],
         ["untrained", _score(first.score, first.ci_low, first.ci_high, x.num_examples, x.metric)],
         ["chance", f"{percent(x.untrained_baseline)} %"],
@@ -154,6 +155,18 @@ def _test_score(x: RunResult) -> str:
     return _score(x.test_score, x.test_ci_low, x.test_ci_high, x.test_num_examples, x.metric)
 
 
+def _classes(x: RunResult) -> list[list[Value]]:
+    """What accuracy does not tell of a classification task."""
+    if x.macro_f1 is None or x.majority_baseline is None:
+        return []
+    test = f"; test {percent(x.test_macro_f1)} %" if x.test_macro_f1 is not None else ""
+    return [
+        ["macro-F1", f"validation {percent(x.macro_f1)} %{test}; mean over classes, each counted alike"],
+        ["most frequent label", f"{percent(x.majority_baseline)} % of the validation items"],
+        ["answers that are no label", f"{x.num_other_answers or 0:,} of {x.num_examples:,}, counted as wrong"],
+    ]
+
+
 def _confusion(r: Run) -> Table:
     pairs = Counter((p.references, p.prediction) for p in r.predictions)
     references = sorted({reference for reference, _ in pairs})
@@ -163,7 +176,7 @@ def _confusion(r: Run) -> Table:
     for reference in references if len(references) <= MOST_ANSWERS else []:
         rest = [sum(pairs[reference, other] for other in others)] if others else []
         rows.append([reference, *(pairs[reference, prediction] for prediction in shown), *rest])
-    heads = [f"answered: {p or '(none)'}" for p in shown] + (["answered: anything else"] if others else [])
+    heads = [f"answered: {p or '(nothing)'}" for p in shown] + (["answered: anything else"] if others else [])
     columns = (Column("references"), *(Column(h, count, integer=True) for h in heads))
     rest_note = f" Anything else: {len(others):,} other answers." if others else ""
     caption = (

@@ -19,7 +19,7 @@ from apet.training.result import (
     columns,
 )
 
-VERSION = 3
+VERSION = 4
 """Raised when the tables change. Version 3: digests of rows and of runs' folders."""
 APPLICATION_ID = 0x41504554
 """What SQLite's header says of the file: APET."""

@@ -15,14 +15,14 @@ import string
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, partial
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from apet.registry import Registry
-from apet.tasks.words import is_english_text, unicode_words
+from apet.tasks.words import TokenizerName, reads_as_english, unicode_words
 
 if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
@@ -40,13 +40,15 @@ class Metric:
         needs_labels: it is for classification, where predictions and references are label words; else for free text.
         interval: 95 % interval of the mean over examples: ``wilson`` where a score is 0 or 1, else ``bootstrap``.
         description: one line for people.
+        has_words: it compares texts word by word, and ``score_pair`` takes ``tokenizer=``, by which they are cut.
     """
 
     name: str
-    score_pair: Callable[[str, str], float]
+    score_pair: Callable[..., float]
     needs_labels: bool = False
     interval: Literal["wilson", "bootstrap"] = "bootstrap"
     description: str = ""
+    has_words: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,13 +74,19 @@ class MetricScore:
         return asdict(self)
 
 
-def compute_metric(metric: str, predictions: Sequence[str | None], references: Sequence[Sequence[str]]) -> MetricScore:
+def compute_metric(
+    metric: str,
+    predictions: Sequence[str | None],
+    references: Sequence[Sequence[str]],
+    tokenizer: TokenizerName = "auto",
+) -> MetricScore:
     """The mean score of predictions, with its interval.
 
     Args:
         metric: name of a registered metric.
         predictions: one for each example; None = the model named none of the label words, which scores 0.
         references: accepted answers of each example, at least one.
+        tokenizer: how texts are cut into words, where the metric compares words.
 
     Returns:
         The mean and its 95 % interval over the examples.
@@ -86,19 +94,25 @@ def compute_metric(metric: str, predictions: Sequence[str | None], references: S
     Raises:
         UnknownNameError: no such metric.
     """
-    scores = item_scores(metric, predictions, references)
+    scores = item_scores(metric, predictions, references, tokenizer)
     interval = _wilson_interval if METRICS.get(metric).interval == "wilson" else _bootstrap_interval
     low, high = interval(scores)
     return MetricScore(metric, float(scores.mean()), low, high, len(scores))
 
 
-def item_scores(metric: str, predictions: Sequence[str | None], references: Sequence[Sequence[str]]) -> PairScores:
+def item_scores(
+    metric: str,
+    predictions: Sequence[str | None],
+    references: Sequence[Sequence[str]],
+    tokenizer: TokenizerName = "auto",
+) -> PairScores:
     """The score of every example, ``(examples,)``, in [0, 1].
 
     Args:
         metric: name of a registered metric.
         predictions: one for each example; None scores 0.
         references: accepted answers of each example; the best score over them counts.
+        tokenizer: how texts are cut into words, where the metric compares words.
 
     Returns:
         Scores in the order of the examples.
@@ -106,7 +120,8 @@ def item_scores(metric: str, predictions: Sequence[str | None], references: Sequ
     Raises:
         UnknownNameError: no such metric.
     """
-    score_pair = METRICS.get(metric).score_pair
+    entry = METRICS.get(metric)
+    score_pair = partial(entry.score_pair, tokenizer=tokenizer) if entry.has_words else entry.score_pair
     pairs = zip(predictions, references, strict=True)
     return np.array([0.0 if p is None else max(score_pair(p, r) for r in accepted) for p, accepted in pairs])
 
@@ -122,7 +137,7 @@ def exact_match(prediction: str, reference: str) -> float:
     return float(prediction == reference)
 
 
-def token_f1(prediction: str, reference: str) -> float:
+def token_f1(prediction: str, reference: str, tokenizer: TokenizerName = "auto") -> float:
     """Harmonic mean of precision and recall over normalized tokens; two empty answers agree (Rajpurkar et al. 2016).
 
     Texts in other languages are cut into words as Unicode has them, since SQuAD's rules know English alone.
@@ -130,16 +145,18 @@ def token_f1(prediction: str, reference: str) -> float:
     Returns:
         The score, in [0, 1].
     """
-    predicted, accepted = normalize_answer(prediction).split(), normalize_answer(reference).split()
-    if not is_english_text(prediction, reference):
-        predicted, accepted = (unicode_words(" ".join(words)) for words in (predicted, accepted))
+    english = reads_as_english(tokenizer, prediction, reference)
+    # English articles are words of other languages, such as the French a.
+    predicted, accepted = (
+        normalize_answer(t).split() if english else unicode_words(t) for t in (prediction, reference)
+    )
     if not predicted or not accepted:
         return float(predicted == accepted)
     num_common = sum((Counter(predicted) & Counter(accepted)).values())
     return 2 * num_common / (len(predicted) + len(accepted))
 
 
-def rouge_l(prediction: str, reference: str) -> float:
+def rouge_l(prediction: str, reference: str, tokenizer: TokenizerName = "auto") -> float:
     """F-measure of the longest common subsequence of stemmed tokens (Lin 2004), by the package rouge-score.
 
     Its own tokens are those of English, for which every other letter is a space; texts in other languages are cut into
@@ -148,7 +165,7 @@ def rouge_l(prediction: str, reference: str) -> float:
     Returns:
         The score, in [0, 1].
     """
-    scorer = _rouge_scorer(is_english_text(prediction, reference))
+    scorer = _rouge_scorer(reads_as_english(tokenizer, prediction, reference))
     return float(scorer.score(reference, prediction)["rougeL"].fmeasure)
 
 
@@ -185,8 +202,13 @@ def _bootstrap_interval(scores: PairScores, num_resamples: int = 2000) -> tuple[
 def _load_builtin() -> None:
     for metric in (
         Metric("accuracy", exact_match, True, "wilson", "share of predictions that equal the label word"),
-        Metric("f1", token_f1, description="token overlap with the best reference, as SQuAD evaluates"),
-        Metric("rouge-l", rouge_l, description="longest common subsequence with the reference, F-measure, stemmed"),
+        Metric("f1", token_f1, has_words=True, description="token overlap with the best reference, as SQuAD evaluates"),
+        Metric(
+            "rouge-l",
+            rouge_l,
+            has_words=True,
+            description="longest common subsequence with the reference, F-measure, stemmed",
+        ),
     ):
         METRICS.register(metric.name, metric, __name__)
 

@@ -14,6 +14,7 @@ from apet.registry import Registry
 from apet.settings import Settings
 from apet.tasks.metrics import METRICS
 from apet.tasks.template import Template
+from apet.tasks.words import TokenizerName
 from apet.yaml_text import read_mapping
 
 Category = Literal["sentiment", "inference", "paraphrase", "question-answering", "summarization", "classification"]
@@ -81,6 +82,9 @@ class Task(Settings):
     """Label word -> 0 or 1, shared by all tasks for zero-shot transfer (paper section 6.3, appendix E)."""
     metric: str = "accuracy"
     """A registered metric."""
+    tokenizer: TokenizerName = "auto"
+    """How f1 and rouge-l cut texts into words: english (their own rules), unicode (for every other language, also those
+    without spaces), or auto, by the letters of each pair of texts."""
     max_input_length: int = Field(default=256, ge=8)
     """Tokens of a text, template and special tokens included (paper: 128 for sentiment, else 256)."""
     max_target_length: int = Field(default=8, ge=1)
@@ -111,6 +115,8 @@ class Task(Settings):
                 f"metric {metric.name} {'needs labels' if metric.needs_labels else 'is for free text'};"
                 f" for a task {'with' if self.is_classification else 'without'} labels give {fitting}"
             )
+        if self.tokenizer != "auto" and not metric.has_words:
+            raise ValueError(f"tokenizer={self.tokenizer} says how words are found; metric {metric.name} compares none")
         if len(set(self.labels.values())) != len(self.labels):
             raise ValueError("two labels have the same word")
         unknown_words = set(self.transfer_labels) - set(self.labels.values())

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import regex
+
+TokenizerName = Literal["auto", "english", "unicode"]
+"""How texts are cut into words: as Unicode has them, by the metric's own English rules, or by what the text is."""
 
 # Scripts that are written without spaces: a character, with its marks, stands for a word, as in MLQA's evaluation
 # (Lewis et al. 2020) and sacrebleu's tokenizer for Chinese. Symbols such as emoji are words of their own.
@@ -20,6 +25,11 @@ def is_english_text(*texts: str) -> bool:
     if not letters:
         return all(t.isascii() for t in texts)
     return sum(not c.isascii() for c in letters) <= MAX_BORROWED * len(letters)
+
+
+def reads_as_english(tokenizer: TokenizerName, *texts: str) -> bool:
+    """Whether a metric's own English rules cut texts into words: as asked for, else by what the texts are."""
+    return tokenizer == "english" or (tokenizer == "auto" and is_english_text(*texts))
 
 
 def unicode_words(text: str) -> list[str]:

@@ -10,14 +10,15 @@ import torch
 from torch import nn
 
 from apet.backbones.family import ObjectiveName
+from apet.tasks.answers import Answer
 from apet.tasks.batches import evaluation_batches
 from apet.tasks.encoding import EncodedSet
 from apet.tasks.examples import Example
 from apet.tasks.metrics import MetricScore, compute_metric
 from apet.tasks.objectives import Batch, Objective, is_generative
 
-Measurement = tuple[MetricScore, list[str | None]]
-"""A score and the predictions that it was computed from."""
+Measurement = tuple[MetricScore, list[Answer]]
+"""A score and the answers that it was computed from."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def predict(
     encoded: EncodedSet,
     batch_size: int,
     tick: Callable[[int], None] = lambda done: None,
-) -> list[str | None]:
+) -> list[Answer]:
     """Answers of a model to encoded examples; the model is left in evaluation mode.
 
     Args:
@@ -68,11 +69,11 @@ def predict(
         tick: told how many examples are done.
 
     Returns:
-        One answer an example, in order; None = none of the label words.
+        One answer an example, in order.
     """
     model.eval()
     device = next(model.parameters()).device
-    answers: list[str | None] = [None] * len(encoded)
+    answers = [Answer("")] * len(encoded)
     done = 0
     for rows in evaluation_batches(encoded.lengths, batch_size):
         # Batches are sorted by length; answers go back to the places of their examples.
@@ -88,10 +89,12 @@ def evaluate(model: nn.Module, objective: Objective, split: Split, batch_size: i
     """The task's metric on a split.
 
     Returns:
-        The score with its interval, and the predictions that it was computed from.
+        The score with its interval, and the answers that it was computed from.
     """
     answers = predict(model, objective, split.encoded, batch_size)
-    return compute_metric(objective.task.metric, answers, [e.references for e in split.examples]), answers
+    references = [e.references for e in split.examples]
+    task = objective.task
+    return compute_metric(task.metric, [a.scored for a in answers], references, task.tokenizer), answers
 
 
 def majority_baseline(references: Sequence[tuple[str, ...]]) -> float:

@@ -11,6 +11,7 @@ from apet.attachment import load
 from apet.backbones.head import reset_head
 from apet.errors import ApetError
 from apet.handle import Handle
+from apet.tasks.answers import Answer
 from apet.tasks.encoding import EncodedSet
 from apet.tasks.examples import Example, sample, to_text
 from apet.tasks.metrics import MetricScore, compute_metric
@@ -54,14 +55,14 @@ class TunedModel:
         reset_head(self.model, config.resolved_seed("init_seed"))
         self.handle: Handle = load(self.model, folder)
 
-    def predict(self, texts: Sequence[dict[str, str]]) -> list[str | None]:
+    def predict(self, texts: Sequence[dict[str, str]]) -> list[Answer]:
         """Answers to new texts.
 
         Args:
             texts: each given by input column.
 
         Returns:
-            One answer a text; None = none of the label words.
+            One answer a text.
 
         Raises:
             ApetError: no text came.
@@ -123,15 +124,16 @@ class TunedModel:
         encoded = EncodedSet.of([objective.encode(e) for e in unlabeled])
         answers = predict(self.model, objective, encoded, self.config.batch_size)
         if not target.is_classification:
-            return compute_metric(target.metric, answers, [e.references for e in examples])
+            references = [e.references for e in examples]
+            return compute_metric(target.metric, [a.scored for a in answers], references, target.tokenizer)
         for t in (self.task, target):
             if set(t.transfer_labels) != set(t.label_words):
                 raise ApetError(
                     f"task {t.name!r} gives no transfer label to some of its words; add transfer_labels to its YAML"
                 )
-        predictions = [None if a is None else str(self.task.transfer_labels[a]) for a in answers]
-        references = [[str(target.transfer_labels[e.references[0]])] for e in examples]
-        return compute_metric("accuracy", predictions, references)
+        predictions = [str(self.task.transfer_labels[a.text]) if a.is_valid else None for a in answers]
+        accepted = [[str(target.transfer_labels[e.references[0]])] for e in examples]
+        return compute_metric("accuracy", predictions, accepted)
 
     def close(self) -> None:
         """Detach: the backbone is as it was."""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from apet.errors import ApetError
 from apet.handle import Handle
+from apet.tasks.answers import Answer
 from apet.tasks.batches import training_batches
 from apet.tasks.encoding import EncodedSet
 from apet.tasks.objectives import Batch, Objective
@@ -57,7 +58,7 @@ class TrainingResult:
     """
 
     points: list[EvalPoint]
-    predictions: list[str | None]
+    predictions: list[Answer]
 
 
 class DivergedError(ApetError):
@@ -146,7 +147,7 @@ class _Best:
 
     place: int
     values: list[Tensor]
-    predictions: list[str | None]
+    predictions: list[Answer]
 
 
 def _keep(

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import torch
 
 from apet.handle import Handle
-from apet.tasks.metrics import MetricScore
+from apet.tasks.answers import Answer, count_by_class
 from apet.tasks.sources import TaskData
 from apet.training.environment import device_name, host_description, library_versions, peak_memory
-from apet.training.evaluation import EvalPoint, Split, majority_baseline, untrained_baseline
+from apet.training.evaluation import EvalPoint, Measurement, Split, majority_baseline, untrained_baseline
 from apet.training.loop import best_point
 from apet.training.lr_search import LearningRate
 from apet.training.resolve import guest_fingerprints
-from apet.training.result import RunResult
+from apet.training.result import ClassCounts, RunResult
 from apet.training.run_plan import RunPlan
 
 SELECTION = "the highest validation metric, the earliest of equals"
@@ -31,7 +31,8 @@ class RunOutcome:
         handle: the delta on its backbone, with the values that were kept.
         learning_rate: and how it was found.
         points: the curve.
-        test: score of the test split, where there is one.
+        predictions: the validation answers with the values that were kept.
+        test: score and answers of the test split, where there is one.
         data: what was read.
         splits: the same with tokens.
         max_input_length: tokens of an input, at most.
@@ -44,7 +45,8 @@ class RunOutcome:
     handle: Handle
     learning_rate: LearningRate
     points: Sequence[EvalPoint]
-    test: MetricScore | None
+    predictions: Sequence[Answer]
+    test: Measurement | None
     data: TaskData
     splits: Mapping[str, Split]
     max_input_length: int
@@ -59,7 +61,7 @@ def build_result(run: RunOutcome) -> RunResult:
     Returns:
         Every field checked against its type.
     """
-    groups = (_identity(run), _seeds(run), _scores(run), _training(run), _data(run), _costs(run))
+    groups = (_identity(run), _seeds(run), _scores(run), _training(run), _data(run), _costs(run), _classes(run))
     return RunResult.model_validate({name: value for group in groups for name, value in group.items()})
 
 
@@ -104,8 +106,8 @@ def _seeds(run: RunOutcome) -> dict[str, object]:
 
 
 def _scores(run: RunOutcome) -> dict[str, object]:
-    kept, test = best_point(list(run.points)).score, run.test
-    references = [e.references for e in run.splits["validation"].examples]
+    kept, test = best_point(list(run.points)).score, run.test[0] if run.test else None
+    references = _references(run, "validation")
     return {
         "score": kept.score,
         "ci_low": kept.ci_low,
@@ -122,6 +124,25 @@ def _scores(run: RunOutcome) -> dict[str, object]:
         "test_ci_high": test.ci_high if test else None,
         "test_num_examples": test.num_examples if test else None,
     }
+
+
+def _classes(run: RunOutcome) -> dict[str, object]:
+    """Answers by class, for tasks with labels."""
+    words = run.plan.task.label_words
+    if not words:
+        return {"macro_f1": None, "class_counts": [], "num_other_answers": None, "test_macro_f1": None}
+    counts, macro_f1 = count_by_class(words, run.predictions, _references(run, "validation"))
+    test_macro_f1 = count_by_class(words, run.test[1], _references(run, "test"))[1] if run.test else None
+    return {
+        "macro_f1": macro_f1,
+        "class_counts": [ClassCounts(**asdict(c)) for c in counts],
+        "num_other_answers": sum(not p.is_valid for p in run.predictions),
+        "test_macro_f1": test_macro_f1,
+    }
+
+
+def _references(run: RunOutcome, split: str) -> list[tuple[str, ...]]:
+    return [e.references for e in run.splits[split].examples]
 
 
 def _training(run: RunOutcome) -> dict[str, object]:

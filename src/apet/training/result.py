@@ -43,6 +43,21 @@ class LearningRateTrial(Record):
     """Metric on held-out training examples, in [0, 1]; none = the training diverged."""
 
 
+class ClassCounts(Record):
+    """The answers of one class of a classification task."""
+
+    label: str
+    """Its label word."""
+    examples: Count
+    """Examples of the class."""
+    answered: Count
+    """Times it was the answer."""
+    right: Count
+    """Times it was the right answer."""
+    f1: Score
+    """Harmonic mean of precision, right / answered, and recall, right / examples."""
+
+
 class RunResult(Record):
     """Everything that a finished run records, flat: one row of a study."""
 
@@ -111,6 +126,12 @@ class RunResult(Record):
     """Validation score at the last step, whose values need not be those that were kept."""
     majority_baseline: Score | None
     """Share of the most frequent label in the validation split; none = a task without labels."""
+    macro_f1: Score | None
+    """Mean F1 over the classes that occur in the validation split; none = a task without labels."""
+    class_counts: list[ClassCounts]
+    """The validation answers by class, in the order of the labels; empty for a task without labels."""
+    num_other_answers: Count | None
+    """Validation answers that are none of the label words: generated ones may be; none = a task without labels."""
     untrained_baseline: Score
     """Validation score of guessing: 0 where answers are generated, else the share of the most frequent label."""
     test_score: Score | None
@@ -119,6 +140,8 @@ class RunResult(Record):
     """Lower end of the test score's 95 % interval over test examples."""
     test_ci_high: Score | None
     """Upper end of the test score's 95 % interval over test examples."""
+    test_macro_f1: Score | None
+    """Mean F1 over the classes that occur in the test split; none = no test split, or a task without labels."""
     test_num_examples: Count | None
     """Test examples that the test score is the mean of."""
 
@@ -177,6 +200,13 @@ class RunResult(Record):
     def _agrees_with_itself(self) -> RunResult:
         if not self.ci_low <= self.score <= self.ci_high:
             raise ValueError(f"score {self.score} is outside its interval [{self.ci_low}, {self.ci_high}]")
+        if self.class_counts:
+            answered = sum(c.answered for c in self.class_counts) + (self.num_other_answers or 0)
+            if {sum(c.examples for c in self.class_counts), answered} != {self.num_examples}:
+                raise ValueError(f"class_counts are not of {self.num_examples} examples")
+            share = sum(c.right for c in self.class_counts) / self.num_examples
+            if self.metric == "accuracy" and abs(share - self.score) > 1e-6:
+                raise ValueError(f"score {self.score} is not the share of right answers in class_counts, {share}")
         if self.best_step > self.max_steps:
             raise ValueError(f"best_step {self.best_step} is after max_steps {self.max_steps}")
         return self
@@ -205,7 +235,7 @@ class Prediction(Record):
     location: str
     """Where the example stands in the data: file and line."""
     prediction: str
-    """What the model answered; empty = none of the label words."""
+    """What the model answered, as it wrote it; where that is none of the label words it scores 0."""
     references: str
     """The accepted answer; a JSON list where several are accepted."""
     score: Score

@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from apet.errors import ApetError
+from apet.tasks.answers import Answer
 from apet.tasks.metrics import MetricScore
 from apet.training.evaluation import EvalPoint
 from apet.training.output_folder import UNFINISHED
@@ -40,7 +41,7 @@ class Snapshot:
     random: list[Tensor]
     best: int
     best_values: list[Tensor]
-    predictions: list[str | None]
+    predictions: list[Answer]
 
 
 def random_states() -> list[Tensor]:
@@ -98,7 +99,8 @@ class ResumeFile:
             state = torch.load(self.path, weights_only=True)
             owner = state.pop("run_id")
             points = [EvalPoint(**{**p, "score": MetricScore(**p["score"])}) for p in state.pop("points")]
-            snapshot = Snapshot(points=points, **state)
+            answers = [Answer(**a) for a in state.pop("predictions")]
+            snapshot = Snapshot(points=points, predictions=answers, **state)
         except (OSError, RuntimeError, EOFError, pickle.UnpicklingError, KeyError, TypeError, AttributeError) as e:
             why = (str(e).splitlines() or [type(e).__name__])[0]
             raise ApetError(f"the unfinished run {where!r} cannot be read ({why}); {remedy}") from e

@@ -180,13 +180,14 @@ class _Run:
                 self.resources.progress,
                 resume,
             )
-            test = self._measure(self.splits["test"])[0] if "test" in self.splits else None
+            test = self._measure(self.splits["test"]) if "test" in self.splits else None
             result = build_result(
                 RunOutcome(
                     plan=self.plan,
                     handle=handle,
                     learning_rate=rate,
                     points=trained.points,
+                    predictions=trained.predictions,
                     test=test,
                     data=self.data,
                     splits=self.splits,

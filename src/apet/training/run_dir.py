@@ -21,6 +21,7 @@ from apet.training.result import CurvePoint, Prediction, Record, RunResult, expl
 from apet.yaml_text import write_yaml
 
 if TYPE_CHECKING:  # reading a run needs no torch
+    from apet.tasks.answers import Answer
     from apet.tasks.examples import Example
     from apet.training.evaluation import EvalPoint
 
@@ -69,24 +70,24 @@ def write_run(folder: Path, config: RunConfig, task: Task, result: RunResult, po
             out.writerow([p.step, loss, p.score.score, p.score.ci_low, p.score.ci_high, round(p.seconds, 3)])
 
 
-def write_predictions(path: Path, task: Task, examples: Sequence[Example], predictions: Sequence[str | None]) -> None:
+def write_predictions(path: Path, task: Task, examples: Sequence[Example], predictions: Sequence[Answer]) -> None:
     """Write one line an example: where it stands, what was answered, what was accepted, its score.
 
     Args:
         path: of the file.
         task: its metric scores the examples.
         examples: in the order of the data.
-        predictions: answers to them; None = none of the label words.
+        predictions: answers to them.
     """
     from apet.tasks.metrics import item_scores
 
-    scores = item_scores(task.metric, predictions, [e.references for e in examples])
+    scores = item_scores(task.metric, [p.scored for p in predictions], [e.references for e in examples], task.tokenizer)
     with path.open("w", encoding="utf-8", newline="") as f:
         out = csv.writer(f)
         out.writerow(Prediction.model_fields)
         for e, prediction, score in zip(examples, predictions, scores, strict=True):
             accepted = e.references[0] if len(e.references) == 1 else json.dumps(e.references, ensure_ascii=False)
-            out.writerow([e.location, "" if prediction is None else prediction, accepted, round(float(score), 6)])
+            out.writerow([e.location, prediction.text, accepted, round(float(score), 6)])
 
 
 def check_run(folder: Path, run_id: str) -> tuple[RunResult, list[CurvePoint], str]:

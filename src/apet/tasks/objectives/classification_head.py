@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from apet.backbones.family import ObjectiveName
 from apet.errors import ApetError
+from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded, truncate_parts
 from apet.tasks.examples import Example
 from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, model_inputs
@@ -57,6 +58,6 @@ class ClassificationHead(Objective):
         """Cross entropy over the classes."""
         return cross_entropy(model(**model_inputs(batch)).logits, batch["target"][:, 0])
 
-    def predict(self, model: nn.Module, batch: Batch) -> list[str | None]:
+    def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """The label word of the likeliest class."""
-        return [self.task.label_words[i] for i in model(**model_inputs(batch)).logits.argmax(-1).tolist()]
+        return [Answer(self.task.label_words[i]) for i in model(**model_inputs(batch)).logits.argmax(-1).tolist()]

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from apet.backbones.describe import describe
 from apet.backbones.family import ObjectiveName
 from apet.errors import ApetError
+from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
 from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, model_inputs
@@ -74,9 +75,9 @@ class MaskedLabelWord(Objective):
         """Cross entropy over the label words."""
         return cross_entropy(self._word_logits(model, batch), batch["target"][:, 0])
 
-    def predict(self, model: nn.Module, batch: Batch) -> list[str | None]:
+    def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """The likeliest label word."""
-        return [self.task.label_words[i] for i in self._word_logits(model, batch).argmax(-1).tolist()]
+        return [Answer(self.task.label_words[i]) for i in self._word_logits(model, batch).argmax(-1).tolist()]
 
 
 def _first_head_module(model: nn.Module) -> str:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from apet.backbones.family import ObjectiveName
+from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
 from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, model_inputs
@@ -68,7 +69,7 @@ class NextToken(Objective):
         logits: Tensor = model(**inputs, logits_to_keep=last, use_cache=False).logits
         return logits[:, -last:]
 
-    def predict(self, model: nn.Module, batch: Batch) -> list[str | None]:
+    def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """Greedy. Where every label is one token, the next token decides."""
         inner: Any = model
         inputs = model_inputs(batch)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from apet.backbones.family import ObjectiveName
 from apet.errors import ApetError
+from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded, TokenIds, truncate_parts
 from apet.tasks.examples import Example
 from apet.tasks.task import Task
@@ -85,8 +86,8 @@ class Objective(ABC):
         """Mean loss of a batch in fp32, ``()``."""
 
     @abstractmethod
-    def predict(self, model: nn.Module, batch: Batch) -> list[str | None]:
-        """One prediction for each row; None = none of the label words."""
+    def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:
+        """One answer for each row."""
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """Pad to the longest.

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from apet.backbones.family import ObjectiveName
+from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
 from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, model_inputs
@@ -46,7 +47,7 @@ class TextToText(Objective):
         logits = model(**model_inputs(batch), decoder_input_ids=shifted, use_cache=False).logits
         return cross_entropy(logits, target)
 
-    def predict(self, model: nn.Module, batch: Batch) -> list[str | None]:
+    def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """Greedy. Where every label is one token, one step of the decoder decides."""
         inner: Any = model
         inputs = model_inputs(batch)

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from transformers import GenerationConfig
 
 from apet.errors import ApetError
+from apet.tasks.answers import Answer
 from apet.tasks.task import Task
 from apet.tasks.tokenization import TextTokenizer
 
@@ -30,6 +31,7 @@ class Verbalizer:
 
     def __init__(self, task: Task, tokenizer: TextTokenizer, lead: str) -> None:
         self.task = task
+        self._tokenizer = tokenizer
         ids = [tokenizer.encode_word(lead + word) for word in task.label_words]
         check_distinct(task.label_words, ids)
         self.single_token = bool(ids) and all(len(i) == 1 for i in ids)
@@ -47,15 +49,17 @@ class Verbalizer:
         num_cut = len(answer) - self.max_new_tokens
         return ([*answer, *end], 0) if num_cut <= 0 else (answer[: self.max_new_tokens], num_cut)
 
-    def from_first_tokens(self, first: Sequence[int]) -> list[str | None]:
-        """Label words by their first token; None for any other token."""
-        return [self._word_of_token.get(i) for i in first]
+    def from_first_tokens(self, first: Sequence[int]) -> list[Answer]:
+        """Label words by their first token; any other token as the text that it is."""
+        words = self._word_of_token
+        return [Answer(words[i]) if i in words else Answer(self._tokenizer.decode([i]), is_valid=False) for i in first]
 
-    def from_texts(self, texts: Sequence[str]) -> list[str | None]:
-        """Predictions from generated text: itself, or for classification the label word, None where it is none."""
+    def from_texts(self, texts: Sequence[str]) -> list[Answer]:
+        """Answers from generated text: itself, or for classification the label word where it is one."""
         if not self.task.is_classification:
-            return list(texts)
-        return [self._word_of_text.get(t) for t in texts]
+            return [Answer(t) for t in texts]
+        words = self._word_of_text
+        return [Answer(words[t]) if t in words else Answer(t, is_valid=False) for t in texts]
 
 
 def check_distinct(words: Sequence[str], ids: Sequence[Sequence[int]]) -> None:
