@@ -152,9 +152,11 @@ def _shards(split: str, files: list[Path], folder: Path) -> tuple[Path, ...]:
     if len(totals) != 1 or len(by_number) != len(files):
         names = ", ".join(f.name for f in files)
         raise ApetError(f"folder {str(folder)!r} has several files for split {split}: {names}; keep one of them there")
-    missing = sorted(set(range(totals.pop())) - set(by_number))
+    (total,) = totals
+    missing = sorted(set(range(total)) - set(by_number))
     if missing:
-        shown = ", ".join(str(n) for n in missing[:5])
+        # As the files are called: shards are counted from 0.
+        shown = ", ".join(f"{n:05}-of-{total:05}" for n in missing[:5])
         raise ApetError(f"folder {str(folder)!r}: shard {shown} of split {split} is missing; download it, too")
     return tuple(by_number[n] for n in sorted(by_number))
 
