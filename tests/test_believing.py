@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import sqlite3
 from contextlib import closing
@@ -105,6 +106,11 @@ def test_a_manifest_tells_what_was_touched(study, tmp_path):
     assert looks_unchanged(tmp_path / "copy/runs" / RUNS[0]), "a copy is no change"
     (folder / "notes.txt").write_text("mine")
     check_manifest(folder)  # files of the user's own are no part of the run
+    content = json.loads((folder / MANIFEST).read_text())
+    for change in ({"run_id": "f" * 16}, {"files": {}}, {"files": {"result.json": {"bytes": math.inf, "sha256": ""}}}):
+        (folder / MANIFEST).write_text(json.dumps(content | change))
+        with pytest.raises(ApetError, match=f"{MANIFEST} cannot be read .it was changed after the run had ended"):
+            check_manifest(folder)
     for damage in ("", "{", "[]", "null", '{"run_id": 1, "files": 2}', "[" * 5000):
         (folder / MANIFEST).write_text(damage)
         with pytest.raises(ApetError, match=f"{MANIFEST} cannot be read"):

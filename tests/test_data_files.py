@@ -99,7 +99,7 @@ def test_shards_are_one_split_and_a_missing_one_is_told(tmp_path):
     assert sizes(data) == {"train": 15, "validation": 4}
     assert [e.location for e in data.splits["train"]][5] == "train-00001-of-00003.jsonl:1"
     (tmp_path / "train-00001-of-00003.jsonl").unlink()
-    with pytest.raises(ApetError, match="shard 00001-of-0000. of split train is missing"):
+    with pytest.raises(ApetError, match=r"shard 00001-of-0000. of split train is missing"):
         load(tmp_path)
 
 

@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 import apet
 from apet import ApetError
+from apet.checkpoint import _checksum
 from apet.delta import PLAN_VERSION, DeltaSpec, Init, Insertion, TrainableWeight
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import dense_mask, listed_mask
@@ -191,8 +192,8 @@ def test_another_number_of_labels_is_refused_where_the_head_was_trained(tmp_path
     refused(three, tmp_path, "'classifier.(weight|bias)' has .* this model's .* same number of labels")
 
 
-def rewrite(folder, tensors=None, **changes) -> None:
-    """The file with another header or other tensors."""
+def rewrite(folder, tensors=None, resealed=False, **changes) -> None:
+    """The file with another header or other tensors; resealed as somebody would who knows how the checksum is made."""
     path = folder / FILE
     with safe_open(path, "pt") as f:
         header = json.loads(f.metadata()["apet"])
@@ -201,7 +202,10 @@ def rewrite(folder, tensors=None, **changes) -> None:
             del header[key]
         else:
             header[key] = value
-    save_file(tensors if tensors is not None else load_file(path), path, {"apet": json.dumps(header)})
+    tensors = tensors if tensors is not None else load_file(path)
+    if resealed:
+        header["checksum"] = _checksum(tensors, {k: v for k, v in header.items() if k != "checksum"})
+    save_file(tensors, path, {"apet": json.dumps(header)})
 
 
 def test_a_file_of_a_newer_version_says_so(tmp_path):
@@ -229,10 +233,11 @@ DAMAGES = {
 }
 
 
+@pytest.mark.parametrize("resealed", [False, True])
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_header_or_body_is_refused(damage, tmp_path):
+def test_a_damaged_header_or_body_is_refused(damage, resealed, tmp_path):
     saved(tmp_path)
-    rewrite(tmp_path, **DAMAGES[damage])
+    rewrite(tmp_path, resealed=resealed, **DAMAGES[damage])
     refused(build("bert"), tmp_path, "delta")
 
 
@@ -269,6 +274,15 @@ def test_a_delta_is_loaded_with_the_head_that_it_was_trained_with_alone(tmp_path
         refused(build("bert"), tmp_path / folder, "is not the head that was saved with delta.safetensors")
     (tmp_path / "one/head.safetensors").unlink()
     refused(build("bert"), tmp_path / "one", "is gone; put head.safetensors beside it again")
+
+
+@pytest.mark.parametrize("change", [{"head": None}, {"num_trainable": 299}, {"further": 1}], ids=str)
+def test_a_header_that_was_changed_is_noticed(change, tmp_path):
+    """Without its head's checksum a delta loaded without the head that it was trained with."""
+    saved(tmp_path, head="trained")
+    rewrite(tmp_path, **change)
+    (tmp_path / "head.safetensors").unlink()
+    refused(build("bert"), tmp_path, "its checksum is not that of its header and values")
 
 
 @pytest.mark.parametrize("name", ["delta.safetensors", "head.safetensors"])

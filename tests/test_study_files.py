@@ -78,3 +78,11 @@ def test_a_misspelled_import_is_named_by_its_key():
 def test_lines_are_counted_for_keys_items_and_what_is_missing():
     text = "a: 1\nb:\n  - x\n  - c: 2\n    d: 3\n"
     assert [line_of(text, path) for path in (["a"], ["b", 0], ["b", 1, "d"], ["b", 1, "e"], ["z"])] == [1, 3, 5, 4, 1]
+
+
+@pytest.mark.parametrize("budget", ["1e3:", "[400]", "true", "{share: 0.3%}"])
+def test_a_budget_that_is_no_word_is_refused_not_spelled_out(budget):
+    """`1e3:` is a mapping, which was taken for a budget called "{'1e3': None}"."""
+    text = f"name: s\nbackbones: [gpt2]\ntasks: [sst2]\nmethods: [bitfit]\nbudgets: [12, {budget}]\n"
+    with pytest.raises(ApetError, match=r"budgets\.1"):
+        parse_study(text, "s.yaml", {})

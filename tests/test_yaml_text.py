@@ -80,6 +80,7 @@ def test_any_text_is_a_value_or_one_clear_line(text):
         ("a: !!python/object/apply:os.getcwd []", "the tag !!python/object/apply:os.getcwd is not read"),
         ("a: &a [*a]", "nested too deeply, or within itself"),
         ("[" * 5000 + "]" * 5000, "nested too deeply"),
+        ("a: " + "[" * 100_000, "nested too deeply"),
         ("a: 1e999", "1e999 is too large a number"),
         ('a: "\\ud800"', "half of a surrogate pair"),
         ('"\\ud800": a', "half of a surrogate pair"),

@@ -143,8 +143,8 @@ class DataFiles(Kind):
                 if text is None or label is None or not (text.strip() and label.strip()):
                     num_missing += 1
                 else:
-                    expected[text, label.strip()] += 1
-        found = Counter((e.texts["text"], e.references[0]) for part in data.splits.values() for e in part)
+                    expected[text, _spelling(label)] += 1
+        found = Counter((e.texts["text"], _spelling(e.references[0])) for part in data.splits.values() for e in part)
         # Equal texts of two splits are left out of train, and counted; no two rows of one table are equal but these.
         overlap = sum(int(n.split()[1]) for n in data.notes if n.startswith("train: ") and "held out, too" in n)
         gone, invented = expected - found, found - expected
@@ -154,6 +154,12 @@ class DataFiles(Kind):
         told = any("left out" in note for note in data.notes)
         if num_missing and not (dropping or told):
             raise WrongError(f"{num_missing} rows without text or label were accepted; {data.notes}")
+
+
+def _spelling(label: str) -> str:
+    """A label without what two files of one data set may write differently: pandas' True is JSON's true."""
+    label = label.strip()
+    return label.lower() if label.lower() in ("true", "false") else label
 
 
 def _same_row(read: dict[str, object], cells: dict[str, Cell]) -> bool:

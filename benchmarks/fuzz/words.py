@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import string
 import sys
 from fractions import Fraction
 from pathlib import Path
@@ -91,7 +92,7 @@ class Words(Kind):
             self._compare(self.budget, count)
             return
         text = _call(self.line)
-        if self.line[0] == "inspect" and "--json" in self.line and "--help" not in self.line:
+        if self.line[:1] == ["inspect"] and "--json" in self.line and "--help" not in self.line:
             shown = json.loads(text)
             budgets = [b for a, b in zip(self.line, self.line[1:], strict=False) if a == "--budget"]
             if len(budgets) == 1 and "--" not in self.line:
@@ -117,13 +118,13 @@ def _counts_of_methods() -> dict[str, int]:
 
 def _budget_of(word: str, num_parameters: int, counts: dict[str, int]) -> Range | None:
     """The counts that a budget may mean: two for a share that lies between them; None for what is no budget."""
-    word = word.strip()
+    word = word.strip(string.whitespace)
     if word.startswith("="):
         name = word[1:].strip()
         return (counts[name], counts[name]) if name in counts else None
     is_share = word.endswith("%")
     bare = word[:-1] if is_share else word
-    if is_share and bare and bare[-1].isspace():
+    if is_share and bare[-1:] == " ":
         bare = bare[:-1]
     negative, bare = bare.startswith("-"), bare[1:] if bare[:1] in ("+", "-") else bare
     mantissa, e, exponent = bare.lower().partition("e") if is_share else (bare, "", "")
@@ -138,6 +139,7 @@ def _budget_of(word: str, num_parameters: int, counts: dict[str, int]) -> Range 
     if not is_share:
         count = int(whole.replace("_", ""))
         return (count, count) if count else None
+    sys.set_int_max_str_digits(0)  # a number of 5,000 digits is one, too
     share = Fraction(f"{whole.replace('_', '') or 0}.{fraction or 0}") * Fraction(10) ** int(exponent or 0)
     exact = share / 100 * num_parameters
     # A double lies on either side of a half, and of whole numbers beyond its 53 bits.

@@ -117,11 +117,11 @@ def _number(word: str) -> object:
     return number if math.isfinite(number) and len(exponent) <= 3 else word
 
 
-def _once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _once(pairs: list[tuple[str, object]]) -> object:
     if len(dict(pairs)) < len(pairs):
         raise WrongError(f"a key that comes twice was accepted: {[k for k, _ in pairs]!r:.300}")
     # Merge keys are read as YAML has them, which JSON has not.
-    return dict(pairs) if "<<" not in dict(pairs) else {"<<": UNKNOWN}
+    return dict(pairs) if "<<" not in dict(pairs) else UNKNOWN
 
 
 def _texts_in(package: str, folder: str) -> Iterator[str]:

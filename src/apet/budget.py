@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import string
 
 from apet.backbones.positions import Backbone
 from apet.errors import ApetError
@@ -13,7 +14,7 @@ Budget = int | str | None
 # ASCII digits; an underscore stands between groups of three.
 _DIGITS = r"(?:[0-9]{1,3}(?:_[0-9]{3})+|[0-9]{1,18})"
 _COUNT = re.compile(rf"[-+]?{_DIGITS}")
-_SHARE = re.compile(rf"[-+]?(?:{_DIGITS}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{{1,2}})?\s?%")
+_SHARE = re.compile(rf"[-+]?(?:{_DIGITS}(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]{{1,2}})?[ ]?%")
 _FORMS = "give a positive count (4096), a share of the backbone (0.3%) or another method's count (=lora)"
 
 
@@ -35,7 +36,7 @@ def parse_budget(budget: Budget, backbone: Backbone) -> int | None:
         return None
     if isinstance(budget, bool) or not isinstance(budget, int | str):
         raise ApetError(f"budget={budget!r} is a {type(budget).__name__}; {_FORMS}")
-    text = str(budget).strip()
+    text = str(budget).strip(string.whitespace)  # ASCII's: other characters that look like a space are none
     if text.startswith("="):
         other = make_method(text[1:].strip())
         return other.count_trainable(backbone, parse_budget(other.default_budget, backbone))

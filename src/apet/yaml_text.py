@@ -53,6 +53,12 @@ class _Reader(yaml.SafeLoader):
 
     yaml_implicit_resolvers = _resolvers()
 
+    def fetch_flow_collection_start(self, TokenClass: type) -> None:
+        """Open a list or mapping in brackets; too many at once take PyYAML a time that grows with their square."""
+        if self.flow_level > MAX_DEPTH:
+            raise RecursionError
+        super().fetch_flow_collection_start(TokenClass)
+
 
 class _Writer(yaml.SafeDumper):
     """Quotes whatever either version of YAML would not read as text."""

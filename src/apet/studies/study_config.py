@@ -109,7 +109,9 @@ class StudyConfig(Settings):
 
 def _texts(values: object) -> object:
     # YAML reads 4096 as an integer; a budget is text, since it may also be 0.3% or =lora.
-    return tuple(str(v) for v in values) if isinstance(values, list | tuple) else values
+    if not isinstance(values, list | tuple):
+        return values
+    return tuple(str(v) if isinstance(v, int | float) and not isinstance(v, bool) else v for v in values)
 
 
 def split_method(method: str | Mapping[str, JsonValue]) -> tuple[str, dict[str, JsonValue]]:

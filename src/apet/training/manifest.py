@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
+
+from pydantic import JsonValue
 
 from apet.errors import ApetError
 
@@ -27,7 +29,8 @@ def write_manifest(folder: Path, run_id: str) -> None:
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name != MANIFEST
     }
-    text = json.dumps({"run_id": run_id, "files": files}, indent=1) + "\n"
+    content: dict[str, JsonValue] = {"run_id": run_id, "files": files}
+    text = json.dumps({**content, "digest": _digest(content)}, indent=1) + "\n"
     (folder / MANIFEST).write_text(text, "utf-8")
 
 
@@ -76,11 +79,19 @@ def _read(folder: Path) -> tuple[str, dict[str, tuple[int, str]], str]:
     try:
         raw = path.read_bytes()
         content = json.loads(raw)
-        files = {str(name): (int(f["bytes"]), str(f["sha256"])) for name, f in content["files"].items()}
-        return str(content["run_id"]), files, hashlib.sha256(raw).hexdigest()[:16]
+        # Its own digest comes first: what it says is not believed before, so that nothing of it can be left out either.
+        digest = content.pop("digest")
+        if digest != _digest(content):
+            raise ValueError("it was changed after the run had ended")
+        files = {name: (f["bytes"], f["sha256"]) for name, f in content["files"].items()}
+        return content["run_id"], files, hashlib.sha256(raw).hexdigest()[:16]
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as e:
-        why = e.strerror if isinstance(e, OSError) else f"{type(e).__name__}: {e}"
+        why = e.strerror if isinstance(e, OSError) else str(e) if type(e) is ValueError else f"{type(e).__name__}: {e}"
         raise ApetError(f"{str(folder)!r}: {MANIFEST} cannot be read ({why})") from e
+
+
+def _digest(content: Mapping[str, JsonValue]) -> str:
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def _sha256(path: Path) -> str:
