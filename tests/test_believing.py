@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from apet import ApetError
 from apet.report.run import read as read_run_report
+from apet.report.run import write_run_report
 from apet.studies.results import Study, provenance
 from apet.studies.store import FILE, DamagedRunError, Store, open_store
 from apet.training.config import RunAxes
@@ -270,3 +271,39 @@ def test_the_store_says_who_is_writing(study):
     with open_store(study), pytest.raises(ApetError, match="another apet is running the study"), open_store(study):
         pass
     Store(study).close()
+
+
+@pytest.mark.parametrize("name", [FILE, "runs"])
+def test_a_study_whose_parts_lead_elsewhere_is_not_written(study, tmp_path, name):
+    """What a study removes or moves must lie in its own folder."""
+    (study / name).rename(tmp_path / "elsewhere")
+    (study / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(ApetError, match=r"is a link, .* give the folder where it leads"), open_store(study):
+        pass
+    assert len(Study(study).runs()) == len(RUNS), "reading follows it"
+
+
+def test_a_run_that_is_a_link_is_not_taken_in(study, tmp_path):
+    with open_store(tmp_path / "other") as store:
+        store.run_folder(RUNS[0]).symlink_to(study / "runs" / RUNS[0])
+        with pytest.raises(DamagedRunError, match="it is a link"):
+            store.record_result(RUNS[0], AXES)
+        moved = store.quarantine(RUNS[0])
+        assert moved.is_symlink()
+    assert (study / "runs" / RUNS[0] / "result.json").is_file()
+
+
+def test_a_report_touches_nothing_that_lies_beside_it(study, tmp_path):
+    """Folders called report.part and report.old were removed, whosever they were."""
+    run = study / "runs" / RUNS[0]
+    for name in ("report.part", "report.old"):
+        (run / name).mkdir()
+        (run / name / "notes.txt").write_text("mine")
+    for _ in range(2):
+        write_run_report(run)
+    assert {p.name for p in run.iterdir() if p.is_dir()} == {"report", "report.part", "report.old"}
+    assert (run / "report.part/notes.txt").read_text() == (run / "report.old/notes.txt").read_text() == "mine"
+    shutil.move(run / "report", tmp_path / "report")
+    (run / "report").symlink_to(tmp_path / "report")
+    with pytest.raises(ApetError, match="is a link; give the folder where it leads"):
+        write_run_report(run)

@@ -595,11 +595,14 @@ def test_a_disk_that_is_full_when_a_run_is_written_ends_the_study_too(workspace,
 
 def test_what_killed_workers_left_half_written_is_removed_and_in_nobodys_way(workspace, tmp_path):
     key = select_runs(plan_of(workspace), {"method": "bitfit"}, 1)[0].run_id
-    for name in (f"{key}.{os.getpid()}.part", f"{key}.1-abc.part"):
+    for name in (f"{key}.{os.getpid()}-{'a' * 12}.part", f"{key}.1-{'0' * 12}.part", "mine.part", f"{key}.part"):
         (tmp_path / "runs" / name).mkdir(parents=True)
         (tmp_path / "runs" / name / "result.json").write_text("{}")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "runs" / f"{key}.2-{'1' * 12}.part").symlink_to(tmp_path / "elsewhere")
     with open_store(tmp_path) as store:
-        assert not list((tmp_path / "runs").iterdir())
+        left = {p.name for p in (tmp_path / "runs").iterdir()}
+        assert left == {"mine.part", f"{key}.part", f"{key}.2-{'1' * 12}.part"}, "what is not ours is not touched"
         plan = select_runs(plan_of(workspace), {"method": "bitfit"}, 1)
         assert Scheduler(store, InProcessExecutor(Resources()), Progress(quiet=True)).run(plan).failed == {}
 

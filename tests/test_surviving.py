@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 
 import psutil
 import pytest
+import yaml
 
 from apet.studies.results import Study
 from crash_injection import finish, kill_at_random, same_numbers, start, study_of_60
@@ -45,6 +47,24 @@ def test_kills_lose_nothing_and_change_nothing(workspace, baseline, kills):
     if kills == 20:  # fewer need not meet each kind
         assert set(hit) == {"scheduler", "worker", "writer"}
         assert all(hit.values()), hit
+
+
+@pytest.mark.timeout(1800)
+def test_workers_killed_between_write_and_rename_and_just_after_it_lose_nothing(workspace, monkeypatch):
+    """Every run dies twice at the worst moments: whole on disk under its temporary name, and under its own."""
+    study = yaml.safe_load((workspace / "sixty.yaml").read_text())
+    study |= {"import": [str(Path(__file__).with_name("dies_while_writing.py"))], "seeds": [0]}
+    study |= {"backbones": study["backbones"][:1], "methods": study["methods"][:3]}
+    (workspace / "dying.yaml").write_text(yaml.safe_dump(study))
+    finish(workspace / "dying.yaml", workspace / "alive", "--workers", "2")
+    marks = workspace / "marks"
+    marks.mkdir()
+    monkeypatch.setenv("DEATH_MARKS", str(marks))
+    finish(workspace / "dying.yaml", workspace / "dying", "--workers", "2")
+    run_ids = set(Study(workspace / "alive").runs().run_id)
+    assert {p.name for p in marks.iterdir()} == {f"{r}.{when}" for r in run_ids for when in ("before", "after")}
+    same_numbers(workspace / "alive", workspace / "dying")
+    assert {p.name for p in (workspace / "dying/runs").iterdir()} == run_ids, "no half run is left"
 
 
 @pytest.mark.timeout(1800)

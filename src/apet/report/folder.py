@@ -11,6 +11,7 @@ from pathlib import Path
 
 from apet.errors import ApetError
 from apet.report.headline import Finding
+from apet.training.output_folder import partial_path
 
 PAGE, FIGURES, TABLES = "report.html", "figures", "tables"
 _REPORT_CONTENT = (PAGE, FIGURES, TABLES)
@@ -51,19 +52,21 @@ def new_report(folder: Path) -> Iterator[Path]:
     Raises:
         ApetError: the folder holds something that is not a report, or cannot be written.
     """
+    if folder.is_symlink():  # it would be moved away like a folder, and what it leads to stay as it is
+        raise ApetError(f"report folder {str(folder)!r} is a link; give the folder where it leads, or a new one")
     if folder.exists() and not folder.is_dir():
         raise ApetError(f"report folder {str(folder)!r} is a file; give a folder")
     others = sorted(p.name for p in folder.iterdir() if p.name not in _REPORT_CONTENT) if folder.is_dir() else []
     if others:
         raise ApetError(f"report folder {str(folder)!r} holds something else ({others[0]}); give a new folder")
-    unfinished, earlier = (folder.with_name(folder.name + end) for end in (".part", ".old"))
+    # Names that nobody else has: what lies beside a report, whatever it is called, is not ours to remove.
+    unfinished = partial_path(folder)
+    earlier = unfinished.with_suffix(".old")
     try:
-        shutil.rmtree(unfinished, ignore_errors=True)
         for name in (FIGURES, TABLES):
             (unfinished / name).mkdir(parents=True)
         yield unfinished
         # os.replace cannot overwrite a folder that is not empty: the earlier report steps aside first
-        shutil.rmtree(earlier, ignore_errors=True)
         if folder.exists():
             os.replace(folder, earlier)
         os.replace(unfinished, folder)

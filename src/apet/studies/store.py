@@ -350,6 +350,8 @@ def _read_whole_run(folder: Path, run_id: str) -> tuple[RunResult, list[CurvePoi
     Raises:
         DamagedRunError: something of it is missing, empty, changed, another run's, or cannot be read.
     """
+    if folder.is_symlink():
+        raise DamagedRunError(f"{str(folder)!r} is damaged (it is a link, which may lead to anything)")
     try:
         empty = [f.name for f in folder.iterdir() if not f.stat().st_size]
         if empty:  # what a power cut leaves of a file that was not flushed
@@ -426,6 +428,7 @@ def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
     else:
         _require_study(folder)
     with study_lock(folder):
+        refuse_links(folder)
         store = Store(folder, create=create, write=True)
         try:
             remove_partial_runs(folder)  # under the lock: no scheduler that is alive has workers writing here
@@ -435,9 +438,23 @@ def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
             store.close()
 
 
+def refuse_links(folder: Path) -> None:
+    """Pass where nothing of a study leads out of its folder: a study writes, moves and removes inside it alone.
+
+    Raises:
+        ApetError: a part of it is a link.
+    """
+    for name in (FILE, RUNS):
+        if (folder / name).is_symlink():
+            raise ApetError(
+                f"{str(folder / name)!r} is a link, and a study writes into its own folder alone;"
+                " give the folder where it leads, or link the study's whole folder"
+            )
+
+
 def remove_partial_runs(folder: Path) -> None:
     """Remove what killed workers left half written."""
-    for half in (folder / RUNS).glob("*.part"):
+    for half in output_folder.left_half_written(folder / RUNS):
         with suppress(OSError):  # it took its name just now, or cannot be removed: it is in nobody's way
             # A worker that outlived its scheduler may still write: by the new name it fails instead of finishing.
             renamed = output_folder.partial_path(half.with_name(half.name.partition(".")[0]))

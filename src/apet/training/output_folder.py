@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -65,6 +66,14 @@ def partial_path(output: Path) -> Path:
         A place beside it that nobody else has, not even a later process of the same number.
     """
     return output.with_name(f"{output.name}.{os.getpid()}-{uuid4().hex[:12]}.part")
+
+
+_PARTIAL = re.compile(r".+\.[0-9]+-[0-9a-f]{12}\.part")
+
+
+def left_half_written(folder: Path) -> list[Path]:
+    """What processes that were killed left under the names of `partial_path`: nothing of anybody else, and no link."""
+    return [p for p in folder.glob("*.part") if _PARTIAL.fullmatch(p.name) and p.is_dir() and not p.is_symlink()]
 
 
 def _to_disk(folder: Path, handle: int) -> None:
