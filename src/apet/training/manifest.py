@@ -24,7 +24,7 @@ def write_manifest(folder: Path, run_id: str) -> None:
         folder: with all its files.
         run_id: whose they are.
     """
-    files = {
+    files: dict[str, JsonValue] = {
         path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
         for path in sorted(folder.iterdir())
         if path.is_file() and path.name != MANIFEST
