@@ -224,14 +224,26 @@ def _by_type(ran: list[Record]) -> dict[str, list[Record]]:
     return by_type
 
 
+WHY = {
+    "BailingHybridForCausalLM": "its linear attention keeps padding out of its state by zeros alone, and a trained"
+    " constant on a key or value makes them something else",
+    "DogeForCausalLM": "its attention keeps the k tokens of the highest scores, and soft tokens are among them:"
+    " with other padding the choice falls otherwise",
+    "GlmMoeDsaForCausalLM": "its indexer chooses tokens by scores that are nearly equal in a random model, and rounds"
+    " them differently with a cache; any change of weights may tip the choice",
+}
+"""Class -> what in the architecture makes its generation depend on padding or cache once anything is trained."""
+
+
 def _faults(records: list[Record]) -> list[str]:
     """What is wrong, what is refused and why, and what could not be tried."""
     lines = ["## Wrong", ""]
     wrong = [
-        f"- `{r['class']}` {name}: {reason}"
+        f"- `{r['class']}` {name}: {reason}{why}"
         for r in records
         for name, (status, reason) in _verdicts(r).items()
         if status == "wrong"
+        for why in [f"; {WHY[r['class']]}" if r["class"] in WHY and name.startswith("generation") else ""]
     ]
     lines += [*(wrong or ["Nothing."]), "", "## Refused", ""]
     reasons = Counter(
