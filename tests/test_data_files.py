@@ -395,3 +395,16 @@ def test_rare_classes_are_in_the_validation_part(tmp_path):
 def test_reading_goes_by_split(tmp_path):
     write_csv(tmp_path / "train.csv", reviews(12))
     assert set(read_splits(tmp_path).rows) == {"train"}
+
+
+@given(st.binary(max_size=60), st.integers(0, 4))
+@settings(max_examples=300, deadline=None)
+def test_any_bytes_are_text_in_an_encoding_that_is_said_or_refused(tail, repeats):
+    """A guess is made from a part and holds for the whole: 0x81 is no character of cp1252, which was guessed."""
+    raw = "text,label\r\nähnlich gut 🙂,gut\r\n".encode() * repeats + tail
+    try:
+        text, encoding = decode(raw, "films.csv")
+    except ApetError as e:
+        assert str(e).startswith("films.csv")
+    else:
+        assert raw.decode(encoding or "utf-8").removeprefix("\ufeff") == text or raw[:4] in (b"\xff\xfe", b"\xfe\xff")

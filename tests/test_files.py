@@ -256,6 +256,23 @@ def test_garbage_and_foreign_safetensors_are_refused(tmp_path):
     refused(build("bert"), tmp_path, "is not a delta of apet, or is damaged")
 
 
+@pytest.mark.parametrize("name", ["delta.safetensors", "head.safetensors"])
+@pytest.mark.parametrize("header", ["0", "1.0", "null", "[]", '"x"', "{}", "{", "true"])
+def test_a_header_that_is_no_mapping_is_refused(name, header, tmp_path):
+    saved(tmp_path, head="trained")
+    save_file(load_file(tmp_path / name), tmp_path / name, {"apet": header})
+    refused(build("bert"), tmp_path, "is not a delta of apet, or is damaged")
+
+
+def test_values_of_another_shape_are_refused(tmp_path):
+    saved(tmp_path, head="trained")
+    with safe_open(tmp_path / "head.safetensors", "pt") as f:
+        metadata = f.metadata()
+    head = load_file(tmp_path / "head.safetensors")
+    save_file({n: v[None] for n, v in head.items()}, tmp_path / "head.safetensors", metadata)
+    refused(build("bert"), tmp_path, "its checksum is not that")
+
+
 def test_a_damaged_head_is_refused(tmp_path):
     saved(tmp_path, head="trained")
     (tmp_path / "head.safetensors").write_bytes(b"no")

@@ -126,7 +126,7 @@ class DataFiles(Kind):
     def _compare_mangled(self, rows: list[Row], saved: SavedTable) -> None:
         """Checksums of gzip and Excel files tell what was changed; mangled JSON has another reader."""
         if saved.suffix.startswith("json") and not saved.suffix.endswith(".gz"):
-            expected = _parse_json(saved.raw)
+            expected = _parse_json(saved.raw, self.reading.encoding or "utf-8")
             if expected is not None and not (
                 len(rows) == len(expected) and all(_same(r.values, e) for r, e in zip(rows, expected, strict=True))
             ):
@@ -187,14 +187,14 @@ def _answer(cell: Cell) -> str | None:
     return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
 
 
-def _parse_json(raw: bytes) -> list[object] | None:
-    """The rows of a file that is JSON, or one JSON value a line, in plain UTF-8; None where it is not."""
+def _parse_json(raw: bytes, encoding: str) -> list[object] | None:
+    """The rows of a file that is JSON, or one JSON value a line; None where it is not."""
     try:
-        text = raw.decode("utf-8")
+        text = raw.decode(encoding)
         if text.lstrip().startswith("["):
             rows = json.loads(text)
         else:
             rows = [json.loads(line) for line in text.split("\n") if line.strip()]
-    except (ValueError, RecursionError):
+    except (ValueError, LookupError, RecursionError):
         return None
     return rows if isinstance(rows, list) and not text.startswith("\ufeff") else None

@@ -179,10 +179,10 @@ def _file(tensors: Values, header: Mapping[str, object]) -> tuple[Values, dict[s
 
 
 def _checksum(tensors: Mapping[str, Tensor], header: Mapping[str, object]) -> str:
-    """Of the header, and of names, dtypes and bytes, 16 hex digits."""
+    """Of the header, and of names, dtypes, shapes and bytes, 16 hex digits."""
     h = hashlib.sha256(json.dumps(header, sort_keys=True).encode())
     for name in sorted(tensors):
-        h.update(f"{name} {tensors[name].dtype}".encode())
+        h.update(f"{name} {tensors[name].dtype} {tuple(tensors[name].shape)}".encode())
         h.update(tensors[name].contiguous().view(torch.uint8).numpy().tobytes())
     return h.hexdigest()[:16]
 
@@ -216,7 +216,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], Values]:
         header: dict[str, Any] = json.loads(meta["apet"])
         bare = {key: value for key, value in header.items() if key != "checksum"}
         intact = header["checksum"] == _checksum(tensors, bare)
-    except (SafetensorError, KeyError, TypeError, ValueError, RecursionError, OSError) as e:
+    except (SafetensorError, KeyError, TypeError, AttributeError, ValueError, RecursionError, OSError) as e:
         raise ApetError(f"{str(path)!r} is not a delta of apet, or is damaged ({e}); save it again") from e
     version = header.get("plan_version")
     if not intact and not (isinstance(version, int) and version > PLAN_VERSION):  # a newer apet may sum up otherwise

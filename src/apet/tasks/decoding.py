@@ -105,7 +105,8 @@ def _guess(raw: bytes) -> list[str]:
     if not matches or matches[0].encoding in _LATIN or high < len(sample) // 10:
         return ["cp1252"] if _is_text(raw, "cp1252") else []
     if high < _EVIDENCE:
-        return [m.encoding for m in matches[:2] if _is_text(raw, m.encoding)] + ["cp1252"]
+        likely = dict.fromkeys([*(m.encoding for m in matches[:2]), "cp1252"])
+        return [encoding for encoding in likely if _is_text(raw, encoding)]
     matches = [m for m in matches if _is_text(raw, m.encoding)]
     if not matches:
         return []
