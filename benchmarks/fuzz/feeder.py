@@ -27,7 +27,7 @@ from .kind import Kind, WrongError, refuse_unclear
 Verdict = Literal["accepted", "refused", "traceback", "hang", "stray write", "accepted wrong"]
 FAULTS: tuple[Verdict, ...] = ("traceback", "hang", "stray write", "accepted wrong")
 TIME_LIMIT, WAIT = 10.0, 120.0
-"""Seconds that one input may take."""
+"""Seconds of its own work that one input may take, and for which nothing may be heard of it."""
 MEMORY_LIMIT = 12 << 30
 """Bytes of address space that a child may take: a small input that needs more is a fault, not this machine's end."""
 
