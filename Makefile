@@ -6,7 +6,7 @@ BIN := .venv/bin
 READY := .venv/ready
 CODE := src tests benchmarks microworld $(wildcard examples)
 
-.PHONY: env demo real test slow soak fuzz check dead-code clean
+.PHONY: env demo real test slow soak fuzz bench check dead-code clean
 
 demo: env
 	$(BIN)/apet study run quick --output runs/demo
@@ -39,6 +39,10 @@ soak: env
 
 fuzz: env
 	PYTHONPATH=tests nice $(BIN)/python -m benchmarks.fuzz --page docs/results/reliability.md
+
+bench: env
+	$(BIN)/python benchmarks/speed.py --minutes 24
+	$(BIN)/python benchmarks/speed.py --page
 
 check: env
 	$(BIN)/ruff format --check $(CODE)
