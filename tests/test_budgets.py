@@ -162,7 +162,7 @@ def test_apet_meets_its_budget_with_any_operations_roles_and_sharing(data):
 @pytest.mark.parametrize("how", ["adjacent", "discrete"])
 def test_equal_shares_differ_by_one_at_most_and_proportional_ones_follow_sizes(how):
     chosen = {"operations": ["add"], "roles": ["mlp.up", "mlp.down"], "distribution": how}
-    equal = apet.plan(backbone("bert"), "apet", 61, allocation="equal", **chosen)
+    equal = apet.plan(backbone("bert"), "apet", 61, allocation="equal", sites="all", **chosen)
     counts = [i.num_trainable for i in equal.insertions]
     assert len(counts) == 8  # weight and bias, two roles, two blocks
     assert max(counts) - min(counts) <= 1

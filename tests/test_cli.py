@@ -294,6 +294,12 @@ def test_the_methods_page_is_what_the_registry_says(workspace):
     assert page.read_text("utf-8") == call(workspace, "methods", "--markdown").out
 
 
+def test_inspect_says_on_how_many_weights_a_budget_falls(workspace):
+    spread = ["inspect", "bert-small", "--budget", "96"]
+    assert "on 4 layers and parameters" in call(workspace, *spread, "sites=4").out
+    assert json.loads(call(workspace, *spread, "run_length=12", "--json").out)["num_sites"] == 8
+
+
 def test_inspect_says_whether_a_plan_can_be_merged_and_what_to_pass(workspace):
     shown = call(workspace, "inspect", "t5", "--budget", "2000").out
     assert "cannot be merged: bias at 2 layers: an embedding" in shown

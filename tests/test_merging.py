@@ -20,7 +20,7 @@ from apet.testing.tiny_models import BUILDERS, batch, build, outputs, same_bits,
 
 
 def test_the_reasons_are_grouped_by_form_and_a_single_layer_is_named():
-    spec = apet.plan(build("t5-relu-tied"), "apet")
+    spec = apet.plan(build("t5-relu-tied"), "apet", sites="all")
     assert not spec.mergeable
     assert spec.merge_obstacles == (
         "bias at 2 layers: an embedding of this class has no bias that could hold it",

@@ -24,7 +24,7 @@ Carrier = Literal["in_place", "substituted", "additive"]
 CarrierChoice = Literal["auto", "in_place", "substituted", "additive"]
 """The same, as it is asked for; ``auto`` = the cheapest that is certified for each parameter."""
 
-PLAN_VERSION = 2
+PLAN_VERSION = 3
 """Raised when the same recipe begins to give other masks or other initial values."""
 
 MethodSettings = dict[str, "SettingValue"]

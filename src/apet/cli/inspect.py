@@ -73,6 +73,7 @@ def inspect(
                 "settings": values,
                 "num_trainable": spec.num_trainable,
                 "trainable_percent": spec.trainable_percent,
+                "num_sites": len(spec.insertions),
                 "training_bytes": OPTIMIZER_BYTES * spec.num_trainable,
                 "file_bytes": FILE_BYTES * spec.num_trainable,
                 "delta_fingerprint": spec.fingerprint,
@@ -124,7 +125,8 @@ def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) 
             counts.setdefault(key, []).append(weight.mask.num_trainable)
     print(
         f"{name} ({description.family}, {description.num_parameters:,} parameters)  {method}:"
-        f"  {spec.num_trainable:,} trainable = {spec.trainable_percent:.4g} %"
+        f"  {spec.num_trainable:,} trainable = {spec.trainable_percent:.4g} %, on {len(spec.insertions):,} layers and"
+        " parameters"
     )
     head = description.num_head_parameters
     print(

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationInfo, field_validator
 
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import Operation
@@ -15,6 +15,7 @@ from apet.layers.bias import output_target
 from apet.layers.lora import lora_target
 from apet.layers.prompt import prompt_target
 from apet.layers.weight import weight_target
+from apet.masks.concentration import DEFAULT_RUN_LENGTH, draw_sites
 from apet.methods.method import Method
 
 _LORA_ALPHA = 16.0
@@ -36,6 +37,10 @@ class Apet(Method):
     """Whether soft tokens take part too. They change the output before the first step, so they must be asked for."""
     allocation: Literal["equal", "proportional"] = "equal"
     """Shares of a budget: the same for every target, or in proportion to its size."""
+    sites: Annotated[int, Field(ge=1)] | Literal["all"] | None = None
+    """How many weights a budget falls on. Default: as few as give each ``run_length`` entries; all = spread thin."""
+    run_length: int = Field(default=DEFAULT_RUN_LENGTH, ge=1)
+    """Entries of each weight that a budget falls on, where ``sites`` is not given; the rest is shared out evenly."""
 
     def targets(self, backbone: Backbone) -> list[Target]:
         """Every operation at every layer where its entries have a gradient.
@@ -78,6 +83,36 @@ class Apet(Method):
         if "plugin" in self.operations and is_hidden_state and not constant_is_dead:
             targets.append(adapter_target(layer, None))
         return targets
+
+    @field_validator("run_length")
+    @classmethod
+    def _follows_from_sites(cls, run_length: int, given: ValidationInfo) -> int:
+        if given.data.get("sites") is not None:
+            raise ValueError(f"sites={given.data['sites']} decides it already; give one of the two")
+        return run_length
+
+    def sites_of(self, targets: list[Target], budget: int, mask_seed: int) -> list[int]:
+        """Few enough weights for each to get a run of entries.
+
+        Returns:
+            Their numbers.
+
+        Raises:
+            ApetError: so many sites as are given do not exist, or cannot hold the budget.
+        """
+        everywhere = list(range(len(targets)))
+        if self.sites == "all":
+            return everywhere
+        lowest, highest = [t.min_params for t in targets], [t.max_params for t in targets]
+        drawn = draw_sites(budget, lowest, highest, mask_seed, self.run_length, self.sites)
+        if drawn is None and self.sites is not None:
+            most = sum(sorted(highest)[-self.sites :])
+            raise ApetError(
+                f"sites={self.sites} cannot share out {budget:,} parameters: there are {len(targets):,} weights to"
+                f" train here, and {self.sites:,} of them hold {min(lowest)} each to {most:,} in all; give another"
+                " number of sites, or sites=all"
+            )
+        return everywhere if drawn is None else drawn
 
     def shares(self, targets: list[Target]) -> list[float]:
         """Equal shares, or shares by size."""

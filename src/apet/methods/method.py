@@ -107,6 +107,19 @@ class Method(Settings, ABC):
         """Shares of a budget, one for each target: by default proportional to the method's own full sizes."""
         return [float(t.default_params) for t in targets]
 
+    def sites_of(self, targets: list[Target], budget: int, mask_seed: int) -> list[int]:
+        """Numbers of the targets that a budget falls on, in ascending order: by default all.
+
+        Args:
+            targets: where this method may train.
+            budget: N.
+            mask_seed: decides which are drawn, where some are.
+
+        Raises:
+            ApetError: a number of them is asked for that cannot hold the budget.
+        """
+        return list(range(len(targets)))
+
     def plan(self, backbone: Backbone, budget: int | None, mask_seed: int, init_seed: int) -> DeltaSpec:
         """Plan a delta with exactly ``budget`` parameters.
 
@@ -188,13 +201,21 @@ class Method(Settings, ABC):
     def _counts(self, targets: list[Target], budget: int | None, mask_seed: int) -> list[int]:
         """How many parameters each target gets."""
         defaults = [t.default_params for t in targets]
-        # The full size is taken as it is: shared out anew, rounding could move a parameter from one target to another.
-        if budget is None or budget == sum(defaults):
+        if budget is None:
             return defaults
         lowest, highest = [t.min_params for t in targets], [t.max_params for t in targets]
-        counts = allocate_budget(budget, lowest, highest, self.shares(targets), mask_seed)
-        if counts is None:
+        sites = self.sites_of(targets, budget, mask_seed)
+        # The full size is taken as it is: shared out anew, rounding could move a parameter from one target to another.
+        if budget == sum(defaults) and len(sites) == len(targets):
+            return defaults
+        shares = self.shares(targets)
+        some = [[of_all[i] for i in sites] for of_all in (lowest, highest, shares)]
+        shared_out = allocate_budget(budget, *some, mask_seed)
+        if shared_out is None:
             raise self._unreachable(budget, lowest, highest)
+        counts = [0] * len(targets)
+        for i, count in zip(sites, shared_out, strict=True):
+            counts[i] = count
         return counts
 
     def _unreachable(self, budget: int, lowest: list[int], highest: list[int]) -> UnreachableBudgetError:
