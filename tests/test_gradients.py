@@ -187,15 +187,16 @@ def test_of_product_is_the_dense_product_at_the_mask(case, threshold):
     torch.testing.assert_close(got, dense[torch.from_numpy(support.indices)], rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("portable", [False, True])
+@pytest.mark.parametrize(("portable", "gathered"), [(False, 0.0), (True, 0.0), (True, 99.0)])
 @settings(max_examples=60, deadline=None)
 @given(case=masked_products())
-def test_both_ways_of_a_sampled_product_agree_with_the_dense_one(portable, case):
+def test_all_ways_of_a_sampled_product_agree_with_the_dense_one(portable, gathered, case):
     left, right, support = case
     indices = torch.from_numpy(support.indices)
     expected = (left.double().t() @ right.double()).float().reshape(-1)[indices]
     available = torch.backends.mkl.is_available() and not portable
-    with patch("torch.backends.mkl.is_available", lambda: available):
+    ways = patch("torch.backends.mkl.is_available", lambda: available)
+    with ways, patch("apet.kernels.sparse_gradients.GATHERED_MAX_SHARE", gathered):
         got = sampled_product(left, right, indices)
     torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 

@@ -20,6 +20,10 @@ SAMPLED_PRODUCT_MAX_DENSITY = {4: 0.1, 2: 0.01}
 """Density up to which sampled products beat the dense one, by bytes of the layer's numbers. Measured on a CPU
 (docs/log.md, 2026-11-24): break-even at 7–19 % in fp32; in bf16, whose dense product is fast, at 0–6 %."""
 
+GATHERED_MAX_SHARE = 0.75
+"""Entries, as a share of rows + columns, up to which the columns of each entry are gathered: MKL's sampled product
+copies both matrices first, whatever k is. Measured on a CPU (docs/log.md, 2026-11-26): break-even at 0.75 to 1.2."""
+
 SAMPLED_LOOKUP_MAX_DENSITY = 0.05
 """Density up to which sampled look-ups beat a dense gradient of an embedding: break-even at 3–12 %."""
 
@@ -99,6 +103,8 @@ def sampled_product(left: Tensor, right: Tensor, indices: Tensor) -> Tensor:
         (k,), fp32.
     """
     rows, columns = left.shape[1], right.shape[1]
+    if not left.is_cuda and left.dtype == torch.float32 and len(indices) <= GATHERED_MAX_SHARE * (rows + columns):
+        return (left.index_select(1, indices // columns) * right.index_select(1, indices % columns)).sum(0)
     if left.is_cuda or torch.backends.mkl.is_available():
         starts = torch.arange(rows + 1, device=indices.device) * columns
         with warnings.catch_warnings():

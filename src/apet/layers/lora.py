@@ -13,6 +13,7 @@ from transformers.pytorch_utils import Conv1D
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
+from apet.kernels.factors import Factor, PairSum, is_fusible, without_autocast
 from apet.layers.base import (
     ActsBy,
     Args,
@@ -122,6 +123,7 @@ class LoraDelta(DeltaLayer):
     form: ClassVar[str] = "lora"
     operation: ClassVar[Operation] = "concatenate"
     peft_name: ClassVar[str | None] = "LORA"
+    _cached: tuple[object, tuple[Factor, Factor]] | None = None
 
     @classmethod
     def expected_shapes(cls, insertion: Insertion, backbone: Backbone) -> dict[str, Shape]:
@@ -138,8 +140,23 @@ class LoraDelta(DeltaLayer):
         """Compute ``f(h_in) + s · h_in W̃₃ W̃₄``, (…, d_out)."""
         # Where a backbone lies over several devices, the input may come from another one than the layer's.
         x = first_input(args, kwargs).to(output.device)
+        if is_fusible(output):
+            a, b = self.get_parameter("lora_A"), self.get_parameter("lora_B")
+            flat_x, flat_y = x.reshape(-1, x.shape[-1]), output.reshape(-1, output.shape[-1])
+            with without_autocast(output):
+                added: Tensor = PairSum.apply(
+                    flat_y, flat_x.to(output.dtype), a, b, self._factors, self.insertion.scale
+                )
+            return added.view(output.shape)
         # Down to r first, then up: the product of the two factors would be as large as the layer's weight.
         return output + (x @ self.dense("lora_A", x.dtype)) @ self.dense("lora_B", x.dtype) * self.insertion.scale
+
+    @property
+    def _factors(self) -> tuple[Factor, Factor]:
+        a, b, device = self.mask("lora_A"), self.mask("lora_B"), self.get_parameter("lora_A").device
+        if self._cached is None or self._cached[0] != (a, b, device):
+            self._cached = (a, b, device), (Factor([a], "rows", device), Factor([b], "columns", device))
+        return self._cached[1]
 
     @property
     def acts_by(self) -> ActsBy | None:

@@ -115,6 +115,9 @@ class Method(Settings, ABC):
             budget: N.
             mask_seed: decides which are drawn, where some are.
 
+        Returns:
+            At least one.
+
         Raises:
             ApetError: a number of them is asked for that cannot hold the budget.
         """
@@ -209,8 +212,9 @@ class Method(Settings, ABC):
         if budget == sum(defaults) and len(sites) == len(targets):
             return defaults
         shares = self.shares(targets)
-        some = [[of_all[i] for i in sites] for of_all in (lowest, highest, shares)]
-        shared_out = allocate_budget(budget, *some, mask_seed)
+        shared_out = allocate_budget(
+            budget, [lowest[i] for i in sites], [highest[i] for i in sites], [shares[i] for i in sites], mask_seed
+        )
         if shared_out is None:
             raise self._unreachable(budget, lowest, highest)
         counts = [0] * len(targets)
