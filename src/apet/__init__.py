@@ -17,6 +17,7 @@ from apet.errors import ApetError, CannotWriteError, NotMergeableError, UnknownN
 if TYPE_CHECKING:
     from apet.api import describe, list_methods, positions
     from apet.attachment import attach, attached, load
+    from apet.costs import estimate
     from apet.delta import DeltaSpec
     from apet.handle import Handle
     from apet.interop.lightning import lightning_callback
@@ -41,6 +42,7 @@ _MODULES = {
     "trainer_callback": "apet.interop.transformers",
     "lightning_callback": "apet.interop.lightning",
     "route": "apet.routing",
+    "estimate": "apet.costs",
     "DeltaSpec": "apet.delta",
     "Mask": "apet.masks.mask",
     "Study": "apet.studies.results",
@@ -59,6 +61,7 @@ __all__ = [
     "attach",
     "attached",
     "describe",
+    "estimate",
     "lightning_callback",
     "list_methods",
     "load",

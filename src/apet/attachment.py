@@ -78,17 +78,49 @@ def attach(
         100
         >>> handle.detach()
     """
+    if any(p.is_meta for p in model.parameters()):
+        raise ApetError(f"this {type(model).__name__} has no weights (meta device); load it with them to attach")
     state = state_of(model)
-    backbone = state.backbone if state is not None else describe(model)
+    return _attach(model, spec, state.backbone if state is not None else describe(model), head, values, scores, carrier)
+
+
+def attach_without_content(model: nn.Module, spec: DeltaSpec, backbone: Backbone, carrier: CarrierChoice) -> Handle:
+    """Attach to a model of fake tensors, which have shapes and no content: to see what a step costs.
+
+    Args:
+        model: made under a ``FakeTensorMode``, which is on.
+        spec: of the delta; masks that are ranked by scores must be listed.
+        backbone: description of the model.
+        carrier: how deltas of parameters act.
+
+    Returns:
+        The handle. Values are zeros, and there is no fingerprint.
+
+    Raises:
+        ApetError: as of `attach`.
+    """
+    values = {f"{i.position}/{w.name}": torch.zeros(w.mask.num_trainable) for i in spec.insertions for w in i.weights}
+    return _attach(model, spec, backbone, "frozen", values, None, carrier, has_content=False)
+
+
+def _attach(
+    model: nn.Module,
+    spec: DeltaSpec,
+    backbone: Backbone,
+    head: HeadMode,
+    values: Mapping[str, Tensor] | None,
+    scores: Mapping[str, Tensor] | None,
+    carrier: CarrierChoice,
+    has_content: bool = True,
+) -> Handle:
+    state = state_of(model)
     _check_fits(spec, backbone, head)
     if carrier not in get_args(CarrierChoice):
         raise UnknownNameError("carrier", carrier, get_args(CarrierChoice))
-    if any(p.is_meta for p in model.parameters()):
-        raise ApetError(f"this {backbone.model_class} has no weights (meta device); load it with them to attach")
     if head == "trained" and state is not None and any(len(getattr(a, "head")) for a in state.attached):
         raise ApetError("another delta on this model trains its head already; attach this one with head='frozen'")
     if state is None:
-        state = _add_state(model, backbone)
+        state = _add_state(model, backbone, weights_fingerprint(model) if has_content else "")
     # Found out anew: it may be built by hand, or planned from a configuration that ties other weights than this model.
     attached = AttachedDelta(with_merge_obstacles(spec, backbone), head, state.fingerprint)
     state.attached.append(attached)
@@ -96,6 +128,8 @@ def attach(
     handle = Handle(model, attached)
     try:
         attached.spec = settle_masks(attached.spec, lambda position: _original(model, state, position), scores)
+        if values is not None and has_content:
+            _check_values(spec, values)
         _add_layers(host_of(model, state, carrier), attached, values)
         state.average_gradients(model)
     except BaseException:
@@ -104,14 +138,14 @@ def attach(
     return handle
 
 
-def _add_state(model: nn.Module, backbone: Backbone) -> AttachmentState:
+def _add_state(model: nn.Module, backbone: Backbone, fingerprint: str) -> AttachmentState:
     """Freeze a model and put into it what attached deltas share.
 
     Returns:
         The state, hooked into the model's forward.
     """
     required_grad = {name: p.requires_grad for name, p in model.named_parameters()}
-    state = AttachmentState(backbone, weights_fingerprint(model), required_grad)
+    state = AttachmentState(backbone, fingerprint, required_grad)
     model.requires_grad_(False)
     keep_differentiable(model)
     if getattr(model, "is_quantized", False):
@@ -233,8 +267,6 @@ def _original(model: nn.Module, state: AttachmentState, position: str) -> Tensor
 def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor] | None) -> None:
     """Create the delta layers of a spec and hook them in."""
     spec, model = attached.spec, host.model
-    if values is not None:
-        _check_values(spec, values)
     embedding = next((x.module for x in host.backbone.layers if x.role == "embed.tokens"), None)
     needs_vocabulary = any(w.init.kind == "vocabulary" for i in spec.insertions for w in i.weights)
     vocabulary = dense_values(model.get_submodule(embedding), "weight") if embedding and needs_vocabulary else None

@@ -145,6 +145,30 @@ def meta_model(
     Raises:
         ApetError: transformers has no model of this architecture for the objective.
     """
+    with torch.device("meta"):
+        return build_model(config, objective, num_labels)
+
+
+def build_model(
+    config: PreTrainedConfig,
+    objective: ObjectiveName | None = None,
+    num_labels: int | None = None,
+    dtype: torch.dtype | None = None,
+) -> nn.Module:
+    """A model of a configuration with random weights, on the device that is set; see `meta_model`.
+
+    Args:
+        config: of the backbone.
+        objective: which it will serve.
+        num_labels: outputs of a classification head.
+        dtype: of its weights; None = PyTorch's default.
+
+    Returns:
+        The model.
+
+    Raises:
+        ApetError: transformers has no model of this architecture for the objective.
+    """
     objective = objective or default_objective(config)
     quiet = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
@@ -153,8 +177,7 @@ def meta_model(
             # A copy: the caller's configuration may be one that many runs share.
             config = copy.deepcopy(config)
             config.num_labels = num_labels
-        with torch.device("meta"):
-            model = _AUTO[objective].from_config(config)
+        model = _AUTO[objective].from_config(config, **({} if dtype is None else {"dtype": dtype}))
     except ValueError as e:
         raise ApetError(f"transformers has no {objective} model for {config.model_type!r}: {first_line_of(e)}") from e
     finally:

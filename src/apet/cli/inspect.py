@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,6 +28,15 @@ BackboneArgument = Annotated[
         help=f"Name (see apet backbones), folder or hub id; without it, {defaults.BACKBONE}.",
     ),
 ]
+
+
+class Dtype(StrEnum):
+    """Precision of the frozen weights."""
+
+    float32 = "float32"
+    bfloat16 = "bfloat16"
+
+
 OPTIMIZER_BYTES = 16
 """Of one trained float32 value: itself, its gradient and the two moments of AdamW."""
 FILE_BYTES = 4
@@ -42,6 +52,11 @@ def inspect(
     method: Annotated[str, typer.Option(help="Name of the method (see apet methods).")] = "apet",
     budget: BudgetOption = None,
     seed: Annotated[int, typer.Option(help="Seed of the mask and of the initial values.")] = 0,
+    batch: Annotated[
+        int | None, typer.Option(min=1, help="Texts a step: estimates its memory and time beside full fine-tuning.")
+    ] = None,
+    length: Annotated[int, typer.Option(min=1, help="Tokens of a text, for that estimate.")] = 128,
+    dtype: Annotated[Dtype, typer.Option(help="Of the backbone, for that estimate.")] = Dtype.float32,
     json: Json = False,
 ) -> None:
     """Show what a method would train.
@@ -62,6 +77,7 @@ def inspect(
         raise ApetError(f"{key}=… is not a setting of {method}; give it as {option}")
     description = describe(name)
     spec = plan(description, method, budget, mask_seed=seed, init_seed=seed, **values)
+    step = _estimate(name, spec, batch, length, dtype.value) if batch is not None else None
     if json:
         print_json(
             {
@@ -82,10 +98,37 @@ def inspect(
                 "mergeable": spec.mergeable,
                 "merge_obstacles": list(spec.merge_obstacles or ()),
                 "positions": _delta_weights(description, spec),
+                "step": step,
             }
         )
         return
     _print_spec(name, method, description, spec)
+    if step is not None:
+        print(
+            f"a step of {batch} texts of {length} tokens in {dtype.value}: about {format_bytes(step['memory_bytes'])}"
+            f" (weights {format_bytes(step['weights_bytes'])}, activations and gradients"
+            f" {format_bytes(step['step_bytes'])}), {step['relative_memory']:.2f} x full fine-tuning's"
+            f" {format_bytes(step['full_memory_bytes'])}; on this processor {step['relative_time']:.2f} x its time"
+        )
+
+
+def _estimate(name: str, spec: DeltaSpec, batch: int, length: int, dtype: str) -> dict[str, float]:
+    """What a training step takes, as plain data."""
+    import torch
+
+    from apet.costs import estimate
+
+    e = estimate(name, spec, batch, length, dtype=getattr(torch, dtype))
+    return {
+        "weights_bytes": e.delta.weights_bytes,
+        "trained_bytes": e.delta.trained_bytes,
+        "step_bytes": e.delta.step_bytes,
+        "memory_bytes": e.delta.memory_bytes,
+        "full_memory_bytes": e.full.memory_bytes,
+        "relative_memory": e.relative_memory,
+        "relative_time": e.relative_time,
+        "flops": e.delta.flops,
+    }
 
 
 def _delta_weights(description: Backbone, spec: DeltaSpec) -> list[dict[str, JsonValue]]:

@@ -49,18 +49,18 @@ class Factor:
         self.shape = (ends[-1] // columns, columns)
         self.device = device
         self.reads = outer == "rows"
-        flat = torch.from_numpy(np.concatenate([m.indices + end - m.size for m, end in zip(masks, ends, strict=True)]))
+        flat = np.concatenate([m.indices + end - m.size for m, end in zip(masks, ends, strict=True)])
         # A slice is padded, which is cheaper than to be scattered.
         self.slice = masks[0].slice if len(masks) == 1 else None
-        self.indices = None if self.slice is not None else flat.to(device)
+        self.indices = None if self.slice is not None else torch.from_numpy(flat).to(device)
         self.live: Tensor | None = None
         self.run: slice | None = None
         row, column = flat // columns, flat % columns
-        lines, nth = (row if self.reads else column).unique(return_inverse=True)
+        lines, nth = np.unique(row if self.reads else column, return_inverse=True)
         if len(lines) > GATHER_MAX_SHARE * self.shape[0 if self.reads else 1]:
             return
-        self.places = (nth * columns + column if self.reads else row * len(lines) + nth).to(device)
-        self.live = lines.to(device)
+        places = nth * columns + column if self.reads else row * len(lines) + nth
+        self.places, self.live = torch.from_numpy(places).to(device), torch.from_numpy(lines).to(device)
         first, last = int(lines[0]), int(lines[-1]) + 1
         if last - first == len(lines):
             self.run = slice(first, last)

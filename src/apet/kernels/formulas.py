@@ -14,11 +14,12 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.func import functional_call
 from transformers.pytorch_utils import Conv1D
 
 from apet.kernels.sparse_gradients import embedding_weight_grad, linear_weight_grad, norm_scale_grad
-from apet.kernels.storage import is_packed
+from apet.kernels.storage import PLAIN, is_packed
 from apet.masks.mask import Mask, dense_mask
 
 FormulaName = Literal["linear", "conv1d", "embedding", "layer_norm", "rms_norm", "bias"]
@@ -182,7 +183,7 @@ def _known(module: nn.Module, parameter: str) -> GradientFormula | None:
 def is_quantized(module: nn.Module) -> bool:
     """Whether a linear layer computes with a packed weight: what it computes is still the product with that weight."""
     weight = module._parameters.get("weight")
-    return weight is not None and (not weight.is_floating_point() or type(weight) not in (nn.Parameter, Tensor))
+    return weight is not None and (not weight.is_floating_point() or type(weight) not in PLAIN)
 
 
 def _takes_one_tensor(module: nn.Module) -> bool:
@@ -195,10 +196,13 @@ def _takes_one_tensor(module: nn.Module) -> bool:
 
 
 def _key(module: nn.Module, parameter: str) -> tuple[object, ...]:
-    settings = sorted((k, v) for k, v in vars(module).items() if isinstance(v, bool | int | float | str | None))
+    kinds = bool | int | float | str | None
+    # transformers' own mark is on models that were given random weights, and not on those of the meta device.
+    settings = sorted((k, v) for k, v in vars(module).items() if isinstance(v, kinds) and k != "_is_hf_initialized")
     shapes = [(name, tuple(p.shape)) for name, p in module.named_parameters()]
     # A factor may be kept in a buffer, such as the square root of the width.
-    buffers = [(n, b.item()) for n, b in module.named_buffers() if b is not None and b.numel() == 1 and not b.is_meta]
+    factors = [(n, b) for n, b in module.named_buffers() if b is not None and b.numel() == 1]
+    buffers = [(n, b.item()) for n, b in factors if not b.is_meta and not isinstance(b, FakeTensor)]
     return type(module), parameter, repr(settings), repr(shapes), repr(buffers)
 
 

@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 if TYPE_CHECKING:
     from bitsandbytes.functional import QuantState
 
 Storage = Literal["plain", "quantized", "sharded"]
+PLAIN = (Tensor, nn.Parameter, FakeTensor)
+"""Types of tensors whose entries are what they are; a fake one has none, and stands for such a tensor."""
 
 
 def storage_of(tensor: Tensor) -> Storage:
@@ -27,7 +30,7 @@ def storage_of(tensor: Tensor) -> Storage:
     # By their modules' names: neither library is imported unless the user has done it.
     if type(tensor).__module__.startswith("torch.distributed."):
         return "sharded"
-    plain = type(tensor) in (Tensor, nn.Parameter) and tensor.is_floating_point()
+    plain = type(tensor) in PLAIN and tensor.is_floating_point()
     return "plain" if plain else "quantized"
 
 

@@ -142,7 +142,8 @@ class AdapterDelta(DeltaLayer):
 
     def _fused(self, output: Tensor) -> Tensor:
         """The same as one function, with a gradient of its own."""
-        d, u = self.get_parameter("down_proj.weight"), self.get_parameter("up_proj.weight")
+        d: Tensor = self.get_parameter("down_proj.weight")
+        u: Tensor = self.get_parameter("up_proj.weight")
         c = self.dense("down_proj.bias", torch.float32) if self.has_weight("down_proj.bias") else None
         if self.has_weight("up_proj.bias"):
             u = torch.cat([u, self.get_parameter("up_proj.bias")])

@@ -17,7 +17,7 @@ from apet.kernels.additive import AdditiveTerm
 from apet.kernels.formulas import GradientFormula, Owner, formulas_of, owners_of
 from apet.kernels.in_place import InPlaceDelta, ParameterDeltas
 from apet.kernels.sparse_gradients import SparseGradientTap
-from apet.kernels.storage import dense_values, storage_of
+from apet.kernels.storage import PLAIN, dense_values, storage_of
 from apet.layers.base import (
     ActsBy,
     Args,
@@ -290,7 +290,7 @@ def _around(model: nn.Module, owners: list[Owner]) -> list[nn.Module]:
 
 def is_editable(tensor: Tensor) -> bool:
     """Whether entries of a tensor can be written: it is neither quantized nor sharded."""
-    return tensor.is_floating_point() and type(tensor) in (nn.Parameter, Tensor) and tensor.is_contiguous()
+    return tensor.is_floating_point() and type(tensor) in PLAIN and tensor.is_contiguous()
 
 
 def require_editable(tensor: Tensor, name: str) -> Tensor:
