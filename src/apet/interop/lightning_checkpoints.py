@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from apet.backbones.describe import OWN_PREFIX
 from apet.errors import ApetError
 from apet.handle import Handle
+from apet.interop.optimizer_state import pack
 
 
 class DeltaCheckpoints(Callback):  # type: ignore[misc]  # Lightning is not read by mypy
@@ -39,3 +40,4 @@ class DeltaCheckpoints(Callback):  # type: ignore[misc]  # Lightning is not read
             for key, value in checkpoint["state_dict"].items()
             if not key.startswith(prefix) or key.startswith(prefix + OWN_PREFIX)
         }
+        checkpoint["optimizer_states"] = [pack(state) for state in checkpoint.get("optimizer_states", [])]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -10,6 +11,7 @@ from transformers import PreTrainedModel, TrainerCallback
 from apet.backbones.describe import OWN_PREFIX
 from apet.errors import ApetError
 from apet.handle import Handle
+from apet.interop.optimizer_state import pack_file
 
 
 def trainer_callback(handle: Handle) -> TrainerCallback:
@@ -96,6 +98,8 @@ class DeltaCheckpoints(TrainerCallback):  # type: ignore[misc]  # transformers i
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """A save is done."""
         self._put_back()
+        if state.is_world_process_zero:
+            pack_file(Path(args.output_dir) / f"checkpoint-{state.global_step}" / "optimizer.pt")
 
     def on_train_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Whatever is saved from now on is saved whole."""
