@@ -118,8 +118,8 @@ class Training:
 
     @property
     def is_done(self) -> bool:
-        """Whether no step is left, or the target is reached."""
-        if not self.points:
+        """Whether no step is left, or the target is reached; an untrained model that reaches it is trained."""
+        if not self.step or self.points[-1].step < self.step:
             return False
         target = math.inf if self.schedule.target_score is None else self.schedule.target_score
         return self.points[-1].step == self.schedule.max_steps or self.points[self._best.place].score.score >= target

@@ -58,4 +58,6 @@ def runs_side_by_side(plan: RunPlan) -> int:
         return 1
     if asked != "auto":
         return asked
+    if _may_have_prompt(plan):  # its tokens are computed for every example: there is little besides to share
+        return 1
     return MOST if plan.backbone.num_parameters * plan.config.batch_size <= MAX_WORK else 1
