@@ -25,7 +25,7 @@ from apet.training.resources import Resources
 from apet.training.run import tune
 from apet.training.run_plan import RunPlan
 
-PAIRS = 5
+PAIRS = 3
 SETTINGS = {"max_steps": 20, "eval_steps": 10, "max_eval_samples": 100, "dtype": "float32", "num_threads": 1}
 
 

@@ -222,7 +222,14 @@ def pass_by(module: nn.Module, args: Args, *_: object) -> None:
 
 
 def routable(state: AttachmentState, handle: Handle, n: int) -> list[LayerHook]:
-    """The hooks of a delta that acts beside the weights, so that rows can be told apart."""
+    """The hooks of a delta that acts beside the weights, so that rows can be told apart.
+
+    Returns:
+        The hooks, in the order in which they were added.
+
+    Raises:
+        ApetError: it is not attached to this model, is merged, or is written into the weights.
+    """
     attached = next((a for a in state.attached_deltas() if handle.is_handle_of(a)), None)
     if attached is None or handle.is_merged:
         raise ApetError(f"handles[{n}] is not attached to this model, or is merged; give what apet.attach returned")
@@ -250,7 +257,14 @@ def _checked_index(index: Tensor | Sequence[int], num_deltas: int) -> Tensor:
 
 
 def prompt_hooks(hooks: Sequence[Sequence[LayerHook]], index: Tensor) -> list[list[LayerHook]]:
-    """The hooks of each delta's prompt; none where no delta has one."""
+    """The hooks of each delta's prompt.
+
+    Returns:
+        One list a delta; none where no delta has a prompt.
+
+    Raises:
+        ApetError: prompts differ in length, or a row has none.
+    """
     prompts = [[h for h in own if isinstance(h.layer, PromptDelta)] for own in hooks]
     if not any(prompts):
         return []

@@ -49,7 +49,7 @@ def comparison_study(
         budgets=(DEFAULT_BUDGET if base.budget is None else str(base.budget),),
         seeds=tuple(seeds),
         data=base.data_folder,
-        run_defaults={"num_threads": None, "side_by_side": "auto", **given},  # one pass at a time has all the cores
+        run_defaults={"num_threads": None, **given},  # one run at a time has all the cores
         overrides=(Override(match={"method": "fine-tuning*"}, budgets=(DEFAULT_BUDGET,)),),
     )
     return study.model_copy(update={"imports": base.imports})

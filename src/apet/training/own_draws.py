@@ -53,8 +53,8 @@ class OwnDraws(TorchFunctionMode):
         if mask is not None and len(mask) == 1:
             mask = mask.expand(len(q), *mask.shape[1:])
 
-        def attend(*own: Tensor) -> Tensor:
-            return nn.functional.scaled_dot_product_attention(*own, **named)
+        def attend(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None = None) -> Tensor:
+            return nn.functional.scaled_dot_product_attention(q, k, v, mask, **named)
 
         return self._by_run(attend, [q, k, v] if mask is None else [q, k, v, mask])
 
