@@ -13,9 +13,9 @@ MOST = 8
 MAX_WORK = 2**24
 """Parameters of a backbone x examples of a batch up to which runs gain by sharing a pass.
 
-Above, a processor is busy with one run's products already, and the deltas' detours cost more than is shared. Measured
-by benchmarks/side_by_side.py (docs/log.md): 0.45 of the time at 2**20 (8 runs), no gain at 2**27; in between the line is
-drawn low.
+Above, a processor is busy with one run's products already, and the deltas' detours cost more than is shared.
+Measured by benchmarks/side_by_side.py (docs/log.md): 0.45 of the time at 2**20 (8 runs), no gain at 2**27; in between
+the line is drawn low.
 """
 
 _SAME = (
