@@ -120,6 +120,9 @@ def search_learning_rate(
         edge = best + 1 if best == max(ranks) else best - 1 if best == min(ranks) else None
         if edge is None or abs(edge) > MAX_POWER:
             break
+        if edge not in ahead:  # the next one on that side comes along: a pass of two costs little more than one
+            further = edge + (1 if edge > 0 else -1)
+            go_ahead([p for p in (edge, further) if abs(p) <= MAX_POWER])
         attempt(edge)
     if ranks[best][0] < 0:
         raise ApetError(f"no learning rate near {around:g} trains this; give a number, such as learning_rate=1e-5")
