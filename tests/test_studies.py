@@ -768,7 +768,7 @@ def test_a_worker_sees_its_own_gpu_alone(monkeypatch):
     seen = []
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
     monkeypatch.setattr(
-        local, "execute_job", lambda job, resources: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]) or ("", "")
+        local, "execute_side_by_side", lambda job, resources: seen.append(os.environ["CUDA_VISIBLE_DEVICES"]) or []
     )
     ours, theirs = local.mp.Pipe()
     before = signal.getsignal(signal.SIGINT)

@@ -53,7 +53,8 @@ def attach(
     Args:
         model: a transformers model; its parameters are frozen.
         spec: from `apet.plan`, for this architecture.
-        head: ``"trained"`` also trains the task head, the part that pre-training did not make (counted apart).
+        head: ``"trained"`` also trains the task head, the part that pre-training did not make (counted apart). Of
+            several deltas only those with ``carrier="additive"`` may have one each, for `apet.route` to tell apart.
         values: initial values by ``position/weight``; by default drawn from the spec's ``init_seed``.
         scores: of the entries of a parameter by position, in the parameter's shape, for masks that rank entries; by
             default what the distribution makes of the backbone's weights.
@@ -117,7 +118,8 @@ def _attach(
     _check_fits(spec, backbone, head)
     if carrier not in get_args(CarrierChoice):
         raise UnknownNameError("carrier", carrier, get_args(CarrierChoice))
-    if head == "trained" and state is not None and any(len(getattr(a, "head")) for a in state.attached):
+    others_head = state is not None and any(len(getattr(a, "head")) for a in state.attached)
+    if head == "trained" and carrier != "additive" and others_head:  # heads beside the weights can be told apart by row
         raise ApetError("another delta on this model trains its head already; attach this one with head='frozen'")
     if state is None:
         state = _add_state(model, backbone, weights_fingerprint(model) if has_content else "")

@@ -61,17 +61,17 @@ def route(model: nn.Module, handles: Sequence[Handle], index: Tensor | Sequence[
     state = state_of(model)
     if state is None:
         raise ApetError("nothing is attached to this model; attach the deltas with apet.attach before")
-    hooks = [_routable(state, handle, n) for n, handle in enumerate(handles)]
+    hooks = [routable(state, handle, n) for n, handle in enumerate(handles)]
     if len({id(own) for own in hooks}) < len(hooks):
         raise ApetError("a handle is listed twice; list each once, and its number in index as often as it is used")
     rows = _checked_index(index, len(hooks))
-    prompts = _prompts(hooks, rows)
+    prompts = prompt_hooks(hooks, rows)
     if state.routing is not None:
         state.routing.close()
     routed = [[h for h in own if not isinstance(h.layer, PromptDelta)] for own in hooks]
     places: set[Place] = {(h.hook.module, h.hook.when) for own in routed for h in own}
     if not places <= state.kept_apart:
-        _require_apart(model, places)
+        require_apart(model, places)
         state.kept_apart |= places
     routing = Routing(state, model, rows, routed, prompts)
     state.routing = routing
@@ -109,7 +109,7 @@ class Routing:
         self._prompts = [own[0].layer for own in prompts if isinstance(own[0].layer, PromptDelta)]
         for own in prompts[1:]:  # the first one inserts those of all
             for h in own:
-                h.replace(_pass)
+                h.replace(pass_by)
                 self._routed.append(h)
         if self._prompts:
             self._prompts[0].by_row = self._prompts_by_row
@@ -217,12 +217,19 @@ class Routing:
         return torch.stack(each)[index.to(each[0].device)]
 
 
-def _pass(module: nn.Module, args: Args, *_: object) -> None:
+def pass_by(module: nn.Module, args: Args, *_: object) -> None:
     """Do nothing, in a hook's place."""
 
 
-def _routable(state: AttachmentState, handle: Handle, n: int) -> list[LayerHook]:
-    """The hooks of a delta that acts beside the weights, so that rows can be told apart."""
+def routable(state: AttachmentState, handle: Handle, n: int) -> list[LayerHook]:
+    """The hooks of a delta that acts beside the weights, so that rows can be told apart.
+
+    Returns:
+        The hooks, in the order in which they were added.
+
+    Raises:
+        ApetError: it is not attached to this model, is merged, or is written into the weights.
+    """
     attached = next((a for a in state.attached_deltas() if handle.is_handle_of(a)), None)
     if attached is None or handle.is_merged:
         raise ApetError(f"handles[{n}] is not attached to this model, or is merged; give what apet.attach returned")
@@ -249,8 +256,15 @@ def _checked_index(index: Tensor | Sequence[int], num_deltas: int) -> Tensor:
     return rows.long()
 
 
-def _prompts(hooks: Sequence[Sequence[LayerHook]], index: Tensor) -> list[list[LayerHook]]:
-    """The hooks of each delta's prompt; none where no delta has one."""
+def prompt_hooks(hooks: Sequence[Sequence[LayerHook]], index: Tensor) -> list[list[LayerHook]]:
+    """The hooks of each delta's prompt.
+
+    Returns:
+        One list a delta; none where no delta has a prompt.
+
+    Raises:
+        ApetError: prompts differ in length, or a row has none.
+    """
     prompts = [[h for h in own if isinstance(h.layer, PromptDelta)] for own in hooks]
     if not any(prompts):
         return []
@@ -271,7 +285,7 @@ def _length(hook: LayerHook) -> int:
     return hook.layer.insertion.weights[0].shape[0]
 
 
-def _require_apart(model: nn.Module, places: set[Place]) -> None:
+def require_apart(model: nn.Module, places: set[Place]) -> None:
     """Try on three short texts that what is changed in one row changes the outputs of that row alone, and wholly.
 
     Raises:

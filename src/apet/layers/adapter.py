@@ -14,6 +14,7 @@ from apet.delta import Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.kernels.factors import BottleneckSum, Factor, is_fusible, without_autocast
 from apet.layers.base import ActsBy, Args, DeltaLayer, Hook, Host, Kwargs, Shape, Target
+from apet.layers.stack import Stack
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import Lines
@@ -122,7 +123,7 @@ class AdapterDelta(DeltaLayer):
     def hooks(self, host: Host) -> Iterator[Hook]:
         """After the layer."""
         layer = host.backbone.layer(self.insertion.position)
-        yield Hook(host.model.get_submodule(layer.module), "after", self.add_bottleneck)
+        yield Hook(host.model.get_submodule(layer.module), "after", self.add_bottleneck, stacked=add_bottlenecks)
 
     def add_bottleneck(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Compute ``f(h_in) + σ(f(h_in) W̃₅ + b₅) W̃₆ + b₆``, (…, d_out)."""
@@ -160,3 +161,15 @@ class AdapterDelta(DeltaLayer):
         if self._cached is None or self._cached[0] != (down, *up, device):
             self._cached = (down, *up, device), (Factor([down], "rows", device), Factor(up, "columns", device))
         return self._cached[1]
+
+
+def add_bottlenecks(stack: Stack, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
+    """Let each run's own adapter map its rows of a layer's output."""
+    dtype, h = output.dtype, stack.apart(output)
+    down, up = stack.dense("down_proj.weight", dtype), stack.dense("up_proj.weight", dtype)
+    down_bias, up_bias = stack.dense("down_proj.bias", dtype), stack.dense("up_proj.bias", dtype)
+    changed = h
+    if down is not None and up is not None:
+        inner = h @ down if down_bias is None else torch.baddbmm(down_bias[:, None], h, down)
+        changed = torch.baddbmm(h, nn.functional.gelu(inner), up)
+    return (changed if up_bias is None else changed + up_bias[:, None]).view_as(output)

@@ -15,6 +15,7 @@ from apet.delta import CarrierChoice, Insertion, Operation
 from apet.errors import NotMergeableError
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
 from apet.kernels.storage import storage_of
+from apet.layers.stack import Stack
 from apet.layers.weight_decay import parameter_decays
 from apet.masks.mask import Mask, reshaped
 from apet.registry import Registry, load_modules
@@ -62,6 +63,9 @@ class Target:
     has_scores: bool = False
 
 
+StackedRun = Callable[[Stack, nn.Module, Args, Kwargs, Tensor], Tensor]
+
+
 @dataclass(frozen=True)
 class Hook:
     """A function to run around the forward of one module of the model, with keyword arguments.
@@ -71,12 +75,15 @@ class Hook:
         when: ``before`` or ``after`` its forward.
         run: takes what PyTorch hands to a hook.
         also_after_failure: run it after a forward that raised an error, too.
+        stacked: of one that runs after: (stack, module, args, kwargs, output) -> the output, changed for the rows of
+            all runs at once, the same as ``run`` on each run's rows; None: there is no such way.
     """
 
     module: nn.Module
     when: Literal["before", "after"]
     run: Callable[..., Any]
     also_after_failure: bool = False
+    stacked: StackedRun | None = None
 
 
 @dataclass(frozen=True)

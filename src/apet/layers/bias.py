@@ -23,6 +23,7 @@ from apet.layers.base import (
     fixed_delta,
     require_mergeable,
 )
+from apet.layers.stack import Stack, add_vectors
 from apet.layers.weight import weight_target
 from apet.masks.distributions import draw_mask
 
@@ -77,7 +78,7 @@ class BiasDelta(DeltaLayer):
     def hooks(self, host: Host) -> Iterator[Hook]:
         """After the layer."""
         layer = host.backbone.layer(self.layer_name(self.insertion))
-        yield Hook(host.model.get_submodule(layer.module), "after", self.add_to_output)
+        yield Hook(host.model.get_submodule(layer.module), "after", self.add_to_output, stacked=add_biases)
 
     def add_to_output(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Compute ``f(h_in) + W̃₁``, (…, d_out)."""
@@ -112,3 +113,8 @@ class BiasDelta(DeltaLayer):
         require_mergeable(self.insertion, host, f"{layer.module}.weight")
         delta = fixed_delta(self.insertion.weights[0].mask, self.get_parameter("delta"))
         return [MergedDelta(f"{layer.name}.bias", delta)]
+
+
+def add_biases(stack: Stack, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
+    """Add each run's own vector to its rows of a layer's output."""
+    return add_vectors(output, stack, stack.dense("delta", output.dtype))

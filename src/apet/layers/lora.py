@@ -29,6 +29,7 @@ from apet.layers.base import (
     require_mergeable,
     tied_weight_obstacle,
 )
+from apet.layers.stack import Stack
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import dense_mask
@@ -134,7 +135,9 @@ class LoraDelta(DeltaLayer):
     def hooks(self, host: Host) -> Iterator[Hook]:
         """After the layer."""
         layer = host.backbone.layer(self.insertion.position)
-        yield Hook(host.model.get_submodule(layer.module), "after", self.add_low_rank_product)
+        yield Hook(
+            host.model.get_submodule(layer.module), "after", self.add_low_rank_product, stacked=add_low_rank_products
+        )
 
     def add_low_rank_product(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Compute ``f(h_in) + s · h_in W̃₃ W̃₄``, (…, d_out)."""
@@ -187,3 +190,15 @@ class LoraDelta(DeltaLayer):
         if not isinstance(host.model.get_submodule(layer.module), Conv1D):  # nn.Linear stores (d_out, d_in)
             product = product.t()
         return [MergedDelta(position.name, fixed_delta(dense_mask(tuple(product.shape)), product.reshape(-1)))]
+
+
+def add_low_rank_products(stack: Stack, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
+    """Add each run's own product to its rows of a layer's output."""
+    x = first_input(args, kwargs).to(output.device)
+    down, up, scale = stack.dense("lora_A", x.dtype), stack.dense("lora_B", x.dtype), stack.scale
+    assert down is not None
+    assert up is not None
+    inner = stack.apart(x) @ down
+    if isinstance(scale, Tensor):
+        inner, scale = inner * scale.to(inner.dtype), 1.0
+    return torch.baddbmm(stack.apart(output), inner, up, alpha=scale).view_as(output)

@@ -32,8 +32,12 @@ from apet.layers.base import (
     fixed_delta,
     require_mergeable,
 )
+from apet.layers.stack import Stack, add_vectors
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import reshaped
+
+MAX_STACKED = 2**20
+"""Entries of the largest parameter whose deltas of several runs are formed dense, side by side."""
 
 
 def weight_target(position: Position) -> Target:
@@ -201,7 +205,16 @@ class WeightDelta(DeltaLayer):
         for owner, formula in formulas:
             if self.carrier == "additive":
                 self.terms.append(AdditiveTerm(formula, self.delta.mask, self.delta.values.device))
-                yield Hook(owner.module, "after", partial(self.add_to_output, len(self.terms) - 1, owner.name))
+                # A head's values replace its parameter, and tables are large: these go run by run.
+                stackable = (
+                    formula.name != "embedding" and self.delta.mask.size <= MAX_STACKED and not self.delta.replaces
+                )
+                yield Hook(
+                    owner.module,
+                    "after",
+                    partial(self.add_to_output, len(self.terms) - 1, owner.name),
+                    stacked=partial(add_entries, formula) if stackable else None,
+                )
             else:
                 yield Hook(owner.module, "before", partial(self.write, owner.name))
                 yield Hook(owner.module, "after", partial(self.tap, formula))
@@ -244,6 +257,41 @@ class WeightDelta(DeltaLayer):
             values = values - dense_values(module, name).reshape(-1).to(values)
         added: Tensor = self.terms[term](source, output, values)
         return output + added
+
+
+def add_entries(
+    formula: GradientFormula, stack: Stack, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor
+) -> Tensor:
+    """Add to each run's rows of a module's output what its own entries make of the module's input.
+
+    As `AdditiveTerm` does for one run; dense here: small products of all runs at once cost less than many steps.
+
+    Args:
+        formula: of the module and the parameter.
+        stack: the runs' layers.
+        module: whose output it is.
+        args: of its forward.
+        kwargs: of its forward.
+        output: (…, d_out).
+
+    Returns:
+        Of the output's shape.
+    """
+    delta = stack.dense("delta", torch.float32)
+    assert delta is not None
+    if formula.factor != 1.0:
+        delta = delta * formula.factor
+    if formula.name == "bias":
+        return add_vectors(output, stack, delta.to(output.dtype))
+    x = stack.apart(first_input(args, kwargs).to(output.device))
+    if formula.name in ("linear", "conv1d"):
+        weight = delta.transpose(1, 2) if formula.name == "linear" else delta
+        return torch.baddbmm(stack.apart(output), x.to(output.dtype), weight.to(output.dtype)).view_as(output)
+    x = x.float()  # norms compute in fp32 whatever their input
+    if formula.name == "layer_norm":
+        x = x - x.mean(-1, keepdim=True)
+    normal = x * torch.rsqrt(x.pow(2).mean(-1, keepdim=True) + formula.eps)
+    return (stack.apart(output) + (normal * delta[:, None]).to(output.dtype)).view_as(output)
 
 
 def _choose_carrier(host: Host, position: str, parameter: str, tensor: Tensor) -> Carrier:

@@ -111,6 +111,7 @@ def _config(
         decided = sorted(DECIDED_BY_AXES & set(run_settings))
         if decided:
             raise ApetError(f"{decided[0]} is decided by the study's axes; it cannot stand under run_defaults or set")
-        # One thread each: a study runs many runs at a time, and results must not depend on how many.
-        _validated[key] = validate_config({"num_threads": 1, **axes, **run_settings}, "study")
+        # One thread each: a study runs many runs at a time, and results must not depend on how many. Nor, to the last
+        # bit, on which runs are left after it was stopped: side by side only where the study says so.
+        _validated[key] = validate_config({"num_threads": 1, "side_by_side": 1, **axes, **run_settings}, "study")
     return _validated[key]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from apet.errors import CannotWriteError
 from apet.studies.executors.base import Event, Executor, Job
@@ -12,6 +12,7 @@ from apet.studies.store import DamagedRunError, Store
 from apet.training.output_folder import RESULT
 from apet.training.progress import Progress
 from apet.training.run_plan import RunPlan
+from apet.training.sharing import pass_key, runs_side_by_side
 
 MAX_ATTEMPTS = 3
 """Times that a run is given to a worker before a worker that dies counts as the run's own failure."""
@@ -45,7 +46,7 @@ class _Queue:
     """Runs that wait, runs that are being run, and how far these are."""
 
     waiting: list[RunPlan]
-    running: dict[int, RunPlan] = field(default_factory=dict)
+    running: dict[int, list[RunPlan]] = field(default_factory=dict)
     progress: dict[int, tuple[float, str]] = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)
 
@@ -130,23 +131,31 @@ class Scheduler:
         while queue.waiting or queue.running:
             for worker in range(self.executor.size):
                 if worker not in queue.running and queue.waiting:
-                    run = self._next(queue.waiting, worker)
-                    queue.running[worker] = run
-                    queue.attempts[run.run_id] += 1
+                    first = total - len(queue.waiting) + 1
+                    runs = self._next(queue, worker)
+                    queue.running[worker] = runs
+                    queue.attempts.update(run.run_id for run in runs)
                     if aloud:
-                        self.progress.log(f"[{total - len(queue.waiting)}/{total}] {_title(run)}")
-                    self.executor.start(worker, Job(run, self.store.run_folder(run.run_id)))
+                        for n, run in enumerate(runs, start=first):
+                            self.progress.log(f"[{n}/{total}] {_title(run)}")
+                    job, *beside = [Job(run, self.store.run_folder(run.run_id)) for run in runs]
+                    self.executor.start(worker, replace(job, beside=tuple(beside)))
             # One second: the shortest time in which a person wants to see the line of progress move.
             for event in self.executor.events(1.0):
                 if event.kind == "progress":
                     queue.progress[event.worker] = event.fraction_done, event.message
                     continue
                 queue.progress.pop(event.worker, None)
-                if event.worker not in queue.running:  # an idle worker that died is replaced when it is needed
-                    continue
-                self._end(event, queue.running.pop(event.worker), queue, summary)
-            num_ended = total - len(queue.waiting) - len(queue.running)
+                for run in _ended(event, queue.running.get(event.worker, [])):
+                    self._leave(event.worker, run, queue)
+                    self._end(event, run, queue, summary)
+            num_ended = total - len(queue.waiting) - sum(len(runs) for runs in queue.running.values())
             self.progress.update(num_ended, self._status(queue, summary))
+
+    def _leave(self, worker: int, run: RunPlan, queue: _Queue) -> None:
+        queue.running[worker].remove(run)
+        if not queue.running[worker]:
+            del queue.running[worker]
 
     def _end(self, event: Event, run: RunPlan, queue: _Queue, summary: Summary) -> None:
         """Record how a run ended, or put it back into the queue where only its worker is to blame."""
@@ -178,33 +187,54 @@ class Scheduler:
         if score > self._best.get(task, (-1.0, ""))[0]:
             self._best[task] = score, run.axes.method
 
-    def _next(self, waiting: list[RunPlan], worker: int) -> RunPlan:
-        """The next run for a worker: one for the backbone that it has loaded, else for one that no worker has.
+    def _next(self, queue: _Queue, worker: int) -> list[RunPlan]:
+        """The next runs for a worker: one for the backbone that it has loaded, else for one that no worker has.
 
         Loading a large backbone takes longer than a short run; without this, workers would take turns on backbones.
 
         Returns:
-            The run, taken out of those that wait.
+            The run, with those that are made in the same pass; taken out of those that wait.
         """
-        loaded = self._loaded[worker]
+        waiting, loaded = queue.waiting, self._loaded[worker]
         choice = next((i for i, run in enumerate(waiting) if _shared_resources(run) == loaded), None)
         if choice is None:
             all_loaded = set(self._loaded)
             choice = next((i for i, run in enumerate(waiting) if _shared_resources(run) not in all_loaded), 0)
         run = waiting.pop(choice)
         self._loaded[worker] = _shared_resources(run)
-        return run
+        beside = self._beside(run, queue)
+        taken = {other.run_id for other in beside}
+        queue.waiting = [other for other in waiting if other.run_id not in taken]
+        return [run, *beside]
+
+    def _beside(self, run: RunPlan, queue: _Queue) -> list[RunPlan]:
+        """Runs that wait and may share the pass of a run, as many as there is one for each worker's pass."""
+        most = runs_side_by_side(run) if getattr(self.executor, "side_by_side", False) else 1
+        if most == 1 or queue.attempts[run.run_id]:  # its worker died: alone it takes no other run with it
+            return []
+        key = pass_key(run)
+        others = [x for x in queue.waiting if not queue.attempts[x.run_id] and pass_key(x) == key]
+        share = -(-(len(others) + 1) // self.executor.size)  # no worker shall wait for another one's many runs
+        return others[: min(most, share) - 1]
 
     def _status(self, queue: _Queue, summary: Summary) -> str:
         """One line: what runs and how far it is, the best scores so far, how many failed."""
         running = [
-            f"{_title(run)} {100 * queue.progress.get(worker, (0.0, ''))[0]:.0f} %"
-            for worker, run in sorted(queue.running.items())
+            f"{_title(runs[0])}{f' and {len(runs) - 1} more' if len(runs) > 1 else ''}"
+            f" {100 * queue.progress.get(worker, (0.0, ''))[0]:.0f} %"
+            for worker, runs in sorted(queue.running.items())
         ]
         best = [f"{task} {100 * score:.1f} by {method}" for task, (score, method) in self._best.items()][-3:]
         failed = [f"{len(summary.failed)} failed"] if summary.failed else []
         # Two runs and three tasks are what one line of a terminal holds.
         return "  ".join([*running[:2], *(["best: " + ", ".join(best)] if best else []), *failed])
+
+
+def _ended(event: Event, running: Sequence[RunPlan]) -> list[RunPlan]:
+    """The runs that an event ends; none of a worker that was idle, which is replaced when it is needed."""
+    if event.kind == "worker_died" or not event.run_id:
+        return list(running)
+    return [run for run in running if run.run_id == event.run_id]
 
 
 def _shared_resources(run: RunPlan) -> tuple[str, ...]:

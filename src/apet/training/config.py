@@ -95,6 +95,8 @@ class RunConfig(Settings):
     """How deltas of parameters act: auto = the cheapest that is certified for each; see apet inspect."""
     gradient_checkpointing: bool = False
     """Less memory, more time."""
+    side_by_side: Literal["auto"] | Annotated[int, Field(ge=1)] = "auto"
+    """Runs of one backbone and task that are trained in one pass, at most; auto = several where that is faster."""
     num_threads: int | None = Field(default=None, ge=1)
     """Processor threads; none = PyTorch's choice. Results may differ in the last bits between numbers of threads."""
     save_delta: bool = True

@@ -16,6 +16,7 @@ from apet.tasks.encoding import EncodedSet
 from apet.tasks.examples import Example
 from apet.tasks.metrics import MetricScore, compute_metric
 from apet.tasks.objectives import Batch, Objective, is_generative
+from apet.tasks.task import Task
 
 Measurement = tuple[MetricScore, list[Answer]]
 """A score and the answers that it was computed from."""
@@ -93,8 +94,21 @@ def evaluate(model: nn.Module, objective: Objective, split: Split, batch_size: i
     """
     answers = predict(model, objective, split.encoded, batch_size)
     references = [e.references for e in split.examples]
-    task = objective.task
-    return compute_metric(task.metric, [a.scored for a in answers], references, task.tokenizer), answers
+    return score_answers(objective.task, answers, references), answers
+
+
+def score_answers(task: Task, answers: Sequence[Answer], references: Sequence[tuple[str, ...]]) -> MetricScore:
+    """The task's metric over answers.
+
+    Args:
+        task: whose metric.
+        answers: one an example.
+        references: accepted answers of each example.
+
+    Returns:
+        The score with its interval.
+    """
+    return compute_metric(task.metric, [a.scored for a in answers], references, task.tokenizer)
 
 
 def majority_baseline(references: Sequence[tuple[str, ...]]) -> float:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
 import torch
 from accelerate import Accelerator
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from apet.errors import ApetError
@@ -17,7 +19,7 @@ from apet.handle import Handle
 from apet.tasks.answers import Answer
 from apet.tasks.batches import training_batches
 from apet.tasks.encoding import EncodedSet
-from apet.tasks.objectives import Batch, Objective
+from apet.tasks.objectives import Objective
 from apet.training.evaluation import EvalPoint, Measurement, to_device
 from apet.training.progress import Progress
 from apet.training.resume import ResumeFile, Snapshot, random_states, set_random_states
@@ -65,6 +67,161 @@ class DivergedError(ApetError):
     """Training whose loss is not a finite number any more."""
 
 
+class Training:
+    """One run's training, but for who computes its losses and measures it: alone, or side by side with other runs.
+
+    Args:
+        handle: the attached delta.
+        lengths: tokens of each training example, (n,).
+        schedule: steps, rates, seeds.
+        progress: is told where the run cannot be kept.
+        resume: where the state is kept at every measurement, and from where it goes on; None = nowhere.
+
+    Attributes:
+        points: the curve so far; empty before the untrained model is measured.
+        step: optimizer steps done.
+        values: what is trained.
+
+    Raises:
+        ApetError: an unfinished run that is another one.
+    """
+
+    def __init__(
+        self,
+        handle: Handle,
+        lengths: NDArray[np.int64],
+        schedule: TrainingSchedule,
+        progress: Progress,
+        resume: ResumeFile | None = None,
+    ) -> None:
+        snapshot = resume.load() if resume is not None else None  # first: what is refused is refused before any work
+        self.handle, self.schedule = handle, schedule
+        self.values = handle.parameters()
+        groups = handle.parameter_groups(schedule.weight_decay)
+        self._optimizer = torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True)
+        self._progress, self._resume = progress, resume
+        self._losses: list[Tensor] = []
+        self._mean_loss = math.nan
+        self.points: list[EvalPoint] = []
+        self._best = _Best(0, [], [])
+        self._seconds, self._random = 0.0, None if snapshot is None else snapshot.random
+        if snapshot is not None:
+            self.points = snapshot.points
+            self._best = _Best(snapshot.best, snapshot.best_values, snapshot.predictions)
+            self._seconds = self.points[-1].seconds
+            _put(self.values, snapshot.values)
+            self._optimizer.load_state_dict(snapshot.optimizer)
+            progress.log(f"going on from step {self.points[-1].step} of {schedule.max_steps}")
+        self.step = self.points[-1].step if self.points else 0
+        # Those of steps that are done are drawn, and no more.
+        self._batches = islice(training_batches(lengths, schedule.batch_size, schedule.data_seed), self.step, None)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether no step is left, or the target is reached; an untrained model that reaches it is trained."""
+        if not self.step or self.points[-1].step < self.step:
+            return False
+        target = math.inf if self.schedule.target_score is None else self.schedule.target_score
+        return self.points[-1].step == self.schedule.max_steps or self.points[self._best.place].score.score >= target
+
+    @property
+    def is_due(self) -> bool:
+        """Whether it is to be measured now."""
+        return self.step % self.schedule.eval_steps == 0 or self.step == self.schedule.max_steps
+
+    @property
+    def note(self) -> str:
+        """How it stands, for people."""
+        last, best = self.points[-1], self.points[self._best.place]
+        loss = f"loss {last.loss:.3f}  " if last.loss is not None else ""
+        return f"{loss}{best.score.metric} {last.score.score:.3f} (best {best.score.score:.3f})"
+
+    def seed(self) -> None:
+        """Let torch's global generators draw what this run draws next: of dropout, in its own order."""
+        if self._random is None:
+            torch.manual_seed(self.schedule.data_seed)
+        else:
+            set_random_states(self._random)
+
+    def next_rows(self) -> list[int]:
+        """Numbers of the examples of the next step's batch."""
+        return next(self._batches)
+
+    def take_step(self, loss: Tensor) -> None:
+        """Move the values by the gradients that they have.
+
+        Args:
+            loss: before the step, ``()``; it is not read before the next measurement: reading waits for the device.
+        """
+        if self.schedule.max_grad_norm is not None:
+            nn.utils.clip_grad_norm_(self.values, self.schedule.max_grad_norm)
+        self._optimizer.step()
+        # To None, not to zeros: no memory is written, and a value that gets no gradient is not moved by its moments.
+        self._optimizer.zero_grad(set_to_none=True)
+        self._losses.append(loss.detach())
+        self.step += 1
+
+    def end_interval(self, accelerator: Accelerator, seconds: float) -> None:
+        """Take the mean of the losses since the last measurement.
+
+        Args:
+            accelerator: reduces it over processes.
+            seconds: that these steps took.
+
+        Raises:
+            DivergedError: it is not a finite number.
+        """
+        self._mean_loss = _finite_mean(self._losses, accelerator, self.step, self.schedule.learning_rate)
+        self._losses = []
+        self._seconds += seconds
+
+    def record(self, measurement: Measurement) -> None:
+        """Add a measurement to the curve; of the values as they are, which are kept where they are the best so far."""
+        score, predictions = measurement
+        loss = self._mean_loss if self.points else None
+        self.points.append(EvalPoint(self.step, loss, score, self._seconds))
+        if len(self.points) == 1 or score.score > self.points[self._best.place].score.score:
+            self._best = _Best(len(self.points) - 1, _copy(self.values), predictions)
+
+    def keep(self, random: list[Tensor]) -> None:
+        """Keep the state on disk; a disk that is full stops the keeping, not the training.
+
+        Args:
+            random: states of the generators that the run draws from.
+        """
+        if self._resume is None:
+            return
+        best, values, optimizer = self._best, _copy(self.values), self._optimizer.state_dict()
+        try:
+            self._resume.save(
+                Snapshot(self.points, values, optimizer, random, best.place, best.values, best.predictions)
+            )
+        except OSError as e:
+            why = e.strerror or e
+            self._progress.log(f"the run cannot be kept on the way ({why}); once stopped, it begins anew")
+            self._resume = None
+
+    def finish(self) -> TrainingResult:
+        """Leave the best values in place.
+
+        Returns:
+            The curve, and the predictions of the values that were kept.
+        """
+        self.handle.model.eval()
+        _put(self.values, self._best.values)
+        self.handle.refresh()  # weights are read outside a forward from now on
+        return TrainingResult(self.points, self._best.predictions)
+
+
+@dataclass(frozen=True)
+class _Best:
+    """The best measurement so far, by its place among them, with what it was measured with."""
+
+    place: int
+    values: list[Tensor]
+    predictions: list[Answer]
+
+
 def train(
     handle: Handle,
     objective: Objective,
@@ -94,80 +251,26 @@ def train(
         DivergedError: the loss is not a number any more; the step and the rate are named.
         ApetError: a batch that the processes cannot share, or an unfinished run that is another one.
     """
-    snapshot = resume.load() if resume is not None else None  # first: what is refused is refused before any work
+    training = Training(handle, examples.lengths, schedule, progress, resume)
     model = _model_to_train(handle, schedule, accelerator)
-    values = handle.parameters()
-    groups = handle.parameter_groups(schedule.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=schedule.learning_rate, fused=True)
-    if snapshot is None:
-        score, predictions = measure()
-        points = [EvalPoint(0, None, score, 0.0)]
-        best = _Best(0, _copy(values), predictions)
-    else:
-        points, best = snapshot.points, _Best(snapshot.best, snapshot.best_values, snapshot.predictions)
-        _put(values, snapshot.values)
-        optimizer.load_state_dict(snapshot.optimizer)
-        progress.log(f"going on from step {points[-1].step} of {schedule.max_steps}")
-    losses: list[Tensor] = []
-    seconds, first_step = points[-1].seconds, points[-1].step + 1
-    target = math.inf if schedule.target_score is None else schedule.target_score
+    if not training.points:
+        training.record(measure())
     # Dropout draws from torch's global generator: it is seeded for the loop and given back as it was.
-    with torch.random.fork_rng(), progress.begin(_title(handle), schedule.max_steps):
-        torch.manual_seed(schedule.data_seed)
-        if snapshot is not None:
-            set_random_states(snapshot.random)
-        batches = _batches_on_device(objective, examples, schedule, accelerator, first_step - 1)
+    with torch.random.fork_rng(), progress.begin(title(handle), schedule.max_steps):
+        training.seed()
         model.train()
         began = time.perf_counter()
-        for step, batch in zip(range(first_step, schedule.max_steps + 1), batches, strict=False):
-            loss = _take_step(model, objective, batch, values, optimizer, schedule.max_grad_norm, accelerator)
-            losses.append(loss)  # not read before the next measurement: reading waits for the device
-            if step % schedule.eval_steps == 0 or step == schedule.max_steps:
-                mean_loss = _finite_mean(losses, accelerator, step, schedule.learning_rate)
-                seconds += time.perf_counter() - began
-                score, predictions = measure()
-                points.append(EvalPoint(step, mean_loss, score, seconds))
-                losses = []
-                if score.score > points[best.place].score.score:
-                    best = _Best(len(points) - 1, _copy(values), predictions)
-                if points[best.place].score.score >= target:
-                    break
-                if resume is not None and step < schedule.max_steps:
-                    resume = _keep(resume, points, values, optimizer, best, progress)
+        while not training.is_done:
+            _take_step(model, objective, examples, training, accelerator)
+            if training.is_due:
+                training.end_interval(accelerator, time.perf_counter() - began)
+                training.record(measure())
+                if not training.is_done:
+                    training.keep(random_states())
                 model.train()  # measuring has left it in evaluation mode
                 began = time.perf_counter()
-            progress.update(step, _note(points[-1], points[best.place]))
-    _restore(handle, best)
-    return TrainingResult(points, best.predictions)
-
-
-@dataclass(frozen=True)
-class _Best:
-    """The best measurement so far, by its place among them, with what it was measured with."""
-
-    place: int
-    values: list[Tensor]
-    predictions: list[Answer]
-
-
-def _keep(
-    resume: ResumeFile,
-    points: list[EvalPoint],
-    values: list[Tensor],
-    optimizer: torch.optim.Optimizer,
-    best: _Best,
-    progress: Progress,
-) -> ResumeFile | None:
-    """Keep the state on disk; a disk that is full stops the keeping, not the training."""
-    state = Snapshot(
-        points, _copy(values), optimizer.state_dict(), random_states(), best.place, best.values, best.predictions
-    )
-    try:
-        resume.save(state)
-    except OSError as e:
-        progress.log(f"the run cannot be kept on the way ({e.strerror or e}); once stopped, it begins anew")
-        return None
-    return resume
+            progress.update(training.step, training.note)
+    return training.finish()
 
 
 def _model_to_train(handle: Handle, schedule: TrainingSchedule, accelerator: Accelerator) -> nn.Module:
@@ -186,43 +289,16 @@ def _model_to_train(handle: Handle, schedule: TrainingSchedule, accelerator: Acc
     return accelerator.prepare_model(handle.model) if world > 1 else handle.model
 
 
-def _batches_on_device(
-    objective: Objective, examples: EncodedSet, schedule: TrainingSchedule, accelerator: Accelerator, num_done: int
-) -> Iterator[Batch]:
-    """Training batches without end, each process's share of them on its device.
-
-    Yields:
-        A padded batch of ``batch_size`` examples, divided by the number of processes.
-    """
+def _take_step(
+    model: nn.Module, objective: Objective, examples: EncodedSet, training: Training, accelerator: Accelerator
+) -> None:
+    """Take one optimizer step on the next batch."""
     rank, world = accelerator.process_index, accelerator.num_processes
     # Every process draws the same batches and takes every world-th example: together they train on the whole batch.
-    drawn = training_batches(examples.lengths, schedule.batch_size, schedule.data_seed)
-    for rows in islice(drawn, num_done, None):  # those of steps that are done are drawn, and no more
-        yield to_device(accelerator.device, objective.collate([examples[i] for i in rows[rank::world]]))
-
-
-def _take_step(
-    model: nn.Module,
-    objective: Objective,
-    batch: Batch,
-    values: list[Tensor],
-    optimizer: torch.optim.Optimizer,
-    max_grad_norm: float | None,
-    accelerator: Accelerator,
-) -> Tensor:
-    """Take one optimizer step on a batch.
-
-    Returns:
-        The loss before the step, ``()``, still on its device.
-    """
-    loss = objective.loss(model, batch)
+    rows = training.next_rows()[rank::world]
+    loss = objective.loss(model, to_device(accelerator.device, objective.collate([examples[i] for i in rows])))
     accelerator.backward(loss)
-    if max_grad_norm is not None:
-        nn.utils.clip_grad_norm_(values, max_grad_norm)
-    optimizer.step()
-    # To None, not to zeros: no memory is written, and a value that gets no gradient is not moved by AdamW's moments.
-    optimizer.zero_grad(set_to_none=True)
-    return loss.detach()
+    training.take_step(loss)
 
 
 def _finite_mean(losses: list[Tensor], accelerator: Accelerator, step: int, learning_rate: float) -> float:
@@ -243,23 +319,11 @@ def _finite_mean(losses: list[Tensor], accelerator: Accelerator, step: int, lear
     return mean
 
 
-def _restore(handle: Handle, best: _Best) -> None:
-    """Leave the best values in place."""
-    handle.model.eval()
-    _put(handle.parameters(), best.values)
-    handle.refresh()  # weights are read outside a forward from now on
-
-
 def _put(values: list[Tensor], given: list[Tensor]) -> None:
     # Copied into the parameters that are there: the optimizer, the hooks and the model's tree all refer to them.
     with torch.no_grad():
         for value, new in zip(values, given, strict=True):
             value.copy_(new)
-
-
-def _note(last: EvalPoint, best: EvalPoint) -> str:
-    loss = f"loss {last.loss:.3f}  " if last.loss is not None else ""
-    return f"{loss}{best.score.metric} {last.score.score:.3f} (best {best.score.score:.3f})"
 
 
 def best_point(points: list[EvalPoint]) -> EvalPoint:
@@ -271,5 +335,6 @@ def _copy(values: list[Tensor]) -> list[Tensor]:
     return [v.detach().clone() for v in values]
 
 
-def _title(handle: Handle) -> str:
+def title(handle: Handle) -> str:
+    """What is trained, for people."""
     return f"{handle.spec.method} {handle.spec.num_trainable:,}"

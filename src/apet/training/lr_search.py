@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -20,8 +20,15 @@ STEP = 3.0
 SHARE = 4
 """Each candidate is tried for the run's steps divided by this."""
 
+FIRST_POWERS = (-1, 0, 1)
+"""Powers of `STEP` that every search tries."""
+
 MAX_POWER = 4
 """Powers of `STEP` that the search may go to either side."""
+
+
+TrialsTogether = Callable[[Sequence[TrainingSchedule]], Mapping[int, list[EvalPoint] | DivergedError]]
+"""Schedules -> the curve by the number of each schedule; none where no pass can be shared."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +54,10 @@ def paper_learning_rate(method: type[Method], task: Task) -> float:
 
 
 def search_learning_rate(
-    around: float, schedule: TrainingSchedule, trial: Callable[[TrainingSchedule], list[EvalPoint]]
+    around: float,
+    schedule: TrainingSchedule,
+    trial: Callable[[TrainingSchedule], list[EvalPoint]],
+    together: TrialsTogether | None = None,
 ) -> LearningRate:
     """Search a learning rate: three on held-out training data, then on to the side of the best until it lies inside.
 
@@ -58,6 +68,7 @@ def search_learning_rate(
         around: middle of the first three.
         schedule: of the run; its seeds are those of the trials, too.
         trial: trains a fresh delta by a schedule and measures it on held-out training examples.
+        together: the same for several schedules in one pass, which goes ahead of the questions; None = one at a time.
 
     Returns:
         The rate that was taken, with every candidate.
@@ -74,11 +85,23 @@ def search_learning_rate(
     score_untrained = 0.0
     trials: list[LearningRateTrial] = []
 
+    ahead: dict[int, list[EvalPoint] | DivergedError] = {}
+
+    def schedule_of(power: int) -> TrainingSchedule:
+        return replace(short, learning_rate=around * STEP**power)
+
+    def go_ahead(powers: Sequence[int]) -> None:
+        if together is not None:
+            done = together([schedule_of(p) for p in powers])
+            ahead.update({powers[n]: points for n, points in done.items()})
+
     def attempt(power: int) -> None:
         nonlocal score_untrained
         rate = around * STEP**power
         try:
-            points = trial(replace(short, learning_rate=rate))
+            points = ahead[power] if power in ahead else trial(schedule_of(power))
+            if isinstance(points, DivergedError):
+                raise points
         except DivergedError:
             ranks[power] = (-1.0, 0.0)  # below every score, so that the search moves away from it
             trials.append(LearningRateTrial(learning_rate=rate, max_steps=steps, score=None))
@@ -89,13 +112,17 @@ def search_learning_rate(
         errors[power] = (best_score.ci_high - best_score.ci_low) / (2 * 1.96)
         trials.append(LearningRateTrial(learning_rate=rate, max_steps=steps, score=best_score.score))
 
-    for power in (-1, 0, 1):
+    go_ahead(FIRST_POWERS)
+    for power in FIRST_POWERS:
         attempt(power)
     while True:
         best = max(ranks, key=ranks.__getitem__)
         edge = best + 1 if best == max(ranks) else best - 1 if best == min(ranks) else None
         if edge is None or abs(edge) > MAX_POWER:
             break
+        if edge not in ahead:  # the next one on that side comes along: a pass of two costs little more than one
+            further = edge + (1 if edge > 0 else -1)
+            go_ahead([p for p in (edge, further) if abs(p) <= MAX_POWER])
         attempt(edge)
     if ranks[best][0] < 0:
         raise ApetError(f"no learning rate near {around:g} trains this; give a number, such as learning_rate=1e-5")

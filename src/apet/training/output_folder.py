@@ -170,6 +170,11 @@ def require_space(output: Path, num_bytes: int) -> None:
         )
 
 
+def bytes_needed(num_trainable: int) -> int:
+    """Bytes that a run of so many parameters may need: the values, twice AdamW's moments and the best values, text."""
+    return 4 * 5 * num_trainable + (4 << 20)
+
+
 def _why(output: Path, error: OSError | ValueError) -> str:
     """What a place says that takes no files, and what to do: only a full disk is helped by space."""
     code = getattr(error, "errno", None)

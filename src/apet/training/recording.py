@@ -39,6 +39,7 @@ class RunOutcome:
         devices: where the backbone lay.
         began: of the run, by `time.perf_counter`, seconds.
         started: the same by the calendar, UTC, ISO 8601.
+        side_by_side: runs that were trained in one pass, this one included.
     """
 
     plan: RunPlan
@@ -53,6 +54,7 @@ class RunOutcome:
     devices: Sequence[torch.device]
     began: float
     started: str
+    side_by_side: int = 1
 
 
 def build_result(run: RunOutcome) -> RunResult:
@@ -153,6 +155,7 @@ def _training(run: RunOutcome) -> dict[str, object]:
         "max_steps": config.max_steps,
         # The last step is always measured, so that the curve ends earlier only where target_score ended the run.
         "stopped_at": last.step if last.step < config.max_steps else None,
+        "side_by_side": run.side_by_side,
         "batch_size": config.batch_size,
         "learning_rate": rate.value,
         "learning_rate_rule": rate.rule,

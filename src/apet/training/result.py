@@ -153,6 +153,8 @@ class RunResult(Record):
     """Optimizer steps that were asked for."""
     stopped_at: Count | None
     """Step at which the run ended because it had reached target_score; none = it ran to max_steps."""
+    side_by_side: Annotated[int, Field(ge=1)] = 1
+    """Runs that were trained in one pass, this one included; each ends as it would alone, but for rounding."""
     batch_size: Count
     """Examples a step, over all processes."""
     learning_rate: float

@@ -16,6 +16,7 @@ from torch import nn
 
 from apet.attachment import HeadMode, attach
 from apet.backbones.head import reset_head
+from apet.delta import CarrierChoice
 from apet.errors import ApetError
 from apet.handle import Handle
 from apet.layers.merging import merge_note
@@ -26,7 +27,7 @@ from apet.training import output_folder, run_dir
 from apet.training.config import RunConfig, import_guests
 from apet.training.environment import reset_peak_memory
 from apet.training.evaluation import EvalPoint, Measurement, Split, evaluate
-from apet.training.loop import DivergedError, TrainingSchedule, train
+from apet.training.loop import DivergedError, TrainingResult, TrainingSchedule, train
 from apet.training.lr_search import LearningRate, search_learning_rate
 from apet.training.manifest import write_manifest
 from apet.training.recording import RunOutcome, build_result
@@ -35,6 +36,8 @@ from apet.training.resources import Resources
 from apet.training.result import RunResult
 from apet.training.resume import ResumeFile
 from apet.training.run_plan import RunPlan
+from apet.training.sharing import runs_side_by_side
+from apet.training.side_by_side import SideBySide, sharing
 
 MAX_HELD_OUT = 500
 """Training examples held out for a learning-rate search, at most; at most a fifth of all."""
@@ -89,7 +92,7 @@ def tune(run: RunConfig | RunPlan, output: Path | None = None, resources: Resour
 
 def _tune(run: RunConfig | RunPlan, output: Path | None, resources: Resources) -> FinishedRun:
     config = run if isinstance(run, RunConfig) else run.config
-    with _threads(config.num_threads):
+    with threads(config.num_threads):
         if isinstance(run, RunPlan):
             import_guests(config)  # a plan may come from another process
             plan = run
@@ -100,9 +103,8 @@ def _tune(run: RunConfig | RunPlan, output: Path | None, resources: Resources) -
                 resources.cache.forget_missing()
                 plan = resolve(config, resources.cache)
         if output is not None:
-            # The values, twice AdamW's two moments and the best values, and what is text.
-            output_folder.require_space(output, 4 * 5 * plan.num_trainable + (4 << 20))
-        loaded = _Run(plan, resources)
+            output_folder.require_space(output, output_folder.bytes_needed(plan.num_trainable))
+        loaded = Run(plan, resources)
         # A study's runs come as plans: a line for each of its thousands would say nothing new.
         if isinstance(run, RunConfig) and not plan.delta.mergeable:
             resources.progress.log(f"{config.axes.method} {merge_note(plan.delta, plan.backbone)}")
@@ -122,11 +124,12 @@ def prefetch(plan: RunPlan, resources: Resources) -> None:
     Raises:
         ApetError: as `tune`, before anything is trained.
     """
-    _Run(plan, resources)
+    Run(plan, resources)
 
 
 @contextmanager
-def _threads(num_threads: int | None) -> Iterator[None]:
+def threads(num_threads: int | None) -> Iterator[None]:
+    """Compute with so many processor threads, inside the block; None = as many as before."""
     # Sums over threads are rounded in another order for another number of them: it is a setting of the run.
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads or before)
@@ -141,8 +144,13 @@ def _absolute(name: str) -> str:
     return str(Path(name).absolute()) if Path(name).exists() else name
 
 
-class _Run:
-    """The things a run works with: model, objective, data."""
+class Run:
+    """The things a run works with: model, objective, data.
+
+    Args:
+        plan: of the run.
+        resources: that successive runs share.
+    """
 
     def __init__(self, plan: RunPlan, resources: Resources) -> None:
         config = plan.resolved
@@ -167,71 +175,111 @@ class _Run:
         return text_length_limit(self.plan.backbone, max_length, prompt_length(self.plan.delta) + answer)
 
     def execute(self, output: Path | None, resume: ResumeFile | None = None) -> FinishedRun:
-        rate = self._learning_rate()
-        handle = self._attach()
+        """Search the learning rate where that is asked for, train, measure, write.
+
+        Returns:
+            The finished run; its delta is detached.
+        """
+        rate = self.learning_rate()
+        handle = self.attach(self.config.carrier)
         try:
             trained = train(
                 handle,
                 self.objective,
                 self.splits["train"].encoded,
                 partial(self._measure, self.splits["validation"]),
-                self._schedule(rate.value),
+                self.schedule(rate.value),
                 self.accelerator,
                 self.resources.progress,
                 resume,
             )
             test = self._measure(self.splits["test"]) if "test" in self.splits else None
-            result = build_result(
-                RunOutcome(
-                    plan=self.plan,
-                    handle=handle,
-                    learning_rate=rate,
-                    points=trained.points,
-                    predictions=trained.predictions,
-                    test=test,
-                    data=self.data,
-                    splits=self.splits,
-                    max_input_length=self.objective.max_input_length,
-                    devices=list(dict.fromkeys(p.device for p in self.model.parameters())),
-                    began=self.began,
-                    started=self.started,
-                )
-            )
-            # All processes hold the same values; one of them writes.
-            if output is not None and self.accelerator.is_main_process:
-                with output_folder.new_folder(output) as folder:
-                    run_dir.write_run(folder, self._resolved(rate), self.plan.task, result, trained.points)
-                    if self.config.save_delta:
-                        handle.save(folder)
-                    validation = self.splits["validation"]
-                    run_dir.write_predictions(
-                        folder / run_dir.PREDICTIONS, self.plan.task, validation.examples, trained.predictions
-                    )
-                    write_manifest(folder, result.run_id)
+            return self.finish(handle, rate, trained, test, output)
         finally:
             # Whatever happened: the next run borrows the same model and must find nothing attached.
-            self._leave(handle)
+            self.leave(handle)
+
+    def finish(
+        self,
+        handle: Handle,
+        rate: LearningRate,
+        trained: TrainingResult,
+        test: Measurement | None,
+        output: Path | None,
+        side_by_side: int = 1,
+    ) -> FinishedRun:
+        """Make the record of what was trained, and write it with everything else.
+
+        Args:
+            handle: of the delta, with the values that were kept.
+            rate: learning rate.
+            trained: what training came to.
+            test: score and answers of the test split, where there is one.
+            output: folder; None = nothing is written.
+            side_by_side: runs that were trained in one pass.
+
+        Returns:
+            The finished run.
+
+        Raises:
+            CannotWriteError: the folder cannot be written.
+        """
+        result = build_result(
+            RunOutcome(
+                plan=self.plan,
+                handle=handle,
+                learning_rate=rate,
+                points=trained.points,
+                predictions=trained.predictions,
+                test=test,
+                data=self.data,
+                splits=self.splits,
+                max_input_length=self.objective.max_input_length,
+                devices=list(dict.fromkeys(p.device for p in self.model.parameters())),
+                began=self.began,
+                started=self.started,
+                side_by_side=side_by_side,
+            )
+        )
+        # All processes hold the same values; one of them writes.
+        if output is not None and self.accelerator.is_main_process:
+            with output_folder.new_folder(output) as folder:
+                run_dir.write_run(folder, self._resolved(rate), self.plan.task, result, trained.points)
+                if self.config.save_delta:
+                    handle.save(folder)
+                validation = self.splits["validation"]
+                run_dir.write_predictions(
+                    folder / run_dir.PREDICTIONS, self.plan.task, validation.examples, trained.predictions
+                )
+                write_manifest(folder, result.run_id)
         return FinishedRun(result, trained.points, output if self.accelerator.is_main_process else None)
 
-    def _measure(self, split: Split) -> Measurement:
-        # Evaluation keeps no activations, so its batches are wider.
-        return evaluate(self.model, self.objective, split, 2 * self.config.batch_size)
+    @property
+    def eval_batch_size(self) -> int:
+        """Examples of a forward that measures: it keeps no activations, so its batches are wider."""
+        return 2 * self.config.batch_size
 
-    def _attach(self) -> Handle:
+    def _measure(self, split: Split) -> Measurement:
+        return evaluate(self.model, self.objective, split, self.eval_batch_size)
+
+    def attach(self, carrier: CarrierChoice) -> Handle:
+        """Attach a fresh delta, with a fresh head."""
         reset_head(self.model, self.config.resolved_seed("init_seed"))
         if self.config.gradient_checkpointing:
             getattr(self.model, "activation_checkpointing_enable")()
         head: HeadMode = "trained" if self.plan.backbone.head and self.config.head == "trained" else "frozen"
-        return attach(self.model, self.plan.delta, head=head, carrier=self.config.carrier)
+        return attach(self.model, self.plan.delta, head=head, carrier=carrier)
 
-    def _leave(self, handle: Handle) -> None:
+    def leave(self, handle: Handle) -> None:
+        """Detach a delta."""
         handle.detach()
         if self.accelerator.num_processes > 1:
             self.accelerator.free_memory()
         if self.config.gradient_checkpointing:
             getattr(self.model, "activation_checkpointing_disable")()
 
-    def _schedule(self, learning_rate: float) -> TrainingSchedule:
+    def schedule(self, learning_rate: float) -> TrainingSchedule:
+        """How it trains."""
         config = self.config
         return TrainingSchedule(
             config.max_steps,
@@ -244,7 +292,15 @@ class _Run:
             config.target_score,
         )
 
-    def _learning_rate(self) -> LearningRate:
+    def learning_rate(self) -> LearningRate:
+        """The learning rate: as given, the method's, or what a search finds.
+
+        Returns:
+            The rate, and where it comes from.
+
+        Raises:
+            ApetError: too few examples to search it, or no rate that trains.
+        """
         given = self.plan.config.learning_rate
         default = self.plan.default_learning_rate
         if given == "paper":
@@ -263,16 +319,34 @@ class _Run:
         kept = train_split.encoded.subset(kept_rows)
 
         def trial(schedule: TrainingSchedule) -> list[EvalPoint]:
-            handle = self._attach()
+            handle = self.attach(self.config.carrier)
             try:
                 measure = partial(self._measure, held_out)
                 progress = self.resources.progress
                 return train(handle, self.objective, kept, measure, schedule, self.accelerator, progress).points
             finally:
-                self._leave(handle)
+                self.leave(handle)
 
         # Without a target: trials that stop early would not show which rate goes furthest.
-        return search_learning_rate(default, replace(self._schedule(default), target_score=None), trial)
+        schedule = replace(self.schedule(default), target_score=None)
+
+        def trials(schedules: Sequence[TrainingSchedule]) -> dict[int, list[EvalPoint] | DivergedError]:
+            make = partial(
+                SideBySide,
+                objective=self.objective,
+                examples=kept,
+                validation=held_out,
+                eval_batch_size=self.eval_batch_size,
+                accelerator=self.accelerator,
+                progress=self.resources.progress,
+            )
+            attach_each = [partial(self.attach, "additive") for _ in schedules]
+            with sharing(attach_each, self.leave, schedules, make) as shared:
+                ended = [] if shared is None else list(shared.train())
+            return {e.run: e.result if isinstance(e.result, DivergedError) else e.result.points for e in ended}
+
+        together = trials if runs_side_by_side(self.plan) > 1 else None
+        return search_learning_rate(default, schedule, trial, together)
 
     def _resolved(self, rate: LearningRate) -> RunConfig:
         """The settings with everything open filled in: the same numbers come out of them, from any folder."""

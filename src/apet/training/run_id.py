@@ -23,7 +23,7 @@ _SEEDS = ("seed", "mask_seed", "init_seed", "data_seed")
 # Settings without an effect on the numbers, and those that enter the identifier in another form: data and weights by
 # their fingerprints, the budget as a count, guests by their source.
 _OF_DATA = {"data", "task", "text", "label", "labels", "encoding", "separator", "on_missing", "on_overlap"}
-_NOT_SHARED = {"save_delta", "backbone", "budget", "imports", *_OF_DATA, *_SEEDS}
+_NOT_SHARED = {"save_delta", "side_by_side", "backbone", "budget", "imports", *_OF_DATA, *_SEEDS}
 SHARED_FIELDS = tuple(name for name in RunConfig.model_fields if name not in _NOT_SHARED)
 """Settings that enter the identifier as they are."""
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
 
 from apet.errors import ApetError, CannotWriteError
 from apet.registry import import_guest
+from apet.training.group import tune_side_by_side
 from apet.training.output_folder import RESULT
 from apet.training.resources import Resources
-from apet.training.run import tune
+from apet.training.run import FinishedRun, tune
 from apet.training.run_plan import RunPlan
 
 
@@ -23,10 +24,12 @@ class Job:
     Attributes:
         plan: of the run: everything that a worker takes from this process.
         folder: where its result is to appear.
+        beside: other runs to make in the same pass; only executors that say so get such jobs.
     """
 
     plan: RunPlan
     folder: Path
+    beside: tuple[Job, ...] = ()
 
     @property
     def run_id(self) -> str:
@@ -48,16 +51,21 @@ class Event:
             (the worker's process is gone; the job is not to blame and may be tried again).
         message: of ``progress`` how the run stands, else the reason.
         fraction_done: of the run's steps, in [0, 1], for ``progress``.
+        run_id: of the run that ended, where the job has several; "" = the job's own.
     """
 
     worker: int
     kind: Literal["progress", "worker_died"] | JobOutcome
     message: str = ""
     fraction_done: float = 0.0
+    run_id: str = ""
 
 
 class Executor(Protocol):
-    """Workers that each take one job at a time, numbered from 0 to ``size`` - 1."""
+    """Workers that each take one job at a time, numbered from 0 to ``size`` - 1.
+
+    One that can make the runs of a job side by side has ``side_by_side = True``, and reports the end of each.
+    """
 
     size: int
 
@@ -90,6 +98,31 @@ class ExecutorOptions:
     ray_address: str | None = None
     devices: frozenset[str] = frozenset({"auto"})
     device_maps: frozenset[str | None] = frozenset({None})
+
+
+def execute_side_by_side(job: Job, resources: Resources) -> Iterator[tuple[str, JobOutcome, str]]:
+    """Run a job and those beside it in this process, in one pass where that goes well, else one after another.
+
+    Args:
+        job: what to run.
+        resources: caches that successive jobs share.
+
+    Yields:
+        run_id, how it ended, and why where it did not end well; each run once, as it ends.
+    """
+    waiting = {j.run_id: j for j in (job, *job.beside)}
+    new = [j for j in waiting.values() if not (j.folder / RESULT).is_file()]
+    if len(new) > 1:
+        try:
+            for n, outcome in tune_side_by_side([j.plan for j in new], [j.folder for j in new], resources):
+                # What failed is tried alone: another process may have written it, or it says better what is wrong.
+                if isinstance(outcome, FinishedRun):
+                    del waiting[new[n].run_id]
+                    yield new[n].run_id, "done", ""
+        except Exception as e:
+            resources.progress.log(f"one by one: {type(e).__name__} side by side")
+    for run_id, left in waiting.items():
+        yield run_id, *execute_job(left, resources)
 
 
 def execute_job(job: Job, resources: Resources) -> tuple[JobOutcome, str]:
@@ -152,6 +185,7 @@ class InProcessExecutor:
     """
 
     size = 1
+    side_by_side = True
 
     def __init__(self, resources: Resources) -> None:
         self._resources = resources
@@ -159,11 +193,11 @@ class InProcessExecutor:
 
     def start(self, worker: int, job: Job) -> None:
         """Run the job at once; returns when it has ended."""
-        outcome, reason = execute_job(job, self._resources)
-        self._events.append(Event(worker, outcome, reason))
+        for run_id, outcome, reason in execute_side_by_side(job, self._resources):
+            self._events.append(Event(worker, outcome, reason, run_id=run_id))
 
     def events(self, timeout: float) -> list[Event]:
-        """How the last job ended."""
+        """How the runs of the last job ended."""
         events, self._events = self._events, []
         return events
 

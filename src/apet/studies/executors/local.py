@@ -17,7 +17,7 @@ from multiprocessing.context import ForkServerProcess
 import torch
 
 from apet.registry import imported
-from apet.studies.executors.base import Event, Job, execute_job, import_in_worker
+from apet.studies.executors.base import Event, Job, execute_side_by_side, import_in_worker
 from apet.training.progress import Progress
 from apet.training.resources import Resources
 
@@ -38,6 +38,8 @@ class LocalExecutor:
         size: how many. The threads of a run are part of its config, so results do not depend on this number.
         gpus: GPUs to share out, as CUDA_VISIBLE_DEVICES names them; none = every worker sees what this process sees.
     """
+
+    side_by_side = True
 
     def __init__(self, size: int, gpus: Sequence[str] = ()) -> None:
         self.size, self.gpus = size, gpus
@@ -76,8 +78,7 @@ class LocalExecutor:
             worker = worker_of[pipe]
             try:
                 while pipe.poll():
-                    kind, message, fraction_done = pipe.recv()
-                    events.append(Event(worker, kind, message, fraction_done))
+                    events.append(Event(worker, *pipe.recv()))
             except (EOFError, OSError):  # the end of the pipe: the process is gone, whatever ended it
                 events.append(Event(worker, "worker_died", self._reap(worker)))
         return events
@@ -162,7 +163,7 @@ def worker_main(pipe: Connection, gpu: str | None, guests: Sequence[str] = ()) -
     """Main function of a worker process: takes jobs from the pipe and sends events, until the scheduler is gone.
 
     Args:
-        pipe: jobs come in, ``(kind, message, fraction_done)`` goes out.
+        pipe: jobs come in, ``(kind, message, fraction_done, run_id)`` goes out.
         gpu: the one GPU it may use, as CUDA_VISIBLE_DEVICES names it; None = all that are visible.
         guests: files and modules that the scheduler's process imported.
     """
@@ -175,8 +176,12 @@ def worker_main(pipe: Connection, gpu: str | None, guests: Sequence[str] = ()) -
     try:
         while True:
             job: Job = pipe.recv()
-            outcome, reason = ("failed", guest_error) if guest_error else execute_job(job, resources)
-            pipe.send((outcome, reason, 1.0))
+            if guest_error:
+                for failed in (job, *job.beside):
+                    pipe.send(("failed", guest_error, 1.0, failed.run_id))
+                continue
+            for run_id, outcome, reason in execute_side_by_side(job, resources):
+                pipe.send((outcome, reason, 1.0, run_id))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
 
@@ -200,4 +205,4 @@ class PipeProgress(Progress):
         if seconds - self._last_sent >= PROGRESS_INTERVAL:
             self._last_sent = seconds
             stage = self.stage
-            self._pipe.send(("progress", stage.note, done / max(1, stage.total)))
+            self._pipe.send(("progress", stage.note, done / max(1, stage.total), ""))

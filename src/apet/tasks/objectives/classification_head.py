@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import ClassVar
 
 import numpy as np
-from torch import Tensor, nn
+from torch import nn
 
 from apet.backbones.family import ObjectiveName
 from apet.errors import ApetError
 from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded, truncate_parts
 from apet.tasks.examples import Example
-from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, model_inputs
+from apet.tasks.objectives.objective import Batch, Labeled, Objective, model_inputs
 from apet.tasks.task import Task
 
 
@@ -54,9 +54,9 @@ class ClassificationHead(Objective):
         start = len(ids) if segment_start is None else segment_start
         return Encoded(np.array(ids, np.int32), np.array(target, np.int32), start, num_cut=num_cut)
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Cross entropy over the classes."""
-        return cross_entropy(model(**model_inputs(batch)).logits, batch["target"][:, 0])
+    def logits(self, model: nn.Module, batch: Batch) -> Labeled:
+        """Of the classes, (batch, classes)."""
+        return model(**model_inputs(batch)).logits, batch["target"][:, 0]
 
     def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """The label word of the likeliest class."""

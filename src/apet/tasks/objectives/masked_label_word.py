@@ -19,7 +19,7 @@ from apet.errors import ApetError
 from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
-from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, model_inputs
+from apet.tasks.objectives.objective import Batch, Labeled, Objective, model_inputs
 from apet.tasks.objectives.verbalizer import check_distinct
 from apet.tasks.task import Task
 from apet.tasks.tokenization import TextTokenizer
@@ -71,9 +71,9 @@ class MaskedLabelWord(Objective):
             logits: Tensor = model(**model_inputs(batch)).logits  # (batch, 1, vocab)
         return logits[:, 0, self.word_ids]
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Cross entropy over the label words."""
-        return cross_entropy(self._word_logits(model, batch), batch["target"][:, 0])
+    def logits(self, model: nn.Module, batch: Batch) -> Labeled:
+        """Of the label words, (batch, labels)."""
+        return self._word_logits(model, batch), batch["target"][:, 0]
 
     def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """The likeliest label word."""

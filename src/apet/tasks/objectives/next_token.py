@@ -14,7 +14,7 @@ from apet.backbones.family import ObjectiveName
 from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
-from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, model_inputs
+from apet.tasks.objectives.objective import Batch, Labeled, Objective, model_inputs
 from apet.tasks.objectives.verbalizer import Verbalizer, greedy_generation
 from apet.tasks.task import Task
 from apet.tasks.tokenization import TextTokenizer
@@ -49,8 +49,8 @@ class NextToken(Objective):
         """Pad to the longest, without token types: they mean nothing to a decoder."""
         return {k: v for k, v in super().collate(rows).items() if k != "token_type_ids"}
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Cross entropy over the answer's tokens, ``(batch, text)`` and ``(batch, answer)`` read as one sequence."""
+    def logits(self, model: nn.Module, batch: Batch) -> Labeled:
+        """Of the answer's tokens, ``(batch, answer, vocab)``; text and answer are read as one sequence."""
         target = batch["target"]
         is_token = target >= 0
         inputs = {
@@ -59,7 +59,7 @@ class NextToken(Objective):
         }
         # The logits before an answer's token predict it: one more place than the answer has, without the last.
         logits = self._logits(model, inputs, target.shape[1] + 1)
-        return cross_entropy(logits[:, :-1], target)
+        return logits[:, :-1], target
 
     def _logits(self, model: nn.Module, inputs: Batch, last: int) -> Tensor:
         """Logits of the last places, ``(batch, last, vocab)``; positions are counted from the first real token."""

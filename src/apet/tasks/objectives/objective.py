@@ -20,6 +20,7 @@ from apet.tasks.template import Template
 from apet.tasks.tokenization import TextTokenizer
 
 Batch = dict[str, Tensor]
+Labeled = tuple[Tensor, Tensor]
 IGNORED = -100
 """Label of places without a loss, PyTorch's own."""
 
@@ -82,8 +83,18 @@ class Objective(ABC):
         """Tokens of one example; the target is that of its first reference, where it has one."""
 
     @abstractmethod
+    def logits(self, model: nn.Module, batch: Batch) -> Labeled:
+        """Logits of the answers, (batch, …, classes), and their labels, (batch, …)."""
+
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss of a batch in fp32, ``()``."""
+        return cross_entropy(*self.logits(model, batch))
+
+    def losses(self, model: nn.Module, batch: Batch, num_runs: int) -> list[Tensor]:
+        """Mean loss of each run's rows in a batch of blocks of rows, one a run."""
+        logits, target = self.logits(model, batch)
+        blocks = zip(logits.chunk(num_runs), target.chunk(num_runs), strict=True)
+        return [cross_entropy(own_logits, own_target) for own_logits, own_target in blocks]
 
     @abstractmethod
     def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:

@@ -6,13 +6,13 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from apet.backbones.family import ObjectiveName
 from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
-from apet.tasks.objectives.objective import Batch, Objective, cross_entropy, model_inputs
+from apet.tasks.objectives.objective import Batch, Labeled, Objective, model_inputs
 from apet.tasks.objectives.verbalizer import Verbalizer, greedy_generation
 from apet.tasks.task import Task
 from apet.tasks.tokenization import TextTokenizer
@@ -39,13 +39,13 @@ class TextToText(Objective):
             num_cut += num_target_cut
         return Encoded(np.array(ids, np.int32), np.array(target, np.int32), len(ids), num_cut=num_cut)
 
-    def loss(self, model: nn.Module, batch: Batch) -> Tensor:
-        """Cross entropy over the answer's tokens."""
+    def logits(self, model: nn.Module, batch: Batch) -> Labeled:
+        """Of the answer's tokens, (batch, answer, vocab)."""
         inner: Any = getattr(model, "module", model)  # under DistributedDataParallel
         target = batch["target"]
         shifted = inner.prepare_decoder_input_ids_from_labels(labels=target)
         logits = model(**model_inputs(batch), decoder_input_ids=shifted, use_cache=False).logits
-        return cross_entropy(logits, target)
+        return logits, target
 
     def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """Greedy. Where every label is one token, one step of the decoder decides."""
