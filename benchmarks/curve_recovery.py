@@ -6,7 +6,7 @@ A true share of the way over log2 N, moved at random by up to two octaves; 17 co
 normal noise over seeds; 20 runs in all, those of full fine-tuning included. The table goes to docs/results/curves.md.
 
 - *curve*: `next_run` chooses, the curve answers; four runs at a time, two for each threshold, after two of
-  full fine-tuning and one at each of four counts.
+  full fine-tuning and one at every second count.
 - *grid, curve*: every count once and three of full fine-tuning; the curve answers.
 - *grid*: the same runs; the threshold lies between the last count below the level and the next.
 - *bisection*: three runs of full fine-tuning, then by halves for the high and for the low threshold, two runs a count.
@@ -104,17 +104,23 @@ class Found:
 def by_curve(world: World) -> dict[ThresholdKind, Found]:
     """Runs chosen by `next_run`."""
     full = [world.run(None) for _ in range(2)]
-    runs = [RunScore(n, world.run(n)) for n in (COUNTS[2], COUNTS[6], COUNTS[10], COUNTS[14])]
+    runs = [RunScore(n, world.run(n)) for n in COUNTS[1::2]]
     while len(full) + len(runs) < NUM_RUNS:
         curve = fit_curve(runs, Levels(BASE, BASE, tuple(full)), COUNTS[0], COUNTS[-1])
         for kind in KINDS:
-            chosen = curve.next_run(kind, COUNTS, max_seeds=NUM_RUNS, max_full_seeds=NUM_RUNS)
-            assert chosen is not None
+            # Two at a time, at different counts: that costs half the posteriors.
+            tried: set[int | None] = set()
             for _ in range(min(2, NUM_RUNS - len(full) - len(runs))):
-                if chosen.num_trainable is None:
+                counts = [n for n in COUNTS if n not in tried]
+                full_seeds = 0 if None in tried else NUM_RUNS
+                chosen = curve.next_run(kind, counts, max_seeds=NUM_RUNS, max_full_seeds=full_seeds)
+                assert chosen is not None
+                n = chosen.num_trainable
+                tried.add(n)
+                if n is None:
                     full.append(world.run(None))
                 else:
-                    runs.append(RunScore(chosen.num_trainable, world.run(chosen.num_trainable)))
+                    runs.append(RunScore(n, world.run(n)))
     return _answers(runs, full)
 
 
@@ -200,15 +206,16 @@ def _cell(job: tuple[str, float, int]) -> list[str]:
 def main(num_draws: int, workers: int) -> None:
     """Make the table."""
     jobs = [(shape, noise, num_draws) for shape in SHAPES for noise in NOISES]
-    with ProcessPoolExecutor(workers) as pool:
-        rows = [row for cell in pool.map(_cell, jobs) for row in cell]
     head = (
         "| shape | sd over seeds, points | threshold | error: curve | grid, curve | grid | bisection"
         " | covered %: curve | grid, curve | octaves of the interval |\n|" + "---|" * 10
     )
-    table = "\n".join([head, *rows])
-    print(table)
-    PAGE.write_text(PREFACE + table + "\n")
+    table = [head]
+    with ProcessPoolExecutor(workers) as pool:
+        for rows in pool.map(_cell, jobs):
+            print("\n".join(rows), flush=True)
+            table += rows
+    PAGE.write_text(PREFACE + "\n".join(table) + "\n")
 
 
 if __name__ == "__main__":

@@ -100,6 +100,11 @@ def test_a_curve_may_saturate_below_or_above_full_fine_tuning(ceiling, state):
     assert curve.band([65_536]).median[0] == pytest.approx(ceiling, abs=0.015)
 
 
+def test_where_full_fine_tuning_gains_nothing_there_is_nothing_to_reach():
+    curve = fit_curve([RunScore(4**k, 0.5) for k in range(6)], Levels(0.48, 0.5, (0.49, 0.5, 0.47)))
+    assert {curve.threshold(k).state for k in ("low", "high")} == {"nothing to reach"}
+
+
 def test_few_noisy_runs_decide_nothing():
     runs, levels = planted(noise=0.1, seeds=1, counts=[4, 256, 16_384])
     t = fit_curve(runs, levels).threshold("high")

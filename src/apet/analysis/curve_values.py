@@ -12,7 +12,7 @@ from apet.analysis.intervals import Floats
 from apet.errors import ApetError
 
 ThresholdKind = Literal["low", "high"]
-ThresholdState = Literal["between", "below the smallest N", "above the largest N", "not decided"]
+ThresholdState = Literal["between", "below the smallest N", "above the largest N", "not decided", "nothing to reach"]
 
 LOW_SHARE, HIGH_SHARE = 0.1, 0.95
 UNDECIDED_SHARE = 0.5
@@ -96,7 +96,7 @@ class ThresholdAnswer:
 
     Attributes:
         kind: low or high.
-        state: between two counts, beyond them, or not decided.
+        state: between two counts, beyond them, not decided, or nothing to reach where full fine-tuning gains nothing.
         median: of the posterior, in parameters; 0 = below the smallest N, infinite = above the largest.
         ci_low: lower end of the interval; 0 = open.
         ci_high: upper end of it; infinite = open.
@@ -124,12 +124,19 @@ class ThresholdAnswer:
             return f"below the smallest N ({self.smallest:,})"
         if self.state == "above the largest N":
             return f"above the largest N ({self.largest:,})"
+        if self.state == "nothing to reach":
+            return "nothing to reach: full fine-tuning beats neither the untrained model nor a constant answer"
         low = f"below {self.smallest:,}" if self.ci_low == 0 else f"{self.ci_low:,.0f}"
         high = f"above {self.largest:,}" if math.isinf(self.ci_high) else f"{self.ci_high:,.0f}"
         if self.state == "not decided":
             return f"not decided ({low} to {high})"
         middle = min(max(self.median, self.smallest), self.largest)
         return f"about {middle:,.0f} ({low} to {high})"
+
+    def as_dict(self) -> dict[str, str | float | None]:
+        """Plain data, as written into files; None = an open end."""
+        numbers = {"num_trainable": self.median, "ci_low": self.ci_low, "ci_high": self.ci_high}
+        return {"state": self.state, **{k: n if 0 < n < math.inf else None for k, n in numbers.items()}}
 
 
 @dataclass(frozen=True)

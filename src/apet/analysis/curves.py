@@ -103,7 +103,9 @@ class BudgetCurve:
         tail = (1 - confidence) / 2
         low, median, high = 2 ** np.quantile(crossings, [tail, 0.5, 1 - tail], method="inverted_cdf")
         state: ThresholdState = "between"
-        if np.mean(np.isneginf(crossings)) >= confidence:
+        if np.mean(self.draws.full > self.draws.base) < 0.5:
+            state, low, high = "nothing to reach", 0.0, math.inf
+        elif np.mean(np.isneginf(crossings)) >= confidence:
             state, low, high = "below the smallest N", 0.0, float(self.smallest)
         elif np.mean(np.isposinf(crossings)) >= confidence:
             state, low, high = "above the largest N", float(self.largest), math.inf

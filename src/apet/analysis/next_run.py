@@ -8,8 +8,10 @@ import numpy as np
 
 from apet.analysis.intervals import Floats
 
-NUM_OUTCOMES = 32
+NUM_OUTCOMES = 24
 """Outcomes that are imagined for each run; they lie evenly over what the posterior foretells."""
+THINNING = 2
+"""Every so many draws are used: enough to tell candidates apart, at a fraction of the time."""
 
 
 @dataclass(frozen=True)
@@ -40,17 +42,21 @@ def most_informative_run(target: Floats, means: Floats, noise: Floats) -> tuple[
     Returns:
         Its index, the expected standard deviation, and the present one.
     """
+    now = float(target.std())
+    target, means, noise = target[::THINNING], means[:, ::THINNING], noise[::THINNING]
     rng = np.random.default_rng(0)
     # The same imagined luck for every candidate: then their difference is not that of the luck.
     chosen = np.linspace(0, len(target) - 1, NUM_OUTCOMES).round().astype(int)
     luck = rng.standard_normal(NUM_OUTCOMES)
     outcomes = means[:, chosen] + noise[chosen] * luck
-    distance = (outcomes[:, :, None] - means[:, None, :]) / noise
-    log_weights = -0.5 * distance**2 - np.log(noise)
-    weights = np.exp(log_weights - log_weights.max(axis=2, keepdims=True))
-    weights /= weights.sum(axis=2, keepdims=True)
-    mean = weights @ target
-    variance = np.maximum(weights @ target**2 - mean**2, 0)
+    # In single precision: weights of a simulation need no more, and the exponentials are most of the time.
+    scaled = (means / noise).astype(np.float32)
+    distance = (outcomes[:, :, None] / noise).astype(np.float32) - scaled[:, None, :]
+    weights = np.exp(-0.5 * distance**2) * (noise.min() / noise).astype(np.float32)
+    total = weights.sum(axis=2)  # never 0: the draw that an outcome was imagined from is among them
+    values = (target - target.mean()).astype(np.float32)  # about the mean, so that squares lose no digits
+    mean = weights @ values / total
+    variance = np.maximum(weights @ values**2 / total - mean**2, 0)
     expected = np.sqrt(variance).mean(axis=1)
     best = int(expected.argmin())
-    return best, float(expected[best]), float(target.std())
+    return best, float(expected[best]), now
