@@ -180,7 +180,7 @@ def one_draw(shape: str, noise: float, seed: int) -> dict[tuple[str, str], tuple
 
     grid_curve, grid = by_grid(world(1))
     found = dict(zip(WAYS, (by_curve(world(0)), grid_curve, grid, by_bisection(world(2))), strict=True))
-    results = {}
+    results: dict[tuple[str, str], tuple[float, bool, float]] = {}
     for way, answers in found.items():
         for kind, f in answers.items():
             truth = world(0).truth(kind)

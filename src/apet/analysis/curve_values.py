@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from pydantic import JsonValue
 
 from apet.analysis.intervals import Floats
 from apet.errors import ApetError
@@ -133,10 +134,11 @@ class ThresholdAnswer:
         middle = min(max(self.median, self.smallest), self.largest)
         return f"about {middle:,.0f} ({low} to {high})"
 
-    def as_dict(self) -> dict[str, str | float | None]:
+    def as_dict(self) -> dict[str, JsonValue]:
         """Plain data, as written into files; None = an open end."""
         numbers = {"num_trainable": self.median, "ci_low": self.ci_low, "ci_high": self.ci_high}
-        return {"state": self.state, **{k: n if 0 < n < math.inf else None for k, n in numbers.items()}}
+        known: dict[str, JsonValue] = {k: n if 0 < n < math.inf else None for k, n in numbers.items()}
+        return {"state": self.state, **known}
 
 
 @dataclass(frozen=True)
