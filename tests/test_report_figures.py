@@ -275,6 +275,9 @@ def test_a_hover_of_a_threshold_says_where_it_lies_and_what_it_rests_on(two_seed
             assert "APET-adjacent on " in hover
             assert f"\n{kind} threshold: " in hover
             assert "counts tried, 64 to 16,384; 2 seeds or more" in hover
+            assert "\nat N = " in hover
+            assert "\nseeds (n = 2" in hover
+            assert "\nfilms\nseeds 0, 1" in hover
     low = texts(thresholds.interactive_figure(two_seeds), "low|films", "apet-adjacent")
     assert any(": about " in s for s in low)
 

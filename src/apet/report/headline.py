@@ -80,10 +80,12 @@ def _high_thresholds(a: Analysis) -> list[Finding]:
         place = _place(a, scale, thresholds[0].task)
         reached = _reached(thresholds)
         if not reached:
-            texts.append(f"{place}, nothing tried is shown to reach full fine-tuning ({reach}): {never}.")
+            texts.append(f"{place}, nothing tried is shown to reach full fine-tuning, that is {reach}: {never}.")
             continue
         first, *others = reached
-        text = f"{place}, {display_name(first.method)} reaches full fine-tuning from {_upper_end(first)} ({reach})"
+        text = (
+            f"{place}, {display_name(first.method)} reaches full fine-tuning from {_upper_end(first)}, that is {reach}"
+        )
         if others:
             text += "; " + join_words([f"{display_name(t.method)} from {_upper_end(t)}" for t in others])
         texts.append(text + (f"; not shown: {never}." if never else "."))

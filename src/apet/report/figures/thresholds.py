@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from matplotlib.artist import Artist
@@ -18,6 +19,7 @@ from apet.analysis.thresholds import Threshold
 from apet.report import captions
 from apet.report.figures import log_axis, marks, plotly_data, sheet
 from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
+from apet.report.figures.point_details import PointDetails
 from apet.report.formatting import MEAN_OVER_TASKS, display_name
 from apet.report.style import GRAY, method_style
 
@@ -105,7 +107,7 @@ def _arrow(axis: Axes, start: float, end: float, y: float, color: str, head: int
 def interactive_figure(a: Analysis) -> InteractiveFigure:
     """For the page. Choices: threshold, task."""
     plots: dict[str, PlotlyData] = {}
-    tasks = [MEAN_OVER_TASKS, *a.data.categories]
+    tasks, measured = [MEAN_OVER_TASKS, *a.data.categories], _measured(a)
     for kind in KINDS:
         for task in tasks:
             thresholds = [t for t in a.thresholds if t.kind == kind and (t.task or MEAN_OVER_TASKS) == task]
@@ -114,7 +116,7 @@ def interactive_figure(a: Analysis) -> InteractiveFigure:
                 num_rows = len({(t.scale, t.method) for t in thresholds})
                 labels = {"type": "category", "autorange": "reversed", "automargin": True, "dtick": 1}
                 rows = {"yaxis": labels, "height": max(280, 120 + 24 * num_rows)}
-                traces = [_range_trace(t) for t in thresholds]
+                traces = [_range_trace(t, measured) for t in thresholds]
                 plots[f"{kind}|{task}"] = {"data": traces, "layout": layout | rows}
     tasks = [t for t in tasks if any(name.endswith(f"|{t}") for name in plots)]
     caption = f"Thin, dashed, with an arrow: open; the counts tried do not settle that end. {captions.thresholds(a)}"
@@ -122,11 +124,12 @@ def interactive_figure(a: Analysis) -> InteractiveFigure:
     return InteractiveFigure("thresholds", TITLE, caption, choices, plots)
 
 
-def _range_trace(t: Threshold) -> PlotlyData:
+def _range_trace(t: Threshold, measured: Callable[[Threshold, int], str]) -> PlotlyData:
     """A range; what is open is thin, dashed and ends in an arrow.
 
     Args:
         t: the threshold.
+        measured: what was measured at one of its counts, in words.
 
     Returns:
         A line from end to end as plotly's script reads it.
@@ -137,6 +140,9 @@ def _range_trace(t: Threshold) -> PlotlyData:
         f"{t.kind} threshold: {t.answer.describe()}\n"
         f"{len(t.tried)} counts tried, {t.tried[0]:,} to {t.tried[-1]:,}; {t.seeds} seeds or more"
     )
+    # The counts that enclose the interval: what was measured there is most of what it rests on.
+    below = max((n for n in t.tried if n <= start), default=t.tried[0])
+    above = min((n for n in t.tried if n >= end), default=t.tried[-1])
     style = method_style(t.method)
     row = f"{t.scale.name} · {display_name(t.method)}"
     is_open = math.isinf(t.answer.ci_high)
@@ -148,7 +154,19 @@ def _range_trace(t: Threshold) -> PlotlyData:
         t.method,
         [start, end],
         [row, row],
-        [text, text],
+        [f"{text}\n{measured(t, below)}", f"{text}\n{measured(t, above)}"],
         line={"color": style.color, "width": 1.5 if is_open else 5, "dash": "dash" if is_open else "solid"},
         marker={"color": style.color, "symbol": symbols, "size": 11},
     )
+
+
+def _measured(a: Analysis) -> Callable[[Threshold, int], str]:
+    """A function from a threshold and a count that was tried to the score there, and what stands behind it."""
+    details = PointDetails.of(a)
+    points = {(p.scale.name, p.task, p.method, p.num_trainable): p for p in a.budget_points}
+
+    def measured(t: Threshold, n: int) -> str:
+        p = points[t.scale.name, t.task, t.method, n]
+        return details.text(f"at N = {n:,}:", t.scale, t.method, n, t.task, p.score, "%")
+
+    return measured
