@@ -40,7 +40,11 @@ NOISES = (0.01, 0.03, 0.05)
 KINDS: tuple[ThresholdKind, ...] = ("low", "high")
 PREFACE = """# Planted thresholds, recovered
 
-Made by `python benchmarks/curve_recovery.py` (200 draws of each row).
+Made by `python benchmarks/curve_recovery.py`: 200 draws for each shape and noise, 20 runs in each. Errors are medians
+of the distance to the true threshold in octaves; *covered* is how often the 95 % interval holds it. *Curve*: runs
+chosen by `next_run`, answered by the budget curve. *Grid, curve*: every count once, answered by the curve. *Grid* and
+*bisection* answer by the scores alone. The way from chance to full fine-tuning is 40 points, so that 95 % of it lies
+two points below. The model holds the logistic curve, nearly the step and Gompertz's, not the others.
 
 """
 WAYS = ("curve", "grid, curve", "grid", "bisection")
@@ -215,7 +219,24 @@ def main(num_draws: int, workers: int) -> None:
         for rows in pool.map(_cell, jobs):
             print("\n".join(rows), flush=True)
             table += rows
-    PAGE.write_text(PREFACE + "\n".join(table) + "\n")
+    PAGE.write_text(PREFACE + "\n".join([*table, "", missed(table[1:])]) + "\n")
+
+
+def missed(rows: list[str]) -> str:
+    """The goals with the rows that miss them."""
+    cells = [[c.strip() for c in row.strip("|").split("|")] for row in rows]
+    names = {
+        "covered less than 90 %": [c for c in cells if float(c[7]) < 90],
+        "median error above one octave": [c for c in cells if float(c[3]) > 1],
+        "more error than bisection": [c for c in cells if float(c[3]) > float(c[6])],
+        "more error than the grid by its scores": [c for c in cells if float(c[3]) > float(c[5])],
+        "more error than the grid by the curve": [c for c in cells if float(c[3]) > float(c[4])],
+    }
+    lines = [
+        f"- {name}: {len(found)} of {len(cells)}. " + "; ".join(" ".join(c[:3]) for c in found)
+        for name, found in names.items()
+    ]
+    return "Goals missed by *curve* (shape, sd, threshold):\n\n" + "\n".join(lines)
 
 
 if __name__ == "__main__":
