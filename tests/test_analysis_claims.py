@@ -15,12 +15,13 @@ from apet.analysis.claims import (
     transfer_within,
 )
 from apet.analysis.convergence import convergence_comparisons, convergences
+from apet.analysis.curve_values import ThresholdAnswer
 from apet.analysis.frames import checked_curves
 from apet.analysis.gap_by_scale import Gap, gaps
 from apet.analysis.intervals import Estimate
 from apet.analysis.score_by_budget import budget_points
 from apet.analysis.study_data import Scale, StudyData
-from apet.analysis.thresholds import Bracket, Threshold, thresholds
+from apet.analysis.thresholds import Threshold, thresholds
 from apet.analysis.transfer import transfer_scores
 from apet.analysis.trend import below_zero, slope, slope_bounds
 from synthetic_results import SIZES, curves, study, transfer
@@ -147,11 +148,9 @@ def low_at(method, above, reached):
         "films",
         method,
         "low",
-        Bracket(above, reached, 0, True),
-        (1, 2),
-        ("fails", "passes"),
+        ThresholdAnswer("low", "between", math.sqrt(above * min(reached, 10**6)), above, reached, 1, 10**6),
+        (1, 10**6),
         3,
-        "seeds",
     )
 
 

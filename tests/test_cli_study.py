@@ -193,6 +193,8 @@ def test_thresholds_on_the_store(workspace):
         "8",
         "--max-seeds",
         "2",
+        "--max-runs",
+        "7",
         "--workers",
         "1",
         "--quiet",
@@ -200,14 +202,16 @@ def test_thresholds_on_the_store(workspace):
     done = call(workspace, *words, "--json")
     assert done.code == 0, done.err
     first = json.loads(done.out)
-    assert first["untrained_baseline"] == 0
-    assert first["runs"] < first["runs_of_a_full_grid"]
-    assert "lower 95 % bound" in first["rules"]
-    other = json.loads(call(workspace, *words, "--json", "--full-seeds", "2", "--forecast", "80").out)
-    assert len(other["full_fine_tuning"]) == 2
-    assert "2 seeds of full fine-tuning" in other["rules"]
-    assert "(80 %)" in other["rules"]
-    shown = call(workspace, *words).out
+    assert first["constant_answer"] > 0
+    assert first["runs"] <= 7 < first["runs_of_a_full_grid"]
+    assert "95 % of the way to full fine-tuning" in first["rules"]
+    assert json.loads(call(workspace, *words, "--json").out) == first, "answered by the record"
+    other = json.loads(call(workspace, *words, "--json", "--full-seeds", "2", "--share", "80").out)
+    assert len(other["full_fine_tuning"]) >= 2
+    assert "2 of full fine-tuning first" in other["rules"]
+    assert "80 % of the way" in other["rules"]
+    shown = call(workspace, *words, "--margin", "2").out
+    assert "at most 2 points below full fine-tuning" in shown
     assert "low threshold: " in shown
     assert "high threshold: " in shown
 
@@ -228,7 +232,7 @@ def test_what_failed_in_an_earlier_search_is_tried_again(workspace, monkeypatch)
         "--spacing",
         "64",
     ]
-    words += ["--max-seeds", "1", "--json"]
+    words += ["--max-seeds", "1", "--max-runs", "6", "--json"]
     monkeypatch.setattr(
         "apet.studies.executors.local.LocalExecutor", lambda size, cards: executors.InProcessExecutor(Resources())
     )
@@ -293,7 +297,8 @@ def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(work
         ([*SEARCH, "--confidence", "150"], "confidence: 150 percent; give at least 50 and less than 100"),
         ([*SEARCH, "--confidence", "100"], "confidence: 100 percent"),
         ([*SEARCH, "--confidence", "-50"], "confidence: -50 percent"),
-        ([*SEARCH, "--forecast", "20"], "forecast: 20 percent"),
+        ([*SEARCH, "--share", "120"], "share: 120 % of the way; give more than 0 and at most 100"),
+        ([*SEARCH, "--max-runs", "4"], "max_runs=4 with 3 of full fine-tuning; give at least two more"),
         ([*SEARCH, "--margin", "-1"], "margin: -1 points below full fine-tuning; give at least 0 and less than 100"),
     ],
 )

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from apet.analysis.curve_values import ThresholdAnswer
 from apet.analysis.study import Analysis, analyze
-from apet.analysis.thresholds import Bracket
 from apet.report.figures import (
     convergence,
     gap_by_scale,
@@ -213,7 +213,8 @@ def test_where_no_seed_has_every_task_tasks_go_and_the_bands_stay_within_what_ca
 
 def lines_of(lower: float, upper: float):
     """What the figure of thresholds draws for one range."""
-    t = SimpleNamespace(bracket=Bracket(lower, upper, 0, True), tried=(100, 1_000, 10_000))
+    answer = ThresholdAnswer("low", "between", lower, lower, upper, 100, 10_000)
+    t = SimpleNamespace(answer=answer, tried=(100, 1_000, 10_000))
     _, axes = sheet.panels(1, 1)
     thresholds._draw_row(axes[0][0], 0, [t], "lora")
     return axes[0][0].lines
@@ -268,17 +269,17 @@ def test_a_hover_of_a_mean_says_over_how_many_tasks_and_which_seeds_it_leaves_ou
     assert "planned numbers missing" in hover
 
 
-def test_a_hover_of_a_threshold_shows_the_number_that_decided_at_each_end(two_seeds):
-    for kind, unit in (("low", "%"), ("high", "points behind full fine-tuning")):
+def test_a_hover_of_a_threshold_says_where_it_lies_and_what_it_rests_on(two_seeds):
+    for kind in ("low", "high"):
         for hover in texts(thresholds.interactive_figure(two_seeds), f"{kind}|films", "apet-adjacent"):
             assert "APET-adjacent on " in hover
-            assert f" {unit}\n" in hover
+            assert f"\n{kind} threshold: " in hover
+            assert "counts tried, 64 to 16,384; 2 seeds or more" in hover
             assert "\nat N = " in hover
             assert "\nseeds (n = 2" in hover
             assert "\nfilms\nseeds 0, 1" in hover
     low = texts(thresholds.interactive_figure(two_seeds), "low|films", "apet-adjacent")
-    assert any("at N = 64, which fails:" in s for s in low)
-    assert any("at N = 256, which passes:" in s for s in low)
+    assert any(": about " in s for s in low)
 
 
 def test_on_the_page_too_one_seed_has_thin_whiskers_and_missing_runs_are_hollow(one_seed, incomplete):

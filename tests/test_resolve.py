@@ -11,7 +11,8 @@ import torch
 from apet import ApetError
 from apet.api import list_methods
 from apet.backbones import describe as describing
-from apet.studies import comparison, planning, threshold_search
+from apet.search import stored_runs
+from apet.studies import comparison, planning
 from apet.studies.comparison import compare, comparison_study
 from apet.studies.results import Study
 from apet.tasks import examples as task_examples
@@ -62,7 +63,7 @@ def calls(monkeypatch):
 
     count([files, splits], "read_table")
     count([describing], "_describe")
-    count([resolving, planning, running, threshold_search], "resolve")
+    count([resolving, planning, running, stored_runs], "resolve")
     count([task_examples, sources], "examples_fingerprint")
     return counts
 

@@ -2,92 +2,130 @@
 
 from __future__ import annotations
 
+import json
 import math
 
 import numpy as np
 import pytest
 
 from apet import ApetError
-from apet.studies.thresholds import SeedScore, ThresholdRules, ThresholdSearch, budget_grid
+from apet.analysis.curve_values import Reach
+from apet.search.thresholds import (
+    MeasuredRun,
+    ThresholdRules,
+    ThresholdSearch,
+    budget_grid,
+    num_grid_runs,
+    search_summary,
+)
 
 GRID = budget_grid(1, 2**15, 2.0, lambda n: n)
 
 
-def landscape(low: float, high: float, noise: float, *, chance=0.5, full=0.9, seed=0, failing=()):
-    """At chance below ``low``, rising in log N, at full fine-tuning's level from ``high`` on; noise over seeds."""
+def landscape(middle: float, noise: float, *, base=0.5, full=0.9, width=0.5, seed=0, failing=()):
+    """A logistic curve over log2 N with noise over seeds; what was asked for, batch by batch."""
     draws = np.random.default_rng(seed)
-    asked: list[tuple[int | None, int]] = []
+    batches: list[list[tuple[int | None, int]]] = []
 
-    def measure(n, seeds, target_score):
+    def measure(requests):
+        batches.append(list(requests))
         out = []
-        for s in seeds:
-            asked.append((n, s))
-            if n in failing:
-                out.append(None)
-                continue
-            share = 1.0 if n is None else np.clip(math.log(n / low) / math.log(high / low) * 0.75 + 0.25, 0, 1)
-            mean = (
-                chance if n is not None and n < low else full if share >= 1 else chance + share * (full - chance) * 0.9
-            )
-            value = float(mean + draws.normal() * noise)
-            stopped = target_score is not None and value >= target_score
-            out.append(SeedScore(target_score if stopped else value, stopped))
+        for n, _ in requests:
+            share = 1.0 if n is None else 1 / (1 + math.exp(-(math.log2(n) - middle) / width))
+            score = base + (full - base) * share + float(draws.normal()) * noise
+            out.append(None if n in failing else MeasuredRun(score, base, base))
         return out
 
-    return measure, asked
+    return measure, batches
 
 
-@pytest.mark.parametrize(("low", "high"), [(10, 1000), (100, 200), (3, 20_000), (700, 5000)])
-@pytest.mark.parametrize("noise", [0.001, 0.004])
-def test_the_planted_thresholds_are_found_within_the_grids_spacing_in_a_quarter_of_its_runs(low, high, noise):
-    measure, asked = landscape(low, high, noise)
-    search = ThresholdSearch(GRID, 0.5, measure)
-    found_low, found_high = search.run()
-    for found, true in ((found_low, low), (found_high, high)):
-        expected = next(i for i, n in enumerate(GRID) if n >= true)
-        assert abs(GRID.index(found.upper) - expected) <= 1
-        assert found.lower == GRID[GRID.index(found.upper) - 1]
-    full = len(GRID) * ThresholdRules().max_seeds + ThresholdRules().reference_seeds
-    assert search.num_runs == len(asked) <= full / 4
+def found(measure, **rules):
+    search = ThresholdSearch(GRID, measure, ThresholdRules(**rules))
+    curve = search.run()
+    return search, search.answer(curve, "low"), search.answer(curve, "high")
+
+
+@pytest.mark.parametrize(("middle", "width"), [(5, 0.5), (9, 0.7), (11, 0.3)])
+@pytest.mark.parametrize("noise", [0.002, 0.01])
+def test_the_planted_thresholds_are_found_within_an_octave_in_a_quarter_of_a_grids_runs(middle, width, noise):
+    measure, batches = landscape(middle, noise, width=width)
+    search, low, high = found(measure)
+    for answer, share in ((low, 0.1), (high, 0.95)):
+        assert math.log2(answer.median) == pytest.approx(middle + width * math.log(share / (1 - share)), abs=1)
+        assert answer.state == "between"
+    asked = [request for batch in batches for request in batch]
+    assert len(asked) == len(search.measured) <= num_grid_runs(search) / 4
     assert len(set(asked)) == len(asked), "no run is asked for twice"
 
 
-def test_a_noisy_point_gets_more_seeds_and_a_clear_one_does_not():
-    measure, asked = landscape(100, 1000, 0.0005)
-    ThresholdSearch(GRID, 0.5, measure).run()
-    clear = max(sum(1 for a in asked if a[0] == n) for n in GRID)
-    measure, asked = landscape(100, 1000, 0.02)
-    _, high = ThresholdSearch(GRID, 0.5, measure).run()
-    noisy = max(sum(1 for a in asked if a[0] == n) for n in GRID)
-    assert clear <= 2 < noisy <= 5
-    assert not high.clear
-    assert "unclear at this confidence" in high.describe()
+def test_it_ends_as_soon_as_both_are_known_to_a_step_and_goes_on_while_they_are_not():
+    quiet, _, _ = found(landscape(7, 0.001, width=0.3)[0])
+    noisy, _, high = found(landscape(7, 0.06, width=0.3)[0])
+    assert len(quiet.measured) < len(noisy.measured) == ThresholdRules().max_runs
+    assert high.octaves > 1
+
+
+def test_runs_that_do_not_wait_for_each_other_are_asked_for_together():
+    measure, batches = landscape(7, 0.03)
+    found(measure)
+    assert batches[0] == [(None, 0), (None, 1), (None, 2)]
+    assert len(batches[1]) == 8
+    assert max(len(b) for b in batches[2:]) == 2
 
 
 def test_a_method_that_never_gets_there_is_said_to_need_more_than_was_tried():
-    measure, _ = landscape(10, 10**9, 0.001)
-    low, high = ThresholdSearch(GRID, 0.5, measure).run()
-    assert high.upper is None
-    assert high.describe() == f"high threshold: above {GRID[-1]:,}"
-    assert low.upper is not None
+    _, low, high = found(landscape(40, 0.002)[0])
+    assert (low.state, high.state) == ("above the largest N", "above the largest N")
+    assert high.describe() == f"above the largest N ({GRID[-1]:,})"
 
 
-def test_a_method_that_always_gets_there_needs_at_most_the_smallest():
-    measure, _ = landscape(0.5, 0.9, 0.001)
-    low, high = ThresholdSearch(GRID, 0.5, measure).run()
-    assert (low.lower, low.upper, high.upper) == (None, 1, 1)
-    assert low.describe() == "low threshold: at most 1"
+def test_a_method_that_always_gets_there_needs_less_than_the_smallest():
+    _, low, high = found(landscape(-9, 0.002)[0])
+    assert (low.state, high.state) == ("below the smallest N", "below the smallest N")
 
 
-def test_failed_runs_are_no_numbers():
-    measure, _ = landscape(100, 1000, 0.001, failing=(256,))
-    low, _ = ThresholdSearch(GRID, 0.5, measure).run()
-    assert low.upper in (128, 256)
+def test_failed_runs_are_no_numbers_and_are_not_asked_for_again():
+    measure, batches = landscape(8, 0.002, failing=(128, 256))
+    search, low, _ = found(measure)
+    assert low.median == pytest.approx(2 ** (8 + 0.5 * math.log(1 / 9)), rel=1)
+    summary = search_summary(search, search.curve())
+    json.dumps(summary, allow_nan=False)
+    assert len({r for b in batches for r in b}) == sum(map(len, batches))
     with pytest.raises(ApetError, match="full fine-tuning failed with every seed"):
-        ThresholdSearch(GRID, 0.5, lambda n, seeds, stop: [None for _ in seeds]).run()
+        found(lambda requests: [None for _ in requests])
+
+
+def test_what_counts_as_reaching_is_said_and_counts():
+    measure, _ = landscape(8, 0.002)
+    search, _, near = found(measure, reach=Reach(0.6))
+    assert "high: 60 % of the way to full fine-tuning" in search.rules.describe()
+    search, _, far = found(landscape(8, 0.002)[0], reach=Reach(margin=0.01))
+    assert "high: at most 1 point below full fine-tuning" in search.rules.describe()
+    assert near.median < far.median
+
+
+def test_a_search_is_told_in_full():
+    search, _, high = found(landscape(8, 0.002)[0])
+    summary = search_summary(search, search.curve())
+    assert summary["high"] == {
+        "state": "between",
+        "num_trainable": high.median,
+        "ci_low": high.ci_low,
+        "ci_high": high.ci_high,
+    }
+    assert (summary["untrained"], summary["constant_answer"]) == (0.5, 0.5)
+    assert sum(len(p["scores"]) for p in summary["points"]) + len(summary["full_fine_tuning"]) == summary["runs"]
+    assert [p["num_trainable"] for p in summary["curve"]] == GRID
 
 
 def test_a_grid_holds_what_the_method_can_have():
     assert budget_grid(3, 50, 2.0, lambda n: n + n % 2) == [4, 6, 12, 24, 48, 50]
     with pytest.raises(ApetError, match="spacing=1 does not grow"):
         budget_grid(1, 9, 1, lambda n: n)
+    with pytest.raises(ApetError, match="N = 7 is all that there is between 1 and 9"):
+        budget_grid(1, 9, 2, lambda n: 7)
+
+
+def test_too_few_runs_for_a_search_are_refused():
+    with pytest.raises(ApetError, match="max_runs=4 with 3 of full fine-tuning; give at least two more"):
+        ThresholdRules(max_runs=4)

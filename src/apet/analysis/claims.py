@@ -146,8 +146,8 @@ def high_falls(thresholds: Sequence[Threshold]) -> list[Trend]:
 def _mean_log(thresholds: Sequence[Threshold]) -> tuple[float, float]:
     """Ends of the mean log10 threshold: at least one parameter, at most as far as was tried."""
     # In the logarithm, for N is tried on a geometric grid: 100 against 200 is as far as 10,000 against 20,000.
-    lows = [math.log10(max(1.0, t.bracket.lower)) for t in thresholds]
-    highs = [math.log10(t.bracket.upper) if math.isfinite(t.bracket.upper) else math.inf for t in thresholds]
+    lows = [math.log10(max(1.0, t.answer.ci_low)) for t in thresholds]
+    highs = [math.log10(t.answer.ci_high) if math.isfinite(t.answer.ci_high) else math.inf for t in thresholds]
     return float(np.mean(lows)), float(np.mean(highs))
 
 

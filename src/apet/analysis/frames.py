@@ -44,6 +44,7 @@ RUNS: Columns = {
         "ci_high",
         "num_examples",
         "score_untrained",
+        "majority_baseline",
         "untrained_baseline",
         "best_step",
         "max_steps",

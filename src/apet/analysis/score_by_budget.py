@@ -27,7 +27,10 @@ class BudgetPoint:
         num_trainable: number of trained parameters, N.
         trainable_percent: N in percent of the backbone.
         untrained_baseline: score of the majority class, averaged over the tasks; 0 for free text.
+        untrained: score before training.
+        constant: score of the best constant answer, averaged over the tasks; 0 for free text.
         score: over all seeds there are.
+        scores: of each seed, averaged over the tasks.
         gap: full fine-tuning − method, over the seeds that both have; None without any.
         run_ids: the runs behind it.
     """
@@ -38,7 +41,10 @@ class BudgetPoint:
     num_trainable: int
     trainable_percent: float
     untrained_baseline: float
+    untrained: float
+    constant: float
     score: Estimate
+    scores: tuple[float, ...]
     gap: Estimate | None
     run_ids: tuple[str, ...]
 
@@ -53,6 +59,8 @@ class _Cell:
         matrix: their scores, (tasks, seeds), none missing.
         untrained_baseline: score of the majority class.
         trainable_percent: N in percent of the backbone.
+        untrained: score before training.
+        constant: score of the best constant answer.
     """
 
     method: str
@@ -60,6 +68,8 @@ class _Cell:
     matrix: ScoreMatrix
     untrained_baseline: float
     trainable_percent: float
+    untrained: float
+    constant: float
 
 
 def budget_points(data: StudyData, allow_holes: bool = False) -> list[BudgetPoint]:
@@ -102,7 +112,11 @@ def budget_points(data: StudyData, allow_holes: bool = False) -> list[BudgetPoin
         full_matrix = _joined([full[backbone, t] for t in tasks]) if full_known else None
         if matrix is not None:
             baseline = float(np.mean([task_cells[t].untrained_baseline for t in tasks]))
-            mean_cell = _Cell(method, n, matrix, baseline, task_cells[tasks[0]].trainable_percent)
+            untrained, constant = (
+                float(np.mean([getattr(task_cells[t], name) for t in tasks])) for name in ("untrained", "constant")
+            )
+            percent = task_cells[tasks[0]].trainable_percent
+            mean_cell = _Cell(method, n, matrix, baseline, percent, untrained, constant)
             means.append(_point(data, scales[backbone], None, mean_cell, full_matrix))
     return [*means, *points]
 
@@ -125,7 +139,10 @@ def _point(data: StudyData, scale: Scale, task: str | None, cell: _Cell, full: S
         num_trainable=cell.num_trainable,
         trainable_percent=cell.trainable_percent,
         untrained_baseline=cell.untrained_baseline,
+        untrained=cell.untrained,
+        constant=cell.constant,
         score=score,
+        scores=tuple(cell.matrix.scores.mean(axis=0).tolist()),
         gap=gap,
         run_ids=tuple(cell.matrix.run_ids.ravel().tolist()),
     )
@@ -188,7 +205,23 @@ def _cells(runs: pd.DataFrame) -> Iterator[tuple[str, str, _Cell]]:
     """Backbone, task and runs of every cell with a complete run."""
     # Cut from sorted arrays: a study of a threshold has thousands of cells, and a groupby builds a table for each.
     done = complete(runs).sort_values([*CELL, "seed"], kind="stable")
-    names = (*CELL, "seed", "score", "ci_low", "ci_high", "num_examples", "run_id", "untrained_baseline")
+    names = (
+        *CELL,
+        "seed",
+        "score",
+        "ci_low",
+        "ci_high",
+        "num_examples",
+        "run_id",
+        "untrained_baseline",
+        "constant",
+        "untrained",
+    )
+    # What a table of before does not hold counts as a guess.
+    done = done.assign(
+        constant=done["majority_baseline"].fillna(done["untrained_baseline"]),
+        untrained=done["score_untrained"].fillna(done["untrained_baseline"]),
+    )
     columns = {name: done[name].to_numpy() for name in names}
     percent = done["trainable_percent"].to_numpy(dtype=float)
     is_start = np.zeros(len(done), dtype=bool)
@@ -212,4 +245,5 @@ def _cells(runs: pd.DataFrame) -> Iterator[tuple[str, str, _Cell]]:
             run_ids=columns["run_id"][start:end][None].astype(object),
         )
         baseline = float(columns["untrained_baseline"][start:end].mean())
-        yield backbone, task, _Cell(method, n, matrix, baseline, float(percent[start]))
+        untrained, constant = (float(columns[name][start:end].mean()) for name in ("untrained", "constant"))
+        yield backbone, task, _Cell(method, n, matrix, baseline, float(percent[start]), untrained, constant)

@@ -10,6 +10,7 @@ import pandas as pd
 
 from apet.analysis.claims import adjacent_faster, gap_shrinks, high_falls, low_same, transfer_within
 from apet.analysis.convergence import ConvergenceComparison, by_run, convergence_comparisons, convergences
+from apet.analysis.curve_values import Reach
 from apet.analysis.frames import FULL, checked_curves, complete, failed
 from apet.analysis.gap_by_scale import Gap, gaps
 from apet.analysis.intervals import Floats
@@ -17,7 +18,7 @@ from apet.analysis.score_by_budget import BudgetPoint, budget_points
 from apet.analysis.score_matrix import FINISH_OR_ALLOW, Items
 from apet.analysis.structure import Structure, structures
 from apet.analysis.study_data import StudyData
-from apet.analysis.thresholds import DEFAULT_MARGIN, Threshold, thresholds
+from apet.analysis.thresholds import Threshold, thresholds
 from apet.analysis.transfer import TransferScore, transfer_scores
 from apet.analysis.trend import Trend
 from apet.errors import ApetError
@@ -38,7 +39,7 @@ class Analysis:
         thresholds: E5.
         transfer_scores: E7.
         trends: the paper's claims with their verdicts.
-        margin: of the high threshold.
+        reach: what counts as reaching full fine-tuning.
         missing: experiment (E1 … E7) -> what it needs that the runs do not hold.
     """
 
@@ -52,7 +53,7 @@ class Analysis:
     thresholds: list[Threshold]
     transfer_scores: list[TransferScore]
     trends: list[Trend]
-    margin: float
+    reach: Reach
     missing: dict[str, str]
 
     # Cached, for the figures ask for it once for every panel.
@@ -75,7 +76,7 @@ def analyze(
     transfer: pd.DataFrame | None = None,
     planned: pd.DataFrame | None = None,
     allow_holes: bool = False,
-    margin: float = DEFAULT_MARGIN,
+    reach: Reach | None = None,
 ) -> Analysis:
     """Analyze the runs of a study: all experiments that they hold.
 
@@ -86,7 +87,7 @@ def analyze(
         transfer: with the columns of `TRANSFER`; None = none.
         planned: with the columns of `PLANNED`; None = unknown, then every method was to run on all tasks and seeds.
         allow_holes: go on where planned runs are missing, and mark every number that misses some.
-        margin: of the high threshold, in [0, 1].
+        reach: what counts as reaching full fine-tuning; None = 95 % of the way.
 
     Returns:
         The numbers of every experiment.
@@ -104,7 +105,7 @@ def analyze(
     comparisons = convergence_comparisons(data, converged)
     points = budget_points(data, allow_holes)
     # Thresholds are read off the very points that the curves show, so that a figure and its ranges cannot disagree.
-    all_thresholds = thresholds(points, margin)
+    all_thresholds = thresholds(points, reach)
     scores = [] if transfer is None or transfer.empty else transfer_scores(transfer, data, allow_holes)
     all_structures = structures(data, allow_holes)
     return Analysis(
@@ -124,7 +125,7 @@ def analyze(
             *adjacent_faster(comparisons),
             *transfer_within(scores, data),
         ],
-        margin=margin,
+        reach=reach or Reach(),
         missing=_missing(data, all_gaps, all_structures, comparisons, all_thresholds, scores),
     )
 

@@ -48,14 +48,17 @@ def thresholds(
     on_overlap: OnOverlap = None,
     method: Annotated[str, typer.Option(help="Name of the method (see apet methods).")] = "apet",
     output: OutputFolder = None,
-    margin: Annotated[float, typer.Option(help="Points below full fine-tuning that still count as reaching it.")] = 1.0,
+    share: Annotated[
+        float, typer.Option(help="Share of the way to full fine-tuning that counts as reaching it, percent.")
+    ] = 95.0,
+    margin: Annotated[
+        float | None, typer.Option(help="Points below full fine-tuning that count as reaching it, instead of a share.")
+    ] = None,
     confidence: Annotated[float, typer.Option(help="Confidence of every interval, percent.")] = 95.0,
     spacing: Annotated[float, typer.Option(help="Ratio of neighboring N.")] = 2.0,
+    max_runs: Annotated[int, typer.Option(min=1, help="Runs, at most, those of full fine-tuning included.")] = 20,
     max_seeds: Annotated[int, typer.Option(min=1, help="Seeds of one N, at most.")] = 5,
-    full_seeds: Annotated[int, typer.Option(min=1, help="Seeds of full fine-tuning.")] = 3,
-    forecast: Annotated[
-        float, typer.Option(help="How sure some seeds of an N must be of what all would say, percent.")
-    ] = 90.0,
+    full_seeds: Annotated[int, typer.Option(min=1, help="Seeds of full fine-tuning, to begin with.")] = 3,
     min_params: Annotated[int, typer.Option(min=1, help="Smallest N.")] = 1,
     max_params: Annotated[
         int | None, typer.Option(min=1, help="Largest N; without it, the most that the method can have.")
@@ -72,34 +75,39 @@ def thresholds(
 ) -> None:
     """Search the low and the high threshold.
 
-    The smallest N above chance, and the smallest that reaches full fine-tuning; as ranges, in few runs.
+    The smallest N a tenth of the way from guessing to full fine-tuning, and the smallest that reaches it, with 95 %
+    intervals, in few runs: each is the one that is expected to tell most.
     """
+    from apet.analysis.curve_values import Reach
     from apet.cli.execution import open_executor
+    from apet.search.stored_runs import ThresholdSearcher
+    from apet.search.thresholds import KINDS, ThresholdRules, num_grid_runs, search_summary
     from apet.studies.scheduler import Scheduler
     from apet.studies.store import open_store
-    from apet.studies.threshold_search import ThresholdSearcher
-    from apet.studies.thresholds import ThresholdRules, search_summary
 
     options: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
     options |= {"encoding": encoding, "separator": separator, "on_missing": on_missing, "on_overlap": on_overlap}
     base = _base_config(settings, {**options, "method": method})
+    reach = Reach(share / 100, None if margin is None else margin / 100)
+    rules = ThresholdRules(reach, confidence / 100, spacing, max_seeds, full_seeds, max_runs)
     folder = output or default_output(base.axes.task, "thresholds")
     keeps_runs(folder)
-    rules = ThresholdRules(margin / 100, confidence / 100, forecast / 100, spacing, max_seeds, full_seeds)
     with open_store(folder) as store, open_executor(executor, workers, ray_address, gpus, [base]) as opened:
         scheduler = Scheduler(store, opened, open_progress(quiet))
         searcher = ThresholdSearcher(base, store, scheduler, rules, full_learning_rate)
-        search, grid = searcher.search(min_params, max_params)
-        low, high = search.run()
-    num_grid_runs = len(grid) * rules.max_seeds + rules.reference_seeds
+        search = searcher.search(min_params, max_params)
+        curve = search.run()
     if json:
         subject = {"backbone": base.backbone, "task": base.task_name, "method": searcher.label}
-        print_json({**subject, **search_summary(low, high, search, num_grid_runs)})
+        print_json({**subject, **search_summary(search, curve)})
         return
     print(f"{base.backbone}, {base.task_name}, {searcher.label}")
-    print(low.describe())
-    print(high.describe())
-    print(f"{search.num_runs} runs; a full grid of {len(grid)} N x {rules.max_seeds} seeds has {num_grid_runs}")
+    for kind in KINDS:
+        print(f"{kind} threshold: {search.answer(curve, kind).describe()}")
+    print(
+        f"{len(search.measured)} runs; a full grid of {len(search.grid)} N x {rules.max_seeds} seeds has"
+        f" {num_grid_runs(search)}"
+    )
     print(rules.describe())
 
 

@@ -8,7 +8,7 @@ from apet.analysis.convergence import LAST, REACHED
 from apet.analysis.frames import FULL, complete
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
-from apet.report.formatting import display_name, join_words, significant
+from apet.report.formatting import display_name, join_words
 from apet.report.variants import convergence_pairs, structure_variants
 
 INTERVALS = "Whiskers: 95 % t-interval over seeds, thin ones over the items of a single seed; both stand in the tables."
@@ -149,12 +149,11 @@ def thresholds(a: Analysis) -> str:
     """Caption of E5."""
     cells = {(t.scale.name, t.method, n) for t in a.thresholds for n in t.tried}
     return (
-        f"Low threshold: the smallest N where the lower end of the seeds' 95 % interval lies above {BASELINE};"
-        " undecided where only the items' does. High threshold: the smallest N where full fine-tuning − method is"
-        f" shown to be at most {significant(100 * a.margin)} point{'' if a.margin == 0.01 else 's'} (upper end of the"
-        " 95 % interval, paired by seed). Each is a range: above the largest N that fails, at most the smallest N that"
-        " passes without a failure above it; open where the counts tried do not settle it; one seed is decided by its"
-        f" items. {run_summary(a, cells, {t.task for t in a.thresholds})}"
+        "Low threshold: the smallest N a tenth of the way from what is had without training (the better of untrained"
+        f" score and best constant answer) to full fine-tuning. High threshold: the smallest N at {a.reach.describe()}."
+        " Median and 95 % interval of the posterior of the score over log N, fitted to all runs of a method; on these"
+        " items; open where the counts tried do not settle an end."
+        f" {run_summary(a, cells, {t.task for t in a.thresholds})}"
     )
 
 

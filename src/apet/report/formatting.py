@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 from apet.analysis.intervals import Estimate
-from apet.analysis.thresholds import Bracket, Threshold
 
 UNKNOWN = "–"
 MEAN_OVER_TASKS = "mean over tasks"
@@ -105,23 +104,6 @@ def mean_and_intervals(e: Estimate) -> str:
     over_seeds = f"{e.num_seeds} seeds: {interval(e.ci_low, e.ci_high)}" if e.num_seeds > 1 else "1 seed"
     over_items = "" if math.isnan(e.item_ci_low) else f"; items: {interval(e.item_ci_low, e.item_ci_high)}"
     return f"{percent(e.score)} ({over_seeds}{over_items}){' †' if e.num_missing else ''}"
-
-
-def threshold_range(b: Bracket, tried: Sequence[int]) -> str:
-    """Where a threshold lies: ``1,024 – 4,096``, ``at most 64``, ``above 4,096``, ``not shown up to 16,384``."""
-    if math.isinf(b.upper):
-        return f"above {count(b.lower)}" if b.lower else f"not shown up to {count(tried[-1])}"
-    return f"{count(b.lower)} – {count(b.upper)}" if b.lower else f"at most {count(b.upper)}"
-
-
-def threshold_notes(t: Threshold) -> str:
-    """What a reader must know beside the range of a threshold; empty where there is nothing."""
-    notes = [] if t.ci_method == "seeds" else ["counts with one seed decided by the items"]
-    if t.bracket.undecided:
-        notes.append(f"{t.bracket.undecided} count{'s' * (t.bracket.undecided > 1)} undecided")
-    if not t.bracket.monotone:
-        notes.append("not monotone")
-    return "; ".join(notes)
 
 
 def join_words(words: Sequence[str]) -> str:

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from apet.analysis.claims import LEFT_OPEN
+from apet.analysis.curve_values import ThresholdKind
 from apet.analysis.frames import complete
 from apet.analysis.gap_by_scale import Gap
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
-from apet.analysis.thresholds import Threshold, ThresholdKind
+from apet.analysis.thresholds import Threshold
 from apet.analysis.trend import Trend
 from apet.report.captions import count_range
 from apet.report.formatting import count, display_name, interval, join_words, percent, significant
@@ -59,7 +60,7 @@ def _thresholds_on(a: Analysis, scale: Scale, kind: ThresholdKind) -> list[Thres
 
 def _reached(thresholds: Sequence[Threshold]) -> list[Threshold]:
     """Those with an upper end, the smallest first."""
-    return sorted((t for t in thresholds if math.isfinite(t.bracket.upper)), key=lambda t: t.bracket.upper)
+    return sorted((t for t in thresholds if math.isfinite(t.answer.ci_high)), key=lambda t: t.answer.ci_high)
 
 
 def _place(a: Analysis, scale: Scale, task: str | None) -> str:
@@ -69,20 +70,22 @@ def _place(a: Analysis, scale: Scale, task: str | None) -> str:
 
 def _high_thresholds(a: Analysis) -> list[Finding]:
     texts = []
-    margin = f"to within {significant(100 * a.margin)} point{'' if a.margin == 0.01 else 's'}"
+    reach = a.reach.describe()
     for scale in a.data.scales[::-1]:
         thresholds = _thresholds_on(a, scale, "high")
         if not thresholds:
             continue
-        open_ended = [t for t in thresholds if math.isinf(t.bracket.upper)]
+        open_ended = [t for t in thresholds if math.isinf(t.answer.ci_high)]
         never = join_words([f"{display_name(t.method)} up to {count(t.tried[-1])}" for t in open_ended])
         place = _place(a, scale, thresholds[0].task)
         reached = _reached(thresholds)
         if not reached:
-            texts.append(f"{place}, nothing tried is shown to reach full fine-tuning {margin}: {never}.")
+            texts.append(f"{place}, nothing tried is shown to reach full fine-tuning, that is {reach}: {never}.")
             continue
         first, *others = reached
-        text = f"{place}, {display_name(first.method)} reaches full fine-tuning from {_upper_end(first)}, {margin}"
+        text = (
+            f"{place}, {display_name(first.method)} reaches full fine-tuning from {_upper_end(first)}, that is {reach}"
+        )
         if others:
             text += "; " + join_words([f"{display_name(t.method)} from {_upper_end(t)}" for t in others])
         texts.append(text + (f"; not shown: {never}." if never else "."))
@@ -90,8 +93,8 @@ def _high_thresholds(a: Analysis) -> list[Finding]:
 
 
 def _upper_end(t: Threshold) -> str:
-    share = 100 * t.bracket.upper / t.scale.num_parameters
-    return f"{count(t.bracket.upper)} parameters ({significant(share, 2)} %)"
+    share = 100 * t.answer.ci_high / t.scale.num_parameters
+    return f"{count(t.answer.ci_high)} parameters ({significant(share, 2)} %)"
 
 
 def _high_thresholds_by_task(a: Analysis) -> list[Finding]:
@@ -116,7 +119,7 @@ def _low_thresholds(a: Analysis) -> list[Finding]:
     for scale in a.data.scales[::-1]:
         reached = _reached(_thresholds_on(a, scale, "low"))
         if reached:
-            each = join_words([f"{display_name(t.method)} from {count(t.bracket.upper)}" for t in reached])
+            each = join_words([f"{display_name(t.method)} from {count(t.answer.ci_high)}" for t in reached])
             texts.append(f"{_place(a, scale, reached[0].task)}, above the baseline: {each} parameters.")
     return [Finding("E5", text) for text in texts]
 

@@ -13,8 +13,6 @@ from apet.report.formatting import (
     mean_and_spread,
     percent,
     significant,
-    threshold_notes,
-    threshold_range,
 )
 from apet.report.run_tables import all_runs, failed_runs
 from apet.report.table import Column, Table, Value, estimate_column, integer_column
@@ -227,13 +225,13 @@ def thresholds(a: Analysis) -> Table:
             t.task or MEAN_OVER_TASKS,
             display_name(t.method),
             t.kind,
-            threshold_range(t.bracket, t.tried),
-            t.bracket.lower,
-            None if math.isinf(t.bracket.upper) else t.bracket.upper,
+            t.answer.describe(),
+            None if math.isinf(t.answer.median) or t.answer.median == 0 else round(t.answer.median),
+            t.answer.ci_low,
+            None if math.isinf(t.answer.ci_high) else t.answer.ci_high,
+            t.answer.state,
             len(t.tried),
             t.seeds,
-            t.ci_method,
-            threshold_notes(t),
         ]
         for t in a.thresholds
     ]
@@ -243,12 +241,12 @@ def thresholds(a: Analysis) -> Table:
         METHOD,
         Column("threshold"),
         Column("range of N", name="num_trainable_range"),
+        integer_column("num_trainable_median", "median", unknown="beyond"),
         integer_column("lower", "above"),
         integer_column("upper", "at most", unknown="not shown"),
+        Column("state"),
         integer_column("num_counts", "counts tried"),
         integer_column("min_seeds", "fewest seeds"),
-        Column("decided by", name="ci_method"),
-        Column("notes"),
     )
     return Table("thresholds", "E5: low and high thresholds", captions.thresholds(a), columns, rows)
 

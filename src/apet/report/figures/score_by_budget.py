@@ -19,7 +19,7 @@ from apet.report import captions
 from apet.report.figures import log_axis, marks, plotly_data, sheet
 from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
 from apet.report.figures.point_details import PointDetails
-from apet.report.formatting import MEAN_OVER_TASKS, display_name, interval, percent, threshold_range
+from apet.report.formatting import MEAN_OVER_TASKS, display_name, interval, percent
 from apet.report.style import GRAY, method_style
 
 TITLE = "E4: score over the number of trained parameters"
@@ -76,16 +76,16 @@ def _panel(axis: Axes, a: Analysis, scale: Scale, task: str | None, points: list
 
 def _closed_ranges(thresholds: Sequence[Threshold], scale: Scale, task: str | None) -> list[tuple[Threshold, int]]:
     """Closed ranges of one panel, each with its row: low ones count from the bottom, high ones from the top."""
-    closed = [t for t in thresholds if t.scale == scale and t.task == task and math.isfinite(t.bracket.upper)]
+    closed = [t for t in thresholds if t.scale == scale and t.task == task and math.isfinite(t.answer.ci_high)]
     return [(t, row) for kind in ("low", "high") for row, t in enumerate(t for t in closed if t.kind == kind)]
 
 
 def _draw_range(axis: Axes, t: Threshold, row: int) -> None:
     """The range on the frame: low at the bottom, high at the top."""
     y = 0.012 + 0.02 * row if t.kind == "low" else 0.988 - 0.02 * row
-    start = t.bracket.lower or t.tried[0]
+    start = t.answer.ci_low or t.tried[0]
     axis.plot(
-        [start, t.bracket.upper],
+        [start, t.answer.ci_high],
         [y, y],
         transform=axis.get_xaxis_transform(),  # x in counts, y in shares of the panel's height
         color=method_style(t.method).color,
@@ -172,12 +172,12 @@ def _range_shapes(a: Analysis, scale: Scale, task: str | None) -> list[PlotlyDat
             {
                 "type": "line",
                 "yref": "paper",
-                "x0": t.bracket.lower or t.tried[0],
-                "x1": t.bracket.upper,
+                "x0": t.answer.ci_low or t.tried[0],
+                "x1": t.answer.ci_high,
                 "y0": y,
                 "y1": y,
                 "line": {"color": method_style(t.method).color, "width": 4},
-                "name": f"{display_name(t.method)}, {t.kind} threshold: {threshold_range(t.bracket, t.tried)}",
+                "name": f"{display_name(t.method)}, {t.kind} threshold: {t.answer.describe()}",
             }
         )
     return shapes

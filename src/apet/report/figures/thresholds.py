@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.markers import CARETLEFT, CARETRIGHT
 
+from apet.analysis.curve_values import ThresholdKind
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
-from apet.analysis.thresholds import CountState, Threshold, ThresholdKind
+from apet.analysis.thresholds import Threshold
 from apet.report import captions
 from apet.report.figures import log_axis, marks, plotly_data, sheet
 from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
 from apet.report.figures.point_details import PointDetails
-from apet.report.formatting import MEAN_OVER_TASKS, display_name, threshold_notes, threshold_range
+from apet.report.formatting import MEAN_OVER_TASKS, display_name
 from apet.report.style import GRAY, method_style
 
 OPEN_DASHES = (0, (3, 2))
@@ -27,7 +28,6 @@ OPEN_DASHES = (0, (3, 2))
 ARROW_FACTOR = 1.5
 """How far beyond the counts tried an arrow ends, as a factor."""
 TITLE = "E5: low and high thresholds"
-STATES: dict[CountState, str] = {"passes": "passes", "fails": "fails", "undecided": "decides nothing"}
 KINDS: tuple[ThresholdKind, ...] = ("low", "high")
 
 
@@ -79,8 +79,8 @@ def _draw_row(axis: Axes, y: float, thresholds: list[Threshold], method: str) ->
     if not thresholds:
         return
     style = method_style(method)
-    starts = [t.bracket.lower or t.tried[0] for t in thresholds]
-    ends = [t.bracket.upper for t in thresholds]
+    starts = [t.answer.ci_low or t.tried[0] for t in thresholds]
+    ends = [t.answer.ci_high for t in thresholds]
     for start, end, t in zip(starts, ends, thresholds, strict=True):
         linestyle = OPEN_DASHES if math.isinf(end) else "-"
         axis.plot(
@@ -93,7 +93,7 @@ def _draw_row(axis: Axes, y: float, thresholds: list[Threshold], method: str) ->
     else:
         largest = max(t.tried[-1] for t in thresholds)
         _arrow(axis, start, ARROW_FACTOR * largest, y, style.color, CARETRIGHT)
-    if np.median([t.bracket.lower for t in thresholds]) == 0:
+    if np.median([t.answer.ci_low for t in thresholds]) == 0:
         _arrow(axis, start, start / ARROW_FACTOR, y, style.color, CARETLEFT)
     fill = style.color if closed else "white"
     axis.plot([start], [y], marker=style.marker, color=style.color, markersize=4.5, markerfacecolor=fill)
@@ -107,7 +107,7 @@ def _arrow(axis: Axes, start: float, end: float, y: float, color: str, head: int
 def interactive_figure(a: Analysis) -> InteractiveFigure:
     """For the page. Choices: threshold, task."""
     plots: dict[str, PlotlyData] = {}
-    tasks, deciding_number = [MEAN_OVER_TASKS, *a.data.categories], _deciding_numbers(a)
+    tasks, measured = [MEAN_OVER_TASKS, *a.data.categories], _measured(a)
     for kind in KINDS:
         for task in tasks:
             thresholds = [t for t in a.thresholds if t.kind == kind and (t.task or MEAN_OVER_TASKS) == task]
@@ -116,7 +116,7 @@ def interactive_figure(a: Analysis) -> InteractiveFigure:
                 num_rows = len({(t.scale, t.method) for t in thresholds})
                 labels = {"type": "category", "autorange": "reversed", "automargin": True, "dtick": 1}
                 rows = {"yaxis": labels, "height": max(280, 120 + 24 * num_rows)}
-                traces = [_range_trace(t, deciding_number) for t in thresholds]
+                traces = [_range_trace(t, measured) for t in thresholds]
                 plots[f"{kind}|{task}"] = {"data": traces, "layout": layout | rows}
     tasks = [t for t in tasks if any(name.endswith(f"|{t}") for name in plots)]
     caption = f"Thin, dashed, with an arrow: open; the counts tried do not settle that end. {captions.thresholds(a)}"
@@ -124,53 +124,49 @@ def interactive_figure(a: Analysis) -> InteractiveFigure:
     return InteractiveFigure("thresholds", TITLE, caption, choices, plots)
 
 
-def _range_trace(t: Threshold, deciding_number: Callable[[Threshold, float], str]) -> PlotlyData:
+def _range_trace(t: Threshold, measured: Callable[[Threshold, int], str]) -> PlotlyData:
     """A range; what is open is thin, dashed and ends in an arrow.
 
     Args:
         t: the threshold.
-        deciding_number: what was measured at one of its counts, in words.
+        measured: what was measured at one of its counts, in words.
 
     Returns:
         A line from end to end as plotly's script reads it.
     """
-    start, end = t.bracket.lower or t.tried[0], min(t.bracket.upper, t.tried[-1])
-    notes = threshold_notes(t)
+    start, end = t.answer.ci_low or t.tried[0], min(t.answer.ci_high, t.tried[-1])
     text = (
         f"{display_name(t.method)} on {t.scale.name}, {t.task or MEAN_OVER_TASKS}\n"
-        f"{t.kind} threshold: {threshold_range(t.bracket, t.tried)}\n"
+        f"{t.kind} threshold: {t.answer.describe()}\n"
         f"{len(t.tried)} counts tried, {t.tried[0]:,} to {t.tried[-1]:,}; {t.seeds} seeds or more"
-        + (f"\n{notes}" if notes else "")
     )
+    # The counts that enclose the interval: what was measured there is most of what it rests on.
+    below = max((n for n in t.tried if n <= start), default=t.tried[0])
+    above = min((n for n in t.tried if n >= end), default=t.tried[-1])
     style = method_style(t.method)
     row = f"{t.scale.name} · {display_name(t.method)}"
-    is_open = math.isinf(t.bracket.upper)
+    is_open = math.isinf(t.answer.ci_high)
     symbols = [
-        style.symbol if t.bracket.lower else "triangle-left-open",
+        style.symbol if t.answer.ci_low else "triangle-left-open",
         "triangle-right-open" if is_open else style.symbol,
     ]
     return plotly_data.trace(
         t.method,
         [start, end],
         [row, row],
-        [f"{text}\n{deciding_number(t, n)}" for n in (start, end)],
+        [f"{text}\n{measured(t, below)}", f"{text}\n{measured(t, above)}"],
         line={"color": style.color, "width": 1.5 if is_open else 5, "dash": "dash" if is_open else "solid"},
         marker={"color": style.color, "symbol": symbols, "size": 11},
     )
 
 
-def _deciding_numbers(a: Analysis) -> Callable[[Threshold, float], str]:
-    """A function from a threshold and a count that was tried to the number that decided, and what stands behind it."""
+def _measured(a: Analysis) -> Callable[[Threshold, int], str]:
+    """A function from a threshold and a count that was tried to the score there, and what stands behind it."""
     details = PointDetails.of(a)
     points = {(p.scale.name, p.task, p.method, p.num_trainable): p for p in a.budget_points}
 
-    def deciding_number(t: Threshold, n: float) -> str:
-        p = points[t.scale.name, t.task, t.method, int(n)]
-        e, unit = (p.score, "%") if t.kind == "low" else (p.gap, "points behind full fine-tuning")
-        if e is None:
-            return f"at N = {p.num_trainable:,}: no seed shared with full fine-tuning"
-        state = t.states[t.tried.index(p.num_trainable)]
-        head = f"at N = {p.num_trainable:,}, which {STATES[state]}:"
-        return details.text(head, t.scale, t.method, p.num_trainable, t.task, e, unit)
+    def measured(t: Threshold, n: int) -> str:
+        p = points[t.scale.name, t.task, t.method, n]
+        return details.text(f"at N = {n:,}:", t.scale, t.method, n, t.task, p.score, "%")
 
-    return deciding_number
+    return measured

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from apet.errors import ApetError, UnreachableBudgetError
+from apet.search.thresholds import MeasuredRun, RunRequest, ThresholdRules, ThresholdSearch, budget_grid
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import Store
-from apet.studies.thresholds import SeedScore, ThresholdRules, ThresholdSearch, budget_grid
 from apet.training.config import RunConfig
-from apet.training.evaluation import untrained_baseline
 from apet.training.resolve import resolve
 from apet.training.resources import Resources
 from apet.training.result import RunResult
@@ -46,7 +45,7 @@ class ThresholdSearcher:
         self.resources = Resources()
         self.label = base.axes.method
 
-    def search(self, least: int = 1, most: int | None = None) -> tuple[ThresholdSearch, list[int]]:
+    def search(self, least: int = 1, most: int | None = None) -> ThresholdSearch:
         """Prepare a search over a grid of counts.
 
         Args:
@@ -54,30 +53,23 @@ class ThresholdSearcher:
             most: largest N; None = as many as the backbone has parameters, or the method can hold.
 
         Returns:
-            The search, ready to go, and its grid.
+            The search, ready to go.
         """
         upper = self._reachable(most or resolve(self.base, self.resources.cache).backbone.num_parameters)
-        points = budget_grid(self._reachable(least), upper, self.rules.spacing, self._reachable)
-        return ThresholdSearch(points, self._untrained_baseline(), self._measure, self.rules), points
+        grid = budget_grid(self._reachable(least), upper, self.rules.spacing, self._reachable)
+        return ThresholdSearch(grid, self._measure, self.rules)
 
-    def _measure(self, n: int | None, seeds: Sequence[int], target_score: float | None) -> list[SeedScore | None]:
-        states = self.store.states()
-        plans = []
-        for seed in seeds:
-            # A run that went to its end answers every question; only where there is none may one stop early.
-            plan = resolve(self._config(n, seed, None), self.resources.cache)
-            if target_score is not None and states.get(plan.run_id) != "complete":
-                plan = resolve(self._config(n, seed, target_score), self.resources.cache)
-            plans.append(plan)
+    def _measure(self, requests: Sequence[RunRequest]) -> list[MeasuredRun | None]:
+        plans = [resolve(self._config(n, seed), self.resources.cache) for n, seed in requests]
         for plan in plans:
             if plan.missing is not None:
                 raise ApetError(plan.missing)
         self.scheduler.run(plans, retry=True)  # what failed in an earlier search may have been the machine's fault
         # From the record, not from the scheduler: most of the runs are from earlier questions.
         results = {run.run_id: run.result for run in self.store.rows()}
-        return [_seed_score(results.get(plan.run_id)) for plan in plans]
+        return [_measured(results.get(plan.run_id)) for plan in plans]
 
-    def _config(self, n: int | None, seed: int, target_score: float | None) -> RunConfig:
+    def _config(self, n: int | None, seed: int) -> RunConfig:
         """Settings of a run: with N parameters, or of full fine-tuning where N is None."""
         if n is None:
             return self.base.model_copy(
@@ -90,27 +82,18 @@ class ThresholdSearcher:
                     "learning_rate": self.reference_rate,
                 }
             )
-        # Rounded to thousandths: the same question then asks for the same run. Upwards, so that whoever reaches the
-        # rounded target has reached the true one.
-        target = None if target_score is None else -(-round(1000 * target_score, 6) // 1) / 1000
-        return self.base.model_copy(update={"budget": n, "seed": seed, "target_score": target})
-
-    def _untrained_baseline(self) -> float:
-        """What guessing scores on validation, as the runs record it."""
-        base = self.base
-        plan = resolve(base, self.resources.cache)
-        data = self.resources.data(plan.task, base.data_folder, base.max_train_samples, base.max_eval_samples)
-        return untrained_baseline(plan.objective, [e.references for e in data.splits["validation"]])
+        return self.base.model_copy(update={"budget": n, "seed": seed})
 
     def _reachable(self, n: int) -> int:
         """The nearest count that the method can have."""
         try:
-            return resolve(self._config(n, 0, None), self.resources.cache).num_trainable
+            return resolve(self._config(n, 0), self.resources.cache).num_trainable
         except UnreachableBudgetError as e:
             return min(e.nearest, key=lambda count: abs(count - n))
 
 
-def _seed_score(result: RunResult | None) -> SeedScore | None:
+def _measured(result: RunResult | None) -> MeasuredRun | None:
     if result is None:
         return None
-    return SeedScore(result.score, result.stopped_at is not None)
+    constant = result.untrained_baseline if result.majority_baseline is None else result.majority_baseline
+    return MeasuredRun(result.score, result.score_untrained, constant)
