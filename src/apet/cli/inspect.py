@@ -246,35 +246,21 @@ def methods(
     markdown: Annotated[bool, typer.Option("--markdown", help="Print Markdown, as in docs/methods.md.")] = False,
 ) -> None:
     """List methods, settings and distributions."""
-    from apet.masks.distributions import DISTRIBUTIONS
-    from apet.methods import registered_methods
+    from apet.cli.listing import methods_in_words
 
-    registered, distributions = registered_methods(), DISTRIBUTIONS.entries()
-    if json:
-        print_json(
-            {
-                "methods": {
-                    name: {
-                        "description": method.description,
-                        "settings": {key: field.description for key, field in method.model_fields.items()},
-                    }
-                    for name, method in registered.items()
-                },
-                "distributions": {name: how.description for name, how in distributions.items()},
-            }
-        )
-    elif markdown:
+    if markdown:
         _print_methods_page()
-    else:
-        print_table(
-            ["method", "what it trains", "settings"],
-            [[name, method.description, ", ".join(method.model_fields)] for name, method in registered.items()],
-        )
-        print()
-        print_table(
-            ["distribution", "how entries lie in a weight"],
-            [[name, how.description] for name, how in distributions.items()],
-        )
+        return
+    listing = methods_in_words()
+    if json:
+        print_json(listing)
+        return
+    print_table(
+        ["method", "what it trains", "settings"],
+        [[name, method["description"], ", ".join(method["settings"])] for name, method in listing["methods"].items()],
+    )
+    print()
+    print_table(["distribution", "how entries lie in a weight"], [list(x) for x in listing["distributions"].items()])
 
 
 def _print_methods_page() -> None:
