@@ -129,7 +129,8 @@ def test_the_gradient_is_dense_autograds_after_the_vocabulary_has_grown(family, 
 
 @pytest.mark.parametrize(("family", "method"), [("t5-relu-tied", "apet"), ("llama", "apet"), ("llama", "fine-tuning")])
 def test_where_the_vocabularys_modules_are_replaced_one_line_says_so(family, method, tmp_path):
-    model, _ = attached(family, method)
+    everywhere = {"sites": "all"} if method == "apet" else {}  # also on what is replaced
+    model, _ = attached(family, method, **everywhere)
     resize(model)
     refused_everywhere(
         model, tmp_path, r"'(lm_head|encoder).*', which was replaced \(there is a torch.* now\) meanwhile; put"

@@ -297,23 +297,27 @@ def test_one_seed_is_never_called_a_difference():
 
 
 @pytest.mark.slow
-def test_ten_thousand_runs_take_less_than_thirty_seconds_and_a_page_below_15_mb(tmp_path, monkeypatch):
-    names = [f"b{i}" for i in range(6)]
-    tasks = [f"task{i}" for i in range(11)]
+def test_the_time_of_a_report_grows_with_its_runs_and_its_page_hardly(tmp_path, monkeypatch):
+    """Ten thousand runs beside a quarter of them: nothing goes over all pairs of runs."""
+    names, tasks = [f"b{i}" for i in range(6)], [f"task{i}" for i in range(11)]
     monkeypatch.setattr(synthetic_results, "SIZES", {n: 10 ** (4 + i) for i, n in enumerate(names)})
     monkeypatch.setattr(synthetic_results, "GAPS", dict.fromkeys(names, 0.03))
     monkeypatch.setattr(synthetic_results, "TASKS", {t: "abcd"[i // 3] for i, t in enumerate(tasks)})
     grid = [int(16 * 1.6**k) for k in range(20)]
-    many = study(3, sd=0.012, tasks=tasks, backbones=names, grid=grid)
-    synthetic_curves = curves(many, lambda m: HALF_LIFE.get(m, 15.0))
-    rng = np.random.default_rng(0)
-    items = {
-        key: (rng.random(500) < value).astype(float) for key, value in zip(many["run_id"], many["score"], strict=True)
-    }
+    seconds = []
+    for nth, some in enumerate((grid[::4], grid)):
+        many = study(3, sd=0.012, tasks=tasks, backbones=names, grid=some)
+        synthetic_curves = curves(many, lambda m: HALF_LIFE.get(m, 15.0))
+        rng = np.random.default_rng(0)
+        items = {
+            key: (rng.random(500) < value).astype(float)
+            for key, value in zip(many["run_id"], many["score"], strict=True)
+        }
+        began = time.process_time()  # not the clock on the wall: tests run beside each other
+        report = write_report(tmp_path / f"r{nth}", many, synthetic_curves, PROVENANCE, items=items)
+        seconds.append(time.process_time() - began)
     assert len(many) > 10_000
-    began = time.process_time()  # not the clock on the wall: tests run beside each other
-    report = write_report(tmp_path / "r", many, synthetic_curves, PROVENANCE, items=items)
-    assert time.process_time() - began < 30
+    assert seconds[1] < 6 * seconds[0], seconds  # quadratic, it would be 16
     assert report.page.stat().st_size < 15e6
 
 

@@ -87,7 +87,7 @@ def test_in_one_family_a_scale_of_a_norm_is_known_by_its_class_and_in_another_by
 
 def test_the_trainers_optimizer_has_the_groups_of_the_handle(tmp_path):
     model = build("t5-gated")
-    handle = apet.attach(model, apet.plan(model, "apet", 700))
+    handle = apet.attach(model, apet.plan(model, "apet", 700, sites="all"))
     trainer = Trainer(model, TrainingArguments(str(tmp_path), use_cpu=True, report_to=[], weight_decay=0.1))
     theirs = {g["weight_decay"]: {id(p) for p in g["params"]} for g in trainer.create_optimizer().param_groups}
     assert theirs == {g["weight_decay"]: {id(p) for p in g["params"]} for g in handle.parameter_groups(0.1)}
@@ -96,7 +96,7 @@ def test_the_trainers_optimizer_has_the_groups_of_the_handle(tmp_path):
 
 def test_decay_pulls_weights_and_leaves_biases_and_norms():
     model = build("bert")
-    handle = apet.attach(model, apet.plan(model, "apet", 700))
+    handle = apet.attach(model, apet.plan(model, "apet", 700, sites="all"))
     with torch.no_grad():
         for v in handle.parameters():
             v.fill_(1.0)
