@@ -186,7 +186,8 @@ def test_a_part_of_a_study_is_reported_as_a_part(workspace):
 def test_thresholds_on_the_store(workspace):
     words = ["thresholds", "--backbone", "t5", "--task", "one.yaml", "--method", "bitfit", "--output", "search"]
     words += [
-        "max_steps=2",
+        "--max-steps",
+        "2",
         "batch_size=8",
         "dtype=float32",
         "--spacing",

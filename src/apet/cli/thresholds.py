@@ -14,6 +14,7 @@ from apet.cli.options import (
     Gpus,
     Json,
     LabelColumn,
+    MaxSteps,
     OnMissing,
     OnOverlap,
     OutputFolder,
@@ -47,6 +48,7 @@ def thresholds(
     on_missing: OnMissing = None,
     on_overlap: OnOverlap = None,
     method: Annotated[str, typer.Option(help="Name of the method (see apet methods).")] = "apet",
+    max_steps: MaxSteps = None,
     output: OutputFolder = None,
     share: Annotated[
         float, typer.Option(help="Share of the way to full fine-tuning that counts as reaching it, percent.")
@@ -87,7 +89,7 @@ def thresholds(
 
     options: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
     options |= {"encoding": encoding, "separator": separator, "on_missing": on_missing, "on_overlap": on_overlap}
-    base = _base_config(settings, {**options, "method": method})
+    base = _base_config(settings, {**options, "method": method, "max_steps": max_steps})
     reach = Reach(share / 100, None if margin is None else margin / 100)
     rules = ThresholdRules(reach, confidence / 100, spacing, max_seeds, full_seeds, max_runs)
     folder = output or default_output(base.axes.task, "thresholds")
