@@ -102,12 +102,16 @@ def cluster():
 def test_a_ray_cluster_of_two_nodes_gives_the_same_numbers_and_a_killed_worker_loses_nothing(
     workspace, baseline, cluster
 ):
+    def results():
+        return list((workspace / "ray").glob("runs/*/result.json"))
+
     process = start(workspace / "sixty.yaml", workspace / "ray", "--executor", "ray", "--ray-address", cluster)
-    while process.poll() is None and len(list((workspace / "ray").glob("runs/*/result.json"))) < 3:
+    workers: list[psutil.Process] = []
+    # One may have finished three runs before the other has imported its libraries.
+    while process.poll() is None and not (len(workers) == 2 and len(results()) >= 3):
         os.sched_yield()
-    workers = [
-        p for p in psutil.process_iter(["cmdline"]) if p.info["cmdline"] and "ray::_Worker" in p.info["cmdline"][0]
-    ]
+        named = [(p, p.info["cmdline"]) for p in psutil.process_iter(["cmdline"])]
+        workers = [p for p, words in named if words and "ray::_Worker" in words[0]]
     assert len(workers) == 2
     workers[0].send_signal(signal.SIGKILL)
     _, err = process.communicate(timeout=900)
