@@ -16,7 +16,7 @@ from apet.tasks.sources import generated_fingerprint, source_files
 from apet.tasks.task import Task
 from apet.training.config import RunConfig
 
-NUMERIC_VERSION = 3
+NUMERIC_VERSION = 4
 """Raised when the same settings begin to give other numbers: stored runs of an older version are run again."""
 
 _SEEDS = ("seed", "mask_seed", "init_seed", "data_seed")
