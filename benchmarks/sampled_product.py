@@ -5,7 +5,7 @@ sizes, and for densities from 0.2 % to 30 %, both ways run in turn, so that what
 both alike. The median of the paired ratios sampled / dense is printed; below 1, sampling wins. Break-even is where
 the ratio crosses 1, by straight lines between the logarithms.
 
-    python benchmarks/sampled_product.py [--threads 1] [--pairs 15]
+    python benchmarks/sampled_product.py [--threads 1] [--pairs 15] [--gathered]
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -25,6 +26,7 @@ from apet.masks.distributions import draw_mask
 SIZES = [(1024, 384, 384), (1024, 1536, 384), (2048, 768, 768), (2048, 3072, 768), (1024, 1024, 4096)]
 LOOKUPS = [(1024, 30522, 384), (2048, 8000, 768)]
 Run = Callable[[], object]
+SHARES = [0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 3.0]
 DENSITIES = [0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.3]
 
 
@@ -67,6 +69,21 @@ def ratio(sampled: Run, dense: Run, pairs: int) -> float:
     return statistics.median(seconds(sampled) / seconds(dense) for _ in range(pairs))
 
 
+def gathered(tokens: int, rows: int, columns: int, share: float) -> tuple[Run, Run]:
+    """Both ways of a sampled product in fp32, by the columns of each entry and by MKL; ``share`` of rows + columns."""
+    left, right = torch.randn(tokens, rows), torch.randn(tokens, columns)
+    indices = chosen_entries(rows, columns, share * (rows + columns) / (rows * columns))
+
+    def way(limit: float) -> Run:
+        def run() -> object:
+            with patch("apet.kernels.sparse_gradients.GATHERED_MAX_SHARE", limit):
+                return sampled_product(left, right, indices)
+
+        return run
+
+    return way(math.inf), way(0.0)
+
+
 def crossing(ratios: list[float]) -> str:
     """Density at which the ratio passes 1."""
     logs = np.log(ratios)
@@ -83,8 +100,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--pairs", type=int, default=15)
+    parser.add_argument("--gathered", action="store_true", help="sampled products of few entries, in two ways")
     chosen = parser.parse_args()
     torch.set_num_threads(chosen.threads)
+    if chosen.gathered:
+        print("gathered / MKL by entries as a share of rows + columns\n")
+        print("| tokens, rows x columns | " + " | ".join(map(str, SHARES)) + " |\n|---|" + "--:|" * len(SHARES))
+        for tokens, rows, columns in SIZES:
+            cells = " | ".join(f"{ratio(*gathered(tokens, rows, columns, s), chosen.pairs):.2f}" for s in SHARES)
+            print(f"| {tokens}, {rows} x {columns} | {cells} |", flush=True)
+        return
     print(f"torch {torch.__version__}, {chosen.threads} thread(s), median of {chosen.pairs} pairs, sampled / dense\n")
     print("| layer: tokens, rows x columns | dtype | " + " | ".join(f"{d:.1%}" for d in DENSITIES) + " | break-even |")
     print("|---|---|" + "--:|" * (len(DENSITIES) + 1))

@@ -3,6 +3,7 @@
     python benchmarks/speed.py                       # three backbones, fp32 and bf16; at most 25 minutes on two cores
     python benchmarks/speed.py --device cuda         # bf16, larger backbones
     python benchmarks/speed.py --minutes 2 --cases BERT --ways floor,LoRA,"LoRA (peft)"
+    python benchmarks/speed.py --before ../other/src # beside another version of the library
     python benchmarks/speed.py --page                # docs/results/speed.md from all records so far
 
 Every way trains a model of its own with the same weights. They step in turn, in a drawn order, round after round, so
@@ -26,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from speed_before import ways_before
 from speed_page import page
 from speed_ways import CASES, GOALS, WAYS, Batch, Case, Prepared, make_batch, make_model
 from torch.profiler import ProfilerActivity, profile
@@ -174,7 +176,7 @@ def measure(case: Case, dtype: torch.dtype, device: str, names: list[str], time_
     times = rounds(steps, device, time_limit - (time.perf_counter() - began), at_most)
     pairs = {
         f"{ours} / {other}": spread([a / b for a, b in zip(times[ours], times[other], strict=True)])
-        for ours, other in {(a, b) for a, b, _ in GOALS} | {(a, "floor") for a in times}
+        for ours, other in {(a, b) for a, b, _ in GOALS} | {(a, o) for a in times for o in ("floor", f"before {a}")}
         if ours in times and other in times and ours != other
     }
     first = next(iter(steps))
@@ -217,6 +219,7 @@ def main() -> None:
     parser.add_argument("--cases", default="", help="only backbones whose names contain one of these, by commas")
     parser.add_argument("--dtypes", default="", help="float32, bfloat16; default: both, on a GPU bfloat16")
     parser.add_argument("--ways", default="", help="only these, by commas; default: all")
+    parser.add_argument("--before", help="folder of another version's package: adds its ways as 'before …'")
     parser.add_argument("--threads", type=int, help="of the processor")
     parser.add_argument("--note", default="", help="a word on what is measured, kept in the record")
     parser.add_argument("--records", type=Path, default=RECORDS, help="where the record is appended")
@@ -231,6 +234,9 @@ def main() -> None:
     cases = [c for c in CASES[options.device] if not wanted or any(w in c.name for w in wanted)]
     dtypes = options.dtypes or ("bfloat16" if options.device == "cuda" else "float32,bfloat16")
     names = options.ways.split(",") if options.ways else list(WAYS)
+    if options.before:
+        WAYS.update(ways_before(options.before))
+        names += [f"before {name}" for name in names if f"before {name}" in WAYS]
     cells = [(case, getattr(torch, dtype)) for case in cases for dtype in dtypes.split(",")]
     ends = time.perf_counter() + 60 * options.minutes
     record: Record = {"date": datetime.now(UTC).isoformat(timespec="minutes"), "note": options.note}

@@ -259,6 +259,9 @@ WAYS: dict[str, Way] = {
     "full fine-tuning": full,
 }
 
+PAIRED = tuple(name for name in WAYS if "(" not in name and name not in ("floor", "full fine-tuning"))
+"""Ways of this library, which another version of it has, too."""
+
 GOALS: tuple[tuple[str, str, float], ...] = (
     ("apet adjacent", "floor", 1.15),
     ("apet discrete", "floor", 1.20),

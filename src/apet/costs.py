@@ -187,7 +187,7 @@ def _step(model: nn.Module, trained: list[Tensor] | None, batch_size: int, lengt
     weights = {id(p): p for p in model.parameters() if trained is None or not p.requires_grad}
     values = list(weights.values()) if trained is None else trained
     num_values = sum(v.numel() for v in values)
-    inputs = _inputs(model, batch_size, length)
+    inputs = inputs_of(model, batch_size, length)
     with _Watch(machine) as watch:
         logits = model(**inputs).logits
         loss = nn.functional.cross_entropy(logits.flatten(0, -2).float(), torch.zeros(logits[..., 0].numel()).long())
@@ -202,7 +202,7 @@ def _step(model: nn.Module, trained: list[Tensor] | None, batch_size: int, lengt
     )
 
 
-def _inputs(model: nn.Module, batch_size: int, length: int) -> dict[str, Any]:
+def inputs_of(model: nn.Module, batch_size: int, length: int) -> dict[str, Any]:
     """What the model reads in training."""
     ids = torch.zeros(batch_size, length, dtype=torch.long)
     inputs: dict[str, Any] = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}

@@ -22,7 +22,8 @@ SAMPLED_PRODUCT_MAX_DENSITY = {4: 0.1, 2: 0.01}
 
 GATHERED_MAX_SHARE = 0.75
 """Entries, as a share of rows + columns, up to which the columns of each entry are gathered: MKL's sampled product
-copies both matrices first, whatever k is. Measured on a CPU (docs/log.md, 2026-11-26): break-even at 0.75 to 1.2."""
+copies both matrices first, whatever k is. Measured on a CPU (benchmarks/sampled_product.py --gathered): the ratio is
+0.7 to 1.0 at 0.75 and passes 1 before 1.5."""
 
 SAMPLED_LOOKUP_MAX_DENSITY = 0.05
 """Density up to which sampled look-ups beat a dense gradient of an embedding: break-even at 3–12 %."""
