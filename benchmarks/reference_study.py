@@ -14,10 +14,10 @@ import tempfile
 from pathlib import Path
 
 from apet.studies.executors.local import LocalExecutor
+from apet.studies.held_store import open_store
 from apet.studies.planning import plan_study
 from apet.studies.results import Study
 from apet.studies.scheduler import Scheduler
-from apet.studies.store import open_store
 from apet.studies.study_file import parse_study
 from apet.training.progress import Progress
 

@@ -19,8 +19,8 @@ from apet.analysis.curve_values import ThresholdAnswer
 from apet.search.stored_runs import ThresholdSearcher
 from apet.search.thresholds import KINDS, ThresholdRules
 from apet.studies.executors.local import LocalExecutor
+from apet.studies.held_store import open_store
 from apet.studies.scheduler import Scheduler
-from apet.studies.store import open_store
 from apet.training.config import RunConfig, validate_config
 from apet.training.progress import Progress
 

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from apet import ApetError
 from apet.report.run import read as read_run_report
 from apet.report.run import write_run_report
+from apet.studies.held_store import open_store
 from apet.studies.results import Study, provenance
-from apet.studies.store import FILE, DamagedRunError, Store, open_store
+from apet.studies.store import DamagedRunError, Store
+from apet.studies.store_schema import FILE
 from apet.training.config import RunAxes
 from apet.training.manifest import MANIFEST, check_manifest, looks_unchanged, write_manifest
 from apet.training.result import TransferRecord

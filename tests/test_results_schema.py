@@ -15,8 +15,8 @@ import pytest
 from apet import ApetError
 from apet.analysis.frames import CURVES, RUNS
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
-from apet.studies.store import FILE, Store
-from apet.studies.store_schema import VERSION
+from apet.studies.store import Store
+from apet.studies.store_schema import FILE, VERSION
 from apet.training.config import RunAxes
 from apet.training.result import (
     CurvePoint,

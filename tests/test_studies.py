@@ -24,10 +24,12 @@ from apet.studies.executors.base import Event, InProcessExecutor, Job, execute_j
 from apet.studies.executors.local import LocalExecutor, default_workers, gpu_names, gpu_of, ignoring_interrupts
 from apet.studies.executors.ray import RayExecutor
 from apet.studies.grid import cells
+from apet.studies.held_store import open_store, study_lock
 from apet.studies.planning import Cost, estimate, missing_reasons, plan_study, select_runs
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
 from apet.studies.scheduler import Scheduler
-from apet.studies.store import FILE, Store, open_store, study_lock
+from apet.studies.store import Store
+from apet.studies.store_schema import FILE
 from apet.studies.study_config import StudyConfig
 from apet.studies.study_file import SUITES, load_study, parse_study
 from apet.training import run_id as run_ids

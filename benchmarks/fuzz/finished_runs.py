@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from apet.studies.store import open_store
+from apet.studies.held_store import open_store
 from apet.training.config import RunAxes
 from apet.training.result import RunResult, TransferRecord
 

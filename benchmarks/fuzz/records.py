@@ -12,7 +12,7 @@ from typing import ClassVar
 import pandas as pd
 
 from apet.studies.results import Study, provenance
-from apet.studies.store import FILE, RUNS
+from apet.studies.store_schema import FILE, RUNS
 
 from .finished_runs import write_study
 from .kind import Kind, WrongError

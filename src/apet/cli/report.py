@@ -35,7 +35,7 @@ def report(
     The page opens with the answer. It may be written while a study runs, and of one run.
     """
     from apet.report.run import write_run_report
-    from apet.studies.store import FILE
+    from apet.studies.store_schema import FILE
     from apet.training.output_folder import RESULT
 
     if (folder / FILE).is_file():

@@ -138,8 +138,8 @@ def run(
     The same command goes on after whatever stopped it.
     """
     from apet.cli.execution import open_executor
+    from apet.studies.held_store import open_store
     from apet.studies.scheduler import Scheduler
-    from apet.studies.store import open_store
 
     folder = require_output(output)
     definition, runs, num_planned = _planned_runs(name, settings, filters, limit)
@@ -270,7 +270,8 @@ def _stored_runs(output: Path | None) -> tuple[dict[str, str], dict[tuple[str, s
         Run id -> state; and (backbone, task, method) -> cost, with the last run's time and the highest peak.
     """
     from apet.studies.planning import Cost
-    from apet.studies.store import FILE, Store
+    from apet.studies.store import Store
+    from apet.studies.store_schema import FILE
 
     if output is None or not (output / FILE).is_file():
         return {}, {}

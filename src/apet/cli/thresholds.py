@@ -84,8 +84,8 @@ def thresholds(
     from apet.cli.execution import open_executor
     from apet.search.stored_runs import ThresholdSearcher
     from apet.search.thresholds import KINDS, ThresholdRules, num_grid_runs, search_summary
+    from apet.studies.held_store import open_store
     from apet.studies.scheduler import Scheduler
-    from apet.studies.store import open_store
 
     options: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
     options |= {"encoding": encoding, "separator": separator, "on_missing": on_missing, "on_overlap": on_overlap}

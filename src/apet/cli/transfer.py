@@ -28,8 +28,8 @@ def transfer(
     Every saved delta on every other task, zero-shot (paper section 6.3); nothing is trained again.
     """
     from apet.cli.overrides import parse_filters
+    from apet.studies.held_store import open_store
     from apet.studies.results import Study
-    from apet.studies.store import open_store
     from apet.studies.transfer import transfer as run
     from apet.training.resources import Resources
 

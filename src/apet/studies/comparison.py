@@ -9,10 +9,11 @@ from pydantic import JsonValue
 
 from apet.errors import ApetError
 from apet.studies.executors.base import InProcessExecutor
+from apet.studies.held_store import open_store
 from apet.studies.planning import plan_study
 from apet.studies.results import Study
 from apet.studies.scheduler import Scheduler
-from apet.studies.store import FILE, open_store
+from apet.studies.store_schema import FILE
 from apet.studies.study_config import DECIDED_BY_AXES, Override, StudyConfig
 from apet.training.config import DEFAULT_BUDGET, RunConfig
 from apet.training.resources import Resources

@@ -60,7 +60,7 @@ class Study:
 
     Example:
         >>> import apet, pathlib, tempfile
-        >>> from apet.studies.store import open_store
+        >>> from apet.studies.held_store import open_store
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with open_store(pathlib.Path(folder)) as store:
         ...         store.describe("empty", definition="", planned=0)  # `apet study run` records its runs here

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
 from urllib.parse import quote
 
-from filelock import FileLock, Timeout
-
 from apet.errors import ApetError
+from apet.studies.store_errors import AGAIN, clear_errors
 from apet.studies.store_schema import (
     APPLICATION_ID,
+    FILE,
     RESULT_COLUMNS,
+    RUNS,
     SCHEMA,
     TABLES,
     VERSION,
@@ -36,9 +36,6 @@ from apet.training.config import RunAxes
 from apet.training.manifest import MANIFEST, check_manifest, looks_unchanged
 from apet.training.result import CurvePoint, RunResult, TransferRecord, columns
 
-FILE, RUNS, LOCK = "study.sqlite", "runs", "lock"
-
-_AGAIN = f"move it away and run again: finished runs are recorded anew from {RUNS}/"
 BUSY = 30.0
 """Seconds to wait for another process that is writing."""
 
@@ -69,7 +66,7 @@ class StoredRun:
 
 
 class Store:
-    """A study's record; see `open_store` for the one who writes it.
+    """A study's record; see `apet.studies.held_store.open_store` for the one who writes it.
 
     Args:
         folder: of the study.
@@ -87,8 +84,8 @@ class Store:
         self.folder = folder
         path = folder / FILE
         if not create:
-            _require_study(folder)
-        with _clear_errors(folder):
+            require_study(folder)
+        with clear_errors(folder):
             if create:
                 (folder / RUNS).mkdir(parents=True, exist_ok=True)
             # Without isolation_level: Python would begin transactions by itself, at a write and not IMMEDIATE.
@@ -115,7 +112,7 @@ class Store:
         if tables and owner != APPLICATION_ID and not 0 < version < VERSION:
             raise ApetError(f"{str(path)!r} is no record of apet; give another folder, or move the file away")
         if version == 0 and tables:
-            raise ApetError(f"{str(path)!r} is damaged (its version is gone); {_AGAIN}")
+            raise ApetError(f"{str(path)!r} is damaged (its version is gone); {AGAIN}")
         if version > VERSION:
             raise ApetError(
                 f"{str(path)!r} was written by a newer apet (store version {version}, this one reads {VERSION});"
@@ -135,9 +132,9 @@ class Store:
             marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {VERSION};"
             self.db.executescript(f"BEGIN; {SCHEMA} {marks} COMMIT;")
         elif self.db.execute("PRAGMA quick_check(1)").fetchone()[0] != "ok":
-            raise ApetError(f"{str(path)!r} is damaged; {_AGAIN}")
+            raise ApetError(f"{str(path)!r} is damaged; {AGAIN}")
         elif not TABLES.items() <= tables_of(self.db).items():
-            raise ApetError(f"{str(path)!r} is damaged (its tables were changed); {_AGAIN}")
+            raise ApetError(f"{str(path)!r} is damaged (its tables were changed); {AGAIN}")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -149,7 +146,7 @@ class Store:
 
     def states(self) -> dict[str, str]:
         """State of every run by run_id: ``complete`` or ``failed``."""
-        with _clear_errors(self.folder):
+        with clear_errors(self.folder):
             return {row["run_id"]: row["state"] for row in self.db.execute("SELECT run_id, state FROM runs")}
 
     def changed_folders(self, run_ids: Iterable[str]) -> dict[str, str]:
@@ -161,7 +158,7 @@ class Store:
         Returns:
             run_id -> what was changed.
         """
-        with _clear_errors(self.folder):
+        with clear_errors(self.folder):
             recorded = dict(self.db.execute("SELECT run_id, manifest FROM runs WHERE state = 'complete'").fetchall())
         changed = {}
         for run_id in run_ids:
@@ -178,7 +175,7 @@ class Store:
     def errors(self) -> dict[str, str]:
         """Why a run failed by run_id, of every run that did."""
         failed = "SELECT run_id, error FROM runs WHERE state = 'failed'"
-        with _clear_errors(self.folder):
+        with clear_errors(self.folder):
             return {row["run_id"]: row["error"] for row in self.db.execute(failed)}
 
     def record_result(self, run_id: str, axes: RunAxes) -> RunResult:
@@ -214,7 +211,7 @@ class Store:
         """
         folder = self.run_folder(run_id)
         aside = output_folder.partial_path(folder).with_suffix(".damaged")
-        with _clear_errors(self.folder):
+        with clear_errors(self.folder):
             os.replace(folder, aside)
         return aside
 
@@ -243,7 +240,7 @@ class Store:
 
     def notes(self) -> dict[str, str]:
         """What was kept about the study, by name."""
-        with _clear_errors(self.folder):
+        with clear_errors(self.folder):
             rows = self.db.execute("SELECT name, value FROM notes")
             return {
                 str(row["name"]): str(row["value"]) for row in rows
@@ -254,7 +251,7 @@ class Store:
         curves: defaultdict[str, list[tuple[SqlValue, ...]]] = defaultdict(list)
         for point in self.curves():
             curves[str(point[0])].append(point)
-        with _clear_errors(self.folder):
+        with clear_errors(self.folder):
             rows = self.db.execute("SELECT * FROM runs ORDER BY run_id").fetchall()
         for row in rows:
             *cells, digest = row
@@ -270,7 +267,7 @@ class Store:
 
     def curves(self) -> list[tuple[SqlValue, ...]]:
         """Every measurement of every run: run_id and the fields of `CurvePoint`."""
-        with _clear_errors(self.folder):
+        with clear_errors(self.folder):
             return [tuple(row) for row in self.db.execute("SELECT * FROM curves ORDER BY run_id, step")]
 
     def record_transfer(self, run_id: str, transfer: TransferRecord) -> None:
@@ -283,7 +280,7 @@ class Store:
     def transfers(self) -> list[tuple[str, TransferRecord]]:
         """Every zero-shot score with the run_id of its run."""
         names = [c.name for c in columns(TransferRecord)]
-        with _clear_errors(self.folder):
+        with clear_errors(self.folder):
             rows = self.db.execute("SELECT * FROM transfers ORDER BY run_id, target").fetchall()
         transfers = []
         for row in rows:
@@ -307,7 +304,7 @@ class Store:
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         """All of it or nothing."""
-        with _clear_errors(self.folder):
+        with clear_errors(self.folder):
             self.db.execute("BEGIN IMMEDIATE")  # a lock that is taken at the first write could be refused halfway
             try:
                 yield
@@ -318,7 +315,12 @@ class Store:
                 raise
 
 
-def _require_study(folder: Path) -> None:
+def require_study(folder: Path) -> None:
+    """Pass where a study lies.
+
+    Raises:
+        ApetError: none does.
+    """
     if not (folder / FILE).is_file():
         raise ApetError(f"no study at {str(folder)!r}; give a folder written by apet study run")
 
@@ -361,102 +363,3 @@ def _read_whole_run(folder: Path, run_id: str) -> tuple[RunResult, list[CurvePoi
         raise
     except (ApetError, OSError, ValueError) as e:
         raise DamagedRunError(f"{str(folder)!r} is damaged ({type(e).__name__}: {e})") from e
-
-
-@contextmanager
-def _clear_errors(folder: Path) -> Iterator[None]:
-    """SQLite's and the system's errors as one line."""
-    try:
-        yield
-    except sqlite3.DatabaseError as e:
-        raise ApetError(_said(e, str(folder / FILE))) from e
-    except UnicodeDecodeError as e:  # in the names of tables and columns
-        raise ApetError(f"{str(folder / FILE)!r} is damaged ({e}); {_AGAIN}") from e
-    except OSError as e:
-        raise ApetError(f"cannot write to {str(folder)!r}: {e.strerror}; give a folder that can be written") from e
-
-
-def _said(error: sqlite3.DatabaseError, path: str) -> str:
-    """What happened and what to do. Only a file that is broken is to be moved away."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF  # the rest of an extended code says where it came from
-    if code == sqlite3.SQLITE_FULL:
-        return f"cannot write {path!r}: the disk is full; free some space, the same command goes on"
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return f"another process is writing {path!r} ({error}); wait for it, or try again"
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
-        return f"cannot open {path!r}: {error}; give a folder that can be read and written"
-    if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
-        return f"{path!r} is damaged ({error}); {_AGAIN}"
-    return f"cannot use {path!r}: {error}; try again"
-
-
-@contextmanager
-def study_lock(folder: Path) -> Iterator[None]:
-    """Hold a study's folder for one scheduler; the system lets go when the process ends, however it ends.
-
-    Raises:
-        ApetError: another scheduler holds it.
-    """
-    # A lock of the system, not a file that is there or not: it ends with the process, also when that is killed.
-    lock = FileLock(folder / LOCK)
-    with _clear_errors(folder):
-        try:
-            lock.acquire(timeout=0)
-        except Timeout as e:
-            raise ApetError(
-                f"another apet is running the study in {str(folder)!r}; wait for it, or give another folder"
-            ) from e
-    try:
-        yield
-    finally:
-        lock.release()
-
-
-@contextmanager
-def open_store(folder: Path, *, create: bool = True) -> Iterator[Store]:
-    """The store of a folder, held alone from before it is made until it is closed.
-
-    Yields:
-        The store, open for writing; what killed workers left half written is gone, before and after.
-
-    Raises:
-        ApetError: as `Store` and `study_lock`.
-    """
-    if create:
-        with _clear_errors(folder):
-            folder.mkdir(parents=True, exist_ok=True)  # before the lock, which is a file in it; all else under it
-    else:
-        _require_study(folder)
-    with study_lock(folder):
-        refuse_links(folder)
-        store = Store(folder, create=create, write=True)
-        try:
-            remove_partial_runs(folder)  # under the lock: no scheduler that is alive has workers writing here
-            yield store
-        finally:
-            remove_partial_runs(folder)  # Ctrl-C stops workers wherever they are, also in the middle of a write
-            store.close()
-
-
-def refuse_links(folder: Path) -> None:
-    """Pass where nothing of a study leads out of its folder: a study writes, moves and removes inside it alone.
-
-    Raises:
-        ApetError: a part of it is a link.
-    """
-    for name in (FILE, RUNS):
-        if (folder / name).is_symlink():
-            raise ApetError(
-                f"{str(folder / name)!r} is a link, and a study writes into its own folder alone;"
-                " give the folder where it leads, or link the study's whole folder"
-            )
-
-
-def remove_partial_runs(folder: Path) -> None:
-    """Remove what killed workers left half written."""
-    for half in output_folder.left_half_written(folder / RUNS):
-        with suppress(OSError):  # it took its name just now, or cannot be removed: it is in nobody's way
-            # A worker that outlived its scheduler may still write: by the new name it fails instead of finishing.
-            renamed = output_folder.partial_path(half.with_name(half.name.partition(".")[0]))
-            os.replace(half, renamed)
-            shutil.rmtree(renamed, ignore_errors=True)

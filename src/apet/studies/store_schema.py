@@ -19,6 +19,8 @@ from apet.training.result import (
     columns,
 )
 
+FILE, RUNS, LOCK = "study.sqlite", "runs", "lock"
+"""What lies in a study's folder: the record, the folders of its runs, and the lock of who writes."""
 VERSION = 4
 """Raised when the tables change. Version 3: digests of rows and of runs' folders."""
 APPLICATION_ID = 0x41504554
