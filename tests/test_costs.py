@@ -124,6 +124,15 @@ def test_what_depends_on_values_is_refused_in_one_line():
         estimate(CONFIGS["gpt2"], apet.plan(CONFIGS["gpt2"], "prompt", prompt_length=10), 2, 120, machine=MACHINE)
 
 
+@pytest.mark.parametrize("words", [["--length", "64"], ["--dtype", "bfloat16"]])
+def test_what_is_of_the_estimate_is_not_ignored_without_it(words, monkeypatch, capsys):
+    monkeypatch.setattr("sys.argv", ["apet", "inspect", "bert-small", *words])
+    with pytest.raises(SystemExit) as stop:
+        main()
+    assert stop.value.code == 2
+    assert "give --batch, too" in capsys.readouterr().err
+
+
 def test_inspect_tells_the_costs_of_a_step(monkeypatch, capsys):
     monkeypatch.setattr("apet.costs.measure_machine", lambda dtype: MACHINE)
     for words in (["--batch", "4", "--length", "32"], ["--batch", "4", "--length", "32", "--json"]):

@@ -231,6 +231,26 @@ def test_an_open_end_looks_open_and_is_no_bar():
     assert all(x.get_markerfacecolor() == "white" for x in heads)  # also in gray: nothing filled
 
 
+@pytest.mark.parametrize(
+    ("state", "lower", "upper", "symbol"),
+    [
+        ("below the smallest N", 0.0, 100.0, "triangle-left-open"),
+        ("above the largest N", 10_000.0, math.inf, "triangle-right-open"),
+    ],
+)
+def test_a_threshold_beyond_all_counts_is_an_arrow_and_no_point(state, lower, upper, symbol):
+    """At the smallest count stood the method's own symbol, as if the threshold were there."""
+    answer = ThresholdAnswer("low", state, lower, lower, upper, 100, 10_000)
+    named = {"method": "lora", "scale": SimpleNamespace(name="tiny"), "task": None, "kind": "low", "seeds": 1}
+    trace = thresholds._range_trace(
+        SimpleNamespace(answer=answer, tried=(100, 1_000, 10_000), **named), lambda t, n: f"at {n}"
+    )
+    assert trace["marker"]["symbol"] == [symbol, symbol]
+    assert trace["line"]["dash"] == "dash"
+    heads = [x for x in lines_of(lower, upper) if len(x.get_xdata()) == 1]
+    assert all(x.get_markerfacecolor() == "white" for x in heads)
+
+
 def test_the_figure_of_thresholds_says_what_dashes_and_bars_mean(two_seeds):
     figure = drawn(thresholds, two_seeds)
     assert "range that holds the threshold" in legend(figure)

@@ -51,7 +51,8 @@ def main() -> None:
     except Exception as e:
         format_message = getattr(e, "format_message", None)  # typer's own errors; their class is not public
         if format_message is not None:
-            _fail(format_message() + _about_options(e))
+            # Whoever typed it does not care whose error it was.
+            _fail(format_message().replace("Value error, ", "") + _about_options(e))
         if type(e).__name__ == "OutOfMemoryError":  # torch's, by name: torch may not be imported
             _fail("the device's memory is full; give a smaller batch_size, or gradient_checkpointing=true")
         if isinstance(e, OSError) and e.errno in _OF_THE_SYSTEM:

@@ -55,8 +55,8 @@ def inspect(
     batch: Annotated[
         int | None, typer.Option(min=1, help="Texts a step: estimates its memory and time beside full fine-tuning.")
     ] = None,
-    length: Annotated[int, typer.Option(min=1, help="Tokens of a text, for that estimate.")] = 128,
-    dtype: Annotated[Dtype, typer.Option(help="Of the backbone, for that estimate.")] = Dtype.float32,
+    length: Annotated[int | None, typer.Option(min=1, help="Tokens of a text, for that estimate; else 128.")] = None,
+    dtype: Annotated[Dtype | None, typer.Option(help="Of the backbone, for that estimate; else float32.")] = None,
     json: Json = False,
 ) -> None:
     """Show what a method would train.
@@ -77,7 +77,10 @@ def inspect(
         raise ApetError(f"{key}=… is not a setting of {method}; give it as {option}")
     description = describe(name)
     spec = plan(description, method, budget, mask_seed=seed, init_seed=seed, **values)
-    step = _estimate(name, spec, batch, length, dtype.value) if batch is not None else None
+    if batch is None and not (length is None and dtype is None):
+        raise ApetError("--length and --dtype are of the estimate of a step; give --batch, too, such as --batch 32")
+    length, precision = length or 128, (dtype or Dtype.float32).value
+    step = _estimate(name, spec, batch, length, precision) if batch is not None else None
     if json:
         print_json(
             {
@@ -105,7 +108,7 @@ def inspect(
     _print_spec(name, method, description, spec)
     if step is not None:
         print(
-            f"a step of {batch} texts of {length} tokens in {dtype.value}: about {format_bytes(step['memory_bytes'])}"
+            f"a step of {batch} texts of {length} tokens in {precision}: about {format_bytes(step['memory_bytes'])}"
             f" (weights {format_bytes(step['weights_bytes'])}, activations and gradients"
             f" {format_bytes(step['step_bytes'])}), {step['relative_memory']:.2f} x full fine-tuning's"
             f" {format_bytes(step['full_memory_bytes'])}; on this processor {step['relative_time']:.2f} x its time"

@@ -93,9 +93,10 @@ def _draw_row(axis: Axes, y: float, thresholds: list[Threshold], method: str) ->
     else:
         largest = max(t.tried[-1] for t in thresholds)
         _arrow(axis, start, ARROW_FACTOR * largest, y, style.color, CARETRIGHT)
-    if np.median([t.answer.ci_low for t in thresholds]) == 0:
+    open_below = np.median([t.answer.ci_low for t in thresholds]) == 0
+    if open_below:
         _arrow(axis, start, start / ARROW_FACTOR, y, style.color, CARETLEFT)
-    fill = style.color if closed else "white"
+    fill = style.color if closed and not open_below else "white"
     axis.plot([start], [y], marker=style.marker, color=style.color, markersize=4.5, markerfacecolor=fill)
 
 
@@ -145,11 +146,14 @@ def _range_trace(t: Threshold, measured: Callable[[Threshold, int], str]) -> Plo
     above = min((n for n in t.tried if n >= end), default=t.tried[-1])
     style = method_style(t.method)
     row = f"{t.scale.name} · {display_name(t.method)}"
-    is_open = math.isinf(t.answer.ci_high)
+    open_above = math.isinf(t.answer.ci_high)
+    is_open = open_above or not t.answer.ci_low
     symbols = [
         style.symbol if t.answer.ci_low else "triangle-left-open",
-        "triangle-right-open" if is_open else style.symbol,
+        "triangle-right-open" if open_above else style.symbol,
     ]
+    if start == end:  # below all counts, or above them: a symbol would say that it is this one
+        symbols = [symbols[1 if open_above else 0]] * 2
     return plotly_data.trace(
         t.method,
         [start, end],
