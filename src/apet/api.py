@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from torch import nn
-from transformers import PreTrainedConfig
+from typing import TYPE_CHECKING
 
-from apet.backbones.loading import resolve_backbone
+from apet.backbones.described import resolve_backbone
 from apet.backbones.positions import Backbone, Position
 from apet.methods import Method, registered_methods
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedConfig
 
 
 def describe(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:

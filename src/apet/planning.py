@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import operator
 from dataclasses import replace
-from typing import SupportsIndex
+from typing import TYPE_CHECKING, SupportsIndex
 
-from torch import nn
-from transformers import PreTrainedConfig
-
-from apet.backbones.loading import resolve_backbone
+from apet.backbones.described import resolve_backbone
 from apet.backbones.positions import Backbone
 from apet.budget import Budget, parse_budget
 from apet.delta import DeltaSpec
 from apet.errors import ApetError
 from apet.layers.merging import merge_obstacles
 from apet.methods import Method, make_method
+
+if TYPE_CHECKING:
+    from torch import nn
+    from transformers import PreTrainedConfig
 
 
 def plan(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from torch import nn
-from transformers import PreTrainedModel
 
 
 def base_model_of(model: nn.Module) -> nn.Module:
@@ -15,7 +14,10 @@ def base_model_of(model: nn.Module) -> nn.Module:
     base = getattr(model, "base_model", model)
     if base is not model and isinstance(base, nn.Module):
         return base
-    if "For" in type(model).__name__:  # some classes name a prefix that none of their modules has
+    if "For" in type(model).__name__:
+        from transformers import PreTrainedModel  # here: it takes seconds, and planning needs no model
+
+        # Some classes name a prefix that none of their modules has.
         inner = [child for child in model.children() if isinstance(child, PreTrainedModel)]
         if len(inner) == 1:
             return inner[0]

@@ -198,8 +198,8 @@ def _untie_as_configured(model: nn.Module) -> None:
         head.weight = nn.Parameter(head.weight.detach().clone(), requires_grad=head.weight.requires_grad)
 
 
-def resolve_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
-    """Describe a model, a configuration or a backbone's name.
+def read_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
+    """Describe a model, a configuration or a backbone's name, as it is now; see `apet.backbones.described`.
 
     Returns:
         Layers, positions and counts.

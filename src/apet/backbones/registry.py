@@ -6,8 +6,6 @@ import importlib.util
 from dataclasses import dataclass
 from pathlib import Path
 
-from transformers import GgufConfig
-
 from apet.errors import ApetError
 from apet.registry import Registry, missing_package
 
@@ -143,7 +141,11 @@ class BackboneLocation:
     @property
     def weight_options(self) -> dict[str, object]:
         """Keyword arguments with which weights are loaded: unpacked, as values of packed ones cannot be trained."""
-        return {} if self.gguf is None else {**self.options, "quantization_config": GgufConfig(dequantize=True)}
+        if self.gguf is None:
+            return {}
+        from transformers import GgufConfig
+
+        return {**self.options, "quantization_config": GgufConfig(dequantize=True)}
 
 
 def package_folder(module: str) -> Path | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import io
 import logging
 import os
@@ -29,6 +30,8 @@ def main() -> None:
     # transformers beside it: neither is for the user of a command.
     for name in ("torchao", "torch.utils._pytree"):
         logging.getLogger(name).setLevel(logging.ERROR)
+    # Importing torch and transformers makes a million objects and no garbage, which Python would look for every 700.
+    gc.set_threshold(50_000, 20, 20)
     _open_console()
     stop_at_sigterm()
     try:
