@@ -385,7 +385,7 @@ def bad_inputs(workspace: Path) -> dict[str, tuple[list[str], str]]:
         "steps no number": ([*tune, "--output", "x", "--max-steps", "ten"], "Input should be a valid integer"),
         "steps 0": (
             [*tune, "--output", "x", "--max-steps", "0"],
-            "max_steps=0 does not fit: input should be greater than or equal to 1; Optimizer steps",
+            "max_steps=0 does not fit: give a whole number of at least 1; Optimizer steps",
         ),
         "no backbone": (["tune", "--task", "sst2", "--output", "x"], "backbone is missing"),
         "weights missing": (

@@ -118,13 +118,16 @@ def test_words_go_over_the_study_or_its_runs(workspace):
         ),
         ({"overrides": [{"match": {"method": "lora"}, "sett": {}}]}, r"s\.yaml:\d+: unknown key 'sett'; nearest: set"),
         ({"backbones": []}, r"s\.yaml:\d+: backbones: .*at least 1"),
-        ({"run_defaults": {"max_steps": "abc"}}, r"s\.yaml:5: max_steps='abc' does not fit; Optimizer steps\."),
+        (
+            {"run_defaults": {"max_steps": "abc"}},
+            r"s\.yaml:5: max_steps='abc' does not fit: give a whole number of at least 1; Optimizer",
+        ),
         ({"methods": ["lorra"]}, r"s\.yaml:4: unknown method 'lorra'; nearest: lora"),
         ({"methods": ["lora", {"method": "lora", "rank": "abc"}]}, r"s\.yaml:\d: .*rank"),
         ({"run_defaults": {"seed": 3}}, r"s\.yaml:5: seed is decided by the study's axes"),
         (
             {"overrides": [{"match": {"method": "lora"}, "set": {"learning_rate": "fast"}}]},
-            r"s\.yaml:8: learning_rate='fast' does not fit; A number",
+            r"s\.yaml:8: learning_rate='fast' does not fit: give a number above 0, 'paper' or 'auto'; A",
         ),
         (
             {"overrides": [{"match": {"method": "lora", "seed": 0}, "budgets": ["64"]}]},
@@ -158,7 +161,9 @@ def test_words_that_look_like_dates_or_booleans_are_the_texts_they_are():
     assert (study.name, study.tasks) == ("2024-13-45", ("on",))
     with pytest.raises(ApetError, match=r"s\.yaml:2: unknown key 'no'"):
         parse_study("name: x\nno: 3\nbackbones: [t5]\ntasks: [on]\nmethods: [lora]\n", "s.yaml", {})
-    with pytest.raises(ApetError, match=r"^max_steps='abc' does not fit; Optimizer steps\.$"):
+    with pytest.raises(
+        ApetError, match=r"^max_steps='abc' does not fit: give a whole number of at least 1; Optimizer steps\.$"
+    ):
         load_study("quick", {"max_steps": "abc"})
 
 

@@ -27,7 +27,7 @@ class ApetError(ValueError):
         ...     apet.plan("bert-small", "lora", rank=0)
         ... except apet.ApetError as error:
         ...     print(error)
-        lora: rank=0 is not valid: input should be greater than or equal to 1
+        lora: rank=0 is not valid: give a whole number of at least 1 or none
     """
 
     def __init__(self, message: str) -> None:
@@ -44,6 +44,7 @@ class UnknownNameError(ApetError):
         name: the name that came.
         known: every name that would have been accepted.
         remedy: what else the user can do, such as how to add an entry of their own.
+        hint: what the name stands for here, in place of the nearest names.
 
     Attributes:
         known: the names that would have been accepted, sorted.
@@ -57,17 +58,17 @@ class UnknownNameError(ApetError):
         unknown method 'lorra' True
     """
 
-    def __init__(self, what: str, name: str, known: Iterable[str], remedy: str = "") -> None:
+    def __init__(self, what: str, name: str, known: Iterable[str], remedy: str = "", hint: str = "") -> None:
         self.known = sorted(set(known))
+        super().__init__(f"unknown {what} {name!r}; {hint or self._nearest(name)}{f'; {remedy}' if remedy else ''}")
+
+    def _nearest(self, name: str) -> str:
         near = difflib.get_close_matches(name, self.known, n=4, cutoff=0.5)
         if near:
-            hint = "nearest: " + ", ".join(near)
-        else:
-            shown = self.known[:12]
-            hint = "known: " + (", ".join(shown) or "none")
-            if len(self.known) > len(shown):
-                hint += f", … ({len(self.known)} in all)"
-        super().__init__(f"unknown {what} {name!r}; {hint}{f'; {remedy}' if remedy else ''}")
+            return "nearest: " + ", ".join(near)
+        shown = self.known[:12]
+        in_all = f", … ({len(self.known)} in all)" if len(self.known) > len(shown) else ""
+        return "known: " + (", ".join(shown) or "none") + in_all
 
 
 class UnreachableBudgetError(ApetError):

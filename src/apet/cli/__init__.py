@@ -53,9 +53,15 @@ def main() -> None:
         _fail("the memory is full; give smaller data, or a smaller batch_size")
     except Exception as e:
         format_message = getattr(e, "format_message", None)  # typer's own errors; their class is not public
+        if type(e).__name__ == "NoArgsIsHelpError":  # a bare group of commands
+            print(getattr(e, "ctx").get_help())
+            _leave(DONE)
         if format_message is not None:
             # Whoever typed it does not care whose error it was.
-            _fail(format_message().replace("Value error, ", "") + _about_options(e))
+            from apet.cli.mistyped import option_hint
+
+            hint = option_hint(e, sys.argv[1:])
+            _fail(format_message().replace("Value error, ", "") + hint)
         if type(e).__name__ == "OutOfMemoryError":  # torch's, by name: torch may not be imported
             _fail("the device's memory is full; give a smaller batch_size, or gradient_checkpointing=true")
         if isinstance(e, OSError) and e.errno in _OF_THE_SYSTEM:
@@ -93,12 +99,6 @@ def _leave(code: int) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
             code = code or PIPE_CLOSED
     sys.exit(code)
-
-
-def _about_options(error: Exception) -> str:
-    if type(error).__name__ != "NoSuchOption":
-        return ""
-    return ". What begins with - and is no option goes after --" if "predict" in sys.argv else ""
 
 
 def _fail(message: str) -> None:

@@ -9,13 +9,14 @@ from pydantic import ValidationError, field_validator
 
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import DeltaSpec, MethodSettings, Recipe
-from apet.errors import ApetError, UnknownNameError, UnreachableBudgetError
+from apet.errors import ApetError, UnreachableBudgetError
 from apet.layers.base import Target
 from apet.layers.merging import OTHER_METHOD, merge_obstacles, obstacles
 from apet.masks.allocation import allocate_budget
 from apet.masks.distributions import DISTRIBUTIONS
 from apet.registry import Registry, load_modules
-from apet.settings import Settings
+from apet.setting_names import UnknownSettingError
+from apet.settings import Settings, why_not
 
 PAPER_MODULES = ("fine_tuning", "prompt", "bitfit", "lora", "adapter", "apet")
 """Modules in the order in which the paper names their methods; the others follow by name."""
@@ -256,7 +257,8 @@ def make_method(name: str, **settings: object) -> Method:
         The method.
 
     Raises:
-        UnknownNameError: no such method or setting; the nearest names are given.
+        UnknownNameError: no such method; the nearest names are given.
+        UnknownSettingError: no such setting; what it is called here, or the nearest names.
         ApetError: the name is not a text, or a setting's value does not fit.
     """
     if not isinstance(name, str):
@@ -272,13 +274,13 @@ def make_method(name: str, **settings: object) -> Method:
     method = METHODS.get(name)
     for key in settings:
         if key not in method.model_fields:
-            raise UnknownNameError(f"setting of {name}", key, method.model_fields)
+            raise UnknownSettingError(f"setting of {name}", key, method.model_fields)
     try:
         return method.model_validate(settings)
     except ValidationError as e:
         first = e.errors()[0]
         field = ".".join(str(x) for x in first["loc"][:1])
-        reason = first["msg"].removeprefix("Value error, ")
+        reason = why_not(e, method)
         raise ApetError(f"{name}: {field}={first['input']!r} is not valid: {reason[:1].lower()}{reason[1:]}") from e
 
 

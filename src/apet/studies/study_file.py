@@ -14,6 +14,8 @@ from pydantic_core import ErrorDetails
 from apet.errors import ApetError, UnknownNameError
 from apet.methods import make_method
 from apet.registry import Registry, import_guest
+from apet.setting_names import UnknownSettingError
+from apet.settings import why_not
 from apet.studies.study_config import AXES, DECIDED_BY_AXES, Override, StudyConfig, split_method
 from apet.training.config import RunConfig, field_help, method_label
 from apet.yaml_text import line_of, read_mapping
@@ -91,7 +93,7 @@ def parse_study(text: str, where: str, overrides: Mapping[str, JsonValue], folde
         The study.
 
     Raises:
-        UnknownNameError: an override names a setting that neither a study nor a run has.
+        UnknownSettingError: an override names a setting that neither a study nor a run has.
         ApetError: not a valid study; the first key that does not fit is named with its line.
     """
     raw = read_mapping(text, where)
@@ -109,7 +111,7 @@ def parse_study(text: str, where: str, overrides: Mapping[str, JsonValue], folde
             run_defaults = raw.get("run_defaults")
             raw["run_defaults"] = {**(run_defaults if isinstance(run_defaults, dict) else {}), key: value}
         else:
-            raise UnknownNameError(
+            raise UnknownSettingError(
                 "setting of a study or of its runs", key, [*sorted(STUDY_KEYS), *RunConfig.model_fields]
             )
     # Added to the file's own, not in their place: the file's methods need its guests. They start from the current
@@ -221,12 +223,12 @@ def _at(text: str, where: str, path: Sequence[str | int], message: str) -> str:
 def _wrong_setting(key: str, value: JsonValue) -> str | None:
     """What is wrong with a run setting under run_defaults or set; None where nothing is."""
     if key not in RunConfig.model_fields:
-        return str(UnknownNameError("run setting", key, RunConfig.model_fields))
+        return str(UnknownSettingError("run setting", key, RunConfig.model_fields))
     if key in DECIDED_BY_AXES:
         return f"{key} is decided by the study's axes; it cannot stand under run_defaults or set"
     # Alone beside the one field without a default, so that an error can be of this key only.
     try:
         RunConfig.model_validate({"backbone": "", key: value})
-    except ValidationError:
-        return f"{key}={value!r} does not fit; {field_help(key)}"
+    except ValidationError as e:
+        return f"{key}={value!r} does not fit: {why_not(e, RunConfig)}; {field_help(key)}"
     return None

@@ -11,9 +11,10 @@ from pydantic import Field, JsonValue, ValidationError, field_validator
 
 from apet.backbones.family import ObjectiveName
 from apet.delta import CarrierChoice
-from apet.errors import ApetError, UnknownNameError
+from apet.errors import ApetError
 from apet.registry import import_guest
-from apet.settings import Settings
+from apet.setting_names import UnknownSettingError
+from apet.settings import Settings, why_not
 from apet.yaml_text import read_mapping
 
 DEFAULT_BUDGET = "default"
@@ -202,10 +203,10 @@ def validate_config(values: Mapping[str, object], where: str = "settings") -> Ru
             raise ApetError(f"{where}: {first['msg'].lower()}; give such as max_steps=300") from e
         key = str(first["loc"][0])
         if first["type"] == "extra_forbidden":
-            raise ApetError(f"{where}: {UnknownNameError('setting', key, RunConfig.model_fields)}") from e
+            raise ApetError(f"{where}: {UnknownSettingError('setting', key, RunConfig.model_fields)}") from e
         if first["type"] == "missing":
             raise ApetError(f"{where}: {key} is missing; give {key}=… or --{key}") from e
-        why = first["msg"].lower().removeprefix("value error, ")
+        why = why_not(e, RunConfig)
         raise ApetError(f"{where}: {key}={values.get(key)!r} does not fit: {why}; {field_help(key)}") from e
 
 
@@ -237,7 +238,7 @@ def apply_overrides(base: Mapping[str, JsonValue], pairs: Mapping[str, JsonValue
         Field -> value, the method's own fields under ``method_settings``; not yet checked.
 
     Raises:
-        UnknownNameError: a key that neither a run nor the method has.
+        UnknownSettingError: a key that neither a run nor the method has.
         ApetError: ``method_settings`` is not a mapping.
     """
     from apet.methods import make_method  # needs torch, which reading a record does not
@@ -255,7 +256,7 @@ def apply_overrides(base: Mapping[str, JsonValue], pairs: Mapping[str, JsonValue
         elif key in RunConfig.model_fields:
             out[key] = value
         else:
-            raise UnknownNameError(f"setting of a run or of {name}", key, [*RunConfig.model_fields, *method_fields])
+            raise UnknownSettingError(f"setting of a run or of {name}", key, [*RunConfig.model_fields, *method_fields])
     if of_method:
         out["method_settings"] = of_method
     return out
