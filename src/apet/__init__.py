@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from apet.attachment import attach, attached, load
     from apet.costs import estimate
     from apet.delta import DeltaSpec
+    from apet.deployment.export import export
     from apet.handle import Handle
     from apet.interop.lightning import lightning_callback
     from apet.interop.transformers import trainer_callback
@@ -46,6 +47,7 @@ _MODULES = {
     "DeltaSpec": "apet.delta",
     "Mask": "apet.masks.mask",
     "Study": "apet.studies.results",
+    "export": "apet.deployment.export",
 }
 
 __all__ = [
@@ -62,6 +64,7 @@ __all__ = [
     "attached",
     "describe",
     "estimate",
+    "export",
     "lightning_callback",
     "list_methods",
     "load",

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from apet.cli.deploy import export
 from apet.cli.guests import RootGroup
 from apet.cli.inspect import backbones, inspect, methods, positions, tasks
 from apet.cli.report import report
@@ -55,6 +56,7 @@ for command in (
     tune,
     evaluate,
     predict,
+    export,
     compare,
     thresholds,
     transfer,

@@ -1,0 +1,221 @@
+"""The lines by which an exported model is called: they give the answers of `apet predict`, without apet.
+
+A run reads a template part by part, so that a tokenizer never joins a letter of the template with one of the text. A
+pipeline reads one string. Where both give the same tokens, the pipeline's three lines are shown; where they do not,
+lines that encode the parts one by one.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from transformers import PreTrainedTokenizerBase
+
+from apet.backbones.family import ObjectiveName
+from apet.tasks.examples import Example
+from apet.tasks.objectives import Objective
+from apet.tasks.objectives.masked_label_word import MaskedLabelWord
+from apet.tasks.template import Template
+
+PLACE = "FOLDER"
+"""What stands in the lines for the folder, or for the model's name on the hub."""
+
+PIPELINES: Mapping[ObjectiveName, str | None] = {
+    "classification-head": "text-classification",
+    "masked-label-word": "fill-mask",
+    "next-token": "text-generation",
+    "text-to-text": None,
+}
+"""The pipeline of transformers that serves an objective; encoder-decoders have had none since transformers 5."""
+
+
+@dataclass(frozen=True)
+class Usage:
+    """How an exported model is called.
+
+    Attributes:
+        code: lines of Python that print the answer to one row.
+        pipeline: name of the pipeline that they use; None: they call the model.
+        same_tokens: whether one string of template and text gives the tokens that the run was trained on.
+        num_checked: texts that this was found out with.
+    """
+
+    code: str
+    pipeline: str | None
+    same_tokens: bool
+    num_checked: int
+
+
+def usage_of(objective: Objective, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, str]]) -> Usage:
+    """Find out how an exported model is called.
+
+    Args:
+        objective: of the run.
+        tokenizer: as it is exported.
+        rows: texts by column, to compare tokens on.
+
+    Returns:
+        The lines, and what they rest on.
+    """
+    same, checked = reads_alike(objective, tokenizer, rows)
+    name = PIPELINES[objective.name]
+    pipeline = name if same or objective.name == "classification-head" else None
+    write = _LINES[objective.name] if pipeline or (same and name is None) else _part_by_part
+    return Usage("\n".join([*write(objective), ""]), pipeline, same, checked)
+
+
+def reads_alike(
+    objective: Objective, tokenizer: PreTrainedTokenizerBase, rows: Sequence[Mapping[str, str]]
+) -> tuple[bool, int]:
+    """Whether the exported tokenizer makes of whole texts the tokens that the run was trained on.
+
+    Args:
+        objective: of the run.
+        tokenizer: as it is exported.
+        rows: texts by column.
+
+    Returns:
+        Whether it does on all of them, and how many could be compared: a text that is cut is no comparison.
+    """
+    compared = 0
+    for row in rows:
+        encoded = objective.encode(Example(dict(row), (), ""))
+        if encoded.num_cut:
+            continue
+        compared += 1
+        if not np.array_equal(tokenizer(*_strings(objective, row))["input_ids"], encoded.input_ids):
+            return False, compared
+    return True, compared
+
+
+def _strings(objective: Objective, row: Mapping[str, str]) -> list[str]:
+    """What is handed to a tokenizer for one row."""
+    if objective.name == "classification-head":
+        return [row[column] for column in objective.task.columns]
+    text = "".join(part for part, _ in objective.template.parts(dict(row)))
+    if objective.name == "masked-label-word":
+        text += f"{objective.tokenizer.pretrained.mask_token}{objective.template.tail}"
+    return [text]
+
+
+def _parts(template: Template) -> list[str]:
+    """Python expressions of the template's parts before the answer, for a ``row`` of texts."""
+    marks = {column: f"\0{n}\0" for n, (_, column) in enumerate(template.pieces) if column is not None}
+    expressions = []
+    for part, _ in template.parts(marks):
+        lead, mark, _ = part.partition("\0")
+        column = next((c for c, m in marks.items() if mark and part.endswith(m)), None)
+        literal = [_quoted(lead)] if lead else []
+        expressions.append(" + ".join([*literal, *([] if column is None else [f"row[{_quoted(column)}]"])]))
+    return expressions
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _classification(objective: Objective) -> list[str]:
+    columns = [f"row[{_quoted(column)}]" for column in objective.task.columns]
+    text = columns[0] if len(columns) == 1 else f'{{"text": {columns[0]}, "text_pair": {columns[1]}}}'
+    return [
+        *_import("pipeline", objective),
+        f'classify = pipeline("text-classification", "{PLACE}", truncation=True)',
+        f'print(classify({text})["label"])' if len(columns) > 1 else f'print(classify({text})[0]["label"])',
+    ]
+
+
+def _fill_mask(objective: Objective) -> list[str]:
+    assert isinstance(objective, MaskedLabelWord)
+    pretrained = objective.tokenizer.pretrained
+    parts = [*_parts(objective.template), _quoted(f"{pretrained.mask_token}{objective.template.tail}")]
+    tokens = [str(pretrained.convert_ids_to_tokens(i)) for i in objective.word_ids]
+    words = dict(zip(objective.word_ids, objective.task.label_words, strict=True))
+    return [
+        *_import("pipeline", objective),
+        f'fill = pipeline("fill-mask", "{PLACE}", targets={json.dumps(tokens, ensure_ascii=False)}, top_k=1)',
+        f"words = {words!r}",
+        f'print(words[fill({" + ".join(parts)})[0]["token"]])',
+    ]
+
+
+def _generate(objective: Objective) -> list[str]:
+    return [
+        *_import("pipeline", objective),
+        f'generate = pipeline("text-generation", "{PLACE}", return_full_text=False)',
+        *_print_answer(objective, f'generate({" + ".join(_parts(objective.template))})[0]["generated_text"].strip()'),
+    ]
+
+
+def _import(names: str, objective: Objective) -> list[str]:
+    """The import, and a row of texts."""
+    row = json.dumps(dict.fromkeys(objective.task.columns, "…"), ensure_ascii=False)
+    return [f"from transformers import {names}", "", f"row = {row}"]
+
+
+def _print_answer(objective: Objective, answer: str) -> list[str]:
+    """Print what was written; the label word where the tokenizer spells it otherwise, such as in lower case."""
+    t, lead = objective.tokenizer, objective.template.lead if objective.name == "next-token" else ""
+    spelled = {t.decode(t.encode_word(lead + word)): word for word in objective.task.label_words}
+    if all(written == word for written, word in spelled.items()):
+        return [f"print({answer})"]
+    return [f"words, answer = {spelled!r}, {answer}", "print(words.get(answer, answer))"]
+
+
+def _load(kind: str, objective: Objective) -> list[str]:
+    return [
+        *_import(f"{kind}, AutoTokenizer", objective),
+        f'tokenizer, model = AutoTokenizer.from_pretrained("{PLACE}"), {kind}.from_pretrained("{PLACE}")',
+    ]
+
+
+def _write(objective: Objective) -> list[str]:
+    return [
+        *_load("AutoModelForSeq2SeqLM", objective),
+        f'inputs = tokenizer({" + ".join(_parts(objective.template))}, return_tensors="pt")',
+        "written = model.generate(**inputs)[0, 1:]",
+        *_print_answer(objective, "tokenizer.decode(written, skip_special_tokens=True).strip()"),
+    ]
+
+
+_LINES: Mapping[ObjectiveName, Callable[[Objective], list[str]]] = {
+    "classification-head": _classification,
+    "masked-label-word": _fill_mask,
+    "next-token": _generate,
+    "text-to-text": _write,
+}
+
+
+def _part_by_part(objective: Objective) -> list[str]:
+    """Lines that encode the template's parts as the run did, and call the model."""
+    t = objective.tokenizer
+    masked = objective.name == "masked-label-word"
+    after = [t.pretrained.mask_token_id, *t.encode(objective.template.tail)] if masked else []
+    suffix = [] if objective.name == "next-token" else t.suffix_ids
+    kinds = {"masked-label-word": "MaskedLM", "next-token": "CausalLM", "text-to-text": "Seq2SeqLM"}
+    first, *rest = _load(f"AutoModelFor{kinds[objective.name]}", objective)
+    lines = [
+        "import torch",
+        first,
+        *rest,
+        f"parts = [{', '.join(_parts(objective.template))}]",
+        "plain = {'add_special_tokens': False, 'split_special_tokens': True}",
+        "ids = [i for part in parts for i in tokenizer.encode(part, **plain)]",
+        f"ids = torch.tensor([{t.prefix_ids} + ids + {[*after, *suffix]}])",
+    ]
+    if isinstance(objective, MaskedLabelWord):
+        words = dict(zip(objective.word_ids, objective.task.label_words, strict=True))
+        return [
+            *lines,
+            f"words = {words!r}",
+            f"logits = model(input_ids=ids).logits[0, -{len(after) + len(suffix)}]",
+            "print(max(words.items(), key=lambda word: logits[word[0]])[1])",
+        ]
+    start = "ids.shape[1]" if objective.name == "next-token" else "1"
+    return [
+        *lines,
+        f"written = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids))[0, {start}:]",
+        *_print_answer(objective, "tokenizer.decode(written, skip_special_tokens=True).strip()"),
+    ]
