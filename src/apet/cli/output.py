@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -21,6 +21,16 @@ def print_json(value: object) -> None:
     # allow_nan=False: NaN is not JSON, and programs that read ours would choke on it far from here.
     json.dump(value, sys.stdout, indent=1, ensure_ascii=False, allow_nan=False)
     sys.stdout.write("\n")
+
+
+def print_cautions(lines: Iterable[str]) -> None:
+    """Print what a reader of a score must not miss, on the standard error: also where the output is JSON, and quiet.
+
+    Args:
+        lines: empty ones are left out.
+    """
+    for line in filter(None, lines):
+        print(f"caution: {line}", file=sys.stderr)
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]], title: str | None = None) -> None:

@@ -34,7 +34,7 @@ from apet.cli.options import (
     open_progress,
     parse_seeds,
 )
-from apet.cli.output import print_json, print_table
+from apet.cli.output import print_cautions, print_json, print_table
 from apet.cli.stopping import keeps_run, keeps_runs
 from apet.errors import ApetError, shortened
 
@@ -92,6 +92,7 @@ def tune(
     outcome = run(run_config, folder, _resources(quiet))
     if outcome.folder is None:  # another process of the same launch writes and prints
         return
+    print_cautions(outcome.result.cautions)
     if json:
         print_json(outcome.result.model_dump(mode="json"))
         return
@@ -122,11 +123,6 @@ def _particulars(result: RunResult) -> list[str]:
         f" {result.head}; texts cut at {result.max_input_length} tokens: {cut or 'none'}"
     ]
     lines += _class_lines(result)
-    if result.majority_baseline is not None and result.score <= result.majority_baseline:
-        share = 100 * result.majority_baseline
-        lines.append(
-            f"no better than always answering the most frequent label ({share:.1f} %); train longer or otherwise"
-        )
     return [*lines, *(f"data: {note}" for note in result.data_notes)]
 
 
@@ -207,10 +203,20 @@ def predict(
                 str(e).partition(";")[0] + "; give the input's own encoding, such as --encoding cp1252"
             ) from e
         lines += [line.rstrip("\r") for line in read.removesuffix("\n").split("\n")] if read else []
+    from apet.training.cautions import chance_caution, truncation_caution
+
     # The task is read before the backbone is loaded: a line that does not fit is told at once.
     task = read_run(run).task
     inputs = [parse_columns(task, line) for line in lines]
-    predictions = TunedModel(run, backbone=backbone).predict(inputs)
+    tuned = TunedModel(run, backbone=backbone)
+    predictions = tuned.predict(inputs)
+    length = tuned.objective.max_input_length
+    print_cautions(
+        [
+            chance_caution(tuned.result),
+            truncation_caution({"given": tuned.num_truncated}, {"given": len(inputs)}, length),
+        ]
+    )
     if json:
         print_json(
             [
@@ -283,11 +289,13 @@ def _print_comparison(folder: Path, run_ids: list[str], json: bool) -> None:
     from apet.report import comparison as report
     from apet.studies.results import Study
 
-    entries = report.method_runs(Study(folder), run_ids)
+    study = Study(folder)
+    entries = report.method_runs(study, run_ids)
     failures = [(entry.method, seed, error) for entry in entries for seed, error in entry.failed.items()]
     if all(entry.runs.empty for entry in entries):
         raise ApetError("every run failed: " + "; ".join(dict.fromkeys(error for _, _, error in failures)))
     report.save_figure(entries, folder / report.FIGURE_FILE)
+    print_cautions(report.cautions(study, entries))
     if json:
         print_json(report.as_json(entries))
         return

@@ -13,6 +13,7 @@ from apet.analysis.frames import FULL, complete, failed
 from apet.analysis.intervals import t_interval
 from apet.report.style import method_style
 from apet.studies.results import Study
+from apet.training.cautions import REMEDY, truncation_caution
 
 if TYPE_CHECKING:  # drawing libraries take a second to import, and a table needs none
     from matplotlib.axes import Axes
@@ -128,6 +129,36 @@ def as_json(methods: Sequence[MethodRuns]) -> list[dict[str, JsonValue]]:
             }
         records.append({**record, "failed": m.failed})
     return records
+
+
+def cautions(study: Study, methods: Sequence[MethodRuns]) -> list[str]:
+    """What a reader of the table must not miss: methods that cannot be told from guessing, and texts that were cut.
+
+    Returns:
+        A line for each; empty where there is nothing.
+    """
+    measured = [m for m in methods if len(m.runs)]
+    lines = [] if not measured else [_at_chance(measured)]
+    records = study.results()
+    if measured:
+        first = records[str(measured[0].runs["run_id"].iloc[0])]
+        lines.append(truncation_caution(first.num_truncated, first.split_sizes, first.max_input_length))
+    return [line for line in lines if line]
+
+
+def _at_chance(measured: Sequence[MethodRuns]) -> str:
+    """Which of the methods are at chance or below it; empty where none is."""
+    first = measured[0].runs.iloc[0]
+    guessing = float(first["untrained_baseline"] if pd.isna(first["majority_baseline"]) else first["majority_baseline"])
+    at_chance = [m.method for m in measured if m.interval[0] <= guessing]
+    if not at_chance:
+        return ""
+    baseline = f"guessing scores {100 * guessing:.1f} %"
+    if len(at_chance) < len(measured):
+        return f"at chance ({baseline}): {', '.join(at_chance)}"
+    below = all(m.mean < guessing for m in measured)
+    where = "below chance" if below else "at chance"
+    return f"every method is {where} ({baseline}), so that this compares nothing; {REMEDY}"
 
 
 def caption(methods: Sequence[MethodRuns]) -> str:

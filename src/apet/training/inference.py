@@ -31,6 +31,9 @@ class TunedModel:
         resources: shared with other runs.
         backbone: where its backbone is by now; None = where it was.
 
+    Attributes:
+        num_truncated: texts that were answered so far and of which something was cut off.
+
     Raises:
         ApetError: no run there, or its backbone is missing or has other weights by now.
     """
@@ -54,6 +57,7 @@ class TunedModel:
         # A head that was frozen is not among the saved values: the run's seed gives it back.
         reset_head(self.model, config.resolved_seed("init_seed"))
         self.handle: Handle = load(self.model, folder)
+        self.num_truncated = 0
 
     def predict(self, texts: Sequence[dict[str, str]]) -> list[Answer]:
         """Answers to new texts.
@@ -71,6 +75,7 @@ class TunedModel:
             raise ApetError("no text came; give at least one")
         examples = [Example({column: to_text(value) for column, value in t.items()}, (), "") for t in texts]
         encoded = EncodedSet.of([self.objective.encode(e) for e in examples])
+        self.num_truncated += encoded.num_truncated
         return predict(self.model, self.objective, encoded, self.config.batch_size)
 
     def evaluate(self, split: str = "validation", data: str | None = None, limit: int | None = None) -> MetricScore:

@@ -11,6 +11,7 @@ import torch
 from apet.handle import Handle
 from apet.tasks.answers import Answer, count_by_class
 from apet.tasks.sources import TaskData
+from apet.training.cautions import cautions
 from apet.training.environment import device_name, host_description, library_versions, peak_memory
 from apet.training.evaluation import EvalPoint, Measurement, Split, majority_baseline, untrained_baseline
 from apet.training.loop import best_point
@@ -64,7 +65,8 @@ def build_result(run: RunOutcome) -> RunResult:
         Every field checked against its type.
     """
     groups = (_identity(run), _seeds(run), _scores(run), _training(run), _data(run), _costs(run), _classes(run))
-    return RunResult.model_validate({name: value for group in groups for name, value in group.items()})
+    result = RunResult.model_validate({name: value for group in groups for name, value in group.items()})
+    return result.model_copy(update={"cautions": cautions(result)})
 
 
 def _identity(run: RunOutcome) -> dict[str, object]:

@@ -179,6 +179,9 @@ class RunResult(Record):
     data_notes: list[str]
     """What was done to the data: made up, rows left out, splits held out."""
 
+    cautions: list[str] = Field(default=[])
+    """What a reader of the score must not miss: at chance, texts truncated, a head trained beside the delta."""
+
     training_seconds: Seconds
     """Time of the optimizer steps, without measuring, seconds."""
     steps_per_second: float

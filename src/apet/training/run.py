@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -24,9 +25,10 @@ from apet.layers.prompt import prompt_length
 from apet.tasks.examples import Example, sample
 from apet.tasks.objectives import Objective, make_objective
 from apet.training import output_folder, run_dir
+from apet.training.cautions import ChanceWatch, head_caution, truncation_caution
 from apet.training.config import RunConfig, import_guests
 from apet.training.environment import reset_peak_memory
-from apet.training.evaluation import EvalPoint, Measurement, Split, evaluate
+from apet.training.evaluation import EvalPoint, Measurement, Split, evaluate, majority_baseline
 from apet.training.loop import DivergedError, TrainingResult, TrainingSchedule, train
 from apet.training.lr_search import LearningRate, search_learning_rate
 from apet.training.manifest import write_manifest
@@ -106,8 +108,8 @@ def _tune(run: RunConfig | RunPlan, output: Path | None, resources: Resources) -
             output_folder.require_space(output, output_folder.bytes_needed(plan.num_trainable))
         loaded = Run(plan, resources)
         # A study's runs come as plans: a line for each of its thousands would say nothing new.
-        if isinstance(run, RunConfig) and not plan.delta.mergeable:
-            resources.progress.log(f"{config.axes.method} {merge_note(plan.delta, plan.backbone)}")
+        if isinstance(run, RunConfig):
+            loaded.caution()
         keeps = output is not None and isinstance(run, RunConfig) and loaded.accelerator.num_processes == 1
         resume = ResumeFile(output, plan.run_id) if keeps and output is not None else None
         try:
@@ -174,6 +176,28 @@ class Run:
         max_length = self.config.max_input_length or self.plan.task.max_input_length
         return text_length_limit(self.plan.backbone, max_length, prompt_length(self.plan.delta) + answer)
 
+    def caution(self) -> None:
+        """Say before the training what a reader of its result must know."""
+        plan, splits = self.plan, self.splits
+        lines = [
+            truncation_caution(
+                {name: split.encoded.num_truncated for name, split in splits.items()},
+                {name: len(split.examples) for name, split in splits.items()},
+                self.objective.max_input_length,
+            ),
+            head_caution(plan.backbone.num_head_parameters if self.config.head == "trained" else 0, plan.num_trainable),
+        ]
+        if not plan.delta.mergeable:
+            lines.append(f"{plan.config.axes.method} {merge_note(plan.delta, plan.backbone)}")
+        for line in filter(None, lines):
+            self.resources.progress.log(line)
+
+    def _chance_watch(self) -> ChanceWatch:
+        references = [e.references for e in self.splits["validation"].examples]
+        baseline = majority_baseline(references) if self.plan.task.is_classification else None
+        num_measurements = 1 + math.ceil(self.config.max_steps / self.config.resolved_eval_steps)
+        return ChanceWatch(baseline, num_measurements, self.resources.progress.log)
+
     def execute(self, output: Path | None, resume: ResumeFile | None = None) -> FinishedRun:
         """Search the learning rate where that is asked for, train, measure, write.
 
@@ -182,12 +206,19 @@ class Run:
         """
         rate = self.learning_rate()
         handle = self.attach(self.config.carrier)
+        watch = self._chance_watch()
+
+        def measure() -> Measurement:
+            score, answers = self._measure(self.splits["validation"])
+            watch.see(score.score, score.ci_low)
+            return score, answers
+
         try:
             trained = train(
                 handle,
                 self.objective,
                 self.splits["train"].encoded,
-                partial(self._measure, self.splits["validation"]),
+                measure,
                 self.schedule(rate.value),
                 self.accelerator,
                 self.resources.progress,
