@@ -19,7 +19,8 @@ from torch import Tensor, nn
 
 import apet
 from apet.backbones.loading import build_model
-from apet.costs import FLOAT, MOMENTS, estimate, inputs_of, measure_machine
+from apet.costs import FLOAT, MOMENTS, estimate, inputs_of
+from apet.machine import measure_machine
 
 METHODS = ("lora", "apet", "bitfit", "adapter", "prompt")
 

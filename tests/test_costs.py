@@ -9,12 +9,13 @@ import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
-from transformers import BertConfig, GPT2Config, LlamaConfig, MixtralConfig, T5Config
+from transformers import BertConfig, Gemma2Config, GPT2Config, LlamaConfig, MixtralConfig, T5Config
 
 import apet
-from apet.backbones.loading import build_model
+from apet.backbones.loading import build_model, meta_model
 from apet.cli import main
 from apet.costs import ANSWER_LENGTH, Machine, estimate
+from apet.shortened import find_stacks
 
 MACHINE = Machine(1e11, 1e10, 3e10, 5e-6)
 SMALL = {"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4, "intermediate_size": 128}
@@ -149,3 +150,53 @@ def test_inspect_tells_the_costs_of_a_step(monkeypatch, capsys):
         else:
             assert "a step of 4 texts of 32 tokens in float32: about" in out
             assert "x full fine-tuning's" in out
+
+
+DEEP = {
+    "bert": BertConfig(vocab_size=500, **(SMALL | {"num_hidden_layers": 7})),
+    "t5": T5Config(vocab_size=500, d_model=64, d_ff=128, d_kv=16, num_heads=4, num_layers=7, decoder_start_token_id=0),
+    "llama": LlamaConfig(vocab_size=500, num_key_value_heads=2, **(SMALL | {"num_hidden_layers": 7})),
+    "gpt2": GPT2Config(vocab_size=500, n_embd=64, n_layer=7, n_head=4, n_positions=128),
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "method", "batch"),  # few texts: values and gradients are most of what is alive; many: activations
+    [("bert", "lora", 16), ("t5", "adapter", 1), ("t5", "bitfit", 16), ("llama", "lora", 1), ("gpt2", "prompt", 16)],
+)
+def test_a_few_blocks_tell_what_all_of_them_take(family, method, batch, monkeypatch):
+    config = DEEP[family]
+    spec = apet.plan(config, method, **({"prompt_length": 5} if method == "prompt" else {}))
+    lines: list[str] = []
+    short = estimate(config, spec, batch, LENGTH, machine=MACHINE, log=lines.append)
+    assert [line.partition(" blocks")[0][-12:] for line in lines] == ["with 3 and 4 of 7"[-12:]] * 2
+    monkeypatch.setattr("apet.costs.find_stacks", lambda model: None)
+    whole = estimate(config, spec, batch, LENGTH, machine=MACHINE)
+    for a, b in ((short.full, whole.full), (short.delta, whole.delta)):
+        assert (a.weights_bytes, a.trained_bytes, a.flops) == (b.weights_bytes, b.trained_bytes, b.flops)
+        assert a.step_bytes == b.step_bytes
+        assert a.seconds == pytest.approx(b.seconds, rel=1e-9)
+
+
+def test_of_drawn_masks_one_block_stands_for_the_others(monkeypatch):
+    config = DEEP["bert"]
+    spec = apet.plan(config, "apet", budget=20_000)
+    short = estimate(config, spec, BATCH, LENGTH, machine=MACHINE)
+    monkeypatch.setattr("apet.costs.find_stacks", lambda model: None)
+    whole = estimate(config, spec, BATCH, LENGTH, machine=MACHINE)
+    assert short.delta.step_bytes == pytest.approx(whole.delta.step_bytes, rel=0.02)
+    assert short.delta.seconds == pytest.approx(whole.delta.seconds, rel=0.02)
+
+
+def test_blocks_that_are_not_alike_are_tried_one_and_all():
+    config = DEEP["bert"]
+    spec = apet.plan(config, "lora", roles=["encoder.3.attn.q"], rank=2)
+    lines: list[str] = []
+    some = estimate(config, spec, BATCH, LENGTH, machine=MACHINE, log=lines.append)
+    assert ["blocks" in line for line in lines] == [True, False]
+    all_of_it = estimate(config, apet.plan(config, "lora", rank=2), BATCH, LENGTH, machine=MACHINE)
+    assert some.delta.flops < all_of_it.delta.flops
+    mixed = Gemma2Config(
+        vocab_size=500, head_dim=16, num_key_value_heads=2, sliding_window=16, **(SMALL | {"num_hidden_layers": 7})
+    )
+    assert find_stacks(meta_model(mixed)) is None

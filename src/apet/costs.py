@@ -1,16 +1,15 @@
 """What a training step costs, before any weight is loaded: a step on tensors without content, operation by operation.
 
-Memory is counted: what is alive at the worst moment. Time is a model: an operation takes as long as its arithmetic or
-its memory traffic, whichever is longer (Williams et al. 2009, the roofline), and no less than it takes to begin one.
+Memory is counted: what is alive at the worst moment. Time is a model, see `apet.machine`.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -29,35 +28,13 @@ from apet.backbones.registry import first_line_of
 from apet.delta import CarrierChoice, DeltaSpec
 from apet.errors import ApetError
 from apet.layers.prompt import prompt_length
+from apet.machine import Machine, measure_machine
+from apet.shortened import Part, Stacks, are_trained_alike, extrapolate_peak, find_stacks, shorten, shorten_spec
 
 ANSWER_LENGTH = 8
 """Tokens of an answer that a writing backbone is trained on."""
-CACHED = 2**23
-"""Bytes that an operation's tensors may have together to be taken for cached."""
 OPTIMIZER_TRAFFIC, MOMENTS, FLOAT = 28, 8, 4
 """Bytes for each trained value: moved by a step of fused AdamW, of its two moments, of the value itself."""
-
-
-@dataclass(frozen=True)
-class Machine:
-    """What decides how long operations take.
-
-    Attributes:
-        flops_per_second: of large matrix products.
-        bytes_per_second: read and written in memory.
-        cached_bytes_per_second: read and written in a cache, by operations on at most `CACHED` bytes.
-        seconds_per_operation: to begin one, on its way from Python.
-    """
-
-    flops_per_second: float
-    bytes_per_second: float
-    cached_bytes_per_second: float
-    seconds_per_operation: float
-
-    def seconds(self, flops: int, num_bytes: int) -> float:
-        """How long an operation takes."""
-        bandwidth = self.cached_bytes_per_second if num_bytes <= CACHED else self.bytes_per_second
-        return max(flops / self.flops_per_second, num_bytes / bandwidth, self.seconds_per_operation)
 
 
 @dataclass(frozen=True)
@@ -70,6 +47,7 @@ class StepCost:
         step_bytes: activations and gradients that are alive at the worst moment of a step.
         flops: of matrix products.
         seconds: by the model of the machine.
+        peaks: ``step_bytes`` of each part of a step that was tried with a few blocks.
     """
 
     weights_bytes: int
@@ -77,6 +55,7 @@ class StepCost:
     step_bytes: int
     flops: int
     seconds: float
+    peaks: dict[Part, int] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def memory_bytes(self) -> int:
@@ -116,8 +95,12 @@ def estimate(
     dtype: torch.dtype = torch.float32,
     carrier: CarrierChoice = "auto",
     machine: Machine | None = None,
+    log: Callable[[str], object] | None = None,
 ) -> Estimate:
     """Estimate memory and time of a training step.
+
+    Of a deep stack, whose blocks in the middle are alike in structure and in how many values are trained where, a few
+    blocks are tried and the others taken to cost what these do.
 
     Args:
         backbone: name or configuration; no weight is read.
@@ -127,6 +110,7 @@ def estimate(
         dtype: of the backbone.
         carrier: how deltas of parameters act.
         machine: whose times are meant; None = the processor of this one, measured in a moment.
+        log: told what is tried, as it begins.
 
     Returns:
         The step of the delta and that of full fine-tuning.
@@ -147,17 +131,33 @@ def estimate(
     shapes = meta_model(config)
     description = describe(shapes)
     _require_positions(description, spec, length)
+    stacks = find_stacks(shapes)
+    alike = stacks if stacks is not None and are_trained_alike(stacks, description, spec) else None
+    left_out = () if alike is None else alike.left_out(2)
+    shorten(shapes, left_out)
     # Which formulas hold is found out by small checks with real numbers, whose outcome is kept: before there are none.
-    attach_without_content(shapes, spec, description, carrier)
+    attach_without_content(shapes, shorten_spec(spec, description, left_out), description, carrier)
     logger = logging.getLogger("torch._subclasses.fake_tensor")  # it prints a page where a model cannot be tried
     level = logger.level
     logger.setLevel(logging.CRITICAL)
     try:
         with FakeTensorMode(allow_non_fake_inputs=True), torch.enable_grad():
-            full = _step(build_model(config, dtype=dtype), None, batch_size, length, machine)
-            model = build_model(config, dtype=dtype)
-            handle = attach_without_content(model, spec, description, carrier)
-            delta = _step(model, handle.parameters(), batch_size, length, machine)
+
+            def step(trains_all: bool, stacks: Stacks | None, between: int) -> StepCost:
+                """One step of either kind, with so many blocks between the first and the last of stacks."""
+                model = build_model(config, dtype=dtype)
+                left_out = () if stacks is None else stacks.left_out(between)
+                shorten(model, left_out)
+                trained = None
+                if not trains_all:
+                    part = shorten_spec(spec, description, left_out)
+                    trained = attach_without_content(model, part, description, carrier).parameters()
+                return _step(model, trained, batch_size, length, machine, stacks)
+
+            full = _cost("full fine-tuning", partial(step, True), stacks, log)
+            delta = _cost("the delta", partial(step, False), alike, log)
+            full = _with_optimizer(full, full.trained_bytes // MOMENTS, machine)
+            delta = _with_optimizer(delta, delta.trained_bytes // (FLOAT + MOMENTS), machine)
     except RuntimeError as e:  # torch's own two for this derive from it, and models raise it where a shape is unknown
         raise ApetError(
             f"what a step of {type(shapes).__name__} costs is not known without its weights and texts"
@@ -167,6 +167,38 @@ def estimate(
     finally:
         logger.setLevel(level)
     return Estimate(delta, full)
+
+
+def _cost(
+    kind: str,
+    step: Callable[[Stacks | None, int], StepCost],
+    stacks: Stacks | None,
+    log: Callable[[str], object] | None,
+) -> StepCost:
+    """The cost of a step, by one with all blocks or by two with a few."""
+    if log is not None:
+        blocks = "" if stacks is None else f", with 3 and 4 of {stacks.depth} blocks"
+        log(f"trying a step of {kind} on tensors without content{blocks}")
+    if stacks is None:
+        return step(None, 0)
+    fewer, more = step(stacks, 1), step(stacks, 2)
+    added = stacks.num_between - 1
+
+    def whole(name: str) -> float:
+        one, two = getattr(fewer, name), getattr(more, name)
+        return one + added * (two - one)
+
+    return StepCost(
+        weights_bytes=int(whole("weights_bytes")),
+        trained_bytes=int(whole("trained_bytes")),
+        step_bytes=extrapolate_peak(fewer.peaks, more.peaks, stacks),
+        flops=int(whole("flops")),
+        seconds=whole("seconds"),
+    )
+
+
+def _with_optimizer(cost: StepCost, num_values: int, machine: Machine) -> StepCost:
+    return replace(cost, seconds=cost.seconds + machine.seconds(0, num_values * OPTIMIZER_TRAFFIC))
 
 
 def _require_positions(backbone: Backbone, spec: DeltaSpec, length: int) -> None:
@@ -181,7 +213,14 @@ def _require_positions(backbone: Backbone, spec: DeltaSpec, length: int) -> None
         raise ApetError(f"length={length}: {where}; give at most so many")
 
 
-def _step(model: nn.Module, trained: list[Tensor] | None, batch_size: int, length: int, machine: Machine) -> StepCost:
+def _step(
+    model: nn.Module,
+    trained: list[Tensor] | None,
+    batch_size: int,
+    length: int,
+    machine: Machine,
+    stacks: Stacks | None,
+) -> StepCost:
     """One forward and backward of a model in training mode; all of it is trained where nothing is named."""
     model.train()
     weights = {id(p): p for p in model.parameters() if trained is None or not p.requires_grad}
@@ -189,6 +228,8 @@ def _step(model: nn.Module, trained: list[Tensor] | None, batch_size: int, lengt
     num_values = sum(v.numel() for v in values)
     inputs = inputs_of(model, batch_size, length)
     with _Watch(machine) as watch:
+        for path in () if stacks is None else stacks.paths:
+            watch.tell_parts(path, model.get_submodule(path))
         logits = model(**inputs).logits
         loss = nn.functional.cross_entropy(logits.flatten(0, -2).float(), torch.zeros(logits[..., 0].numel()).long())
         loss.backward()
@@ -198,7 +239,8 @@ def _step(model: nn.Module, trained: list[Tensor] | None, batch_size: int, lengt
         trained_bytes=own + num_values * MOMENTS,
         step_bytes=watch.peak,
         flops=watch.flops,
-        seconds=watch.seconds + machine.seconds(0, num_values * OPTIMIZER_TRAFFIC),
+        seconds=watch.seconds,  # without the optimizer's, which is no sum over blocks
+        peaks=watch.peaks,
     )
 
 
@@ -223,6 +265,8 @@ class _Watch(TorchDispatchMode):
         self.flops = 0
         self.seconds = 0.0
         self.alive = self.peak = 0
+        self.part = Part("", 0, "forward")
+        self.peaks: dict[Part, int] = {}
         self._seen: dict[int, weakref.ref[torch.UntypedStorage]] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -255,6 +299,24 @@ class _Watch(TorchDispatchMode):
         self._seen[key] = weakref.ref(storage, free)
         self.alive += size
         self.peak = max(self.peak, self.alive)
+        self.peaks[self.part] = max(self.peaks.get(self.part, 0), self.alive)
+
+    def tell_parts(self, path: str, blocks: nn.Module) -> None:
+        """Tell apart what is alive in each block of a stack, by the names of the blocks."""
+        for number, block in blocks.named_children():
+
+            def enter(phase: str, *_: object, number: int = int(number)) -> None:
+                self.part = Part(path, number, phase)
+                self.peaks[self.part] = max(self.peaks.get(self.part, 0), self.alive)
+
+            def leave(module: nn.Module, args: object, output: object, enter: Callable[..., None] = enter) -> None:
+                enter("after")
+                first = next((t for t in tree_leaves(output) if isinstance(t, Tensor)), None)
+                if first is not None and first.requires_grad:
+                    first.register_hook(partial(enter, "backward"))
+
+            block.register_forward_pre_hook(partial(enter, "forward"))
+            block.register_forward_hook(leave)
 
 
 def _attention_flops(times: int) -> Callable[..., int]:
@@ -275,32 +337,3 @@ _FLOPS: dict[Any, Callable[..., int]] = {
     torch.ops.apet.sampled_product: _sampled_flops,
 }
 """Of products that torch's own counter does not know."""
-
-
-def measure_machine(dtype: torch.dtype = torch.float32) -> Machine:
-    """The processor of this machine, by a few operations that take a tenth of a second together.
-
-    Args:
-        dtype: of the products.
-
-    Returns:
-        What decides how long its operations take.
-    """
-    a = torch.randn(768, 768).to(dtype)
-    large, cached, small = torch.randn(2**24), torch.randn(2**19), torch.randn(8, requires_grad=True)
-    return Machine(
-        flops_per_second=2 * 768**3 / _shortest(lambda: a @ a),
-        bytes_per_second=2 * large.nbytes / _shortest(lambda: large.mul_(1)),
-        cached_bytes_per_second=3 * cached.nbytes / _shortest(lambda: cached + cached),
-        # Two products, a sum, and their three gradients with what autograd does around them.
-        seconds_per_operation=_shortest(lambda: (small * small * small).sum().backward(), 50) / 6,
-    )
-
-
-def _shortest(run: Callable[[], object], times: int = 8) -> float:
-    durations = []
-    for _ in range(times):
-        began = time.perf_counter()
-        run()
-        durations.append(time.perf_counter() - began)
-    return min(durations)

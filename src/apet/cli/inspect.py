@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -121,7 +122,8 @@ def _estimate(name: str, spec: DeltaSpec, batch: int, length: int, dtype: str) -
 
     from apet.costs import estimate
 
-    e = estimate(name, spec, batch, length, dtype=getattr(torch, dtype))
+    # On the standard error: of a large backbone that is not shortened it takes half a minute.
+    e = estimate(name, spec, batch, length, dtype=getattr(torch, dtype), log=lambda line: print(line, file=sys.stderr))
     return {
         "weights_bytes": e.delta.weights_bytes,
         "trained_bytes": e.delta.trained_bytes,
