@@ -67,7 +67,7 @@ def card_lines(folder: Path) -> str:
 
 
 def is_setup(line: str) -> bool:
-    return line.startswith(("import", "from")) or "from_pretrained" in line or "pipeline(" in line
+    return line.startswith(("import", "from", "backbone")) or "from_pretrained" in line or "pipeline(" in line
 
 
 def served(lines: str, rows: list[dict[str, str]]) -> list[str]:
@@ -248,6 +248,36 @@ def test_a_delta_folder_answers_by_its_script_and_by_predict(kind, method, place
     )
 
 
+# An adapter of peft -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("kind", "method", "settings"),
+    [
+        *((kind, "lora", {}) for kind in KINDS if kind != "t5"),
+        ("t5", "ia3", {}),
+        ("t5", "prompt", {"method_settings": {"prompt_length": 3}}),
+        ("gpt2", "prompt", {"method_settings": {"prompt_length": 3}}),
+        ("bert-head", "bitfit", {"head": "frozen"}),
+    ],
+)
+def test_an_adapter_of_peft_answers_as_the_run_does(kind, method, settings, place, tmp_path):
+    path = place / f"run-{kind}"
+    if method != "lora":
+        path = run(place, kind, method, str(tmp_path / "run"), max_steps=6, **settings)
+    done = apet.export(path, tmp_path / "adapter", "peft")
+    rows = [{"text": text} for text in NEW_TEXTS[:30]]
+    assert served(card_lines(done.folder), rows) == answers_of(path, rows)
+    assert {"adapter_config.json", "adapter_model.safetensors", "README.md"} <= set(done.files)
+
+
+def test_what_peft_cannot_hold_is_refused_and_nothing_is_written(place, tmp_path):
+    path = run(place, "llama", "adapter", str(tmp_path / "run"), budget=500)
+    with pytest.raises(ApetError, match=r"peft has no form for a bottleneck adapter.*--to delta takes any run"):
+        apet.export(path, tmp_path / "adapter", "peft")
+    assert [p.name for p in tmp_path.iterdir()] == ["run"]
+
+
 # What is refused --------------------------------------------------------------------------------------------------
 
 
@@ -303,7 +333,7 @@ def test_a_run_without_values_is_refused(place, tmp_path):
 
 
 def test_another_word_than_the_kinds_is_refused_with_the_kinds(place, tmp_path):
-    with pytest.raises(UnknownNameError, match=r"unknown kind of export 'onnx'; known: delta, transformers"):
+    with pytest.raises(UnknownNameError, match=r"unknown kind of export 'onnx'; known: delta, peft, transformers"):
         apet.export(place / "run-bert-head", tmp_path / "served", "onnx")
 
 
@@ -329,4 +359,4 @@ def test_the_command_says_what_it_wrote_and_how_it_is_called(place, tmp_path, ca
     assert call(source, str(tmp_path / "small"), "--to", "delta") == 2
     assert "holds another run; give a new folder" in capsys.readouterr().err
     assert call(source, str(tmp_path / "x"), "--to", "onnx") == 2
-    assert "known: delta, transformers" in capsys.readouterr().err
+    assert "known: delta, peft, transformers" in capsys.readouterr().err

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from apet.deployment.export import export
     from apet.handle import Handle
     from apet.interop.lightning import lightning_callback
+    from apet.interop.peft_import import import_peft
     from apet.interop.transformers import trainer_callback
     from apet.masks.mask import Mask
     from apet.planning import plan
@@ -48,6 +49,7 @@ _MODULES = {
     "Mask": "apet.masks.mask",
     "Study": "apet.studies.results",
     "export": "apet.deployment.export",
+    "import_peft": "apet.interop.peft_import",
 }
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "describe",
     "estimate",
     "export",
+    "import_peft",
     "lightning_callback",
     "list_methods",
     "load",

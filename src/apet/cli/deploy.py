@@ -11,7 +11,7 @@ from apet.cli.options import Json, MovedBackbone, RunFolderArgument
 from apet.cli.output import format_bytes, print_json
 
 ExportTo = Annotated[
-    str, typer.Option("--to", metavar="transformers|delta", help="What is written: see the text above.")
+    str, typer.Option("--to", metavar="transformers|peft|delta", help="What is written: see the text above.")
 ]
 
 
@@ -24,8 +24,8 @@ def export(
 ) -> None:
     """Write a run as a folder that others serve.
 
-    transformers: a plain model, which a pipeline serves without apet. delta: the trained values and
-    a script, for whoever has apet and the backbone. Each comes with a model card.
+    transformers: a plain model, which a pipeline serves without apet. peft: an adapter of that library.
+    delta: the trained values and a script, for whoever has apet and the backbone. Each comes with a model card.
     """
     from apet.deployment.export import export as run_export
 

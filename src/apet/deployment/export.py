@@ -9,6 +9,7 @@ from typing import get_args
 
 from apet.deployment.delta_folder import LOADER, seal, write_delta_folder
 from apet.deployment.model_card import ExportKind, card_text
+from apet.deployment.peft_folder import peft_lines, write_peft_folder
 from apet.deployment.plain_model import write_plain_model
 from apet.deployment.usage import PLACE, Usage, usage_of
 from apet.errors import ApetError, UnknownNameError
@@ -51,8 +52,8 @@ def export(
     Args:
         run_folder: of the run, from ``apet tune``.
         folder: new, or empty; it takes its name when all is on the disk.
-        to: ``transformers``: a plain model, for ``pipeline`` without apet; ``delta``: the trained values and a script,
-            for whoever has apet and the backbone.
+        to: ``transformers``: a plain model, for ``pipeline`` without apet; ``peft``: an adapter of that library;
+            ``delta``: the trained values and a script, for whoever has apet and the backbone.
         backbone: where the run's backbone is by now, if it moved.
 
     Returns:
@@ -105,8 +106,17 @@ def _delta(run_folder: Path, run: RunFolder, part: Path) -> tuple[str, list[str]
     return lines, notes
 
 
+def _peft(run_folder: Path, run: RunFolder, part: Path) -> tuple[str, list[str]]:
+    tuned = TunedModel(run_folder, backbone=run.config.backbone)
+    notes = [*_needs_backbone(run), *write_peft_folder(tuned, part)]
+    code = peft_lines(tuned)
+    _write_card(part, run, "peft", None, _python(code), notes)
+    return code, notes
+
+
 _WRITERS: Mapping[ExportKind, Callable[[Path, RunFolder, Path], tuple[str, list[str]]]] = {
     "transformers": _plain,
+    "peft": _peft,
     "delta": _delta,
 }
 

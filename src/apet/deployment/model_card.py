@@ -14,7 +14,7 @@ from apet.tasks.task import Task
 from apet.training.config import RunConfig
 from apet.training.result import RunResult
 
-ExportKind = Literal["transformers", "delta"]
+ExportKind = Literal["transformers", "peft", "delta"]
 
 FILL_IN = "*(to be filled in)*"
 
@@ -80,7 +80,7 @@ def _metadata(
         base_model=hub_name(config.backbone),
         datasets=dataset,
         eval_results=[measured],
-        library_name="transformers",
+        library_name="peft" if kind == "peft" else "transformers",
         metrics=[result.metric],
         model_name=name,
         pipeline_tag=pipeline,

@@ -20,7 +20,7 @@ from apet.tasks.objectives.text_to_text import TextToText
 from apet.tasks.objectives.verbalizer import greedy_generation
 from apet.training.inference import TunedModel
 
-OTHERWISE = "--to delta takes any run"
+OTHERWISE = "--to delta takes any run, --to peft what that library holds"
 RELATIVE_ERROR = 1e-4
 """How far logits of the folder may be from those of the merged model: other kernels round otherwise."""
 

@@ -189,17 +189,27 @@ _LINES: Mapping[ObjectiveName, Callable[[Objective], list[str]]] = {
 
 
 def _part_by_part(objective: Objective) -> list[str]:
-    """Lines that encode the template's parts as the run did, and call the model."""
+    kinds = {"masked-label-word": "MaskedLM", "next-token": "CausalLM", "text-to-text": "Seq2SeqLM"}
+    return answer_lines(objective, _load(f"AutoModelFor{kinds[objective.name]}", objective))
+
+
+def answer_lines(objective: Objective, load: Sequence[str]) -> list[str]:
+    """Lines that encode the template's parts as the run did, and call the model.
+
+    Args:
+        objective: of the run.
+        load: lines that make ``row``, ``tokenizer`` and ``model``.
+
+    Returns:
+        Lines that print the answer.
+    """
     t = objective.tokenizer
     masked = objective.name == "masked-label-word"
     after = [t.pretrained.mask_token_id, *t.encode(objective.template.tail)] if masked else []
     suffix = [] if objective.name == "next-token" else t.suffix_ids
-    kinds = {"masked-label-word": "MaskedLM", "next-token": "CausalLM", "text-to-text": "Seq2SeqLM"}
-    first, *rest = _load(f"AutoModelFor{kinds[objective.name]}", objective)
     lines = [
         "import torch",
-        first,
-        *rest,
+        *load,
         f"parts = [{', '.join(_parts(objective.template))}]",
         "plain = {'add_special_tokens': False, 'split_special_tokens': True}",
         "ids = [i for part in parts for i in tokenizer.encode(part, **plain)]",
