@@ -360,3 +360,87 @@ def test_the_command_says_what_it_wrote_and_how_it_is_called(place, tmp_path, ca
     assert "holds another run; give a new folder" in capsys.readouterr().err
     assert call(source, str(tmp_path / "x"), "--to", "onnx") == 2
     assert "known: delta, peft, transformers" in capsys.readouterr().err
+
+
+# The way back, and the hub ----------------------------------------------------------------------------------------
+
+
+def command(*words: str) -> int:
+    """A command in this process, and its exit code."""
+    from unittest.mock import patch
+
+    from apet.cli import main
+
+    with patch.object(sys, "argv", ["apet", *map(str, words)]), pytest.raises(SystemExit) as e:
+        main()
+    return int(e.value.code or 0)
+
+
+@pytest.mark.parametrize("kind", ["bert-head", "gpt2", "bert-mlm"])
+def test_an_adapter_becomes_a_delta_that_predict_reads(kind, place, tmp_path, capsys):
+    apet.export(place / f"run-{kind}", tmp_path / "adapter", "peft")
+    assert command("import", tmp_path / "adapter", tmp_path / "delta", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["form"], said["backbone"]) == ("LORA", str(place / kind))
+    assert command("predict", tmp_path / "delta", *NEW_TEXTS[:20]) == 0
+    rows = [{"text": text} for text in NEW_TEXTS[:20]]
+    answers = [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()]
+    assert answers == answers_of(place / f"run-{kind}", rows)
+
+
+def test_an_adapter_without_a_task_is_imported_for_python(place, tmp_path, capsys):
+    apet.export(place / "run-bert-head", tmp_path / "adapter", "peft")
+    (tmp_path / "adapter/task.yaml").unlink()
+    shutil.copytree(place / "bert-head", tmp_path / "moved")
+    assert command("import", tmp_path / "adapter", tmp_path / "delta", "--backbone", tmp_path / "moved") == 0
+    assert "give --task for a folder that apet predict reads" in capsys.readouterr().out
+    model = AutoModelForSequenceClassification.from_pretrained(place / "bert-head")
+    assert apet.load(model, tmp_path / "delta").spec.num_trainable == 2048
+    assert command("predict", tmp_path / "delta", "a text") == 2
+    assert "no finished run" in capsys.readouterr().err
+    task = place / "run-bert-head/task.yaml"
+    assert command("import", tmp_path / "adapter", tmp_path / "with-task", "--task", task) == 0
+    assert command("predict", tmp_path / "with-task", "a text") == 0
+
+
+def test_an_import_that_fails_writes_nothing(place, tmp_path, capsys):
+    assert command("import", place / "bert-head", tmp_path / "delta") == 2
+    assert "no adapter of peft at" in capsys.readouterr().err
+    apet.export(place / "run-bert-head", tmp_path / "adapter", "peft")
+    assert command("import", tmp_path / "adapter", tmp_path / "delta", "--backbone", tmp_path / "gone") == 2
+    assert command("import", tmp_path / "adapter", tmp_path / "delta", "--backbone", place / "gpt2") == 2
+    assert [p.name for p in tmp_path.iterdir()] == ["adapter"]
+    assert command("import", tmp_path / "adapter", tmp_path / "adapter") == 2
+    assert "is not empty; give a new folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("to", ["transformers", "peft", "delta"])
+def test_a_dry_run_lists_what_would_go(to, place, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert command("push", place / "run-bert-head", "me/reviews", "--to", to, "--dry-run", "--json") == 0
+    said = json.loads(capsys.readouterr().out)
+    done = apet.export(place / "run-bert-head", tmp_path / "here", to)
+    assert set(said["files"]) == set(done.files)
+    assert (said["repo_id"], said["url"]) == ("me/reviews", None)
+    assert [p.name for p in tmp_path.iterdir()] == ["here"], "nothing is left behind"
+
+
+def test_without_token_or_network_the_hub_is_one_clear_line(place, capsys, monkeypatch, tmp_path):
+    words = ("push", place / "run-bert-head", "me/reviews")
+    monkeypatch.setattr("huggingface_hub.constants.HF_TOKEN_PATH", str(tmp_path / "none"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    assert command(*words) == 2
+    assert "no token of the hub: run hf auth login, or set HF_TOKEN; --dry-run needs none" in capsys.readouterr().err
+    monkeypatch.setenv("HF_TOKEN", "hf_none")
+    assert command(*words) == 2  # the tests run with HF_HUB_OFFLINE
+    assert "HF_HUB_OFFLINE is set, so nothing can be pushed; unset it, or give --dry-run" in capsys.readouterr().err
+    assert command("push", place / "run-bert-head", "not a name", "--dry-run") == 2
+    assert "'not a name' is not a valid name of a repository; give name or owner/name" in capsys.readouterr().err
+    # A port of this machine that nobody listens at: as without a network, and without waiting for one.
+    environment = {**os.environ, "HF_HUB_OFFLINE": "", "HF_ENDPOINT": "http://127.0.0.1:9"}
+    call = [sys.executable, "-m", "apet", *map(str, words)]
+    done = subprocess.run(call, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (2, "")
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("apet: the hub cannot be reached (")
+    assert "--dry-run" in line

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from apet.costs import estimate
     from apet.delta import DeltaSpec
     from apet.deployment.export import export
+    from apet.deployment.hub import push
     from apet.handle import Handle
     from apet.interop.lightning import lightning_callback
     from apet.interop.peft_import import import_peft
@@ -50,6 +51,7 @@ _MODULES = {
     "Study": "apet.studies.results",
     "export": "apet.deployment.export",
     "import_peft": "apet.interop.peft_import",
+    "push": "apet.deployment.hub",
 }
 
 __all__ = [
@@ -73,6 +75,7 @@ __all__ = [
     "load",
     "plan",
     "positions",
+    "push",
     "route",
     "trainer_callback",
 ]

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from apet.cli.deploy import export
+from apet.cli.deploy import export, import_, push
 from apet.cli.guests import RootGroup
 from apet.cli.inspect import backbones, inspect, methods, positions, tasks
 from apet.cli.report import report
@@ -57,6 +57,7 @@ for command in (
     evaluate,
     predict,
     export,
+    push,
     compare,
     thresholds,
     transfer,
@@ -68,4 +69,5 @@ for command in (
     backbones,
 ):
     app.command()(command)
+app.command("import")(import_)
 app.add_typer(study, name="study")

@@ -191,7 +191,7 @@ def predict(
     """Answer new texts with a finished run."""
     from apet.tasks.decoding import decode
     from apet.training.inference import TunedModel, parse_columns
-    from apet.training.run_dir import read_run
+    from apet.training.run_dir import read_setup
 
     lines = [word for word in text or ["-"] if word != "-"]
     if not text or "-" in text:
@@ -206,14 +206,14 @@ def predict(
     from apet.training.cautions import chance_caution, truncation_caution
 
     # The task is read before the backbone is loaded: a line that does not fit is told at once.
-    task = read_run(run).task
+    task = read_setup(run).task
     inputs = [parse_columns(task, line) for line in lines]
     tuned = TunedModel(run, backbone=backbone)
     predictions = tuned.predict(inputs)
     length = tuned.objective.max_input_length
     print_cautions(
         [
-            chance_caution(tuned.result),
+            chance_caution(tuned.result) if tuned.result else "",
             truncation_caution({"given": tuned.num_truncated}, {"given": len(inputs)}, length),
         ]
     )

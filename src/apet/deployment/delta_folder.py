@@ -68,7 +68,11 @@ def _without_paths(run: RunFolder) -> tuple[RunConfig, Task, RunResult]:
     def bare(config: RunConfig) -> RunConfig:
         return config if config.data is None else config.model_copy(update={"data": Path(config.data).name})
 
-    source = run.task.source
+    return bare(run.config), bare_task(run.task), run.result.model_copy(update={"config": bare(run.result.config)})
+
+
+def bare_task(task: Task) -> Task:
+    """A task without the folders of its data files."""
+    source = task.source
     files = {split: Path(path).name for split, path in source.files.items()} if not source.package else source.files
-    task = run.task.model_copy(update={"source": source.model_copy(update={"files": files})})
-    return bare(run.config), task, run.result.model_copy(update={"config": bare(run.result.config)})
+    return task.model_copy(update={"source": source.model_copy(update={"files": files})})

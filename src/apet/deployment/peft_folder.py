@@ -8,11 +8,13 @@ from pathlib import Path
 
 from apet.backbones.family import ObjectiveName
 from apet.backbones.registry import locate_backbone
+from apet.deployment.delta_folder import bare_task
 from apet.deployment.plain_model import generation_of, serving_tokenizer
 from apet.deployment.usage import PLACE, answer_lines
 from apet.interop.peft_adapter import write_adapter
 from apet.interop.peft_export import peft_adapter
 from apet.training.inference import TunedModel
+from apet.training.run_dir import TASK, dump_yaml
 
 TASK_TYPES: Mapping[ObjectiveName, str | None] = {
     "classification-head": "SEQ_CLS",
@@ -51,6 +53,9 @@ def write_peft_folder(tuned: TunedModel, folder: Path) -> list[str]:
     adapter = peft_adapter(tuned.model, spec, values, head, TASK_TYPES[tuned.objective.name], base)
     write_adapter(folder, adapter)
     serving_tokenizer(tuned.objective).save_pretrained(folder)
+    # For apet import: a folder of peft alone does not say what its answers mean.
+    task = bare_task(tuned.task).model_copy(update={"max_input_length": tuned.objective.max_input_length})
+    dump_yaml(folder / TASK, task.model_dump(mode="json", exclude_defaults=True))
     return list(adapter.notes)
 
 

@@ -27,7 +27,7 @@ class TunedModel:
     """A backbone as a run left it: weights, trained delta, trained head, tokenizer, task.
 
     Args:
-        folder: of the run.
+        folder: of the run, or of a delta that was imported with its task.
         resources: shared with other runs.
         backbone: where its backbone is by now; None = where it was.
 
@@ -40,7 +40,7 @@ class TunedModel:
 
     def __init__(self, folder: Path, resources: Resources | None = None, backbone: str | None = None) -> None:
         self.resources = resources or Resources()
-        config, self.task, self.result = run_dir.read_run(folder)
+        config, self.task, self.result = run_dir.read_setup(folder)
         config = config if backbone is None else config.model_copy(update={"backbone": backbone})
         self.config = config
         # A finished run's settings leave nothing open, and its task stands in its folder: nothing is looked up again.

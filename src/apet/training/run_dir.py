@@ -48,6 +48,20 @@ class RunFolder(NamedTuple):
     result: RunResult
 
 
+class Setup(NamedTuple):
+    """What answers texts: a finished run, or a delta that was imported with its task.
+
+    Attributes:
+        config: its settings, nothing left open.
+        task: what it learned.
+        result: what it recorded; None of an import.
+    """
+
+    config: RunConfig
+    task: Task
+    result: RunResult | None
+
+
 def write_run(folder: Path, config: RunConfig, task: Task, result: RunResult, points: Sequence[EvalPoint]) -> None:
     """Write everything of a run but the delta and the predictions.
 
@@ -215,6 +229,26 @@ def read_run(folder: Path) -> RunFolder:
     config = validate_config(read_config(folder / CONFIG), str(folder / CONFIG))
     import_guests(config)  # before the task is read: its metric may be a guest's
     return RunFolder(config, load_task(str(folder / TASK)), result)
+
+
+def read_setup(folder: Path) -> Setup:
+    """Settings and task of a finished run, or of a delta that was imported with its task.
+
+    Returns:
+        The two of them, and what a run recorded.
+
+    Raises:
+        ApetError: neither is there, or it is damaged.
+    """
+    if (folder / RESULT).is_file() or not ((folder / CONFIG).is_file() and (folder / TASK).is_file()):
+        return Setup(*read_run(folder))
+    try:
+        check_manifest(folder)
+    except ApetError as e:
+        raise ApetError(f"the delta at {str(folder)!r} cannot be used: {e}; import it again") from e
+    config = validate_config(read_config(folder / CONFIG), str(folder / CONFIG))
+    import_guests(config)
+    return Setup(config, load_task(str(folder / TASK)), None)
 
 
 def require_run(folder: Path) -> None:
