@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from apet.interop.transformers import trainer_callback
     from apet.masks.mask import Mask
     from apet.planning import plan
+    from apet.recommendation.api import recommend
     from apet.routing import route
     from apet.studies.results import Study
 
@@ -52,6 +53,7 @@ _MODULES = {
     "export": "apet.deployment.export",
     "import_peft": "apet.interop.peft_import",
     "push": "apet.deployment.hub",
+    "recommend": "apet.recommendation.api",
 }
 
 __all__ = [
@@ -76,6 +78,7 @@ __all__ = [
     "plan",
     "positions",
     "push",
+    "recommend",
     "route",
     "trainer_callback",
 ]

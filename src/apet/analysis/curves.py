@@ -127,12 +127,12 @@ class BudgetCurve:
         Returns:
             Median and interval of the mean score over seeds at each.
         """
-        at = np.array([self._curve_at(n) for n in counts])
+        at = np.array([self.scores_at(n) for n in counts])
         tail = (1 - confidence) / 2
         low, median, high = np.quantile(at, [tail, 0.5, 1 - tail], axis=1)
         return Band(np.asarray(counts, dtype=float), median, low, high)
 
-    def _curve_at(self, n: float) -> Floats:
+    def scores_at(self, n: float) -> Floats:
         """Draws of the mean score at one N, (draws,)."""
         grid, x = self.draws.grid, math.log2(n)
         right = int(np.clip(np.searchsorted(grid, x), 1, len(grid) - 1))
@@ -166,7 +166,7 @@ class BudgetCurve:
         if not allowed:
             return None
         d = self.draws
-        means = np.array([d.full if n is None else self._curve_at(n) for n in allowed])
+        means = np.array([d.full if n is None else self.scores_at(n) for n in allowed])
         target = np.clip(self.crossings(kind, reach), d.grid[0] - 1, d.grid[-1] + 1)
         best, expected, now = most_informative_run(target, means, d.noise)
         n = allowed[best]

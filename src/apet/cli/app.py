@@ -9,6 +9,7 @@ import typer
 from apet.cli.deploy import export, import_, push
 from apet.cli.guests import RootGroup
 from apet.cli.inspect import backbones, inspect, methods, positions, tasks
+from apet.cli.recommend import recommend
 from apet.cli.report import report
 from apet.cli.run import compare, evaluate, predict, tune
 from apet.cli.study import study
@@ -53,6 +54,7 @@ def root(
 
 
 for command in (
+    recommend,
     tune,
     evaluate,
     predict,

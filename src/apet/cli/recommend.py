@@ -1,0 +1,119 @@
+"""Command recommend: how few parameters, where, in what structure, reach full fine-tuning, within a given time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from apet.cli.options import (
+    BackboneOption,
+    DataPath,
+    Encoding,
+    Json,
+    LabelColumn,
+    MaxSteps,
+    OnMissing,
+    OnOverlap,
+    Quiet,
+    RunOverrides,
+    Separator,
+    TaskName,
+    TextColumns,
+    build_run_config,
+)
+from apet.cli.output import print_json, print_table
+from apet.cli.stopping import keeps_runs
+
+
+def recommend(
+    settings: RunOverrides = None,
+    backbone: BackboneOption = None,
+    task: TaskName = None,
+    data: DataPath = None,
+    text: TextColumns = None,
+    label: LabelColumn = None,
+    encoding: Encoding = None,
+    separator: Separator = None,
+    on_missing: OnMissing = None,
+    on_overlap: OnOverlap = None,
+    within: Annotated[str, typer.Option(help="Time that it may take: 30m, 90s, 1h30m.")] = "30m",
+    reach: Annotated[
+        str,
+        typer.Option(help="What counts as reaching full fine-tuning: 95% of the way to it, or -1pt below it."),
+    ] = "95%",
+    test: Annotated[
+        str | None, typer.Option(help="File of rows to test on; without it, test.* beside the data, or held out.")
+    ] = None,
+    max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters that may be recommended.")] = None,
+    max_memory: Annotated[str | None, typer.Option(help="Memory that training may take, such as 8GB.")] = None,
+    deploy: Annotated[
+        str, typer.Option(metavar="attached|merged", help="Whether the answer must merge into the backbone.")
+    ] = "attached",
+    max_steps: MaxSteps = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder for runs, page and picture, in which the same command goes on; without it,"
+            " runs/TASK-recommend."
+        ),
+    ] = None,
+    json: Json = False,
+    quiet: Quiet = False,
+) -> None:
+    """Recommend what to train.
+
+    How few parameters, where, in what structure, to reach full fine-tuning on this backbone and these data, within a
+    given time: one sentence, a picture, and the commands that train it. Test rows are used for nothing else. The same
+    command goes on where it ended.
+    """
+    from apet.errors import UnknownNameError
+    from apet.recommendation.api import Asked, answer
+    from apet.recommendation.families import Limits
+    from apet.recommendation.live import DeadlineProgress
+    from apet.recommendation.parse import parse_duration, parse_memory, parse_reach
+    from apet.recommendation.wording import clock, method_name
+    from apet.report.recommendation import write_recommendation
+
+    if deploy not in ("attached", "merged"):
+        raise UnknownNameError("way to deploy", deploy, ("attached", "merged"))
+    seconds, target = parse_duration(within), parse_reach(reach)
+    memory = None if max_memory is None else parse_memory(max_memory)
+    options: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
+    options |= {"encoding": encoding, "separator": separator, "on_missing": on_missing, "on_overlap": on_overlap}
+    base = build_run_config(None, settings, {**options, "max_steps": max_steps})
+    folder = output or Path("runs") / f"{Path(base.task_name).stem}-recommend"
+    keeps_runs(folder)
+    asked = Asked(base, seconds, target, Limits(max_params, deploy == "merged"), memory, test, folder)
+    found = answer(asked, DeadlineProgress(quiet))
+    page = write_recommendation(found, folder)
+    if json:
+        print_json(found.as_dict())
+        return
+    print(found.headline)
+    if found.tried:
+        headings = ("method", "parameters#", "learning rate#", f"{found.metric}#", "seeds#", "step ×#", "memory ×#", "")
+        rows = [
+            [
+                method_name(p.family),
+                f"{p.num_trainable:,}",
+                f"{p.learning_rate:g}",
+                f"{p.score:.3f}",
+                str(p.num_seeds),
+                "" if p.relative_time is None else f"{p.relative_time:.2f}",
+                "" if p.relative_memory is None else f"{p.relative_memory:.2f}",
+                "recommended" if p == found.use else "best for its size" if p.is_best_for_size else "",
+            ]
+            for p in found.tried
+        ]
+        print()
+        print_table(headings, rows, title=f"on {found.num_validation:,} validation rows, {found.steps} steps each")
+    print()
+    for fate in found.fates:
+        when = "" if fate.seconds is None else f" (at {clock(fate.seconds)})"
+        print(f"{fate.what}: {method_name(fate.family)}{when}: {fate.why}")
+    print()
+    for purpose, command in found.commands.items():
+        print(f"{purpose}: {command}")
+    print(f"\n{found.ended} after {clock(found.seconds)} and {found.num_runs} runs; page: {page}")

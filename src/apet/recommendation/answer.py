@@ -1,0 +1,169 @@
+"""The answer as a value: what to use, what it scores, what was tried and dropped, and how it is trained again."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Literal, cast
+
+from pydantic import JsonValue
+
+State = Literal["decided", "not decided", "nothing to reach", "nothing measured"]
+
+
+@dataclass(frozen=True)
+class TestScore:
+    """Score of the recommended arm on rows that nothing was chosen by.
+
+    Attributes:
+        score: in [0, 1].
+        ci_low, ci_high: ends of its 95 % interval over the rows.
+        num_examples: rows.
+    """
+
+    score: float
+    ci_low: float
+    ci_high: float
+    num_examples: int
+
+
+@dataclass(frozen=True)
+class Tried:
+    """An arm that has a score: a point of the picture.
+
+    Attributes:
+        family: name.
+        method: registered name.
+        num_trainable: N.
+        learning_rate: of its race.
+        score: mean over seeds, on validation.
+        num_seeds: runs behind it.
+        reaches: probability that it reaches the level.
+        relative_time: of a step, of full fine-tuning's; None = not known.
+        relative_memory: likewise.
+        run: folder of its first run.
+        is_best_for_size: whether none with as few parameters scores higher.
+    """
+
+    family: str
+    method: str
+    num_trainable: int
+    learning_rate: float
+    score: float
+    num_seeds: int
+    reaches: float
+    relative_time: float | None
+    relative_memory: float | None
+    run: str
+    is_best_for_size: bool = False
+
+
+@dataclass(frozen=True)
+class Fate:
+    """What became of a family.
+
+    Attributes:
+        family: name.
+        what: recommended, tried, dropped, not tried, left out.
+        why: in words.
+        seconds: of computing until then; None = never begun.
+    """
+
+    family: str
+    what: Literal["recommended", "tried", "dropped", "not tried", "left out"]
+    why: str
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class CurvePointOfFamily:
+    """The budget curve of the recommended family at one N.
+
+    Attributes:
+        num_trainable: N.
+        score: median of the mean score over seeds.
+        ci_low, ci_high: ends of its 95 % interval.
+    """
+
+    num_trainable: int
+    score: float
+    ci_low: float
+    ci_high: float
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """The answer.
+
+    Attributes:
+        state: whether it is decided.
+        headline: the answer in one sentence.
+        backbone, task, metric: of the question.
+        reach: what counts as reaching full fine-tuning, in words.
+        within: seconds that it might take.
+        seconds: that it took.
+        num_runs: runs of this question in the folder.
+        ended: why it ended.
+        use: the recommended arm; None where nothing was measured.
+        rank: of a LoRA; None for others, or below rank 1.
+        where: positions of it, in words.
+        test: its score on rows that nothing was chosen by; None = not taken.
+        reference: name of full fine-tuning, or of what stands in for it.
+        reference_score: mean over seeds, on validation; None = no run of it ended.
+        reference_seeds: runs behind it.
+        stand_in: why full fine-tuning was not run; empty = it was.
+        untrained, constant: score before training, and of the best constant answer.
+        num_validation: rows that arms were chosen by.
+        nothing_below: no N below it is likely to reach the level; None = not known.
+        regret: points that are expected to be lost by this answer; see `apet.recommendation.evidence`.
+        rival: the arm that might be better, in words; empty = none.
+        seconds_to_decide: how much longer would decide between the two, at 80 %; None = not known.
+        file_bytes: of the saved delta; None = not saved.
+        steps: of a run.
+        num_families, num_raced: ways to tune that there are, and that there was time for.
+        tried: every arm with a score, by N.
+        fates: every family.
+        curve: of the recommended family.
+        commands: purpose -> command line.
+        notes: on the data.
+        folder: where all of it lies.
+    """
+
+    state: State
+    headline: str
+    backbone: str
+    task: str
+    metric: str
+    reach: str
+    within: float
+    seconds: float
+    num_runs: int
+    ended: str
+    use: Tried | None
+    rank: int | None
+    where: str
+    test: TestScore | None
+    reference: str
+    reference_score: float | None
+    reference_seeds: int
+    stand_in: str
+    untrained: float
+    constant: float
+    num_validation: int
+    nothing_below: int | None
+    regret: float | None
+    rival: str
+    seconds_to_decide: float | None
+    file_bytes: int | None
+    steps: int
+    num_families: int = 0
+    num_raced: int = 0
+    tried: tuple[Tried, ...] = ()
+    fates: tuple[Fate, ...] = ()
+    curve: tuple[CurvePointOfFamily, ...] = ()
+    commands: dict[str, str] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    folder: str = ""
+
+    def as_dict(self) -> dict[str, JsonValue]:
+        """Everything as plain data, for JSON."""
+        return cast("dict[str, JsonValue]", asdict(self))

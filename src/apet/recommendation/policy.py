@@ -1,0 +1,257 @@
+"""What to run next, from what was measured so far alone: the same record leads to the same next run.
+
+First races: the first family's, then full fine-tuning's and the others', whose rates begin where the first one's
+ended. Then whole runs: full fine-tuning, and each family that no other beats in its race with no more parameters. Then,
+run by run, what is expected to better the answer most in its time; an arm far from its family's races gets its own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from apet.analysis.curve_values import Reach
+from apet.recommendation.arms import RATE_STEP, Arm, Family, Measurement, Question, Trial
+from apet.recommendation.decision import LEAST_GAIN, candidates
+from apet.recommendation.evidence import Evidence, gather
+from apet.recommendation.racing import NEAR, Race, center_of, dominated, heat_steps, heats_of, race
+
+WIDE = (0, 1, 2)
+"""Powers of the very first race: it begins at the default rate, and small backbones want much more."""
+RACING_SHARE = 0.5
+"""Of the time spent so far, that may go into races: they and whole runs take turns."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """What to do next.
+
+    Attributes:
+        trials: to make, beside each other where that is faster; none = nothing is left that would matter.
+        why: in words, for progress.
+    """
+
+    trials: tuple[Trial, ...]
+    why: str
+
+
+@dataclass(frozen=True)
+class Knowledge:
+    """What was measured, and what follows from it.
+
+    Attributes:
+        question: what is chosen from.
+        reach: what counts as reaching full fine-tuning.
+        measured: everything, in the order in which it was made.
+        races: of every family's anchor, as far as they were run; the reference's, too.
+        dropped: family -> the one that beats it in its race.
+        rates: family -> N -> learning rate, of all races that are over, those of other counts than the anchor too.
+        evidence: posteriors; None before the first whole run.
+    """
+
+    question: Question
+    reach: Reach
+    measured: tuple[Measurement, ...]
+    races: dict[str, Race] = field(default_factory=dict)
+    dropped: dict[str, str] = field(default_factory=dict)
+    rates: dict[str, dict[int, float]] = field(default_factory=dict)
+    evidence: Evidence | None = None
+
+    def has(self, arm: Arm) -> bool:
+        """Whether an arm has had a whole run, failed or not."""
+        return any(m.trial.arm == arm and self.is_whole(m) for m in self.measured)
+
+    def is_whole(self, m: Measurement) -> bool:
+        """Whether a measurement counts as an answer, not as a heat."""
+        return not m.trial.racing and m.trial.steps == self.question.steps
+
+
+def learn(question: Question, measured: Sequence[Measurement], reach: Reach) -> Knowledge:
+    """All that follows from what was measured.
+
+    Args:
+        question: what is chosen from.
+        measured: in the order in which it was made.
+        reach: what counts as reaching full fine-tuning.
+
+    Returns:
+        Races, what is dropped, posteriors.
+    """
+    heats = _heats(question, measured)
+    everyone = _everyone(question)
+    races: dict[str, Race] = {}
+    center = 0
+    for i, family in enumerate(everyone):
+        arm = Arm(family.name, family.anchor)
+        races[family.name] = race(arm, family.around, center, heats, WIDE if i == 0 else None)
+        if i == 0:
+            center = center_of([(family, races[family.name])])
+    over = [races[f.name] for f in question.families if races[f.name].is_over]
+    dropped = dominated(over)
+    dropped.pop(question.reference.name, None)
+    rates = {f.name: _raced(f, races[f.name], heats) for f in everyone}
+    return Knowledge(question, reach, tuple(measured), races, dropped, rates, gather(question, measured, reach))
+
+
+def _heats(question: Question, measured: Sequence[Measurement]) -> list[Measurement]:
+    """Heats of these races; what was measured with other steps, to learn how long they take, is none."""
+    return [m for m in measured if m.trial.racing and m.trial.steps == heat_steps(question.steps)]
+
+
+def _everyone(question: Question) -> list[Family]:
+    """Families with the reference second: the first race tells every other where to begin."""
+    rest = [f for f in question.families if f.name != question.reference.name]
+    return [*rest[:1], question.reference, *rest[1:]]
+
+
+def next_step(known: Knowledge, seconds: Callable[[Trial], float], left: float) -> Step:
+    """What to do next.
+
+    Args:
+        known: so far.
+        seconds: how long a trial takes, as far as is known.
+        left: seconds that are left.
+
+    Returns:
+        The trials; none where nothing that fits into the time would better the answer.
+    """
+    # First what gives a first answer: one family and full fine-tuning, raced and run. Then families in turn with runs.
+    first, reference, *others = _everyone(known.question)
+    for family in (first, reference):
+        heats = heats_of(known.races[family.name], known.question.steps)
+        if heats:
+            return Step(tuple(heats), f"learning rate of {family.name}")
+    for family in (first, reference):
+        step = _whole(known, Arm(family.name, family.anchor), seconds, left)
+        if step is not None:
+            return step
+    heats = _other_races(known, others, seconds, left, RACING_SHARE)
+    if heats:
+        return Step(tuple(heats), _names(heats))
+    for family in _by_promise(known):
+        step = _whole(known, Arm(family.name, family.anchor), seconds, left)
+        if step is not None:
+            return step
+    step = _most_telling(known, seconds, left)
+    if not step.trials:  # what no run of the families that are in it would change, another family might
+        heats = _other_races(known, others, seconds, left, 1.0)
+        step = Step(tuple(heats), _names(heats)) if heats else step
+    return step
+
+
+def _names(heats: Sequence[Trial]) -> str:
+    return f"learning rates of {', '.join(dict.fromkeys(t.arm.family for t in heats))}"
+
+
+def _whole(known: Knowledge, arm: Arm, seconds: Callable[[Trial], float], left: float) -> Step | None:
+    """The first whole run of an arm, where it had none and the time is enough."""
+    trial = whole_run(known, arm, 0)
+    if known.has(arm) or trial is None or seconds(trial) > left:
+        return None
+    return Step((trial,), f"{arm.family} with {arm.num_trainable:,}")
+
+
+def _other_races(
+    known: Knowledge, others: Sequence[Family], seconds: Callable[[Trial], float], left: float, share: float
+) -> list[Trial]:
+    """Heats of the next other family, if races have not had their share, and it leaves time for a whole run."""
+    raced = sum(m.seconds for m in known.measured if m.trial.racing)
+    spent = sum(m.seconds for m in known.measured)
+    for family in others:
+        missing = heats_of(known.races[family.name], known.question.steps)
+        if not missing:
+            continue
+        begun = any(m.trial.arm.family == family.name for m in known.measured)
+        run = Trial(Arm(family.name, family.anchor), family.around, known.question.steps)
+        cost = sum(map(seconds, missing))
+        if begun or (raced + cost <= share * (spent + cost) and cost + seconds(run) <= left):
+            return missing
+    return []
+
+
+def _by_promise(known: Knowledge) -> list[Family]:
+    """Families that are still in it, those whose races went lowest in loss first."""
+    alive = [
+        f
+        for f in known.question.families
+        if f.name not in known.dropped
+        and known.races[f.name].rate is not None
+        and f.name != known.question.reference.name
+    ]
+    return sorted(alive, key=lambda f: (known.races[f.name].loss, f.anchor))
+
+
+def _most_telling(known: Knowledge, seconds: Callable[[Trial], float], left: float) -> Step:
+    """The run that is expected to better the answer most in its time, with a race before it where it needs one."""
+    if known.evidence is None:
+        return Step((), "no run came to an end")
+
+    def cost(arm: Arm) -> float:
+        pending = whole_run(known, arm, 0)
+        heats = heats_of(own_race(known, arm), known.question.steps)
+        return sum(map(seconds, heats)) + (seconds(pending) if pending else math.inf)
+
+    found = [c for c in candidates(known.evidence, cost) if c.seconds <= left]
+    if not found or max(c.gain for c in found) < LEAST_GAIN:
+        return Step((), "no further run is expected to change the answer")
+    best = found[0]
+    heats = heats_of(own_race(known, best.arm), known.question.steps)
+    if heats:
+        return Step(tuple(heats), f"learning rate of {best.arm.family} at {best.arm.num_trainable:,}")
+    trial = whole_run(known, best.arm, best.seed)
+    assert trial is not None
+    return Step((trial,), f"{best.arm.family} at {best.arm.num_trainable:,}, seed {best.seed}")
+
+
+def own_race(known: Knowledge, arm: Arm) -> Race:
+    """The race by which an arm's rate is known: its own, or over already where a neighbor's is near enough."""
+    family = known.question.family(arm.family)
+    raced = known.rates[family.name]
+    nearest = min(raced, key=lambda n: abs(math.log2(n / arm.num_trainable)), default=None)
+    if nearest is None:
+        return known.races[family.name]
+    if nearest == arm.num_trainable or abs(math.log2(nearest / arm.num_trainable)) <= NEAR:
+        return Race(arm, (), raced[nearest])
+    center = round(math.log(raced[nearest] / family.around, RATE_STEP))
+    # Fewer parameters want larger rates: the neighbor's rate is the smallest that is tried at first.
+    up = nearest > arm.num_trainable
+    heats = _heats(known.question, known.measured)
+    return race(arm, family.around, center, heats, (center, center + 1) if up else (center - 1, center))
+
+
+def _raced(family: Family, anchor: Race, heats: Sequence[Measurement]) -> dict[int, float]:
+    """N -> rate, of every race of a family that is over."""
+    rates = {} if anchor.rate is None else {family.anchor: anchor.rate}
+    powers_of: dict[int, list[int]] = {}
+    for m in heats:
+        if m.trial.arm.family == family.name and m.trial.arm.num_trainable != family.anchor:
+            power = round(math.log(m.trial.learning_rate / family.around, RATE_STEP))
+            powers_of.setdefault(m.trial.arm.num_trainable, []).append(power)
+    for n, powers in powers_of.items():
+        known = race(Arm(family.name, n), family.around, min(powers), heats, sorted(powers))
+        if known.rate is not None and len(powers) > 1:
+            rates[n] = known.rate
+    return rates
+
+
+def whole_run(known: Knowledge, arm: Arm, seed: int) -> Trial | None:
+    """A whole run of an arm with the rate of its race; a third of it where that diverged.
+
+    Returns:
+        The trial; None where no rate is known.
+    """
+    raced = known.rates[arm.family]
+    if not raced:
+        return None
+    nearest = min(raced, key=lambda n: abs(math.log2(n / arm.num_trainable)))
+    rate = raced[nearest]
+    used = {m.trial.learning_rate for m in known.measured if m.trial.arm == arm and known.is_whole(m)}
+    failed = {
+        m.trial.learning_rate for m in known.measured if m.trial.arm == arm and known.is_whole(m) and m.score is None
+    }
+    if used - failed:  # seeds of one arm are trained alike
+        rate = min(used - failed)
+    while any(math.isclose(rate, r, rel_tol=0.01) for r in failed):
+        rate = float(f"{rate / RATE_STEP:.3g}")
+    return Trial(arm, rate, known.question.steps, seed)

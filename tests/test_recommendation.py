@@ -1,0 +1,241 @@
+"""A recommendation: worlds with a known answer, races, what ends a search, rows that nothing is chosen by."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+
+from apet.analysis.curve_values import Reach
+from apet.errors import ApetError
+from apet.recommendation.arms import Arm, Measurement, Question, Trial
+from apet.recommendation.decision import choose, seconds_to_decide
+from apet.recommendation.evidence import POINTS_PER_OCTAVE, gather
+from apet.recommendation.parse import parse_duration, parse_memory, parse_reach
+from apet.recommendation.parts import part, write_parts
+from apet.recommendation.policy import learn, next_step
+from apet.recommendation.racing import dominated, race
+from apet.recommendation.replay import Replay
+from apet.recommendation.search import TimeOver, search
+from apet.tasks.examples import Example
+from apet.tasks.sources import TaskData, load_data
+from apet.tasks.task import load_task, validate_task
+from planted_worlds import FULL, drawn_world, family, step_world
+
+REACH = Reach()
+
+
+def heats(arm, losses, scores=None):
+    """Heats at powers of three times 3e-4 with given losses."""
+    scores = scores or {}
+    return [
+        Measurement(Trial(arm, float(f"{3e-4 * 3.0**p:.3g}"), 25, 0, True), scores.get(p, 0.7), loss, 0.02, 0.5, 0.5)
+        for p, loss in losses.items()
+    ]
+
+
+class TestRaces:
+    arm = Arm("lora", 64)
+
+    def test_begins_with_three_rates_about_the_default(self):
+        known = race(self.arm, 3e-4, 0, [])
+        assert known.missing == pytest.approx((1e-4, 3e-4, 9e-4))
+
+    def test_begins_where_another_race_ended(self):
+        assert race(self.arm, 3e-4, 2, []).missing == pytest.approx((9e-4, 2.7e-3, 8.1e-3))
+
+    def test_goes_on_to_the_side_of_the_lowest_loss(self):
+        assert race(self.arm, 3e-4, 0, heats(self.arm, {-1: 3, 0: 2, 1: 1})).missing == pytest.approx((2.7e-3,))
+
+    def test_takes_the_smallest_rate_that_gets_most_of_the_way(self):
+        known = race(self.arm, 3e-4, 0, heats(self.arm, {-1: 3.0, 0: 2.0, 1: 1.1, 2: 1.0, 3: 2.5}))
+        assert known.is_over
+        assert known.rate == pytest.approx(9e-4)
+
+    def test_a_low_loss_with_a_worse_score_is_not_taken(self):
+        known = race(self.arm, 3e-4, 0, heats(self.arm, {-1: 3.0, 0: 1.0, 1: 0.5, 2: 0.4}, {1: 0.6, 2: 0.6}))
+        assert known.rate == pytest.approx(3e-4)
+
+    def test_diverged_rates_lead_to_smaller_ones(self):
+        ran = [replace(m, score=None) for m in heats(self.arm, {-1: 1, 0: 1, 1: 1})]
+        assert race(self.arm, 3e-4, 0, ran).missing == pytest.approx((3.33e-5,), rel=0.01)
+
+    def test_beaten_by_more_than_noise_with_no_more_parameters_is_dropped(self):
+        ran = {
+            n: race(Arm(n, size), 3e-4, 0, heats(Arm(n, size), {-1: 3, 0: 1, 1: 2}, dict.fromkeys((-1, 0, 1), s)))
+            for n, size, s in (("a", 100, 0.8), ("b", 200, 0.7), ("c", 50, 0.7), ("d", 300, 0.79))
+        }
+        assert dominated(list(ran.values())) == {"b": "a"}
+
+
+class TestKnownAnswers:
+    @pytest.mark.parametrize("reaching", [{"lora": 256, "bitfit": 2048}, {"lora": 4096, "bitfit": 64}])
+    def test_the_fewest_parameters_that_reach_are_found(self, reaching):
+        world = step_world(reaching)
+        ending = search(world.question, Replay(world), REACH, 1500)
+        choice = choose(ending.known.evidence)
+        assert (
+            choice.arm == world.best(REACH) == min((Arm(*x) for x in reaching.items()), key=lambda a: a.num_trainable)
+        )
+        assert choice.reaches > 0.8
+
+    def test_where_nothing_reaches_it_full_fine_tuning_is_the_answer(self):
+        world = step_world({"lora": 10**9, "bitfit": 10**9})
+        choice = choose(search(world.question, Replay(world), REACH, 600).known.evidence)
+        assert choice.arm == world.question.reference_arm
+
+    def test_worlds_drawn_at_random_cost_little_regret(self):
+        regrets = []
+        for seed in (2, 4, 8):
+            world = drawn_world(seed)
+            choice = choose(search(world.question, Replay(world, seed), REACH, 540).known.evidence)
+            regrets.append(world.utility(world.best(REACH), REACH) - world.utility(choice.arm, REACH))
+        assert max(regrets) <= 1
+        assert min(regrets) >= 0
+
+    def test_the_same_record_leads_to_the_same_next_run(self):
+        world = step_world({"lora": 256, "bitfit": 2048})
+        once, again = Replay(world), Replay(world)
+        search(world.question, once, REACH, 200)
+        for within in (40, 90, 200):  # stopped, and gone on with: what was measured is all that is remembered
+            search(world.question, again, REACH, within)
+        assert [m.trial for m in again.measured()] == [m.trial for m in once.measured()][: len(again.measured())]
+
+
+class TestEndings:
+    def test_the_time_is_kept(self):
+        world = drawn_world(2)
+        for within in (30, 60, 200):
+            replay = Replay(world, 2)
+            search(world.question, replay, REACH, within)
+            assert replay.clock <= within + max(world.seconds(Trial(a, 1e-3, 100)) for a in world.arms())
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, TimeOver])
+    def test_stopped_in_a_run_it_answers_with_what_there_is(self, error):
+        world = drawn_world(3)
+
+        class Stopped(Replay):
+            def measure(self, trials):
+                if len(self.measured()) > 14:
+                    raise error
+                super().measure(trials)
+
+        ending = search(world.question, Stopped(world), REACH, 1000)
+        assert ending.interrupted == (error is KeyboardInterrupt)
+        assert choose(ending.known.evidence).arm in ending.known.evidence.measured
+
+    def test_a_first_answer_comes_before_the_other_races(self):
+        world = drawn_world(4)
+        replay = Replay(world)
+        search(world.question, replay, REACH, 400)
+        families = [m.trial.arm.family for m in replay.measured()]
+        whole = [i for i, m in enumerate(replay.measured()) if not m.trial.racing]
+        assert set(families[: whole[1]]) == {"lora", "fine-tuning"}
+
+    def test_undecided_says_how_much_longer(self):
+        world = drawn_world(5)
+        ending = search(world.question, Replay(world, 5), REACH, 160)
+        evidence = ending.known.evidence
+        choice = choose(evidence)
+        needed = seconds_to_decide(evidence, choice, lambda arm: 10.0)
+        assert (needed is None) == (choice.rival is None) or needed is None or needed >= 20
+
+    def test_failed_runs_are_not_run_again_at_the_same_rate(self):
+        arm = Arm("lora", 8192)
+        question = Question((family("lora", 8192),), FULL, 100)
+        ran = [*heats(arm, {-1: 3, 0: 1, 1: 2}), *heats(question.reference_arm, {-1: 3, 0: 1, 1: 2})]
+        failed = Measurement(Trial(arm, 3e-4, 100), None)
+        step = next_step(learn(question, [*heats(arm, {2: 4}), *ran, failed], REACH), lambda t: 1, 100)
+        assert all(not (t.arm == arm and math.isclose(t.learning_rate, 3e-4)) for t in step.trials)
+
+
+class TestUtility:
+    def test_is_points_below_the_level_and_octaves(self):
+        question = Question((family("lora", 64),), FULL, 100)
+        runs = [Measurement(Trial(Arm("lora", 64), 1e-3, 100, s), 0.6, 0, 0.02, 0.5, 0.5) for s in range(3)]
+        runs += [Measurement(Trial(question.reference_arm, 1e-3, 100, s), 0.9, 0, 0.02, 0.5, 0.5) for s in range(3)]
+        evidence = gather(question, runs, Reach(margin=0.0))
+        # 30 points short, and 6 octaves.
+        assert evidence.utility(Arm("lora", 64)).mean() == pytest.approx(-30 - 6 * POINTS_PER_OCTAVE, abs=1.5)
+        assert evidence.utility(question.reference_arm).mean() == pytest.approx(-20 * POINTS_PER_OCTAVE, abs=0.1)
+
+
+class TestParts:
+    def test_no_text_is_in_two_parts(self):
+        task = load_task("microworld-sst2")
+        parts = part(task, load_data(task))
+        seen = [
+            {e.normalized_text for e in rows} for rows in (parts.validation, parts.test, parts.race, parts.race_train)
+        ]
+        assert all(not (a & b) for i, a in enumerate(seen) for b in seen[:i])
+        train = {e.normalized_text for e in parts.train}
+        assert not train & (seen[0] | seen[1])
+        assert seen[2] | seen[3] <= train
+
+    def test_a_test_split_of_the_data_is_kept_as_it_is(self):
+        task = load_task("microworld-sst2")
+        rows = load_data(task).splits
+        test = [Example({"sentence": f"a phrase of its own {i}"}, ("good",), f"t:{i}") for i in range(40)]
+        parts = part(task, TaskData({**rows, "test": test}))
+        assert parts.test == test
+
+    def test_rows_for_the_test_that_are_in_train_are_refused(self):
+        task = load_task("microworld-sst2")
+        data = load_data(task)
+        with pytest.raises(ApetError, match="held out"):
+            part(task, data, data.splits["train"][:5])
+
+    def test_written_rows_are_read_back_as_they_were(self, tmp_path):
+        task = validate_task(
+            {
+                "name": "stars",
+                "category": "classification",
+                "columns": ["review"],
+                "target": "stars",
+                "template": "{review} {target}",
+                "labels": {"1": "bad", "2": "good"},
+                "source": {"files": {"train": "x.csv"}},
+            },
+            "here",
+        )
+        rows = [Example({"review": f"text {i} ü"}, ("bad" if i % 2 else "good",), f"x:{i}") for i in range(400)]
+        parts = part(task, TaskData({"train": rows[:300], "validation": rows[300:]}))
+        files = write_parts(parts, task, tmp_path, "stars")
+        again = load_data(task, files.choosing)
+        assert [e.texts for e in again.splits["validation"]] == [e.texts for e in parts.validation]
+        assert [e.references for e in again.splits["train"]] == [e.references for e in parts.train]
+        written = files.test.stat().st_mtime_ns
+        write_parts(parts, task, tmp_path, "stars")
+        assert files.test.stat().st_mtime_ns == written
+
+    def test_too_few_rows_are_refused(self):
+        task = load_task("microworld-sst2")
+        rows = [Example({"sentence": f"text {i}"}, ("good",), f"x:{i}") for i in range(2)]
+        with pytest.raises(ApetError, match="too few"):
+            part(task, TaskData({"train": rows, "validation": rows[:1]}))
+
+
+class TestWhatPeopleWrite:
+    @pytest.mark.parametrize(("text", "seconds"), [("30m", 1800), ("90s", 90), ("1h30m", 5400), ("1.5 h", 5400)])
+    def test_durations(self, text, seconds):
+        assert parse_duration(text) == seconds
+
+    @pytest.mark.parametrize("text", ["", "30", "0m", "m", "half an hour", "30m ago", "-5m"])
+    def test_no_durations(self, text):
+        with pytest.raises(ApetError, match="30m, 90s"):
+            parse_duration(text)
+
+    def test_reaches(self):
+        assert parse_reach("95%") == Reach(0.95)
+        assert parse_reach("-1pt") == parse_reach("−1 pt") == Reach(margin=0.01)
+        with pytest.raises(ApetError, match="-1pt"):
+            parse_reach("near")
+        with pytest.raises(ApetError, match="at most 100"):
+            parse_reach("120%")
+
+    def test_memory(self):
+        assert parse_memory("8GB") == 8e9
+        assert parse_memory("16 GiB") == 2**34
+        with pytest.raises(ApetError, match="8GB"):
+            parse_memory("much")
