@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
@@ -27,7 +28,7 @@ from apet.studies.grid import cells
 from apet.studies.held_store import open_store, study_lock
 from apet.studies.planning import Cost, estimate, missing_reasons, plan_study, select_runs
 from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
-from apet.studies.scheduler import Scheduler
+from apet.studies.scheduler import Scheduler, seed_rounds
 from apet.studies.store import Store
 from apet.studies.store_schema import FILE
 from apet.studies.study_config import StudyConfig
@@ -486,6 +487,53 @@ def test_a_lost_worker_is_replaced_and_a_failed_run_is_recorded_and_never_a_numb
     assert again.failed_before == set(summary.failed)
     retried = Scheduler(store, Stumbling({}, set()), Progress(quiet=True)).run(plan, retry=True)
     assert (retried.num_already_complete, retried.num_completed, retried.failed) == (2, 1, {})
+
+
+class Watched(Stumbling):
+    """An executor that remembers the order of its runs, and is stopped at one of them."""
+
+    size = 1
+
+    def __init__(self, stopped_at: int | None = None) -> None:
+        super().__init__({}, set())
+        self.axes, self.stopped_at = [], stopped_at
+
+    def start(self, worker, job):
+        if len(self.axes) == self.stopped_at:
+            raise KeyboardInterrupt
+        self.axes.append(job.plan.axes)
+        super().start(worker, job)
+
+
+def test_the_first_seed_of_every_cell_comes_first_also_after_a_stop(workspace, tmp_path):
+    store = Store(tmp_path, create=True)
+    plan = select_runs(plan_of(workspace), {"method": "bitfit"}, None)
+    stopped, resumed = Watched(2), Watched()
+    with pytest.raises(KeyboardInterrupt):
+        Scheduler(store, stopped, Progress(quiet=True)).run(plan)
+    Scheduler(store, resumed, Progress(quiet=True)).run(plan)
+    order = stopped.axes + resumed.axes
+    pairs = {(p.axes.backbone, p.axes.task) for p in plan}
+    assert [a.seed for a in order] == [0] * len(pairs) + [1] * len(pairs)
+    assert {(a.backbone, a.task) for a in order[: len(pairs)]} == pairs
+    assert len(Study(tmp_path).runs()) == len(plan)
+
+
+def test_within_a_round_a_worker_stays_with_what_it_has_loaded(workspace, tmp_path):
+    plan = select_runs(plan_of(workspace), {"method": ["bitfit", "apet-*"], "seed": "0"}, None)
+    watched = Watched()
+    Scheduler(Store(tmp_path, create=True), watched, Progress(quiet=True)).run(plan[::2] + plan[1::2])
+    pairs = [(a.backbone, a.task) for a in watched.axes]
+    assert len(watched.axes) == len(plan)
+    changes = sum(one != other for one, other in itertools.pairwise(pairs))
+    assert changes == len(set(pairs)) - 1
+
+
+def test_seeds_are_counted_in_each_cell_by_itself(workspace):
+    """Overrides give cells seeds of their own: whichever comes first there is of the first round."""
+    plan = plan_of(workspace, seeds=[5, 3])
+    rounds = seed_rounds(plan)
+    assert {(rounds[p.run_id], p.axes.seed) for p in plan} == {(0, 5), (1, 3)}
 
 
 def test_a_run_whose_worker_vanishes_every_time_is_given_up_with_the_reason(workspace, tmp_path):

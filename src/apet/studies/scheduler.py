@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from apet.errors import CannotWriteError
 from apet.studies.executors.base import Event, Executor, Job
 from apet.studies.store import DamagedRunError, Store
+from apet.training.config import RunAxes
 from apet.training.output_folder import RESULT
 from apet.training.progress import Progress
 from apet.training.run_plan import RunPlan
@@ -43,9 +44,10 @@ class Summary:
 
 @dataclass
 class _Queue:
-    """Runs that wait, runs that are being run, and how far these are."""
+    """Runs that wait, runs that are being run, how far these are; and the round of every run, see `seed_rounds`."""
 
     waiting: list[RunPlan]
+    rounds: dict[str, int]
     running: dict[int, list[RunPlan]] = field(default_factory=dict)
     progress: dict[int, tuple[float, str]] = field(default_factory=dict)
     attempts: Counter[str] = field(default_factory=Counter)
@@ -91,7 +93,7 @@ class Scheduler:
             self.progress.log(f"{len(waiting):,} of {len(plan):,} runs to do, {workers} at a time")
         if waiting:
             with self.progress.begin("runs", len(waiting)):
-                self._work(_Queue(waiting), summary, aloud)
+                self._work(_Queue(waiting, seed_rounds(plan)), summary, aloud)
         return summary
 
     def _select_waiting(self, plan: Sequence[RunPlan], summary: Summary, retry: bool) -> list[RunPlan]:
@@ -188,18 +190,22 @@ class Scheduler:
             self._best[task] = score, run.axes.method
 
     def _next(self, queue: _Queue, worker: int) -> list[RunPlan]:
-        """The next runs for a worker: one for the backbone that it has loaded, else for one that no worker has.
+        """The next runs for a worker: of the first seeds that wait, one for the backbone that it has loaded.
 
-        Loading a large backbone takes longer than a short run; without this, workers would take turns on backbones.
+        The first seed of every cell comes before the second of any: a study that is looked at early, or stopped, says
+        something of all its backbones, tasks and methods. Within a round, loading a large backbone takes longer than a
+        short run, and workers would take turns on backbones; where none is loaded, it is one that no worker has.
 
         Returns:
             The run, with those that are made in the same pass; taken out of those that wait.
         """
         waiting, loaded = queue.waiting, self._loaded[worker]
-        choice = next((i for i, run in enumerate(waiting) if _shared_resources(run) == loaded), None)
+        first_round = min(queue.rounds[run.run_id] for run in waiting)
+        places = [i for i, run in enumerate(waiting) if queue.rounds[run.run_id] == first_round]
+        choice = next((i for i in places if _shared_resources(waiting[i]) == loaded), None)
         if choice is None:
             all_loaded = set(self._loaded)
-            choice = next((i for i, run in enumerate(waiting) if _shared_resources(run) not in all_loaded), 0)
+            choice = next((i for i in places if _shared_resources(waiting[i]) not in all_loaded), places[0])
         run = waiting.pop(choice)
         self._loaded[worker] = _shared_resources(run)
         beside = self._beside(run, queue)
@@ -214,6 +220,7 @@ class Scheduler:
             return []
         key = pass_key(run)
         others = [x for x in queue.waiting if not queue.attempts[x.run_id] and pass_key(x) == key]
+        others.sort(key=lambda x: queue.rounds[x.run_id])  # later seeds only where they take nobody's place
         share = -(-(len(others) + 1) // self.executor.size)  # no worker shall wait for another one's many runs
         return others[: min(most, share) - 1]
 
@@ -228,6 +235,24 @@ class Scheduler:
         failed = [f"{len(summary.failed)} failed"] if summary.failed else []
         # Two runs and three tasks are what one line of a terminal holds.
         return "  ".join([*running[:2], *(["best: " + ", ".join(best)] if best else []), *failed])
+
+
+def seed_rounds(plan: Sequence[RunPlan]) -> dict[str, int]:
+    """In which round each run of a plan is made: the first seed of every cell in round 0, the second in round 1.
+
+    Args:
+        plan: all runs, finished ones too: what has been done changes no other run's round.
+
+    Returns:
+        run_id -> round.
+    """
+    seeds_before: Counter[RunAxes] = Counter()
+    rounds: dict[str, int] = {}
+    for run in plan:
+        cell = replace(run.axes, seed=0)
+        rounds[run.run_id] = seeds_before[cell]
+        seeds_before[cell] += 1
+    return rounds
 
 
 def _ended(event: Event, running: Sequence[RunPlan]) -> list[RunPlan]:
