@@ -1,31 +1,50 @@
 # `make demo` tunes two scales of the synthetic ladder in every way and ends with a table and a report; `make real` does
-# so on real text; `make test` runs the tests. Each makes the environment itself, from Python 3.11 or newer with pip.
+# so on real text; `make test` runs the tests. Each makes what it needs of the environment itself, from Python 3.11 or
+# newer with pip: `demo` what apet runs with, `real` also a small backbone and texts, the others the tools of development.
 
 PYTHON ?= python3
 BIN := .venv/bin
+PIP := $(BIN)/pip --disable-pip-version-check
 READY := .venv/ready
+READY_RUN := .venv/ready-run
+READY_REAL := .venv/ready-real
 CODE := src tests benchmarks microworld $(wildcard examples)
 
-.PHONY: env demo real test slow soak fuzz bench check dead-code clean
+.PHONY: env env-run env-real demo real test slow soak fuzz bench check dead-code clean
 
-demo: env
+demo: env-run
+	@echo "demo: every method on two backbones and two tasks, some minutes on two cores; if stopped, it goes on where it was"
 	$(BIN)/apet study run quick --output runs/demo
 	$(BIN)/apet report runs/demo
 
-real: env
+real: env-real
 	$(BIN)/apet compare --backbone all-minilm-l6-v2 --task tweets --max-steps 90 \
 		eval_steps=30 max_eval_samples=300 --output runs/real
 
 env: $(READY)
 
-$(READY): requirements.txt requirements-real.txt pyproject.toml microworld/pyproject.toml
-	@echo "making .venv (a few minutes the first time)"
+env-run: $(READY_RUN)
+
+env-real: $(READY_REAL)
+
+# Versions are those of requirements.txt, names those of pyproject.toml: what development needs beside them is not
+# installed. Nothing is compiled ahead: Python does so for the few modules of each package that are imported.
+$(READY_RUN): requirements.txt pyproject.toml microworld/pyproject.toml
+	@echo "making .venv: what apet runs with, 1.5 GB, mostly PyTorch; minutes the first time"
 	@# Debian's python3 may lack ensurepip: then the pip outside makes the one inside.
 	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv >/dev/null 2>&1 \
 		|| { $(PYTHON) -m venv --clear --without-pip .venv && $(PYTHON) -m pip --python $(BIN)/python install -q pip; }
-	$(BIN)/pip install -q --disable-pip-version-check -r requirements.txt
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps -r requirements-real.txt
-	$(BIN)/pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e . -e microworld
+	$(PIP) install -q --no-compile -c requirements.txt setuptools wheel
+	$(PIP) install --no-compile --no-build-isolation -c requirements.txt -e . -e microworld
+	@touch $@
+
+$(READY_REAL): $(READY_RUN) requirements-real.txt
+	$(PIP) install -q --no-compile --no-deps -r requirements-real.txt
+	@touch $@
+
+$(READY): $(READY_REAL)
+	@echo "adding the tools of development"
+	$(PIP) install -q --no-compile -r requirements.txt
 	@touch $@
 
 test: env

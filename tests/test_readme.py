@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -25,10 +26,18 @@ def test_it_fits_one_screen():
     assert len(README.splitlines()) <= 60
 
 
-@pytest.mark.parametrize("target", ["demo", "test"])
-def test_its_two_commands_exist(target):
+@pytest.mark.parametrize(("target", "needs"), [("demo", "env-run"), ("real", "env-real"), ("test", "env")])
+def test_its_commands_exist_and_install_no_more_than_they_need(target, needs):
     assert f"make {target}" in README
-    assert re.search(rf"^{target}: env$", (ROOT / "Makefile").read_text(), re.M)
+    assert re.search(rf"^{target}: {needs}$", (ROOT / "Makefile").read_text(), re.M)
+
+
+def test_the_demo_says_at_once_what_it_does():
+    """Before pip says anything: a first run takes minutes."""
+    dry = subprocess.run(["make", "-n", "-B", "demo"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert dry.splitlines()[0].startswith('echo "making .venv')
+    assert "requirements-real" not in dry
+    assert "-r requirements.txt" not in dry
 
 
 def test_its_commands_and_their_options_exist():
