@@ -1,6 +1,7 @@
 """Threshold search against a full grid on the embedded ladder: do they agree, and what does each cost?
 
     python benchmarks/threshold_search.py [FOLDER]
+    python benchmarks/threshold_search.py --paired [FOLDER]     # one worker: runs in passes against one after another
 
 Two backbones x two tasks x two methods. The grid has every N with every seed and is judged by the same curve; the
 search has a record of its own, so that it finds nothing that the grid has run. Finished runs in FOLDER
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import itertools
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -81,6 +83,30 @@ def main(folder: Path, machine: LocalExecutor) -> None:
     )
 
 
+def paired(folder: Path, machine: LocalExecutor) -> None:
+    """Each search twice on one worker, several runs in a pass and one after another: times, runs and answers."""
+    searches = list(itertools.product(BACKBONES[:1], TASKS, METHODS))
+    for turn, (backbone, task, method) in enumerate(searches):
+        names = {"backbone": backbone, "task": task, "method": method, "method_settings": METHODS[method]}
+        lines = {}
+        for way in (
+            (1, "auto") if turn % 2 else ("auto", 1)
+        ):  # alternating: whatever else the machine does falls on both
+            base = validate_config({**SETTINGS, **names, "side_by_side": way})
+            with _searcher(folder / f"{way}", base, machine) as searcher:
+                search = searcher.search()
+                began = time.perf_counter()
+                curve = search.run()
+                seconds = time.perf_counter() - began
+            answers = "; ".join(f"{k} {search.answer(curve, k).describe()}" for k in KINDS)
+            lines[way] = seconds
+            print(
+                f"{task:16} {searcher.label:14} {way!s:5} {seconds:7.1f} s {len(search.measured):3} runs  {answers}",
+                flush=True,
+            )
+        print(f"{task:16} {method:14} ratio {lines['auto'] / lines[1]:.2f}", flush=True)
+
+
 @contextmanager
 def _searcher(folder: Path, base: RunConfig, machine: LocalExecutor) -> Iterator[ThresholdSearcher]:
     with open_store(folder) as store:
@@ -88,8 +114,11 @@ def _searcher(folder: Path, base: RunConfig, machine: LocalExecutor) -> Iterator
 
 
 if __name__ == "__main__":
-    workers = LocalExecutor(2)
+    words = [w for w in sys.argv[1:] if w != "--paired"]
+    in_pairs = "--paired" in sys.argv
+    target = Path(words[0]) if words else Path("runs/thresholds")
+    workers = LocalExecutor(1 if in_pairs else 2)
     try:
-        main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path("runs/thresholds"), workers)
+        (paired if in_pairs else main)(target, workers)
     finally:
         workers.stop()

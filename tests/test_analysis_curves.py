@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -161,6 +162,45 @@ def test_the_next_run_is_where_the_answer_lies_open():
     again = curve.next_run("low", [1024], max_full_seeds=0)
     assert (again.num_trainable, again.seed) == (1024, 2)
     assert curve.next_run("low", [1024], max_seeds=2, max_full_seeds=3) is None
+
+
+def test_the_first_of_several_next_runs_is_the_one_that_is_made_alone():
+    curve = fitted(noise=0.03, seeds=1)
+    alone = curve.next_run("high", COUNTS)
+    several = curve.next_runs("high", COUNTS, 4, worth=0)
+    assert several[0] == alone
+    assert len(several) == 4
+    assert len({(run.num_trainable, run.seed) for run in several}) == 4
+    # What one has told, the next need not ask: each is expected to find less that is open.
+    assert all(a.sd > b.sd for a, b in pairwise(several))
+    assert curve.next_runs("high", COUNTS, 4, worth=1.01) == [alone]
+
+
+def test_runs_made_together_tell_nearly_as_much_as_runs_made_one_after_another():
+    """Four at once against four of which each knows the scores before it, over many worlds."""
+    errors = {1: [], 4: []}
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        location, width = rng.uniform(5, 11), 0.5
+        for at_once, found in errors.items():
+            made, levels = planted(location, width, 0.03, seeds=1, seed=seed, counts=COUNTS[2::4])
+            luck = np.random.default_rng(100 + seed)
+            for _ in range(8 // at_once):
+                curve = fit_curve(made, levels, COUNTS[0], COUNTS[-1])
+                for run in curve.next_runs("high", COUNTS, at_once, max_full_seeds=0, worth=0):
+                    share = 1 / (1 + math.exp(-(math.log2(run.num_trainable) - location) / width))
+                    score = BASE + (FULL - BASE) * share + 0.03 * float(luck.standard_normal())
+                    made.append(RunScore(run.num_trainable, score))
+            median = fit_curve(made, levels, COUNTS[0], COUNTS[-1]).threshold("high").median
+            found.append(abs(math.log2(median) - location - width * logit(HIGH_SHARE)))
+    assert np.mean(errors[4]) <= np.mean(errors[1]) + 0.25
+
+
+def test_seeds_that_are_used_up_are_not_chosen_twice():
+    runs, levels = planted(counts=[64, 1024], seeds=1)
+    curve = fit_curve(runs, levels)
+    chosen = curve.next_runs("low", [64], 9, max_seeds=3, max_full_seeds=4, worth=0)
+    assert {(run.num_trainable, run.seed) for run in chosen} == {(64, 1), (64, 2), (None, 3)}
 
 
 def test_a_failed_run_is_no_number_and_uses_its_seed():

@@ -73,6 +73,21 @@ def test_runs_that_do_not_wait_for_each_other_are_asked_for_together():
     assert max(len(b) for b in batches[2:]) == 2
 
 
+@pytest.mark.parametrize(("middle", "noise"), [(7, 0.03), (9, 0.03)])
+def test_where_a_pass_holds_several_runs_there_are_fewer_rounds_and_the_same_thresholds(middle, noise):
+    measure, batches = landscape(middle, noise)
+    search = ThresholdSearch(GRID, measure, ThresholdRules(), at_once=8)
+    curve = search.run()
+    alone, one_by_one = landscape(middle, noise)
+    found(alone)
+    assert len(batches) < len(one_by_one)
+    assert len(search.measured) <= ThresholdRules().max_runs
+    assert max(len(b) for b in batches[2:]) <= 8
+    for kind, share in (("low", 0.1), ("high", 0.95)):
+        truth = middle + 0.5 * math.log(share / (1 - share))
+        assert math.log2(search.answer(curve, kind).median) == pytest.approx(truth, abs=1.5)
+
+
 def test_a_method_that_never_gets_there_is_said_to_need_more_than_was_tried():
     _, low, high = found(landscape(40, 0.002)[0])
     assert (low.state, high.state) == ("above the largest N", "above the largest N")

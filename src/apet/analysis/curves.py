@@ -41,8 +41,11 @@ from apet.analysis.curve_values import (
     ThresholdState,
 )
 from apet.analysis.intervals import CONFIDENCE, Floats
-from apet.analysis.next_run import NextRun, most_informative_run
+from apet.analysis.next_run import NextRun, most_informative_runs
 from apet.errors import ApetError
+
+WORTH = 0.5
+"""Share of the best run's gain that a further one must have to be made with it, before its score is known."""
 
 
 @dataclass(frozen=True)
@@ -148,30 +151,55 @@ class BudgetCurve:
         max_full_seeds: int = 5,
         reach: Reach | None = None,
     ) -> NextRun | None:
-        """The run that is expected to shrink the posterior of a threshold most.
-
-        Args:
-            kind: low or high.
-            counts: N to choose from.
-            max_seeds: runs that one N may have.
-            max_full_seeds: runs that full fine-tuning may have.
-            reach: what counts as high.
+        """The run that is expected to shrink the posterior of a threshold most; see `next_runs`.
 
         Returns:
             N and seed, with what is expected of it; None where every run is used up.
         """
-        allowed: list[int | None] = [n for n in sorted(set(counts)) if self.num_runs.get(n, 0) < max_seeds]
-        if len(self.levels.full) < max_full_seeds:
-            allowed.append(None)
+        chosen = self.next_runs(kind, counts, 1, max_seeds=max_seeds, max_full_seeds=max_full_seeds, reach=reach)
+        return chosen[0] if chosen else None
+
+    def next_runs(
+        self,
+        kind: ThresholdKind,
+        counts: Iterable[int],
+        most: int,
+        *,
+        max_seeds: int = 5,
+        max_full_seeds: int = 5,
+        reach: Reach | None = None,
+        worth: float = WORTH,
+    ) -> list[NextRun]:
+        """Runs to make together, which are expected to shrink the posterior of a threshold most.
+
+        Args:
+            kind: low or high.
+            counts: N to choose from.
+            most: how many runs, at most.
+            max_seeds: runs that one N may have.
+            max_full_seeds: runs that full fine-tuning may have.
+            reach: what counts as high.
+            worth: a further run is chosen while it is expected to gain at least this share of what the first does.
+
+        Returns:
+            N and seed of each, the best first, with what is expected of it after those before it; empty where every run
+            is used up.
+        """
+        room: dict[int | None, int] = {n: max_seeds - self.num_runs.get(n, 0) for n in sorted(set(counts))}
+        room[None] = max_full_seeds - len(self.levels.full)
+        allowed = [n for n, runs in room.items() if runs > 0]
         if not allowed:
-            return None
+            return []
         d = self.draws
         means = np.array([d.full if n is None else self.scores_at(n) for n in allowed])
         target = np.clip(self.crossings(kind, reach), d.grid[0] - 1, d.grid[-1] + 1)
-        best, expected, now = most_informative_run(target, means, d.noise)
-        n = allowed[best]
-        seed = len(self.levels.full) if n is None else self.num_runs.get(n, 0)
-        return NextRun(n, seed, expected, now)
+        seeds = {n: len(self.levels.full) if n is None else self.num_runs.get(n, 0) for n in allowed}
+        chosen: list[NextRun] = []
+        for c in most_informative_runs(target, means, d.noise, [room[n] for n in allowed], most, worth):
+            n = allowed[c.candidate]
+            chosen.append(NextRun(n, seeds[n], c.expected_sd, c.sd))
+            seeds[n] += 1
+        return chosen
 
     @cached_property
     def noise(self) -> float:

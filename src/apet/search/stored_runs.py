@@ -55,9 +55,11 @@ class ThresholdSearcher:
         Returns:
             The search, ready to go.
         """
-        upper = self._reachable(most or resolve(self.base, self.resources.cache).backbone.num_parameters)
+        plan = resolve(self.base, self.resources.cache)
+        upper = self._reachable(most or plan.backbone.num_parameters)
         grid = budget_grid(self._reachable(least), upper, self.rules.spacing, self._reachable)
-        return ThresholdSearch(grid, self._measure, self.rules)
+        at_once = self.scheduler.executor.size * self.scheduler.runs_in_a_pass(plan)
+        return ThresholdSearch(grid, self._measure, self.rules, at_once=at_once)
 
     def _measure(self, requests: Sequence[RunRequest]) -> list[MeasuredRun | None]:
         plans = [resolve(self._config(n, seed), self.resources.cache) for n, seed in requests]

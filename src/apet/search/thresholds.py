@@ -98,12 +98,15 @@ class ThresholdSearch:
         measure: makes runs; asked again for the same, it may answer from a record.
         rules: what counts.
         measured: what was asked for so far, with its answers.
+        at_once: runs that are asked for together once the first counts are known, at most: one for each worker, or as
+            many as its pass holds, and one for each threshold at least.
     """
 
     grid: Sequence[int]
     measure: MeasureRuns
     rules: ThresholdRules = field(default_factory=ThresholdRules)
     measured: dict[RunRequest, MeasuredRun | None] = field(default_factory=dict)
+    at_once: int = 1
 
     def run(self) -> BudgetCurve:
         """Search, measuring what is needed.
@@ -159,22 +162,22 @@ class ThresholdSearch:
         return sorted({self.grid[int((i + 0.5) * len(self.grid) / num)] for i in range(num)})
 
     def _next_requests(self, curve: BudgetCurve) -> list[RunRequest]:
-        """A run for each threshold that is open, beside each other; none where the search is over."""
+        """Runs for each threshold that is open, to be made together; none where the search is over."""
         requests: list[RunRequest] = []
         full_seeds = max(self.rules.max_seeds, self.rules.reference_seeds)
-        for kind in KINDS:
-            if self._is_settled(self.answer(curve, kind)) or len(self.measured) + len(requests) >= self.rules.max_runs:
-                continue
+        open_kinds = [kind for kind in KINDS if not self._is_settled(self.answer(curve, kind))]
+        for kind in open_kinds:
+            left = self.rules.max_runs - len(self.measured) - len(requests)
             taken = {n for n, _ in requests}
-            chosen = curve.next_run(
+            chosen = curve.next_runs(
                 kind,
                 [n for n in self.grid if n not in taken],
+                min(left, max(1, self.at_once // len(open_kinds))),
                 max_seeds=self.rules.max_seeds,
                 max_full_seeds=0 if None in taken else full_seeds,
                 reach=self.rules.reach,
             )
-            if chosen is not None:
-                requests.append((chosen.num_trainable, chosen.seed))
+            requests += [(run.num_trainable, run.seed) for run in chosen]
         return requests
 
     def _is_settled(self, answer: ThresholdAnswer) -> bool:

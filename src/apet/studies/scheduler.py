@@ -213,9 +213,13 @@ class Scheduler:
         queue.waiting = [other for other in waiting if other.run_id not in taken]
         return [run, *beside]
 
+    def runs_in_a_pass(self, run: RunPlan) -> int:
+        """How many runs such as this one a worker makes in one pass, at most."""
+        return runs_side_by_side(run) if getattr(self.executor, "side_by_side", False) else 1
+
     def _beside(self, run: RunPlan, queue: _Queue) -> list[RunPlan]:
         """Runs that wait and may share the pass of a run, as many as there is one for each worker's pass."""
-        most = runs_side_by_side(run) if getattr(self.executor, "side_by_side", False) else 1
+        most = self.runs_in_a_pass(run)
         if most == 1 or queue.attempts[run.run_id]:  # its worker died: alone it takes no other run with it
             return []
         key = pass_key(run)
