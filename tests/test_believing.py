@@ -13,8 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from apet import ApetError
-from apet.report.run import read as read_run_report
-from apet.report.run import write_run_report
+from apet.reporting.run import read as read_run_report
+from apet.reporting.run import write_run_report
 from apet.studies.held_store import open_store
 from apet.studies.results import Study, provenance
 from apet.studies.store import DamagedRunError, Store

@@ -8,7 +8,7 @@ import math
 import pandas as pd
 import pytest
 
-from apet.report import comparison
+from apet.reporting import comparison
 
 VALUES = {"fine-tuning": (0.9, 0.8, 0.7), "lora": (0.6,), "bitfit": ()}
 COUNTS = {"fine-tuning": 39712, "lora": 2048, "bitfit": 448}

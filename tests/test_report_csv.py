@@ -10,10 +10,10 @@ import re
 import pytest
 
 from apet.analysis.study import analyze
-from apet.report.formatting import count, significant
-from apet.report.table import Column, Table, estimate_column, integer_column, snake_case
-from apet.report.table_files import csv_text
-from apet.report.tables import study_tables
+from apet.reporting.formatting import count, significant
+from apet.reporting.table import Column, Table, estimate_column, integer_column, snake_case
+from apet.reporting.table_files import csv_text
+from apet.reporting.tables import study_tables
 from synthetic_results import curves, failing, study, transfer
 
 INTEGERS = {

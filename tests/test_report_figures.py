@@ -11,7 +11,7 @@ import pytest
 
 from apet.analysis.curve_values import ThresholdAnswer
 from apet.analysis.study import Analysis, analyze
-from apet.report.figures import (
+from apet.reporting.figures import (
     convergence,
     gap_by_scale,
     log_axis,
@@ -22,8 +22,8 @@ from apet.report.figures import (
     structure,
     thresholds,
 )
-from apet.report.formatting import MEAN_OVER_TASKS
-from apet.report.style import method_style
+from apet.reporting.formatting import MEAN_OVER_TASKS
+from apet.reporting.style import method_style
 from synthetic_results import SIZES, curves, failing, study, transfer
 
 NO_CURVES = pd.DataFrame(columns=["run_id", "step", "loss", "score", "ci_low", "ci_high", "seconds"])
@@ -338,7 +338,7 @@ def test_groups_of_bars_keep_their_order_where_some_have_one_seed(incomplete):
 
 def test_transfer_figures_fit_too():
     a = analyzed(small_study(backbones=["mid"]), transfer=transfer())
-    from apet.report.figures import transfer as heat
+    from apet.reporting.figures import transfer as heat
 
     figure = drawn(heat, a, True)
     assert outside(figure, figure.texts) == []

@@ -4,7 +4,7 @@ import shutil
 
 import pytest
 
-from apet.report.study import write_report
+from apet.reporting.study import write_report
 from synthetic_results import curves, failing, study, transfer
 
 pytest.importorskip("playwright", reason="needs playwright")
@@ -21,7 +21,7 @@ def report(tmp_path_factory):
     place = tmp_path_factory.mktemp("place") / "report"
     provenance = {"name": "synthetic", "settings": "seeds: 2\n"}
     with pytest.MonkeyPatch.context() as m:
-        m.setattr("apet.report.study._draw_figures", lambda *_: {})  # printed figures have tests of their own
+        m.setattr("apet.reporting.study._draw_figures", lambda *_: {})  # printed figures have tests of their own
         return write_report(place, runs, synthetic_curves, provenance, transfer=transfer(), partial=True)
 
 

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from apet.errors import ApetError
-from apet.report.run import write_run_report
+from apet.reporting.run import write_run_report
 from apet.training.manifest import write_manifest
 from run_records import result_record
 
@@ -149,5 +149,5 @@ def test_a_folder_without_a_run_is_refused(tmp_path):
 
 
 def test_a_report_imports_no_torch():
-    code = "import sys, apet.report.run, apet.report.study; sys.exit('torch' in sys.modules)"
+    code = "import sys, apet.reporting.run, apet.reporting.study; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

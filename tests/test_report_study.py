@@ -12,16 +12,16 @@ import synthetic_results
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import analyze
 from apet.errors import ApetError
-from apet.report import tables
-from apet.report.figures import gap_by_scale, sheet
-from apet.report.formatting import mean_and_spread, significant
-from apet.report.headline import findings, headline
-from apet.report.latex import latex
-from apet.report.page import table_data
-from apet.report.reference_results import table2
-from apet.report.study import write_report
-from apet.report.table import Column, Table
-from apet.report.table_files import csv_text, markdown
+from apet.reporting import tables
+from apet.reporting.figures import gap_by_scale, sheet
+from apet.reporting.formatting import mean_and_spread, significant
+from apet.reporting.headline import findings, headline
+from apet.reporting.latex import latex
+from apet.reporting.page import table_data
+from apet.reporting.reference_results import table2
+from apet.reporting.study import write_report
+from apet.reporting.table import Column, Table
+from apet.reporting.table_files import csv_text, markdown
 from synthetic_results import curves, failing, study, transfer
 
 HALF_LIFE = {"apet-adjacent": 10.0, "apet-discrete": 20.0}
@@ -201,7 +201,7 @@ def test_an_earlier_report_is_replaced_and_anything_else_is_left_alone(tmp_path,
 def test_a_failure_midway_leaves_the_earlier_report(tmp_path, runs, monkeypatch):
     few = runs[runs["method"].isin(["fine-tuning", "lora"])]
     write_report(tmp_path / "r", few, NO_CURVES, {"name": "first"})
-    monkeypatch.setattr("apet.report.study._page", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
+    monkeypatch.setattr("apet.reporting.study._page", lambda *_: (_ for _ in ()).throw(OSError(28, "No space left")))
     with pytest.raises(ApetError, match=r"cannot write the report .* No space left"):
         write_report(tmp_path / "r", few, NO_CURVES, {"name": "second"})
     assert "<title>first</title>" in (tmp_path / "r/report.html").read_text("utf-8")
@@ -232,7 +232,7 @@ def test_names_cannot_break_the_page_the_tables_or_the_files(tmp_path):
 def test_every_figure_has_a_title_axes_with_units_and_a_caption(runs):
     synthetic_curves = curves(runs, lambda m: HALF_LIFE.get(m, 15.0))
     a = analyze(runs, synthetic_curves, transfer=transfer(seeds=2))
-    from apet.report.study import _draw_figures
+    from apet.reporting.study import _draw_figures
 
     with sheet.drawing_style():
         figures = _draw_figures(a, False)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from apet.report import reference_results
-from apet.report.latex import latex
-from apet.report.page import SHAPES
-from apet.report.style import method_style
-from apet.report.table import Column, Table
-from apet.report.table_files import markdown
+from apet.reporting import reference_results
+from apet.reporting.latex import latex
+from apet.reporting.page import SHAPES
+from apet.reporting.style import method_style
+from apet.reporting.table import Column, Table
+from apet.reporting.table_files import markdown
 
 
 def table(rows: int, columns: int = 3) -> Table:

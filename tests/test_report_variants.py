@@ -7,12 +7,12 @@ from itertools import pairwise
 import pytest
 
 from apet.analysis.study import Analysis, analyze
-from apet.report import captions, tables
-from apet.report.figures import convergence, gap_by_scale, score_by_budget, sheet, structure, thresholds
-from apet.report.formatting import display_name
-from apet.report.latex import latex_text
-from apet.report.style import method_style
-from apet.report.variants import difference_headings
+from apet.reporting import captions, tables
+from apet.reporting.figures import convergence, gap_by_scale, score_by_budget, sheet, structure, thresholds
+from apet.reporting.formatting import display_name
+from apet.reporting.latex import latex_text
+from apet.reporting.style import method_style
+from apet.reporting.variants import difference_headings
 from synthetic_results import curves, study
 
 THIRD = "apet-magnitude"

@@ -12,7 +12,7 @@ from random import Random
 from typing import ClassVar
 
 from apet.errors import ApetError
-from apet.report.run import Run, read
+from apet.reporting.run import Run, read
 from apet.training.manifest import MANIFEST, write_manifest
 from apet.training.output_folder import RESULT
 from apet.training.result import CurvePoint, RunResult

@@ -74,7 +74,7 @@ def recommend(
     from apet.recommendation.live import DeadlineProgress
     from apet.recommendation.parse import parse_duration, parse_memory, parse_reach
     from apet.recommendation.wording import clock, method_name
-    from apet.report.recommendation import write_recommendation
+    from apet.reporting.recommendation import write_recommendation
 
     if deploy not in ("attached", "merged"):
         raise UnknownNameError("way to deploy", deploy, ("attached", "merged"))

@@ -13,7 +13,7 @@ from apet.cli.output import print_json
 from apet.errors import ApetError
 
 if TYPE_CHECKING:
-    from apet.report.folder import Report
+    from apet.reporting.folder import Report
 
 
 SHOWN = 10
@@ -34,7 +34,7 @@ def report(
 
     The page opens with the answer. It may be written while a study runs, and of one run.
     """
-    from apet.report.run import write_run_report
+    from apet.reporting.run import write_run_report
     from apet.studies.store_schema import FILE
     from apet.training.output_folder import RESULT
 
@@ -61,7 +61,7 @@ def report(
 
 def _write_study_report(folder: Path, output: Path, require_complete: bool) -> Report:
     """Report of a study's current runs."""
-    from apet.report.study import write_report
+    from apet.reporting.study import write_report
     from apet.studies.results import Study, provenance
 
     study = Study(folder)

@@ -286,7 +286,7 @@ def _print_comparison(folder: Path, run_ids: list[str], json: bool) -> None:
     Raises:
         ApetError: not one run was completed.
     """
-    from apet.report import comparison as report
+    from apet.reporting import comparison as report
     from apet.studies.results import Study
 
     study = Study(folder)

@@ -186,7 +186,7 @@ def _print_cannot_run(reasons: Iterable[tuple[str, int]]) -> None:
 
 def _print_summary_table(folder: Path, run_ids: list[str]) -> None:
     """The measured methods of the runs."""
-    from apet.report.summary_table import study_summary
+    from apet.reporting.summary_table import study_summary
     from apet.studies.results import Study
 
     try:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from apet.analysis.frames import RUNS
 from apet.analysis.study import Analysis
-from apet.report import captions
-from apet.report.formatting import count, percent, significant
-from apet.report.table import Column, Table
+from apet.reporting import captions
+from apet.reporting.formatting import count, percent, significant
+from apet.reporting.table import Column, Table
 from apet.training.result import RunResult, columns
 
 PAGE_COLUMNS = (

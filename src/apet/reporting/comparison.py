@@ -11,7 +11,7 @@ import pandas as pd
 
 from apet.analysis.frames import FULL, complete, failed
 from apet.analysis.intervals import t_interval
-from apet.report.style import method_style
+from apet.reporting.style import method_style
 from apet.studies.results import Study
 from apet.training.cautions import REMEDY, truncation_caution
 

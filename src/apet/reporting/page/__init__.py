@@ -11,11 +11,11 @@ from string import Template
 
 from plotly.offline import get_plotlyjs
 
-from apet.report.figures.plotly_data import InteractiveFigure
-from apet.report.formatting import display_name
-from apet.report.headline import Finding
-from apet.report.style import method_style
-from apet.report.table import Table
+from apet.reporting.figures.plotly_data import InteractiveFigure
+from apet.reporting.formatting import display_name
+from apet.reporting.headline import Finding
+from apet.reporting.style import method_style
+from apet.reporting.table import Table
 
 SHAPES = {
     "square": "M-4.5,-4.5H4.5V4.5H-4.5Z",
@@ -185,4 +185,4 @@ def _escape(text: str) -> str:
 
 
 def _page_file(name: str) -> str:
-    return (files("apet.report.page") / name).read_text("utf-8")
+    return (files("apet.reporting.page") / name).read_text("utf-8")

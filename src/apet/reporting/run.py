@@ -14,14 +14,14 @@ from matplotlib.figure import Figure
 from apet.analysis.convergence import convergence
 from apet.analysis.intervals import Floats
 from apet.errors import ApetError
-from apet.report import page
-from apet.report.captions import CONVERGENCE_RULE
-from apet.report.figures import marks, plotly_data, sheet
-from apet.report.folder import FIGURES, PAGE, TABLES, Report, new_report
-from apet.report.formatting import count, display_name, interval, page_kind, percent, significant
-from apet.report.style import GRAY, method_style
-from apet.report.table import Column, Table, Value
-from apet.report.table_files import write_table
+from apet.reporting import page
+from apet.reporting.captions import CONVERGENCE_RULE
+from apet.reporting.figures import marks, plotly_data, sheet
+from apet.reporting.folder import FIGURES, PAGE, TABLES, Report, new_report
+from apet.reporting.formatting import count, display_name, interval, page_kind, percent, significant
+from apet.reporting.style import GRAY, method_style
+from apet.reporting.table import Column, Table, Value
+from apet.reporting.table_files import write_table
 from apet.training import run_dir
 from apet.training.manifest import check_manifest
 from apet.training.output_folder import RESULT

@@ -6,18 +6,18 @@ import math
 
 from apet.analysis.structure import distribution
 from apet.analysis.study import Analysis
-from apet.report import captions
-from apet.report.formatting import (
+from apet.reporting import captions
+from apet.reporting.formatting import (
     MEAN_OVER_TASKS,
     display_name,
     mean_and_spread,
     percent,
     significant,
 )
-from apet.report.run_tables import all_runs, failed_runs
-from apet.report.table import Column, Table, Value, estimate_column, integer_column
-from apet.report.task_tables import task_table, task_table_reference
-from apet.report.variants import (
+from apet.reporting.run_tables import all_runs, failed_runs
+from apet.reporting.table import Column, Table, Value, estimate_column, integer_column
+from apet.reporting.task_tables import task_table, task_table_reference
+from apet.reporting.variants import (
     convergence_pairs,
     convergence_variants,
     difference_headings,

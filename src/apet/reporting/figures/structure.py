@@ -12,13 +12,13 @@ from matplotlib.figure import Figure
 from apet.analysis.intervals import Estimate
 from apet.analysis.structure import Structure
 from apet.analysis.study import Analysis
-from apet.report import captions
-from apet.report.figures import log_axis, marks, plotly_data, sheet
-from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
-from apet.report.figures.point_details import PointDetails
-from apet.report.formatting import MEAN_OVER_TASKS, display_name, percent
-from apet.report.style import method_style
-from apet.report.variants import difference_headings, structure_variants
+from apet.reporting import captions
+from apet.reporting.figures import log_axis, marks, plotly_data, sheet
+from apet.reporting.figures.plotly_data import InteractiveFigure, PlotlyData
+from apet.reporting.figures.point_details import PointDetails
+from apet.reporting.formatting import MEAN_OVER_TASKS, display_name, percent
+from apet.reporting.style import method_style
+from apet.reporting.variants import difference_headings, structure_variants
 
 TITLE = "E2: structure at equal counts"
 GROUP_WIDTH = 0.78

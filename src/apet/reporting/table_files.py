@@ -6,8 +6,8 @@ import csv
 import io
 from pathlib import Path
 
-from apet.report.latex import latex
-from apet.report.table import Table
+from apet.reporting.latex import latex
+from apet.reporting.table import Table
 
 MAX_PRINTED_ROWS = 500
 """A longer table is written as CSV alone."""

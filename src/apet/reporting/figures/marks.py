@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
 from apet.analysis.intervals import Estimate
-from apet.report.formatting import display_name
-from apet.report.style import GRAY, method_style
+from apet.reporting.formatting import display_name
+from apet.reporting.style import GRAY, method_style
 
 _ITEM_DASHES = (0, (2.0, 1.5))
 """Of the intervals that one seed has."""

@@ -13,10 +13,10 @@ from matplotlib.image import AxesImage
 
 from apet.analysis.study import Analysis
 from apet.analysis.transfer import TransferScore
-from apet.report import captions
-from apet.report.figures import plotly_data, sheet
-from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
-from apet.report.formatting import both_intervals, display_name, percent
+from apet.reporting import captions
+from apet.reporting.figures import plotly_data, sheet
+from apet.reporting.figures.plotly_data import InteractiveFigure, PlotlyData
+from apet.reporting.formatting import both_intervals, display_name, percent
 
 TITLE = "E7: relative transfer"
 ScoresByPair = dict[tuple[str, str], TransferScore]

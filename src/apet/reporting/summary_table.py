@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import analyze
-from apet.report import captions, task_tables
-from apet.report.formatting import interval, mean_and_spread, percent
+from apet.reporting import captions, task_tables
+from apet.reporting.formatting import interval, mean_and_spread, percent
 from apet.studies.results import Study
 
 

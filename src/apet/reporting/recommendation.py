@@ -12,11 +12,11 @@ from matplotlib.figure import Figure
 from apet.errors import CannotWriteError
 from apet.recommendation.answer import Recommendation, Tried
 from apet.recommendation.wording import clock, method_name
-from apet.report import page
-from apet.report.figures import sheet
-from apet.report.formatting import page_kind, significant
-from apet.report.style import GRAY, method_style
-from apet.report.table import Column, Table, Value, integer_column
+from apet.reporting import page
+from apet.reporting.figures import sheet
+from apet.reporting.formatting import page_kind, significant
+from apet.reporting.style import GRAY, method_style
+from apet.reporting.table import Column, Table, Value, integer_column
 from apet.training.output_folder import partial_path
 
 PAGE, RECORD, FIGURE = "recommendation.html", "recommendation.json", "recommendation.png"

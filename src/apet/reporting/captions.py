@@ -8,8 +8,8 @@ from apet.analysis.convergence import LAST, REACHED
 from apet.analysis.frames import FULL, complete
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
-from apet.report.formatting import display_name, join_words
-from apet.report.variants import convergence_pairs, structure_variants
+from apet.reporting.formatting import display_name, join_words
+from apet.reporting.variants import convergence_pairs, structure_variants
 
 INTERVALS = "Whiskers: 95 % t-interval over seeds, thin ones over the items of a single seed; both stand in the tables."
 MISSING_RUNS = "† some planned runs are missing; the mean is over what all sides have."

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from apet.analysis.intervals import Estimate
-from apet.report.formatting import UNKNOWN, count, mean_and_intervals
+from apet.reporting.formatting import UNKNOWN, count, mean_and_intervals
 
 Value = str | float | Estimate | None
 """A raw cell; None or NaN = unknown."""

@@ -7,12 +7,12 @@ from matplotlib.figure import Figure
 from apet.analysis.gap_by_scale import Gap
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
-from apet.report import captions
-from apet.report.figures import log_axis, marks, plotly_data, sheet
-from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
-from apet.report.figures.point_details import PointDetails
-from apet.report.formatting import MEAN_OVER_TASKS, display_name
-from apet.report.style import GRAY
+from apet.reporting import captions
+from apet.reporting.figures import log_axis, marks, plotly_data, sheet
+from apet.reporting.figures.plotly_data import InteractiveFigure, PlotlyData
+from apet.reporting.figures.point_details import PointDetails
+from apet.reporting.formatting import MEAN_OVER_TASKS, display_name
+from apet.reporting.style import GRAY
 
 TITLE = "E1: methods and their gap to full fine-tuning over scale"
 

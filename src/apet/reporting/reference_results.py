@@ -33,7 +33,7 @@ class ReferenceRow:
 
 def table2() -> list[ReferenceRow]:
     """Every row, in the order of the paper."""
-    text = (files("apet.report") / "table2.csv").read_text("utf-8")
+    text = (files("apet.reporting") / "table2.csv").read_text("utf-8")
     return [
         ReferenceRow(
             row["backbone"],

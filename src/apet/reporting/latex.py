@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from apet.report.table import Table
+from apet.reporting.table import Table
 
 PAGE_ROWS = 40
 """A table with more rows does not fit a page."""

@@ -12,16 +12,16 @@ from matplotlib.figure import Figure
 from apet.analysis.frames import complete
 from apet.analysis.score_matrix import Items
 from apet.analysis.study import Analysis, analyze
-from apet.report import captions, page
-from apet.report.figures import convergence, gap_by_scale, score_by_budget, sheet, structure, thresholds, transfer
-from apet.report.figures.plotly_data import InteractiveFigure
-from apet.report.folder import FIGURES, PAGE, TABLES, Report, new_report
-from apet.report.formatting import page_kind
-from apet.report.headline import findings, headline
-from apet.report.run_tables import all_runs
-from apet.report.table import Table
-from apet.report.table_files import write_table
-from apet.report.tables import study_tables
+from apet.reporting import captions, page
+from apet.reporting.figures import convergence, gap_by_scale, score_by_budget, sheet, structure, thresholds, transfer
+from apet.reporting.figures.plotly_data import InteractiveFigure
+from apet.reporting.folder import FIGURES, PAGE, TABLES, Report, new_report
+from apet.reporting.formatting import page_kind
+from apet.reporting.headline import findings, headline
+from apet.reporting.run_tables import all_runs
+from apet.reporting.table import Table
+from apet.reporting.table_files import write_table
+from apet.reporting.tables import study_tables
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
-from apet.report import captions, reference_results
-from apet.report.formatting import display_name, mean_and_spread, significant
-from apet.report.table import Column, Table, Value, estimate_column, integer_column, snake_case
+from apet.reporting import captions, reference_results
+from apet.reporting.formatting import display_name, mean_and_spread, significant
+from apet.reporting.table import Column, Table, Value, estimate_column, integer_column, snake_case
 
 _TRAINABLE_PERCENT = Column("% of backbone", significant, "trainable_percent")
 

@@ -18,12 +18,12 @@ from apet.analysis.frames import complete
 from apet.analysis.intervals import Floats, t_interval
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
-from apet.report import captions
-from apet.report.figures import marks, plotly_data, sheet
-from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
-from apet.report.formatting import display_name
-from apet.report.style import GRAY, method_style
-from apet.report.variants import convergence_pairs, convergence_variants
+from apet.reporting import captions
+from apet.reporting.figures import marks, plotly_data, sheet
+from apet.reporting.figures.plotly_data import InteractiveFigure, PlotlyData
+from apet.reporting.formatting import display_name
+from apet.reporting.style import GRAY, method_style
+from apet.reporting.variants import convergence_pairs, convergence_variants
 
 TITLE = "E3: convergence"
 MARKS = (

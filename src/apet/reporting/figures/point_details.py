@@ -9,9 +9,9 @@ from apet.analysis.frames import complete
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
-from apet.report.captions import CellKey, plural
-from apet.report.figures import plotly_data
-from apet.report.formatting import MEAN_OVER_TASKS
+from apet.reporting.captions import CellKey, plural
+from apet.reporting.figures import plotly_data
+from apet.reporting.formatting import MEAN_OVER_TASKS
 
 
 @dataclass(frozen=True)

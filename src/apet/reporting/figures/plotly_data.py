@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from apet.analysis.intervals import Estimate
-from apet.report.formatting import both_intervals, display_name, percent
-from apet.report.style import GRAY, method_style
+from apet.reporting.formatting import both_intervals, display_name, percent
+from apet.reporting.style import GRAY, method_style
 
 PlotlyData = dict[str, Any]
 """A part of a figure in the form that plotly's script reads: a trace, an axis, a layout."""

@@ -15,8 +15,8 @@ from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
 from apet.analysis.thresholds import Threshold
 from apet.analysis.trend import Trend
-from apet.report.captions import count_range
-from apet.report.formatting import count, display_name, interval, join_words, percent, significant
+from apet.reporting.captions import count_range
+from apet.reporting.formatting import count, display_name, interval, join_words, percent, significant
 
 _PAGE_ORDER = ("E5", "E1", "E2", "E3", "E7")
 

@@ -16,12 +16,12 @@ from apet.analysis.curve_values import ThresholdKind
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
 from apet.analysis.thresholds import Threshold
-from apet.report import captions
-from apet.report.figures import log_axis, marks, plotly_data, sheet
-from apet.report.figures.plotly_data import InteractiveFigure, PlotlyData
-from apet.report.figures.point_details import PointDetails
-from apet.report.formatting import MEAN_OVER_TASKS, display_name
-from apet.report.style import GRAY, method_style
+from apet.reporting import captions
+from apet.reporting.figures import log_axis, marks, plotly_data, sheet
+from apet.reporting.figures.plotly_data import InteractiveFigure, PlotlyData
+from apet.reporting.figures.point_details import PointDetails
+from apet.reporting.formatting import MEAN_OVER_TASKS, display_name
+from apet.reporting.style import GRAY, method_style
 
 OPEN_DASHES = (0, (3, 2))
 """Of an open end."""
