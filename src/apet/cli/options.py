@@ -39,16 +39,6 @@ TaskName = Annotated[
 DataPath = Annotated[
     str | None, typer.Option(help="Data file, or folder with train.* and validation.*, in place of the task's own.")
 ]
-TextColumns = Annotated[list[str] | None, typer.Option("--text", help="Column to read, for --data without --task.")]
-LabelColumn = Annotated[str | None, typer.Option("--label", help="Column with the class, for --data without --task.")]
-Encoding = Annotated[str | None, typer.Option(help="Of text files, such as cp1252; without it, found out and said.")]
-Separator = Annotated[str | None, typer.Option(help="Between cells of CSV files; without it, found out and said.")]
-OnMissing = Annotated[
-    str | None, typer.Option(metavar="refuse|drop", help="What happens to rows without a text or a label.")
-]
-OnOverlap = Annotated[
-    str | None, typer.Option(metavar="refuse|drop", help="What happens to training rows that are held out, too.")
-]
 NewFolder = Annotated[
     Path | None, typer.Option("--output", help="New folder for the result; without it, runs/TASK-METHOD-N.")
 ]
@@ -153,7 +143,13 @@ def build_run_config(
     if "imports" in RunConfig.model_fields and command_line_imports():
         in_file = settings.get("imports")
         settings["imports"] = [*(in_file if isinstance(in_file, list) else ()), *command_line_imports()]
-    return validate_config(defaults.with_defaults(apply_overrides(settings, {**given, **overrides})))
+    completed = defaults.with_defaults(apply_overrides(settings, {**given, **overrides}))
+    if completed.get("data") is not None and completed.get("backbone") is None:
+        raise ApetError(
+            "--backbone is required beside --data: give a name (apet backbones lists them, all-minilm-l6-v2 is small),"
+            " a folder made by save_pretrained, or a hub id"
+        )
+    return validate_config(completed)
 
 
 def open_progress(quiet: bool) -> Progress:

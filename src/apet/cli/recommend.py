@@ -9,43 +9,29 @@ import typer
 
 from apet.cli.options import (
     BackboneOption,
-    DataPath,
-    Encoding,
     Json,
-    LabelColumn,
     MaxSteps,
-    OnMissing,
-    OnOverlap,
     Quiet,
     RunOverrides,
-    Separator,
     TaskName,
-    TextColumns,
     build_run_config,
 )
 from apet.cli.output import print_json, print_table
+from apet.cli.own_data import OwnData, takes_own_data
 from apet.cli.stopping import keeps_runs
 
 
+@takes_own_data
 def recommend(
     settings: RunOverrides = None,
     backbone: BackboneOption = None,
     task: TaskName = None,
-    data: DataPath = None,
-    text: TextColumns = None,
-    label: LabelColumn = None,
-    encoding: Encoding = None,
-    separator: Separator = None,
-    on_missing: OnMissing = None,
-    on_overlap: OnOverlap = None,
+    own: OwnData = OwnData(),  # noqa: B008, frozen
     within: Annotated[str, typer.Option(help="Time that it may take: 30m, 90s, 1h30m.")] = "30m",
     reach: Annotated[
         str,
         typer.Option(help="What counts as reaching full fine-tuning: 95% of the way to it, or -1pt below it."),
     ] = "95%",
-    test: Annotated[
-        str | None, typer.Option(help="File of rows to test on; without it, test.* beside the data, or held out.")
-    ] = None,
     max_params: Annotated[int | None, typer.Option(min=1, help="Most parameters that may be recommended.")] = None,
     max_memory: Annotated[str | None, typer.Option(help="Memory that training may take, such as 8GB.")] = None,
     deploy: Annotated[
@@ -80,12 +66,13 @@ def recommend(
         raise UnknownNameError("way to deploy", deploy, ("attached", "merged"))
     seconds, target = parse_duration(within), parse_reach(reach)
     memory = None if max_memory is None else parse_memory(max_memory)
-    options: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
-    options |= {"encoding": encoding, "separator": separator, "on_missing": on_missing, "on_overlap": on_overlap}
-    base = build_run_config(None, settings, {**options, "max_steps": max_steps})
+    options: dict[str, object] = {"backbone": backbone, "task": task, "max_steps": max_steps, **own.settings}
+    # Its runs must not see the test rows, which are measured once the answer is known.
+    options["test"] = None
+    base = build_run_config(None, settings, options)
     folder = output or Path("runs") / f"{Path(base.task_name).stem}-recommend"
     keeps_runs(folder)
-    asked = Asked(base, seconds, target, Limits(max_params, deploy == "merged"), memory, test, folder)
+    asked = Asked(base, seconds, target, Limits(max_params, deploy == "merged"), memory, own.test, folder)
     found = answer(asked, DeadlineProgress(quiet))
     page = write_recommendation(found, folder)
     if json:

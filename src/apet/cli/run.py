@@ -13,28 +13,23 @@ from apet.cli.options import (
     BudgetOption,
     ConfigFile,
     DataPath,
-    Encoding,
     ExampleLimit,
     Json,
-    LabelColumn,
     MaxSteps,
     MethodOption,
     MovedBackbone,
     NewFolder,
-    OnMissing,
-    OnOverlap,
     Quiet,
     RunFolderArgument,
     RunOverrides,
-    Separator,
     TaskName,
-    TextColumns,
     build_run_config,
     default_output,
     open_progress,
     parse_seeds,
 )
 from apet.cli.output import print_cautions, print_json, print_table
+from apet.cli.own_data import OwnData, takes_own_data
 from apet.cli.stopping import keeps_run, keeps_runs
 from apet.errors import ApetError, shortened
 
@@ -43,17 +38,12 @@ if TYPE_CHECKING:
     from apet.training.result import RunResult
 
 
+@takes_own_data
 def tune(
     settings: RunOverrides = None,
     backbone: BackboneOption = None,
     task: TaskName = None,
-    data: DataPath = None,
-    text: TextColumns = None,
-    label: LabelColumn = None,
-    encoding: Encoding = None,
-    separator: Separator = None,
-    on_missing: OnMissing = None,
-    on_overlap: OnOverlap = None,
+    own: OwnData = OwnData(),  # noqa: B008, frozen
     method: MethodOption = None,
     budget: BudgetOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the mask, the initial values and the data.")] = None,
@@ -73,13 +63,7 @@ def tune(
     options: dict[str, object] = {
         "backbone": backbone,
         "task": task,
-        "data": data,
-        "text": text,
-        "label": label,
-        "encoding": encoding,
-        "separator": separator,
-        "on_missing": on_missing,
-        "on_overlap": on_overlap,
+        **own.settings,
         "method": method,
         "budget": budget,
         "seed": seed,
@@ -119,11 +103,12 @@ def _particulars(result: RunResult) -> list[str]:
         f"{n:,} of {result.split_sizes[split]:,} ({split})" for split, n in result.num_truncated.items() if n
     )
     lines = [
+        f"objective {result.objective}{f', labels scored by {result.scoring}' if result.scoring else ''}",
         f"seed {result.seed}{f' ({others})' if others else ''}; head: {result.num_head_parameters:,} parameters"
-        f" {result.head}; texts cut at {result.max_input_length} tokens: {cut or 'none'}"
+        f" {result.head}; texts cut at {result.max_input_length} tokens: {cut or 'none'}",
     ]
     lines += _class_lines(result)
-    return [*lines, *(f"data: {note}" for note in result.data_notes)]
+    return [*lines, *result.notes, *(f"data: {note}" for note in result.data_notes)]
 
 
 MOST_CLASSES = 6
@@ -229,17 +214,12 @@ def predict(
         print(f"{answer.text}{'' if answer.is_valid else ' (no label word)'}\t{line}")
 
 
+@takes_own_data
 def compare(
     settings: RunOverrides = None,
     backbone: BackboneOption = None,
     task: TaskName = None,
-    data: DataPath = None,
-    text: TextColumns = None,
-    label: LabelColumn = None,
-    encoding: Encoding = None,
-    separator: Separator = None,
-    on_missing: OnMissing = None,
-    on_overlap: OnOverlap = None,
+    own: OwnData = OwnData(),  # noqa: B008, frozen
     methods: Annotated[
         str | None, typer.Option(help="Names with commas; without it, all methods and both kinds of APET.")
     ] = None,
@@ -269,9 +249,8 @@ def compare(
 
     seed_list = parse_seeds(seeds)
     names = [name.strip() for name in methods.split(",")] if methods else method_variants()
-    options: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
-    options |= {"encoding": encoding, "separator": separator, "on_missing": on_missing, "on_overlap": on_overlap}
-    options |= {"budget": budget, "max_steps": max_steps}
+    options: dict[str, object] = {"backbone": backbone, "task": task, "budget": budget, "max_steps": max_steps}
+    options |= own.settings
     base = build_run_config(config, settings, options)
     folder = output or default_output(base.axes.task, "compare")
     resources = _resources(quiet)
@@ -300,6 +279,9 @@ def _print_comparison(folder: Path, run_ids: list[str], json: bool) -> None:
         print_json(report.as_json(entries))
         return
     print_table(*report.table(entries), title=report.caption(entries))
+    notes = [note for run_id, result in study.results().items() if run_id in run_ids for note in result.notes]
+    for note in dict.fromkeys(notes):
+        print(note)
     for name, seed, error in failures:
         print(f"failed: {name}, seed {seed}: {error}")
     print(f"\npicture: {folder / report.FIGURE_FILE}")

@@ -24,6 +24,7 @@ from apet.cli.options import (
     require_output,
 )
 from apet.cli.output import format_bytes, format_duration, print_json, print_table
+from apet.cli.own_data import OwnData, takes_own_data
 from apet.cli.stopping import keeps_runs
 from apet.errors import ApetError
 
@@ -49,9 +50,11 @@ SHOWN_FAILURES = 5
 
 
 @study.command()
+@takes_own_data
 def plan(
     name: StudyName,
     settings: StudyOverrides = None,
+    own: OwnData = OwnData(),  # noqa: B008, frozen
     output: OutputFolder = None,
     filters: Filters = None,
     limit: RunLimit = None,
@@ -63,7 +66,7 @@ def plan(
     """
     from apet.studies.planning import estimate, missing_reasons
 
-    _, runs, _ = _planned_runs(name, settings, filters, limit)
+    _, runs, _ = _planned_runs(name, settings, own, filters, limit)
     states, costs = _stored_runs(output)
     waiting = [run for run in runs if states.get(run.run_id) != "complete"]
     cost = estimate(waiting, costs)
@@ -119,9 +122,11 @@ def _print_estimate(cost: CostEstimate) -> None:
 
 
 @study.command()
+@takes_own_data
 def run(
     name: StudyName,
     settings: StudyOverrides = None,
+    own: OwnData = OwnData(),  # noqa: B008, frozen
     output: OutputFolder = None,
     filters: Filters = None,
     limit: RunLimit = None,
@@ -142,7 +147,7 @@ def run(
     from apet.studies.scheduler import Scheduler
 
     folder = require_output(output)
-    definition, runs, num_planned = _planned_runs(name, settings, filters, limit)
+    definition, runs, num_planned = _planned_runs(name, settings, own, filters, limit)
     keeps_runs(folder)
     with open_store(folder) as store:
         store.describe(definition.name, definition.to_yaml(), num_planned)
@@ -228,13 +233,14 @@ def schema(
 
 
 def _planned_runs(
-    name: str, settings: list[str] | None, filters: list[str] | None, limit: int | None
+    name: str, settings: list[str] | None, own: OwnData, filters: list[str] | None, limit: int | None
 ) -> tuple[StudyConfig, list[RunPlan], int]:
     """Plan a study.
 
     Args:
         name: file or registered name.
         settings: ``key=value`` words.
+        own: data in place of the study's.
         filters: ``axis=pattern`` words.
         limit: number of runs, at most.
 
@@ -249,7 +255,7 @@ def _planned_runs(
     from apet.studies.planning import plan_study, select_runs
     from apet.studies.study_file import load_study
 
-    definition = load_study(name, parse_pairs(settings or ()))
+    definition = load_study(name, own.study_settings | parse_pairs(settings or ()))
     if command_line_imports():
         # Kept in the study, so that workers, and whoever runs the stored study again, import the same guests.
         guests = dict.fromkeys([*definition.imports, *command_line_imports()])

@@ -8,45 +8,34 @@ import typer
 
 from apet.cli.options import (
     BackboneOption,
-    DataPath,
-    Encoding,
     ExecutorOption,
     Gpus,
     Json,
-    LabelColumn,
     MaxSteps,
-    OnMissing,
-    OnOverlap,
     OutputFolder,
     Quiet,
     RayAddress,
     RunOverrides,
-    Separator,
     TaskName,
-    TextColumns,
     Workers,
     build_run_config,
     default_output,
     open_progress,
 )
 from apet.cli.output import print_json
+from apet.cli.own_data import OwnData, takes_own_data
 from apet.cli.stopping import keeps_runs
 
 if TYPE_CHECKING:
     from apet.training.config import RunConfig
 
 
+@takes_own_data
 def thresholds(
     settings: RunOverrides = None,
     backbone: BackboneOption = None,
     task: TaskName = None,
-    data: DataPath = None,
-    text: TextColumns = None,
-    label: LabelColumn = None,
-    encoding: Encoding = None,
-    separator: Separator = None,
-    on_missing: OnMissing = None,
-    on_overlap: OnOverlap = None,
+    own: OwnData = OwnData(),  # noqa: B008, frozen
     method: Annotated[str, typer.Option(help="Name of the method (see apet methods).")] = "apet",
     max_steps: MaxSteps = None,
     output: OutputFolder = None,
@@ -87,9 +76,8 @@ def thresholds(
     from apet.studies.held_store import open_store
     from apet.studies.scheduler import Scheduler
 
-    options: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
-    options |= {"encoding": encoding, "separator": separator, "on_missing": on_missing, "on_overlap": on_overlap}
-    base = _base_config(settings, {**options, "method": method, "max_steps": max_steps})
+    options: dict[str, object] = {"backbone": backbone, "task": task, "method": method, "max_steps": max_steps}
+    base = _base_config(settings, options | own.settings)
     reach = Reach(share / 100, None if margin is None else margin / 100)
     rules = ThresholdRules(reach, confidence / 100, spacing, max_seeds, full_seeds, max_runs)
     folder = output or default_output(base.axes.task, "thresholds")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -13,6 +13,7 @@ class Answer:
     Attributes:
         text: the label word, or the text as the model wrote it.
         is_valid: False where the task asks for a label word and the text is none of them; such an answer scores 0.
+        scores: probability of each label, in the order of the task's; None where the model wrote what it liked.
 
     Example:
         >>> from apet.tasks.answers import Answer
@@ -22,6 +23,7 @@ class Answer:
 
     text: str
     is_valid: bool = True
+    scores: tuple[float, ...] | None = field(default=None, compare=False)
 
     @property
     def scored(self) -> str | None:

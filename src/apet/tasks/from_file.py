@@ -60,6 +60,8 @@ def task_from_file(
         "target": label,
         "template": "\n".join(f"{{{c}}}" for c in text) + f"\n{label}: {{{TARGET}}}",
         "labels": dict(labels),
+        # Most of what an untrained writer writes is no label; of words it has never seen, the likeliest is one.
+        "scoring": "likelihood",
     }
     return validate_task(raw, f"data={data!r}")
 

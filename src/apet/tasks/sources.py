@@ -90,6 +90,10 @@ def load_data(
         found = LocalData(
             {split: t.rows for split, t in tables.items()}, tuple(n for t in tables.values() for n in t.notes)
         )
+    if task.source.test:
+        table = read_table(Path(task.source.test), reading)
+        name = Path(task.source.test).name
+        found = LocalData({**found.rows, "test": table.rows}, (*found.notes, f"test: {name}", *table.notes))
     data = _check_splits(task, found)
     # The source's note is about its own rows, not about those of a folder given in its place.
     return replace(data, notes=(task.source.note, *data.notes)) if task.source.note and folder is None else data
@@ -119,6 +123,7 @@ def read_split(task: Task, path: Path, split: str) -> list[Example]:
 
 def source_files(task: Task, folder: str | Path | None = None) -> list[Path] | None:
     """The files that a task's rows come from; None where one is missing, or where they come from no file."""
+    # A test file that was named by itself is not among them: it is a part of the definition.
     try:
         if folder is not None:
             files = _all_files(Path(folder).expanduser())

@@ -32,6 +32,8 @@ class Source(Settings):
     """An installed Python package that carries the files; it is not imported."""
     files: dict[SplitName, str] = Field(default={})
     """Split -> file (CSV, TSV, JSONL, Parquet; ``archive.zip/member.tsv``), relative to the package or this file."""
+    test: str | None = None
+    """A file with the test rows, in place of those that the source has."""
     encoding: str | None = None
     """Of text files; without it, by the byte-order mark, as UTF-8, or as what the bytes look like, which is said."""
     separator: str | None = None
@@ -91,6 +93,9 @@ class Task(Settings):
     """Tokens that may be generated."""
     learning_rate: float | None = Field(default=None, gt=0)
     """The paper's exception for this task; None = the method's own."""
+    scoring: Literal["generate", "likelihood"] = "generate"
+    """How backbones that write answer with a label: generate = what they write, where a miss counts as wrong (the
+    paper); likelihood = the label word that they find likeliest, as lm-evaluation-harness does."""
     on_overlap: Literal["refuse", "drop"] = "refuse"
     """Training rows whose text is in validation or test, too: an error, or left out and counted."""
     on_missing: Literal["refuse", "drop"] = "refuse"
@@ -184,10 +189,13 @@ def load_task(name: str) -> Task:
 
 def _resolve_files(task: Task, folder: Path) -> Task:
     """The task with its data files' paths absolute: a YAML file gives them relative to its own folder."""
-    if task.source.package or not task.source.files:
-        return task
-    files = {split: str(folder.resolve() / Path(file).expanduser()) for split, file in task.source.files.items()}
-    return task.model_copy(update={"source": task.source.model_copy(update={"files": files})})
+    source = task.source
+    own: dict[str, object] = {}
+    if source.test:
+        own["test"] = str(folder.resolve() / Path(source.test).expanduser())
+    if source.files and not source.package:
+        own["files"] = {s: str(folder.resolve() / Path(file).expanduser()) for s, file in source.files.items()}
+    return task.model_copy(update={"source": source.model_copy(update=own)}) if own else task
 
 
 def parse_task(text: str, where: str) -> Task:

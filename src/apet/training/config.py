@@ -33,13 +33,20 @@ class RunConfig(Settings):
     """Name of a task that ships, or a YAML file. Not needed beside data, text and label."""
     data: str | None = None
     """A data file, or a folder with train.* and validation.*, in place of the task's own source."""
+    test: str | None = None
+    """A data file with the test rows; none = those of the task or of the data's folder, if there are any."""
     text: tuple[str, ...] = ()
     """Columns to read, where data stands without a task."""
     label: str | None = None
     """Column with the class, where data stands without a task."""
+    metric: str | None = None
+    """A registered metric; none = the task's."""
     labels: dict[str, str] = Field(default={})
     """Value in the label column -> word, such as {1: bad, 2: good}, where data stands without a task; empty = the
     values themselves."""
+    scoring: Literal["generate", "likelihood"] | None = None
+    """How backbones that write answer with a label: generate = what they write, a miss counts as wrong; likelihood =
+    the likeliest label; none = the task's, which is likelihood for data without a task."""
     encoding: str | None = None
     """Of text files, such as cp1252; without it, the task's, else it is found out and said."""
     separator: str | None = None

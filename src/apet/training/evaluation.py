@@ -123,17 +123,19 @@ def majority_baseline(references: Sequence[tuple[str, ...]]) -> float:
     return max(Counter(references).values()) / len(references)
 
 
-def untrained_baseline(objective: ObjectiveName, references: Sequence[tuple[str, ...]]) -> float:
+def untrained_baseline(task: Task, objective: ObjectiveName, references: Sequence[tuple[str, ...]]) -> float:
     """What guessing scores, in [0, 1]: the majority's share; 0 where answers come from the whole vocabulary.
 
     Args:
+        task: how answers are scored.
         objective: how the backbone answers (paper section 3: a generated guess hits nothing).
         references: accepted answers of each example.
 
     Returns:
         The score.
     """
-    return 0.0 if is_generative(objective) else majority_baseline(references)
+    writes = is_generative(objective) and not (task.is_classification and task.scoring == "likelihood")
+    return 0.0 if writes else majority_baseline(references)
 
 
 def to_device(device: torch.device, batch: Batch) -> Batch:

@@ -86,6 +86,7 @@ def _identity(run: RunOutcome) -> dict[str, object]:
         "category": plan.task.category,
         "metric": run.points[0].score.metric,
         "objective": plan.objective,
+        "scoring": plan.scoring,
         "method": plan.axes.method,
         "method_settings": dict(delta.recipe.settings) if delta.recipe else {},
         "budget": None if plan.config.budget is None else str(plan.config.budget),
@@ -122,7 +123,7 @@ def _scores(run: RunOutcome) -> dict[str, object]:
         "score_last": run.points[-1].score.score,
         # Of the validation examples that were scored, not of the task: a limit on them changes the shares.
         "majority_baseline": majority_baseline(references) if run.plan.task.is_classification else None,
-        "untrained_baseline": untrained_baseline(run.plan.objective, references),
+        "untrained_baseline": untrained_baseline(run.plan.task, run.plan.objective, references),
         "test_score": test.score if test else None,
         "test_ci_low": test.ci_low if test else None,
         "test_ci_high": test.ci_high if test else None,
@@ -169,6 +170,7 @@ def _training(run: RunOutcome) -> dict[str, object]:
 
 def _data(run: RunOutcome) -> dict[str, object]:
     return {
+        "notes": list(run.plan.notes),
         "data_fingerprint": run.data.fingerprint,
         "split_sizes": {name: len(split.examples) for name, split in run.splits.items()},
         "num_truncated": {name: split.encoded.num_truncated for name, split in run.splits.items()},

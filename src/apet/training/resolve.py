@@ -12,19 +12,19 @@ from transformers import PreTrainedConfig
 
 from apet.backbones.describe import describe
 from apet.backbones.family import BackboneKind, ObjectiveName, family_of
-from apet.backbones.loading import default_objective, has_local_weights, load_config, meta_model
+from apet.backbones.loading import default_objective, has_local_weights, load_config, load_tokenizer, meta_model
 from apet.backbones.positions import Backbone
 from apet.budget import parse_budget
 from apet.errors import ApetError
 from apet.methods import Method, make_method
 from apet.registry import imported
 from apet.tasks.from_file import task_from_file
-from apet.tasks.objectives import check_objective
+from apet.tasks.objectives import MAX_SEGMENTS, check_objective, make_objective
 from apet.tasks.rows import Reading
 from apet.tasks.splits import LocalData, read_splits
-from apet.tasks.task import Task, load_task
+from apet.tasks.task import Task, load_task, validate_task
 from apet.training.config import RunConfig, import_guests
-from apet.training.run_id import SHARED_FIELDS, backbone_fingerprint, run_id, shared_settings, task_fingerprint
+from apet.training.run_id import OF_DATA, SHARED_FIELDS, backbone_fingerprint, run_id, shared_settings, task_fingerprint
 from apet.training.run_plan import RunPlan
 
 Shared = TypeVar("Shared")
@@ -48,6 +48,9 @@ def resolve(config: RunConfig, cache: ResolveCache | None = None) -> RunPlan:
     import_guests(config)  # before any name is looked up: it may be a guest's
     task = cache.task(config)
     objective = cache.objective(config)
+    notes: tuple[str, ...] = ()
+    if objective == "masked-label-word" and config.objective == "auto" and config.task is None:
+        objective, notes = _head_for_unknown_words(objective, cache.label_word_obstacle(config.backbone, task))
     check_objective(objective, task)
     # Only a classification head has an output for each label: other objectives share one description of the backbone.
     num_labels = max(2, len(task.labels)) if objective == "classification-head" else 2
@@ -71,7 +74,14 @@ def resolve(config: RunConfig, cache: ResolveCache | None = None) -> RunPlan:
             f"weights of {config.backbone} are not on this machine; give a local folder that holds them, or download"
             " them first"
         )
-    return RunPlan(config, task, objective, backbone, dtype, num_trainable, identifier, missing)
+    return RunPlan(config, task, objective, backbone, dtype, num_trainable, identifier, missing, notes)
+
+
+def _head_for_unknown_words(objective: ObjectiveName, obstacle: str | None) -> tuple[ObjectiveName, tuple[str, ...]]:
+    """The objective of somebody's own labels, and what is said of it: a head where they cannot fill a blank."""
+    if obstacle is None:
+        return objective, ()
+    return "classification-head", (f"objective: classification-head, as {obstacle.partition(';')[0]}",)
 
 
 class ResolveCache:
@@ -93,7 +103,7 @@ class ResolveCache:
 
     def forget_missing(self) -> None:
         """Look for data and weights anew: they were just downloaded, and their content is a part of every run_id."""
-        stale = ("task_fingerprint", "backbone_fingerprint", "has_local_weights")
+        stale = ("task_fingerprint", "backbone_fingerprint", "has_local_weights", "label_word_obstacle")
         self._known = {name: value for name, value in self._known.items() if name[0] not in stale}
 
     def task(self, config: RunConfig) -> Task:
@@ -105,8 +115,7 @@ class ResolveCache:
         Raises:
             ApetError: neither; both; or data that do not fit.
         """
-        names = ("task", "data", "text", "label", "labels", "encoding", "separator", "on_missing", "on_overlap")
-        key = str([getattr(config, name) for name in names])
+        key = str([getattr(config, name) for name in sorted(OF_DATA)])
         return self._once("task", key, lambda: resolve_task(config, self.read_splits))
 
     def read_splits(self, path: Path, reading: Reading) -> LocalData:
@@ -125,6 +134,32 @@ class ResolveCache:
         """How the backbone solves the task; see `resolve_objective`."""
         key = (config.backbone, config.objective)
         return self._once("objective", key, lambda: resolve_objective(config, self.architecture(config.backbone)))
+
+    def label_word_obstacle(self, backbone: str, task: Task) -> str | None:
+        """Why a task's labels cannot be words that fill a blank; None where they can, or where nobody knows yet.
+
+        Args:
+            backbone: whose tokenizer reads them.
+            task: with labels.
+
+        Returns:
+            One sentence.
+        """
+
+        def find() -> str | None:
+            if len(task.columns) > MAX_SEGMENTS:
+                return None  # a head could not read them either
+            try:
+                tokenizer = load_tokenizer(backbone)
+            except ApetError:  # not on this machine yet; it is looked for again once it is
+                return None
+            try:
+                make_objective("masked-label-word", task, tokenizer, task.max_input_length)
+            except ApetError as e:
+                return str(e)
+            return None
+
+        return self._once("label_word_obstacle", (backbone, id(task)), lambda: (task, find()))[1]
 
     def backbone(self, name: str, objective: ObjectiveName, num_labels: int) -> Backbone:
         """Description of the model that serves an objective, read off the meta device."""
@@ -222,10 +257,14 @@ def resolve_task(config: RunConfig, read: Callable[[Path, Reading], LocalData] =
     """
     task = _named_task(config, read)
     source = {k: v for k in ("encoding", "separator") if (v := getattr(config, k)) is not None}
-    over = {k: v for k in ("on_missing", "on_overlap") if (v := getattr(config, k)) is not None}
+    if config.test is not None:
+        source["test"] = str(Path(config.test).expanduser().resolve())
+    over = {k: v for k in ("on_missing", "on_overlap", "metric", "scoring") if (v := getattr(config, k)) is not None}
     if not source and not over:
         return task
-    return task.model_copy(update={**over, "source": task.source.model_copy(update=source)})
+    changed = task.model_copy(update={**over, "source": task.source.model_copy(update=source)})
+    # A metric may not fit the task: what is copied is not checked.
+    return validate_task(changed.model_dump(), f"metric={config.metric}") if config.metric is not None else changed
 
 
 def _named_task(config: RunConfig, read: Callable[[Path, Reading], LocalData]) -> Task:
@@ -237,10 +276,18 @@ def _named_task(config: RunConfig, read: Callable[[Path, Reading], LocalData]) -
         return load_task(config.task)
     if config.data is None:
         raise ApetError("there is nothing to learn; give a task (apet tasks lists them), or data, text and label")
-    if not config.text or config.label is None:
-        raise ApetError(f"data={config.data!r} needs text (the column to read) and label (the column with the class)")
     reading = Reading(config.encoding, config.separator)
+    if not config.text or config.label is None:
+        raise ApetError(
+            f"data={config.data!r} needs text (the column to read) and label (the column with the answer); it has the"
+            f" columns {', '.join(_columns(config.data, reading, read))}"
+        )
     return task_from_file(config.data, config.text, config.label, reading, read, config.labels)
+
+
+def _columns(data: str, reading: Reading, read: Callable[[Path, Reading], LocalData]) -> list[str]:
+    rows = read(Path(data).expanduser().resolve(), reading).rows["train"]
+    return list(rows[0].values) if rows else ["(none)"]
 
 
 _OBJECTIVES: dict[BackboneKind, tuple[ObjectiveName, ...]] = {

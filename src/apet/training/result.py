@@ -85,6 +85,9 @@ class RunResult(Record):
     """What the scores are: accuracy, f1 or rouge-l."""
     objective: str
     """How the backbone solves the task: classification-head, masked-label-word, text-to-text or next-token."""
+    scoring: Literal["generate", "likelihood"] | None = None
+    """How a backbone that writes answered with labels: generate = what it wrote, a miss is wrong; likelihood = the
+    likeliest label; none = it chose among classes, or wrote free text."""
     method: str
     """The method as tables call it, such as lora, apet-discrete or lora(rank=4)."""
     method_settings: dict[str, object]
@@ -167,6 +170,9 @@ class RunResult(Record):
     """Optimizer steps of all candidates of a learning-rate search together."""
     learning_rate_search_seconds: Seconds
     """Time of a learning-rate search, seconds."""
+
+    notes: list[str] = []
+    """What was decided where the settings left it open, such as another objective, and why."""
 
     data_fingerprint: str
     """Fingerprint of the examples of all splits, 16 hex digits."""

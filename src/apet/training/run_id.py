@@ -12,6 +12,7 @@ from pydantic import JsonValue
 from apet.backbones.hub import cached_dataset
 from apet.backbones.registry import locate_backbone
 from apet.cache import cache_folder, write_cached
+from apet.errors import ApetError
 from apet.tasks.sources import generated_fingerprint, source_files
 from apet.tasks.task import Task
 from apet.training.config import RunConfig
@@ -22,8 +23,12 @@ NUMERIC_VERSION = 4
 _SEEDS = ("seed", "mask_seed", "init_seed", "data_seed")
 # Settings without an effect on the numbers, and those that enter the identifier in another form: data and weights by
 # their fingerprints, the budget as a count, guests by their source.
-_OF_DATA = {"data", "task", "text", "label", "labels", "encoding", "separator", "on_missing", "on_overlap"}
-_NOT_SHARED = {"save_delta", "side_by_side", "backbone", "budget", "imports", *_OF_DATA, *_SEEDS}
+OF_DATA = {
+    "data", "test", "task", "text", "label", "labels", "metric", "scoring", "encoding", "separator", "on_missing",
+    "on_overlap",
+}  # fmt: skip
+"""Settings that make the task, and enter with its fingerprint."""
+_NOT_SHARED = {"save_delta", "side_by_side", "backbone", "budget", "imports", *OF_DATA, *_SEEDS}
 SHARED_FIELDS = tuple(name for name in RunConfig.model_fields if name not in _NOT_SHARED)
 """Settings that enter the identifier as they are."""
 
@@ -143,9 +148,19 @@ def task_fingerprint(task: Task, data: str | None) -> str | None:
 
     Returns:
         16 hex digits; None where the data are not on this machine.
+
+    Raises:
+        ApetError: a test file that is not there.
     """
     reading = [task.source.encoding, task.source.separator]
-    definition = task.model_dump_json(exclude={"description", "source"}) + json.dumps(reading)
+    # Fields that came later are left out where they say what was so before: such runs keep their identifier.
+    later = {name for name in ("scoring",) if getattr(task, name) == Task.model_fields[name].default}
+    definition = task.model_dump_json(exclude={"description", "source", *later}) + json.dumps(reading)
+    if task.source.test:
+        test = Path(task.source.test)
+        if not test.is_file():
+            raise ApetError(f"there is no test file {task.source.test!r}; give a data file, such as test.csv")
+        definition += f"test {file_fingerprint(test)}"
     if data is None and task.source.generator:
         return _joined(definition, generated_fingerprint(task))
     if data is None and task.source.hub:

@@ -11,6 +11,7 @@ from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec
 from apet.methods import make_method
 from apet.planning import plan
+from apet.tasks.objectives import is_generative
 from apet.tasks.task import Task
 from apet.training.config import RunAxes, RunConfig
 from apet.training.lr_search import paper_learning_rate
@@ -29,6 +30,7 @@ class RunPlan:
         num_trainable: N, exact; a task head is not among them.
         run_id: what determines the run's numbers, 16 hex digits; its folder's name in a study.
         missing: why it cannot run on this machine (data or weights are not here), or None.
+        notes: what was decided where the settings left it open, for whoever reads the result.
     """
 
     config: RunConfig
@@ -39,6 +41,7 @@ class RunPlan:
     num_trainable: int
     run_id: str
     missing: str | None
+    notes: tuple[str, ...] = ()
 
     @property
     def axes(self) -> RunAxes:
@@ -49,6 +52,12 @@ class RunPlan:
     def num_labels(self) -> int:
         """Outputs of a classification head, were there one."""
         return max(2, len(self.task.labels))
+
+    @property
+    def scoring(self) -> Literal["generate", "likelihood"] | None:
+        """How a backbone that writes answers with a label; None for one that does not, or where there are none."""
+        writes = is_generative(self.objective) and self.task.is_classification
+        return self.task.scoring if writes else None
 
     # Both are worked out when they are asked for: a study plans 100,000 runs and keeps all of them in memory.
     @cached_property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable
 
 from apet.layers.prompt import prompt_length
+from apet.training.run_id import OF_DATA
 from apet.training.run_plan import RunPlan
 
 MOST = 8
@@ -19,9 +20,8 @@ the line is drawn low.
 """
 
 _SAME = (
-    "backbone", "task", "data", "text", "label", "labels", "encoding", "separator", "on_missing", "on_overlap",
-    "batch_size", "head", "dtype", "device", "max_train_samples", "max_eval_samples", "max_input_length",
-    "num_threads", "imports", "side_by_side",
+    "backbone", *sorted(OF_DATA), "batch_size", "head", "dtype", "device", "max_train_samples", "max_eval_samples",
+    "max_input_length", "num_threads", "imports", "side_by_side",
 )  # fmt: skip
 
 

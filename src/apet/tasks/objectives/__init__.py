@@ -5,7 +5,7 @@ from __future__ import annotations
 from transformers import PreTrainedTokenizerBase
 
 from apet.backbones.family import ObjectiveName
-from apet.tasks.objectives.classification_head import ClassificationHead
+from apet.tasks.objectives.classification_head import MAX_SEGMENTS, ClassificationHead
 from apet.tasks.objectives.masked_label_word import MaskedLabelWord
 from apet.tasks.objectives.next_token import NextToken
 from apet.tasks.objectives.objective import Batch, Objective
@@ -49,4 +49,4 @@ def is_generative(name: ObjectiveName) -> bool:
     return _OBJECTIVES[name].is_generative
 
 
-__all__ = ["Batch", "Objective", "check_objective", "is_generative", "make_objective"]
+__all__ = ["MAX_SEGMENTS", "Batch", "Objective", "check_objective", "is_generative", "make_objective"]

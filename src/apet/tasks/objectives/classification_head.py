@@ -12,8 +12,12 @@ from apet.errors import ApetError
 from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded, truncate_parts
 from apet.tasks.examples import Example
+from apet.tasks.objectives.likelihood import likeliest
 from apet.tasks.objectives.objective import Batch, Labeled, Objective, model_inputs
 from apet.tasks.task import Task
+
+MAX_SEGMENTS = 2
+"""Texts that an encoder tells apart."""
 
 
 class ClassificationHead(Objective):
@@ -30,7 +34,7 @@ class ClassificationHead(Objective):
             ApetError: the task is such a one.
         """
         super().check(task)
-        if len(task.columns) > 2:
+        if len(task.columns) > MAX_SEGMENTS:
             raise ApetError(
                 f"task {task.name!r} has {len(task.columns)} columns; a classification head reads one or two segments."
                 " Give a backbone with a language-model head, or fewer columns"
@@ -60,4 +64,4 @@ class ClassificationHead(Objective):
 
     def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """The label word of the likeliest class."""
-        return [Answer(self.task.label_words[i]) for i in model(**model_inputs(batch)).logits.argmax(-1).tolist()]
+        return likeliest(self.task.label_words, model(**model_inputs(batch)).logits)

@@ -19,6 +19,7 @@ from apet.errors import ApetError
 from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
+from apet.tasks.objectives.likelihood import likeliest
 from apet.tasks.objectives.objective import Batch, Labeled, Objective, model_inputs
 from apet.tasks.objectives.verbalizer import check_distinct
 from apet.tasks.task import Task
@@ -77,7 +78,7 @@ class MaskedLabelWord(Objective):
 
     def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """The likeliest label word."""
-        return [Answer(self.task.label_words[i]) for i in self._word_logits(model, batch).argmax(-1).tolist()]
+        return likeliest(self.task.label_words, self._word_logits(model, batch))
 
 
 def _first_head_module(model: nn.Module) -> str:

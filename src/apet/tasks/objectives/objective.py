@@ -65,6 +65,11 @@ class Objective(ABC):
         if not cls.is_generative and not task.is_classification:
             raise ApetError(f"task {task.name!r} asks for free text; an encoder cannot write. Give a T5 or a decoder")
 
+    @property
+    def compares_labels(self) -> bool:
+        """Whether a writer answers with its likeliest label word, in place of what it would write by itself."""
+        return self.task.is_classification and self.task.scoring == "likelihood"
+
     def recipe(self) -> list[object]:
         """Everything besides the examples that decides the tokens, as plain data: the key of their cache."""
         t = self.task

@@ -6,12 +6,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from apet.backbones.family import ObjectiveName
 from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
+from apet.tasks.objectives.likelihood import first_token_log_likelihood, likeliest, token_log_likelihood
 from apet.tasks.objectives.objective import Batch, Labeled, Objective, model_inputs
 from apet.tasks.objectives.verbalizer import Verbalizer, greedy_generation
 from apet.tasks.task import Task
@@ -47,9 +49,30 @@ class TextToText(Objective):
         logits = model(**model_inputs(batch), decoder_input_ids=shifted, use_cache=False).logits
         return logits, target
 
+    def label_log_likelihoods(self, model: Any, batch: Batch) -> Tensor:
+        """Log-likelihood of each label given the input, ``(batch, labels)``; all share the encoder's states."""
+        mask = batch["attention_mask"]
+        states = model.get_encoder()(input_ids=batch["input_ids"], attention_mask=mask).last_hidden_state
+        candidates = self.verbalizer.candidates(self.tokenizer.suffix_ids)
+        start = model.config.decoder_start_token_id
+
+        def logits(before: list[int]) -> Tensor:
+            read = torch.tensor([[start, *before]], device=mask.device).expand(len(mask), -1)  # (batch, t)
+            # A new object each time: a model may write into the one that it is given.
+            given = BaseModelOutput(last_hidden_state=states)
+            answers = model(encoder_outputs=given, attention_mask=mask, decoder_input_ids=read, use_cache=False)
+            return answers.logits  # (batch, t, vocab)
+
+        if self.verbalizer.single_token:
+            return first_token_log_likelihood(logits([])[:, -1], candidates)
+        # One by one: the decoder is cheap beside the encoder, and memory does not grow with the number of labels.
+        return torch.stack([token_log_likelihood(logits(c[:-1]), c) for c in candidates], dim=1)
+
     def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:
-        """Greedy. Where every label is one token, one step of the decoder decides."""
+        """The likeliest label, or greedy; where every label is one token, one step of the decoder decides."""
         inner: Any = model
+        if self.compares_labels:
+            return likeliest(self.task.label_words, self.label_log_likelihoods(inner, batch))
         inputs = model_inputs(batch)
         start = inner.config.decoder_start_token_id
         if self.verbalizer.single_token:

@@ -17,6 +17,7 @@ class Verbalizer:
 
     Attributes:
         single_token: every label is one token, so the first token generated decides.
+        ids: tokens of each label word, without an end token.
         max_new_tokens: tokens that an answer may have: those of the longest label with its end token, or the task's
             ``max_target_length``.
 
@@ -32,13 +33,17 @@ class Verbalizer:
     def __init__(self, task: Task, tokenizer: TextTokenizer, lead: str) -> None:
         self.task = task
         self._tokenizer = tokenizer
-        ids = [tokenizer.encode_word(lead + word) for word in task.label_words]
+        self.ids = ids = [tokenizer.encode_word(lead + word) for word in task.label_words]
         check_distinct(task.label_words, ids)
         self.single_token = bool(ids) and all(len(i) == 1 for i in ids)
         # One more than the longest label: only its end token tells it from a longer answer that begins like it.
         self.max_new_tokens = max(map(len, ids)) + 1 if ids else task.max_target_length
         self._word_of_token = {i[0]: w for i, w in zip(ids, task.label_words, strict=True)} if self.single_token else {}
         self._word_of_text = {tokenizer.decode(i): w for i, w in zip(ids, task.label_words, strict=True)}
+
+    def candidates(self, end: list[int]) -> list[list[int]]:
+        """Each label word as training teaches it: with the end token, unless one known token is all of it."""
+        return [ids if self.single_token else [*ids, *end] for ids in self.ids]
 
     def limit_target(self, answer: list[int], end: list[int]) -> tuple[list[int], int]:
         """An answer's tokens with the end token, within the limit.
