@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from transformers import (
     AutoTokenizer,
     T5Config,
     T5ForConditionalGeneration,
+    TorchAoConfig,
 )
 
 import apet
@@ -218,30 +220,27 @@ def test_what_no_plain_model_holds_is_refused_with_what_to_do(method, settings, 
 
 
 def test_a_quantized_backbone_is_refused_with_what_to_do(place, tmp_path):
-    bitsandbytes = pytest.importorskip("transformers").BitsAndBytesConfig(load_in_8bit=True)
-    pytest.importorskip("bitsandbytes")
-    model = AutoModelForSequenceClassification.from_pretrained(place / "bert-head", quantization_config=bitsandbytes)
+    quantization = pytest.importorskip("torchao.quantization")
+    chosen = TorchAoConfig(quantization.Int8WeightOnlyConfig(), modules_to_not_convert=["classifier"])
+    model = AutoModelForSequenceClassification.from_pretrained(place / "bert-head", quantization_config=chosen)
     model.save_pretrained(tmp_path / "bert-int8")
     AutoTokenizer.from_pretrained(place / "bert-head").save_pretrained(tmp_path / "bert-int8")
     path = run(place, str(tmp_path / "bert-int8"), "lora", str(tmp_path / "run"))
     with pytest.raises(NotMergeableError, match=r"is quantized; --to delta takes any run"):
         apet.export(path, tmp_path / "served")
     assert not (tmp_path / "served").exists()
+    assert apet.export(path, tmp_path / "adapter", "peft").files
 
 
 # A delta ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(("kind", "method"), [("bert-head", "lora"), ("gpt2", "prompt"), ("t5", "adapter")])
-def test_a_delta_folder_answers_by_its_script_and_by_predict(kind, method, place, tmp_path):
+def test_a_delta_folder_answers_as_the_run_does(kind, method, place, tmp_path):
     path = run(place, kind, method, str(tmp_path / "run"), max_steps=4, budget=400)
     done = apet.export(path, tmp_path / "small", to="delta")
     rows = [{"text": text} for text in NEW_TEXTS[:8]]
     assert answers_of(path, rows) == answers_of(done.folder, rows)
-    if kind == "t5":  # once: a process takes seconds to start
-        words = [sys.executable, tmp_path / "small/answer.py", *NEW_TEXTS[:8]]
-        script = subprocess.run(words, capture_output=True, text=True)
-        assert script.stdout.splitlines() == answers_of(path, rows), script.stderr
     assert load_file(tmp_path / "small/delta.safetensors")["values"].numel() == 400
     assert str(place / "train.csv") not in "".join(
         (tmp_path / "small" / name).read_text("utf-8") for name in ("config.yaml", "task.yaml", "result.json")
@@ -444,3 +443,24 @@ def test_without_token_or_network_the_hub_is_one_clear_line(place, capsys, monke
     (line,) = done.stderr.splitlines()
     assert line.startswith("apet: the hub cannot be reached (")
     assert "--dry-run" in line
+
+
+# The page ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_commands_and_lines_of_the_page_run(place, tmp_path, monkeypatch, capsys):
+    page = (Path(__file__).parents[1] / "docs/deployment.md").read_text("utf-8")
+    shutil.copytree(place / "run-bert-head", tmp_path / "runs/mine")
+    monkeypatch.chdir(tmp_path)
+    commands = [line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()]
+    assert len(commands) >= 7
+    for line in commands:
+        words = shlex.split(line, comments=True)
+        if words[0] == "python":
+            done = subprocess.run([sys.executable, *words[1:]], capture_output=True, text=True)
+            assert done.stdout.split() == answers_of(place / "run-bert-head", [{"text": words[-1]}]), done.stderr
+        else:
+            assert command(*words[1:]) == 0, f"{line}: {capsys.readouterr().err}"
+    for _, code in re.findall(r"```python( no-run)?\n(.*?)```", page, re.S):
+        exec(code, {})
+    assert set(capsys.readouterr().out.split()[-1:]) <= {"positive", "negative"}

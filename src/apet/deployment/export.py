@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import get_args
 
 from apet.deployment.delta_folder import LOADER, seal, write_delta_folder
-from apet.deployment.model_card import ExportKind, card_text
+from apet.deployment.model_card import ExportKind, card_text, hub_name
 from apet.deployment.peft_folder import peft_lines, write_peft_folder
 from apet.deployment.plain_model import write_plain_model
 from apet.deployment.usage import PLACE, Usage, usage_of
@@ -141,8 +141,8 @@ def _rows(tuned: TunedModel) -> tuple[list[dict[str, str]], bool]:
 
 
 def _needs_backbone(run: RunFolder) -> list[str]:
-    if Path(run.config.backbone).exists():
-        return [f"its backbone is a folder of this machine ({run.config.backbone}): whoever uses it needs that, too"]
+    if hub_name(run.config.backbone) is None:
+        return [f"its backbone is not on the hub: whoever uses it needs {run.config.backbone}, too"]
     return []
 
 

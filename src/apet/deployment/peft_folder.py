@@ -74,6 +74,8 @@ def peft_lines(tuned: TunedModel) -> str:
     options = "".join(f", {name}={value!r}" for name, value in location.options.items())
     if objective.name == "classification-head":
         options += f", num_labels={max(2, len(labels))}"
+    if tuned.config.dtype == "bfloat16":
+        options += ", dtype='bfloat16'"
     row = json.dumps(dict.fromkeys(objective.task.columns, "…"), ensure_ascii=False)
     load = [
         "from peft import PeftModel",

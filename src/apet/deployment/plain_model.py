@@ -152,7 +152,8 @@ def _require_same(model: PreTrainedModel, expected: Tensor, objective: Objective
     if without_place:
         raise NotMergeableError(
             f"the run cannot become a plain model: merged, it has {len(without_place)} parameters that a {name} of"
-            f" transformers does not have, first {without_place[0]!r}; {OTHERWISE}"
+            f" transformers does not have, first {without_place[0]!r}. For the next run, give a method that trains what"
+            f" is there, such as lora; for this one, {OTHERWISE}"
         )
     device = next(model.parameters()).device
     difference = float((_probe(again.to(device), objective) - expected).abs().max())

@@ -130,7 +130,10 @@ def _classification(objective: Objective) -> list[str]:
 def _fill_mask(objective: Objective) -> list[str]:
     assert isinstance(objective, MaskedLabelWord)
     pretrained = objective.tokenizer.pretrained
-    parts = [*_parts(objective.template), _quoted(f"{pretrained.mask_token}{objective.template.tail}")]
+    *parts, last = _parts(objective.template)
+    masked = f"{pretrained.mask_token}{objective.template.tail}"
+    # A literal before the mask is joined with it, for whoever reads the line.
+    parts += [_quoted(json.loads(last) + masked)] if last.startswith('"') else [last, _quoted(masked)]
     tokens = [str(pretrained.convert_ids_to_tokens(i)) for i in objective.word_ids]
     words = dict(zip(objective.word_ids, objective.task.label_words, strict=True))
     return [
