@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -19,6 +19,14 @@ from apet.cli.options import (
 from apet.cli.output import print_json, print_table
 from apet.cli.own_data import OwnData, takes_own_data
 from apet.cli.stopping import keeps_runs
+
+if TYPE_CHECKING:
+    from apet.recommendation.answer import Recommendation
+
+INTERRUPTED = 130
+"""Exit code after Ctrl-C."""
+STOPPED = "stopped"
+"""What an answer says of a search that Ctrl-C ended."""
 
 
 @takes_own_data
@@ -54,30 +62,41 @@ def recommend(
     given time: one sentence, a picture, and the commands that train it. Test rows are used for nothing else. The same
     command goes on where it ended.
     """
-    from apet.errors import UnknownNameError
-    from apet.recommendation.api import Asked, answer
-    from apet.recommendation.families import Limits
+    from apet.recommendation.answering import answer
+    from apet.recommendation.asked import ask
     from apet.recommendation.live import DeadlineProgress
-    from apet.recommendation.parse import parse_duration, parse_memory, parse_reach
-    from apet.recommendation.wording import clock, method_name
     from apet.reporting.recommendation import write_recommendation
 
-    if deploy not in ("attached", "merged"):
-        raise UnknownNameError("way to deploy", deploy, ("attached", "merged"))
-    seconds, target = parse_duration(within), parse_reach(reach)
-    memory = None if max_memory is None else parse_memory(max_memory)
     options: dict[str, object] = {"backbone": backbone, "task": task, "max_steps": max_steps, **own.settings}
     # Its runs must not see the test rows, which are measured once the answer is known.
     options["test"] = None
     base = build_run_config(None, settings, options)
     folder = output or Path("runs") / f"{Path(base.task_name).stem}-recommend"
+    asked = ask(
+        base,
+        folder,
+        within=within,
+        reach=reach,
+        test=own.test,
+        max_params=max_params,
+        max_memory=max_memory,
+        deploy=deploy,
+    )
     keeps_runs(folder)
-    asked = Asked(base, seconds, target, Limits(max_params, deploy == "merged"), memory, own.test, folder)
     found = answer(asked, DeadlineProgress(quiet))
     page = write_recommendation(found, folder)
     if json:
         print_json(found.as_dict())
-        return
+    else:
+        _print(found, page)
+    if found.ended == STOPPED:
+        raise typer.Exit(INTERRUPTED)  # as after any Ctrl-C: the last line says how it goes on
+
+
+def _print(found: Recommendation, page: Path) -> None:
+    """The answer, and below it the table, what became of each way to tune, and the commands."""
+    from apet.recommendation.wording import clock, method_name
+
     print(found.headline)
     if found.tried:
         headings = ("method", "parameters#", "learning rate#", f"{found.metric}#", "seeds#", "step ×#", "memory ×#", "")

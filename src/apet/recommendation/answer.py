@@ -103,23 +103,23 @@ class Recommendation:
         seconds: that it took.
         num_runs: runs of this question in the folder.
         ended: why it ended.
+        reference: name of full fine-tuning, or of what stands in for it.
+        stand_in: why full fine-tuning was not run; empty = it was.
+        num_validation: rows that arms were chosen by.
+        steps: of a run.
+        num_families, num_raced: ways to tune that there are, and that there was time for.
         use: the recommended arm; None where nothing was measured.
         rank: of a LoRA; None for others, or below rank 1.
         where: positions of it, in words.
         test: its score on rows that nothing was chosen by; None = not taken.
-        reference: name of full fine-tuning, or of what stands in for it.
         reference_score: mean over seeds, on validation; None = no run of it ended.
         reference_seeds: runs behind it.
-        stand_in: why full fine-tuning was not run; empty = it was.
         untrained, constant: score before training, and of the best constant answer.
-        num_validation: rows that arms were chosen by.
         nothing_below: no N below it is likely to reach the level; None = not known.
         regret: points that are expected to be lost by this answer; see `apet.recommendation.evidence`.
         rival: the arm that might be better, in words; empty = none.
         seconds_to_decide: how much longer would decide between the two, at 80 %; None = not known.
         file_bytes: of the saved delta; None = not saved.
-        steps: of a run.
-        num_families, num_raced: ways to tune that there are, and that there was time for.
         tried: every arm with a score, by N.
         fates: every family.
         curve: of the recommended family.
@@ -138,25 +138,25 @@ class Recommendation:
     seconds: float
     num_runs: int
     ended: str
-    use: Tried | None
-    rank: int | None
-    where: str
-    test: TestScore | None
     reference: str
-    reference_score: float | None
-    reference_seeds: int
     stand_in: str
-    untrained: float
-    constant: float
     num_validation: int
-    nothing_below: int | None
-    regret: float | None
-    rival: str
-    seconds_to_decide: float | None
-    file_bytes: int | None
     steps: int
-    num_families: int = 0
+    num_families: int
     num_raced: int = 0
+    use: Tried | None = None
+    rank: int | None = None
+    where: str = ""
+    test: TestScore | None = None
+    reference_score: float | None = None
+    reference_seeds: int = 0
+    untrained: float = 0.0
+    constant: float = 0.0
+    nothing_below: int | None = None
+    regret: float | None = None
+    rival: str = ""
+    seconds_to_decide: float | None = None
+    file_bytes: int | None = None
     tried: tuple[Tried, ...] = ()
     fates: tuple[Fate, ...] = ()
     curve: tuple[CurvePointOfFamily, ...] = ()

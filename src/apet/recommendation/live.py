@@ -23,8 +23,6 @@ from apet.training.result import RunResult
 from apet.training.run_plan import RunPlan
 from apet.training.sharing import MOST, runs_side_by_side
 
-PILOT_STEPS = 8
-"""Of the first run, which tells how long steps and measurements take."""
 ALONE = 2.0
 """How much longer a run takes alone than in a pass of many, before one was seen."""
 
@@ -137,7 +135,7 @@ class LiveEnvironment:
 
     def _on(self, folder: Path) -> RunConfig:
         """The settings on rows that are read, checked and limited already."""
-        over = ("encoding", "separator", "on_missing", "on_overlap", "max_train_samples", "max_eval_samples")
+        over = ("test", "encoding", "separator", "on_missing", "on_overlap", "max_train_samples", "max_eval_samples")
         return self.base.model_copy(update={"data": str(folder.absolute()), **dict.fromkeys(over)})
 
     def refresh(self) -> None:
@@ -217,49 +215,3 @@ class LiveEnvironment:
         if family.method == "fine-tuning" or not trial.racing:
             return 1
         return min(MOST, runs_side_by_side(self.plan(trial)))
-
-
-def stored_steps(env: LiveEnvironment, reference: Family) -> int | None:
-    """Steps of the whole runs that an earlier call made; None where there are none.
-
-    Args:
-        env: whose record is asked.
-        reference: full fine-tuning, or its stand-in.
-
-    Returns:
-        Steps.
-    """
-    whole = [m.trial for m in env.measured() if not m.trial.racing]
-    of_reference = [t.steps for t in whole if t.arm.family == reference.name]
-    heats = [4 * m.trial.steps for m in env.measured() if m.trial.racing and m.trial.steps != PILOT_STEPS]
-    return max(of_reference or [t.steps for t in whole] or heats, default=None)
-
-
-def affordable_steps(
-    question_size: int, within: float, step: float, measure: float, full_step: float, most: int
-) -> tuple[int, int]:
-    """Steps of a whole run, and how many families can race, such that the answer rests on some runs.
-
-    Args:
-        question_size: families that there are.
-        within: seconds that are left.
-        step: seconds of a step of the first family.
-        measure: seconds of measuring on the validation rows.
-        full_step: seconds of a step of full fine-tuning.
-        most: steps, at most.
-
-    Returns:
-        Steps and families.
-    """
-    for families, runs in ((question_size, 8), (min(4, question_size), 6), (min(2, question_size), 4), (1, 2)):
-        heats = 3 * families / 4
-        per_step = step * (heats + runs) + full_step * (0.75 + 1)
-        measuring = measure * (3 * families + 3 + 3 * (runs + 1))
-        steps = int((0.85 * within - measuring) / per_step)
-        if steps >= LEAST_STEPS:
-            break
-    return max(PILOT_STEPS * 2, min(steps, most)) // 4 * 4, families
-
-
-LEAST_STEPS = 60
-"""Of a whole run: with fewer, fewer families are tried instead."""

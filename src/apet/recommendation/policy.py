@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from apet.analysis.curve_values import Reach
 from apet.recommendation.arms import RATE_STEP, Arm, Family, Measurement, Question, Trial
-from apet.recommendation.decision import LEAST_GAIN, candidates
+from apet.recommendation.decision import LEAST_GAIN, SURE, Candidate, candidates, choose
 from apet.recommendation.evidence import Evidence, gather
 from apet.recommendation.racing import NEAR, Race, center_of, dominated, heat_steps, heats_of, race
 
@@ -21,6 +21,14 @@ WIDE = (0, 1, 2)
 """Powers of the very first race: it begins at the default rate, and small backbones want much more."""
 RACING_SHARE = 0.5
 """Of the time spent so far, that may go into races: they and whole runs take turns."""
+
+
+ENOUGH = 0.2
+"""Points of utility that may be expected to be lost by an answer with which the search ends before its time."""
+STRIDE = 8
+"""How many times fewer parameters than what may well reach the level are tried next, at most."""
+AGAIN = 10
+"""Runs of full fine-tuning that must fit into the time that is left, for it to get a second seed first."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +141,11 @@ def next_step(known: Knowledge, seconds: Callable[[Trial], float], left: float) 
         step = _whole(known, Arm(family.name, family.anchor), seconds, left)
         if step is not None:
             return step
+    # Two runs of the reference: by how much seeds differ decides how far any single run is to be believed.
+    again = whole_run(known, known.question.reference_arm, 1)
+    num_full = len(known.evidence.levels.full) if known.evidence else 0
+    if again is not None and num_full == 1 and AGAIN * seconds(again) <= left:
+        return Step((again,), f"{again.arm.family}, another seed")
     step = _most_telling(known, seconds, left)
     if not step.trials:  # what no run of the families that are in it would change, another family might
         heats = _other_races(known, others, seconds, left, 1.0)
@@ -192,16 +205,48 @@ def _most_telling(known: Knowledge, seconds: Callable[[Trial], float], left: flo
         heats = heats_of(own_race(known, arm), known.question.steps)
         return sum(map(seconds, heats)) + (seconds(pending) if pending else math.inf)
 
-    found = [c for c in candidates(known.evidence, cost) if c.seconds <= left]
-    if not found or max(c.gain for c in found) < LEAST_GAIN:
+    fitting = [c for c in candidates(known.evidence, cost, _not_far(known.evidence)) if c.seconds <= left]
+    best = fitting[0] if fitting and max(c.gain for c in fitting) >= LEAST_GAIN else _doubted(known.evidence, fitting)
+    if best is None:
         return Step((), "no further run is expected to change the answer")
-    best = found[0]
     heats = heats_of(own_race(known, best.arm), known.question.steps)
     if heats:
         return Step(tuple(heats), f"learning rate of {best.arm.family} at {best.arm.num_trainable:,}")
     trial = whole_run(known, best.arm, best.seed)
     assert trial is not None
-    return Step((trial,), f"{best.arm.family} at {best.arm.num_trainable:,}, seed {best.seed}")
+    return Step((trial,), f"{best.arm.family} with {best.arm.num_trainable:,}, seed {best.seed}")
+
+
+def _doubted(evidence: Evidence, fitting: Sequence[Candidate]) -> Candidate | None:
+    """The answer, its rival or the reference, whichever has the fewest runs, while much may be lost by the answer.
+
+    No single run may be expected to change an answer that several would: then what it rests on is run again.
+
+    Returns:
+        The run; None where little is expected to be lost, or every one of the three is used up.
+    """
+    choice = choose(evidence)
+    if choice.regret <= ENOUGH:
+        return None
+    asked = [choice.arm, evidence.question.reference_arm, *([choice.rival] if choice.rival else [])]
+    return min((c for c in fitting if c.arm in asked), key=lambda c: (c.seed, c.seconds), default=None)
+
+
+def _not_far(evidence: Evidence) -> list[Arm]:
+    """Arms not too far below what has been measured and may well reach the level.
+
+    Of one run, the posterior leaves everything open below it; runs of hardly any parameters would be tried first, since
+    they would save most. From what works, down in a few octaves at a time, is faster.
+
+    Returns:
+        The arms, measured ones among them.
+    """
+    arms = []
+    for name, f in evidence.families.items():
+        likely = [n for n, k in f.num_runs.items() if k and f.reaches(n) >= 1 - SURE]
+        lowest = min(likely, default=f.family.anchor) / STRIDE
+        arms += [Arm(name, int(n)) for n in f.counts if n >= lowest]
+    return arms
 
 
 def own_race(known: Knowledge, arm: Arm) -> Race:

@@ -19,6 +19,8 @@ MAX_POWER = 5
 """Powers of `RATE_STEP` about the default rate within which a race stays."""
 MOST = 0.8
 """Of the way from the loss of the smallest rate to the lowest, that the rate that is taken must get."""
+FLAT = 0.005
+"""Of the loss, within which rates are not told apart: then the one that the race began about is taken."""
 NEAR = 2.6
 """Octaves of N within which an arm takes the rate of a neighbor's race."""
 
@@ -84,12 +86,15 @@ def race(
         return Race(arm, (_rate(around, lowest),) if lowest >= -MAX_POWER else (), None)
     highest = max(scores, key=lambda p: scores[p])
     good = [p for p, score in scores.items() if score >= scores[highest] - ran[highest].error]
-    best = min(good, key=lambda p: (ran[p].loss, p))
+    losses = [ran[p].loss for p in good]
+    flat = max(losses) - min(losses) <= FLAT * abs(min(losses))
+    best = min(good, key=lambda p: (0 if flat else ran[p].loss, abs(p - center)))
     edge = best + 1 if best == max(ran) else best - 1 if best == min(ran) else None
-    if edge is not None and abs(edge) <= MAX_POWER:
+    if edge is not None and abs(edge) <= MAX_POWER and not flat:
         return Race(arm, (_rate(around, edge),), None)
     way = max(ran[min(scores)].loss - ran[best].loss, 0.0)
-    taken = min(p for p in good if p <= best and ran[p].loss <= ran[best].loss + (1 - MOST) * way)
+    enough = [p for p in good if p <= best and ran[p].loss <= ran[best].loss + (1 - MOST) * way]
+    taken = best if flat else min(enough)
     return Race(arm, (), _rate(around, taken), scores[highest], ran[highest].error, ran[best].loss)
 
 

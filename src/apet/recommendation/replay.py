@@ -120,7 +120,7 @@ class Replay:
         family = world.question.family(arm.family)
         off = math.log(trial.learning_rate / family.around, RATE_STEP) - world.best_power(arm)
         # Too small a rate gets part of the way; too large a one loses it sooner. A heat is a shorter way.
-        share = math.exp(-0.5 * (off / (1.2 if off < 0 else 0.7)) ** 2)
+        share = math.exp(-0.5 * (off / (2.5 if off < 0 else 1.2)) ** 2)
         share *= (trial.steps / world.question.steps) ** 0.15
         return world.untrained + (top - world.untrained) * share
 

@@ -77,7 +77,7 @@ def _facts(r: Recommendation) -> list[str]:
         on += f", {method_name(r.reference)} {r.reference_score:.3f}"
     facts.append(on)
     if r.nothing_below is not None:
-        facts.append(f"nothing below {r.nothing_below:,} is likely to come {r.reach}")
+        facts.append(f"nothing below {r.nothing_below:,} parameters is likely to come to {r.reach}")
     if r.use.method != "fine-tuning":
         facts += _costs(r, r.use)
     return facts

@@ -19,6 +19,8 @@ from apet.reporting.style import GRAY, method_style
 from apet.reporting.table import Column, Table, Value, integer_column
 from apet.training.output_folder import partial_path
 
+_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+"""Nothing of it: neither a date, by which equal answers would differ, nor addresses of vocabularies."""
 PAGE, RECORD, FIGURE = "recommendation.html", "recommendation.json", "recommendation.png"
 
 
@@ -58,7 +60,7 @@ def _write(path: Path, content: bytes) -> None:
 def _bytes(figure: Figure, form: str) -> bytes:
     out = io.BytesIO()
     # Without a date: the same answer gives the same bytes.
-    figure.savefig(out, format=form, dpi=150, metadata={"Date": None} if form == "svg" else None)
+    figure.savefig(out, format=form, dpi=150, metadata=_NO_METADATA if form == "svg" else None)
     return out.getvalue()
 
 
@@ -144,8 +146,11 @@ def _page(r: Recommendation, picture: str) -> str:
     sections = [
         page.Section("picture", "Picture", body=svg + page.note(_caption(r)) if svg else page.note("no run yet")),
         page.Section("commands", "Commands", body=commands or page.note("none yet")),
-        page.Section("tried", "What was tried", tables=[_tried(r)]),
-        page.Section("dropped", "What became of each way", tables=[_fates(r)]),
+        *(
+            page.Section(table.name, title, tables=[table])
+            for title, table in (("What was tried", _tried(r)), ("What became of each way", _fates(r)))
+            if table.rows
+        ),
         page.Section("settings", "Settings", body=page.definition_list(facts)),
     ]
     ran = f"{r.num_runs} runs; whole runs have {r.steps} steps; chosen on validation, scored once on test rows."
