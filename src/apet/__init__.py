@@ -17,6 +17,11 @@ from apet.errors import ApetError, CannotWriteError, NotMergeableError, UnknownN
 if TYPE_CHECKING:
     from apet.api import describe, list_methods, positions
     from apet.attachment import attach, attached, load
+    from apet.commands.compare import compare
+    from apet.commands.report import report
+    from apet.commands.run import Run, evaluate, predict, tune
+    from apet.commands.study import Study
+    from apet.commands.thresholds import thresholds
     from apet.costs import estimate
     from apet.delta import DeltaSpec
     from apet.deployment.export import export
@@ -29,7 +34,6 @@ if TYPE_CHECKING:
     from apet.planning import plan
     from apet.recommendation.api import recommend
     from apet.routing import route
-    from apet.studies.results import Study
 
     __version__: str
 
@@ -49,7 +53,14 @@ _MODULES = {
     "estimate": "apet.costs",
     "DeltaSpec": "apet.delta",
     "Mask": "apet.masks.mask",
-    "Study": "apet.studies.results",
+    "Run": "apet.commands.run",
+    "Study": "apet.commands.study",
+    "compare": "apet.commands.compare",
+    "evaluate": "apet.commands.run",
+    "predict": "apet.commands.run",
+    "report": "apet.commands.report",
+    "thresholds": "apet.commands.thresholds",
+    "tune": "apet.commands.run",
     "export": "apet.deployment.export",
     "import_peft": "apet.interop.peft_import",
     "push": "apet.deployment.hub",
@@ -63,13 +74,16 @@ __all__ = [
     "Handle",
     "Mask",
     "NotMergeableError",
+    "Run",
     "Study",
     "UnknownNameError",
     "UnreachableBudgetError",
     "attach",
     "attached",
+    "compare",
     "describe",
     "estimate",
+    "evaluate",
     "export",
     "import_peft",
     "lightning_callback",
@@ -77,10 +91,14 @@ __all__ = [
     "load",
     "plan",
     "positions",
+    "predict",
     "push",
     "recommend",
+    "report",
     "route",
+    "thresholds",
     "trainer_callback",
+    "tune",
 ]
 
 

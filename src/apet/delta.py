@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from apet.display import html_table
 from apet.errors import ApetError
 from apet.masks.distributions import DISTRIBUTIONS, ScoredDistribution
 from apet.masks.mask import Mask
@@ -222,6 +223,15 @@ class DeltaSpec:
             f" {self.backbone},"
             f" {len(self.insertions)} insertions)"
         )
+
+    def _repr_html_(self) -> str:
+        counts: dict[tuple[str, str, str], list[int]] = {}
+        for i in self.insertions:
+            for w in i.weights:
+                counts.setdefault((i.form, w.name, " x ".join(map(str, w.shape))), []).append(w.mask.num_trainable)
+        title = f"{self.method}: {self.num_trainable:,} parameters = {self.trainable_percent:.4g} % of {self.backbone}"
+        rows = [(*key, len(n), sum(n)) for key, n in counts.items()]
+        return html_table(title, ("form", "weight", "shape", "positions", "trained"), rows)
 
 
 def initial_values(weight: TrainableWeight, position: str, init_seed: int, vocabulary: Tensor | None = None) -> Tensor:

@@ -12,6 +12,7 @@ from apet import checkpoint
 from apet.attached_delta import AttachedDelta
 from apet.attachment_state import STATE_NAME, AttachmentState, host_of, state_of
 from apet.delta import DeltaSpec
+from apet.display import html_notes
 from apet.errors import ApetError
 from apet.kernels.sharding import by_first_process, whole
 from apet.layers.base import MergedDelta
@@ -45,6 +46,10 @@ class Handle:
 
     def __repr__(self) -> str:
         return f"Handle({self.spec!r}{', merged' if self.is_merged else ''})"
+
+    def _repr_html_(self) -> str:
+        state = "merged" if self.is_merged else "attached" if self.is_attached else "detached"
+        return self.spec._repr_html_() + html_notes([f"{state}, on {type(self.model).__name__}"])
 
     def __enter__(self) -> Handle:
         return self

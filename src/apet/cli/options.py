@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -82,20 +80,6 @@ def require_output(output: Path | None, purpose: str = "results") -> Path:
     if output is None:
         raise ApetError(f"--output is required: give the folder for the {purpose}")
     return output
-
-
-def default_output(*parts: str) -> Path:
-    """The first folder ``runs/<parts>-<n>`` that is not there yet.
-
-    Args:
-        parts: such as the task and the method; of a path its last part's name counts.
-
-    Returns:
-        The folder, which is not made.
-    """
-    name = "-".join(re.sub(r"[^\w.=%-]+", "-", Path(p).stem or p).strip("-.") for p in parts)
-    numbers = (Path("runs") / f"{name[:100]}-{n}" for n in itertools.count(1))
-    return next(folder for folder in numbers if not folder.exists())
 
 
 def parse_seeds(text: str) -> list[int]:

@@ -24,17 +24,17 @@ from apet.cli.options import (
     RunOverrides,
     TaskName,
     build_run_config,
-    default_output,
     open_progress,
     parse_seeds,
 )
 from apet.cli.output import print_cautions, print_json, print_table
 from apet.cli.own_data import OwnData, takes_own_data
 from apet.cli.stopping import keeps_run, keeps_runs
+from apet.commands.settings import default_output
 from apet.errors import ApetError, shortened
 
 if TYPE_CHECKING:
-    from apet.training.resources import Resources
+    from apet.commands.compare import Comparison
     from apet.training.result import RunResult
 
 
@@ -58,7 +58,7 @@ def tune(
     Exactly as many parameters are trained as the budget says. The result, the measurements and the trained values go
     to the output folder, which evaluate, predict and report read.
     """
-    from apet.training.run import tune as run
+    from apet.commands.run import train
 
     options: dict[str, object] = {
         "backbone": backbone,
@@ -73,14 +73,14 @@ def tune(
     axes = run_config.axes
     folder = output or default_output(axes.task, axes.method)
     keeps_run(folder)
-    outcome = run(run_config, folder, _resources(quiet))
-    if outcome.folder is None:  # another process of the same launch writes and prints
+    run = train(run_config, folder, open_progress(quiet))
+    if run is None:  # another process of the same launch writes and prints
         return
-    print_cautions(outcome.result.cautions)
+    print_cautions(run.result.cautions)
     if json:
-        print_json(outcome.result.model_dump(mode="json"))
+        print_json(run.result.model_dump(mode="json"))
         return
-    _print_result(outcome.result)
+    _print_result(run.result)
     print(folder)
 
 
@@ -143,17 +143,15 @@ def evaluate(
 
     On another split, on other data, or zero-shot on another task; nothing is trained.
     """
+    from apet.commands.run import Run
+    from apet.commands.run import evaluate as measure
     from apet.tasks.task import load_task
-    from apet.training.inference import TunedModel
 
-    target = load_task(task) if task else None
-    tuned = TunedModel(run, backbone=backbone)
-    zero_shot = target is not None and target.name != tuned.task.name
-    if target is not None and zero_shot:
-        score = tuned.transfer(target, data, limit, split)
-    else:
-        score = tuned.evaluate(split, data, limit)
-    name = target.name if target else tuned.task.name
+    finished = Run(run)
+    score = measure(finished, split, task=task, data=data, limit=limit, backbone=backbone)
+    own = finished.model(backbone).task.name
+    name = load_task(task).name if task else own
+    zero_shot = name != own
     if json:
         print_json({"task": name, "zero_shot": zero_shot, **score.as_dict()})
         return
@@ -243,51 +241,29 @@ def compare(
 
     A table, a picture, and the folder of a study, which apet report reads.
     """
-    from apet.methods import method_variants
-    from apet.studies.comparison import compare as run
-    from apet.studies.comparison import comparison_study
+    from apet.commands.compare import compare as run
 
     seed_list = parse_seeds(seeds)
-    names = [name.strip() for name in methods.split(",")] if methods else method_variants()
     options: dict[str, object] = {"backbone": backbone, "task": task, "budget": budget, "max_steps": max_steps}
     options |= own.settings
     base = build_run_config(config, settings, options)
     folder = output or default_output(base.axes.task, "compare")
-    resources = _resources(quiet)
     keeps_runs(folder)
-    run_ids = run(comparison_study(base, names, seed_list, resources), folder, resources)
-    _print_comparison(folder, run_ids, json)
+    _print_comparison(run(config=base, methods=methods or None, seeds=seed_list, output=folder, quiet=quiet), json)
 
 
-def _print_comparison(folder: Path, run_ids: list[str], json: bool) -> None:
-    """Table, failures and picture of a comparison.
+def _print_comparison(compared: Comparison, json: bool) -> None:
+    """Table, failures and picture of a comparison."""
+    from apet.reporting.comparison import as_json, table
 
-    Raises:
-        ApetError: not one run was completed.
-    """
-    from apet.reporting import comparison as report
-    from apet.studies.results import Study
-
-    study = Study(folder)
-    entries = report.method_runs(study, run_ids)
-    failures = [(entry.method, seed, error) for entry in entries for seed, error in entry.failed.items()]
-    if all(entry.runs.empty for entry in entries):
-        raise ApetError("every run failed: " + "; ".join(dict.fromkeys(error for _, _, error in failures)))
-    report.save_figure(entries, folder / report.FIGURE_FILE)
-    print_cautions(report.cautions(study, entries))
+    picture = compared.figure()
+    print_cautions(compared.cautions)
     if json:
-        print_json(report.as_json(entries))
+        print_json(as_json(compared.methods))
         return
-    print_table(*report.table(entries), title=report.caption(entries))
-    notes = [note for run_id, result in study.results().items() if run_id in run_ids for note in result.notes]
-    for note in dict.fromkeys(notes):
+    print_table(*table(compared.methods), title=compared.caption)
+    for note in compared.notes:
         print(note)
-    for name, seed, error in failures:
+    for name, seed, error in compared.failures:
         print(f"failed: {name}, seed {seed}: {error}")
-    print(f"\npicture: {folder / report.FIGURE_FILE}")
-
-
-def _resources(quiet: bool) -> Resources:
-    from apet.training.resources import Resources
-
-    return Resources(open_progress(quiet))
+    print(f"\npicture: {picture}")

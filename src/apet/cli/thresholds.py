@@ -19,12 +19,11 @@ from apet.cli.options import (
     TaskName,
     Workers,
     build_run_config,
-    default_output,
-    open_progress,
 )
 from apet.cli.output import print_json
 from apet.cli.own_data import OwnData, takes_own_data
 from apet.cli.stopping import keeps_runs
+from apet.commands.settings import default_output
 
 if TYPE_CHECKING:
     from apet.training.config import RunConfig
@@ -69,36 +68,39 @@ def thresholds(
     The smallest N a tenth of the way from guessing to full fine-tuning, and the smallest that reaches it, with 95 %
     intervals, in few runs: each is the one that is expected to tell most.
     """
-    from apet.analysis.curve_values import Reach
-    from apet.cli.execution import open_executor
-    from apet.search.stored_runs import ThresholdSearcher
-    from apet.search.thresholds import KINDS, ThresholdRules, num_grid_runs, search_summary
-    from apet.studies.held_store import open_store
-    from apet.studies.scheduler import Scheduler
+    from apet.commands.thresholds import thresholds as search
 
     options: dict[str, object] = {"backbone": backbone, "task": task, "method": method, "max_steps": max_steps}
     base = _base_config(settings, options | own.settings)
-    reach = Reach(share / 100, None if margin is None else margin / 100)
-    rules = ThresholdRules(reach, confidence / 100, spacing, max_seeds, full_seeds, max_runs)
     folder = output or default_output(base.axes.task, "thresholds")
     keeps_runs(folder)
-    with open_store(folder) as store, open_executor(executor, workers, ray_address, gpus, [base]) as opened:
-        scheduler = Scheduler(store, opened, open_progress(quiet))
-        searcher = ThresholdSearcher(base, store, scheduler, rules, full_learning_rate)
-        search = searcher.search(min_params, max_params)
-        curve = search.run()
-    if json:
-        subject = {"backbone": base.backbone, "task": base.task_name, "method": searcher.label}
-        print_json({**subject, **search_summary(search, curve)})
-        return
-    print(f"{base.backbone}, {base.task_name}, {searcher.label}")
-    for kind in KINDS:
-        print(f"{kind} threshold: {search.answer(curve, kind).describe()}")
-    print(
-        f"{len(search.measured)} runs; a full grid of {len(search.grid)} N x {rules.max_seeds} seeds has"
-        f" {num_grid_runs(search)}"
+    found = search(
+        config=base,
+        output=folder,
+        share=share,
+        margin=margin,
+        confidence=confidence,
+        spacing=spacing,
+        max_runs=max_runs,
+        max_seeds=max_seeds,
+        full_seeds=full_seeds,
+        min_params=min_params,
+        max_params=max_params,
+        full_learning_rate=full_learning_rate,
+        executor=executor,
+        workers=workers,
+        ray_address=ray_address,
+        gpus=gpus,
+        quiet=quiet,
     )
-    print(rules.describe())
+    if json:
+        print_json({**found.subject, **found.summary})
+        return
+    print(", ".join(found.subject.values()))
+    for kind, sentence in found.sentences.items():
+        print(f"{kind} threshold: {sentence}")
+    print(f"{found.num_runs} runs; {found.grid}")
+    print(found.rules)
 
 
 def _base_config(settings: list[str] | None, options: dict[str, object]) -> RunConfig:

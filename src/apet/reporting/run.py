@@ -75,7 +75,7 @@ def write_run_report(run: Path, output: Path | None = None) -> Report:
     r = read(run)
     output = output or run / "report"
     with sheet.drawing_style(), new_report(output) as part:
-        drawn = sheet.save(_draw(r), part / FIGURES, "curve")
+        drawn = sheet.save(draw(r), part / FIGURES, "curve")
         tables = [t for t in (_facts(r), _confusion(r), _items(r)) if t.rows]
         written = [p for t in tables for p in write_table(t, part / TABLES)]
         (part / PAGE).write_text(_page(r, tables), "utf-8")
@@ -220,7 +220,8 @@ def _caption(r: Run) -> str:
     )
 
 
-def _draw(r: Run) -> Figure:
+def draw(r: Run) -> Figure:
+    """Draw validation score and loss over steps."""
     style = method_style(r.method)
     step, score = r.column("step"), r.column("score")
     figure, axes = sheet.panels(1, 2, width=4.2, height=2.8)

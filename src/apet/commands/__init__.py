@@ -1,0 +1,1 @@
+"""What the command line does, as functions that return values: ``apet.tune``, ``apet.compare`` and the others."""
