@@ -167,6 +167,27 @@ def test_a_template_around_the_text_is_in_the_lines(place, tmp_path):
         assert served(card_lines(tmp_path / kind), rows) == answers_of(path, rows)
 
 
+@pytest.mark.parametrize("scoring", ["likelihood", "generate"])
+@pytest.mark.parametrize("kind", ["gpt2", "t5"])
+@pytest.mark.parametrize(
+    "words", [{}, {"positive": "fine and warm", "negative": "fine and dull"}], ids=["one", "three"]
+)
+def test_labels_are_compared_or_written_as_the_run_does(words, kind, scoring, place, tmp_path):
+    """A run that has hardly learned writes other tokens than labels, where it is not held to them."""
+    more = {"scoring": scoring, "labels": words, "max_steps": 8, "learning_rate": 3e-3}
+    path = run(place, kind, "fine-tuning", str(tmp_path / "run"), **more)
+    rows = [{"text": text} for text in NEW_TEXTS[:60]]
+    expected = answers_of(path, rows)
+    assert (set(expected) <= {"positive", "negative", *words.values()}) or scoring == "generate"
+    for to in ("transformers", "peft") if kind == "gpt2" and not words else ("transformers",):
+        source = path if to == "transformers" else run(place, kind, "lora", str(tmp_path / "lora"), **more)
+        done = apet.export(source, tmp_path / to, to)
+        assert served(card_lines(done.folder), rows) == answers_of(source, rows)
+        assert ('pipeline("text-generation"' in done.usage) == (
+            kind == "gpt2" and to == "transformers" and (scoring == "generate" or not words)
+        )
+
+
 def test_an_untied_t5_comes_back_as_it_was(place, tmp_path):
     """T5 v1.1 has an output projection of its own, and outputs that are not scaled."""
     torch.manual_seed(1)

@@ -11,7 +11,7 @@ from apet.deployment.delta_folder import LOADER, seal, write_delta_folder
 from apet.deployment.model_card import ExportKind, card_text, hub_name
 from apet.deployment.peft_folder import peft_lines, write_peft_folder
 from apet.deployment.plain_model import write_plain_model
-from apet.deployment.usage import PLACE, Usage, usage_of
+from apet.deployment.usage import PLACE, Usage, require_known, scores_labels, usage_of
 from apet.errors import ApetError, UnknownNameError
 from apet.training.inference import TunedModel
 from apet.training.output_folder import new_folder, require_free
@@ -89,6 +89,7 @@ def export(
 
 def _plain(run_folder: Path, run: RunFolder, part: Path) -> tuple[str, list[str]]:
     tuned = TunedModel(run_folder, backbone=run.config.backbone)
+    require_known(tuned.objective)
     tokenizer = write_plain_model(tuned, part)
     rows, from_data = _rows(tuned)
     usage = usage_of(tuned.objective, tokenizer, rows)
@@ -108,6 +109,7 @@ def _delta(run_folder: Path, run: RunFolder, part: Path) -> tuple[str, list[str]
 
 def _peft(run_folder: Path, run: RunFolder, part: Path) -> tuple[str, list[str]]:
     tuned = TunedModel(run_folder, backbone=run.config.backbone)
+    require_known(tuned.objective)
     notes = [*_needs_backbone(run), *write_peft_folder(tuned, part)]
     code = peft_lines(tuned)
     _write_card(part, run, "peft", None, _python(code), notes)
@@ -154,7 +156,9 @@ def _notes(tuned: TunedModel, usage: Usage, from_data: bool) -> list[str]:
         notes.append("transformers has no pipeline for encoder-decoders any more: the lines call generate")
     if tuned.objective.name != "classification-head":
         notes.append(f"the template is applied by the lines; texts of more than {limit} tokens were cut in training")
-    if not usage.same_tokens:
+    if scores_labels(tuned.objective):
+        notes.append("labels have several tokens, and the likeliest answers: no pipeline compares them, the lines do")
+    elif not usage.same_tokens:
         notes.append("the tokenizer joins template and text otherwise than in training, so the lines encode them apart")
     elif usage.num_checked:
         notes.append(f"tokens are those of training on {texts}")

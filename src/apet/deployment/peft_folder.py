@@ -96,7 +96,7 @@ def peft_lines(tuned: TunedModel) -> str:
     else:
         generation = generation_of(tuned.model, objective)
         if generation is not None:  # the backbone's own settings may hold penalties
-            names = ("max_new_tokens", "eos_token_id", "pad_token_id", "decoder_start_token_id")
+            names = ("max_new_tokens", "eos_token_id", "pad_token_id", "decoder_start_token_id", "sequence_bias")
             chosen = {name: getattr(generation, name) for name in names if getattr(generation, name) is not None}
             given = ", ".join(f"{name}={value}" for name, value in chosen.items())
             load[1] += ", GenerationConfig"

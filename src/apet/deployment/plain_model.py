@@ -21,6 +21,9 @@ from apet.tasks.objectives.verbalizer import greedy_generation
 from apet.training.inference import TunedModel
 
 OTHERWISE = "--to delta takes any run, --to peft what that library holds"
+LABEL_BIAS = 100.0
+"""What lifts label words above all other tokens, where the likeliest label is the answer: small enough that their
+logits keep their order, to 1e-5."""
 RELATIVE_ERROR = 1e-4
 """How far logits of the folder may be from those of the merged model: other kernels round otherwise."""
 
@@ -98,7 +101,10 @@ def generation_of(model: nn.Module, objective: Objective) -> Any:
     # A label of one token is the likeliest next token, whatever would follow it.
     length = 1 if objective.verbalizer.single_token else objective.verbalizer.max_new_tokens
     start = getattr(model, "config").decoder_start_token_id if isinstance(objective, TextToText) else None
-    return greedy_generation(objective.tokenizer, length, decoder_start_token_id=start)
+    generation = greedy_generation(objective.tokenizer, length, decoder_start_token_id=start)
+    if objective.compares_labels and objective.verbalizer.single_token:
+        generation.sequence_bias = [[ids, LABEL_BIAS] for ids in objective.verbalizer.ids]
+    return generation
 
 
 def serving_tokenizer(objective: Objective) -> PreTrainedTokenizerBase:

@@ -15,9 +15,12 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from apet.backbones.family import ObjectiveName
+from apet.errors import ApetError
 from apet.tasks.examples import Example
 from apet.tasks.objectives import Objective
 from apet.tasks.objectives.masked_label_word import MaskedLabelWord
+from apet.tasks.objectives.next_token import NextToken
+from apet.tasks.objectives.text_to_text import TextToText
 from apet.tasks.template import Template
 
 PLACE = "FOLDER"
@@ -59,12 +62,37 @@ def usage_of(objective: Objective, tokenizer: PreTrainedTokenizerBase, rows: Seq
 
     Returns:
         The lines, and what they rest on.
+
+    Raises:
+        ApetError: an objective that no other library can be told to serve.
     """
+    require_known(objective)
     same, checked = reads_alike(objective, tokenizer, rows)
     name = PIPELINES[objective.name]
-    pipeline = name if same or objective.name == "classification-head" else None
-    write = _LINES[objective.name] if pipeline or (same and name is None) else _part_by_part
+    greedy = not scores_labels(objective)
+    pipeline = name if (same and greedy) or objective.name == "classification-head" else None
+    write = _LINES[objective.name] if pipeline or (same and greedy and name is None) else _part_by_part
     return Usage("\n".join([*write(objective), ""]), pipeline, same, checked)
+
+
+def require_known(objective: Objective) -> None:
+    """Pass an objective that other libraries can be told to serve.
+
+    Raises:
+        ApetError: it is another one.
+    """
+    if objective.name not in PIPELINES:
+        raise ApetError(
+            f"a run of objective {objective.name} has no lines for other libraries ({', '.join(PIPELINES)} have); --to"
+            " delta takes any run"
+        )
+
+
+def scores_labels(objective: Objective) -> bool:
+    """Whether labels of several tokens are compared, which no greedy generation does."""
+    if not isinstance(objective, (NextToken, TextToText)):
+        return False
+    return objective.compares_labels and not objective.verbalizer.single_token
 
 
 def reads_alike(
@@ -226,9 +254,30 @@ def answer_lines(objective: Objective, load: Sequence[str]) -> list[str]:
             f"logits = model(input_ids=ids).logits[0, -{len(after) + len(suffix)}]",
             "print(max(words.items(), key=lambda word: logits[word[0]])[1])",
         ]
+    if scores_labels(objective):
+        return [*lines, *_scored(objective)]
     start = "ids.shape[1]" if objective.name == "next-token" else "1"
     return [
         *lines,
         f"written = model.generate(input_ids=ids, attention_mask=torch.ones_like(ids))[0, {start}:]",
         *_print_answer(objective, "tokenizer.decode(written, skip_special_tokens=True).strip()"),
+    ]
+
+
+def _scored(objective: Objective) -> list[str]:
+    """Lines that print the likeliest label of several tokens."""
+    assert isinstance(objective, (NextToken, TextToText))
+    end = objective.end_ids if isinstance(objective, NextToken) else objective.tokenizer.suffix_ids
+    words = dict(zip(objective.task.label_words, objective.verbalizer.candidates(end), strict=True))
+    if isinstance(objective, NextToken):
+        call = "input_ids=torch.cat([ids, torch.tensor([label])], 1)).logits[0, -len(label) - 1 : -1]"
+    else:
+        start = "[model.config.decoder_start_token_id, *label[:-1]]"
+        call = f"input_ids=ids, decoder_input_ids=torch.tensor([{start}])).logits[0, -len(label):]"
+    return [
+        f"words, scores = {words!r}, {{}}",
+        "for word, label in words.items():",
+        f"    logits = model({call}",
+        "    scores[word] = logits.log_softmax(-1).gather(1, torch.tensor(label)[:, None]).sum().item()",
+        "print(max(scores, key=scores.get))",
     ]
