@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 
 import pytest
 from rich.console import Console
@@ -11,9 +12,9 @@ from apet.training import progress as module
 from apet.training.progress import Progress
 
 
-def seen(*, terminal: bool) -> tuple[Progress, io.StringIO]:
+def seen(*, terminal: bool, width: int = 120) -> tuple[Progress, io.StringIO]:
     out = io.StringIO()
-    return Progress(console=Console(file=out, force_terminal=terminal, width=120)), out
+    return Progress(console=Console(file=out, force_terminal=terminal, width=width)), out
 
 
 def test_the_steps_of_a_run_are_seen_below_the_runs_of_a_study():
@@ -60,3 +61,27 @@ def test_without_a_terminal_a_line_comes_now_and_then_and_says_how_much_is_left(
         quiet.update(2)
         quiet.log("a word")
     assert len(out.getvalue().splitlines()) == 8
+
+
+@pytest.mark.parametrize("width", [40, 80, 120])
+def test_rate_and_time_left_are_seen_at_any_width_on_one_line_a_stage(width):
+    progress, out = seen(terminal=True, width=width)
+    with progress.begin("runs", 114), progress.begin("apet-discrete(run_length=64) 4,096", 1000):
+        clock = [0.0]
+        progress._bars.get_time = lambda: clock[0]
+        for task in progress._bars.tasks:
+            task._get_time = lambda: clock[0]
+        for second in range(1, 6):
+            clock[0] = float(second)
+            progress.update(100 * second, "loss 0.693  accuracy 0.333 (best 0.334)  and many more words than fit here")
+        out.truncate(0)
+        out.seek(0)
+        progress._bars.refresh()
+        lines = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", out.getvalue()).replace("\r", "").strip("\n").split("\n")
+    (line,) = [x for x in lines if "/1000" in x]
+    assert "500/1000" in line
+    assert "100/s" in line
+    assert "0:05 left" in line
+    assert "loss" in line
+    assert len(lines) == 2
+    assert all(len(x) <= width for x in lines)

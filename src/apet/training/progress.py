@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Literal
 
 from rich.console import Console
 from rich.progress import (
@@ -13,10 +14,9 @@ from rich.progress import (
     ProgressColumn,
     Task,
     TaskID,
-    TextColumn,
-    TimeRemainingColumn,
 )
 from rich.progress import Progress as RichProgress
+from rich.table import Column
 from rich.text import Text
 
 LINE_INTERVAL = 10.0
@@ -74,17 +74,7 @@ class Progress:
         # One display for all stages: rich allows no second one while it is live.
         if not self.quiet and self.console.is_terminal:
             if self._bars is None:
-                self._bars = RichProgress(
-                    TextColumn("{task.description}"),
-                    BarColumn(bar_width=24),
-                    MofNCompleteColumn(),
-                    _Rate(),
-                    TextColumn("{task.fields[note]}"),
-                    TimeRemainingColumn(),
-                    TextColumn("left"),
-                    console=self.console,
-                    transient=True,
-                )
+                self._bars = RichProgress(*_columns(self.console.width), console=self.console, transient=True)
                 self._bars.start()
             self.stage.bar = self._bars.add_task(title, total=total, note="")
         return self
@@ -125,6 +115,42 @@ class Progress:
         """A line that stays."""
         if not self.quiet:
             self.console.print(line, markup=False, soft_wrap=True)
+
+
+_WIDE, _NARROW = 100, 60
+"""Columns of a terminal from which the bar is long, and below which there is none."""
+
+
+def _columns(width: int) -> list[ProgressColumn]:
+    """What a line shows on a terminal of so many columns: rate and time left always, the rest where there is room."""
+    bar = [BarColumn(bar_width=24 if width >= _WIDE else 10)] if width >= _NARROW else []
+    fixed = [MofNCompleteColumn(table_column=_fixed()), _Rate(_fixed()), _Left(_fixed())]
+    return [_Shortened("description"), *bar, *fixed, _Shortened("note")]
+
+
+def _fixed() -> Column:
+    return Column(no_wrap=True)  # what is not wrapped keeps its width; the others are made narrower
+
+
+class _Shortened(ProgressColumn):
+    """A text that is cut where the line has no room for it."""
+
+    def __init__(self, what: Literal["description", "note"]) -> None:
+        super().__init__(Column(no_wrap=False))
+        self.what = what
+
+    def render(self, task: Task) -> Text:
+        text = task.description if self.what == "description" else str(task.fields["note"])
+        return Text(text, no_wrap=True, overflow="ellipsis")
+
+
+class _Left(ProgressColumn):
+    """Time that is left."""
+
+    max_refresh = 0.5
+
+    def render(self, task: Task) -> Text:
+        return Text("" if task.time_remaining is None else f"{_clock(task.time_remaining)} left")
 
 
 class _Rate(ProgressColumn):
