@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from apet.cli.deploy import export, import_, push
+from apet.cli.doctor import doctor
 from apet.cli.guests import RootGroup
 from apet.cli.inspect import backbones, inspect, methods, positions, tasks
 from apet.cli.recommend import recommend
@@ -69,6 +70,7 @@ for command in (
     methods,
     tasks,
     backbones,
+    doctor,
 ):
     app.command()(command)
 app.command("import")(import_)
