@@ -23,6 +23,7 @@ from apet.training.result import RunResult
 from apet.training.run_plan import RunPlan
 from apet.training.sharing import MOST, runs_side_by_side
 
+_OF_ONE_RUN = ("caution: ", "failed: ")
 ALONE = 2.0
 """How much longer a run takes alone than in a pass of many, before one was seen."""
 
@@ -40,6 +41,11 @@ class DeadlineProgress(Progress):
     def __init__(self, quiet: bool = False) -> None:
         super().__init__(quiet)
         self.deadline = math.inf
+
+    def log(self, line: str) -> None:
+        """A line that stays, but for what single runs say of themselves: heats are short, and some rates too large."""
+        if not line.startswith(_OF_ONE_RUN):
+            super().log(line)
 
     def update(self, done: int, note: str | None = None) -> None:
         """Tell how far the innermost stage is.

@@ -20,7 +20,7 @@ from apet.training.output_folder import partial_path
 
 MAX_TRAIN, MAX_RACE_TRAIN = 32_000, 8_000
 """Rows to train on, at most: a thousand steps of 32 see no more, and reading them takes time, too."""
-MAX_RACE, MAX_VALIDATION, MAX_TEST = 300, 500, 2_000
+MAX_RACE, MAX_VALIDATION, MAX_TEST = 200, 500, 2_000
 """Rows that heats, whole runs and the answer are measured on, at most."""
 
 

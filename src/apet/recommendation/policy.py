@@ -128,7 +128,9 @@ def next_step(known: Knowledge, seconds: Callable[[Trial], float], left: float) 
     first, reference, *others = _everyone(known.question)
     for family in (first, reference):
         heats = heats_of(known.races[family.name], known.question.steps)
-        if heats:
+        run = Trial(Arm(family.name, family.anchor), family.around, known.question.steps)
+        # Where not even this much fits in, a run at the best rate so far says more than a race without any run.
+        if heats and sum(map(seconds, heats)) + seconds(run) <= left:
             return Step(tuple(heats), f"learning rate of {family.name}")
     for family in (first, reference):
         step = _whole(known, Arm(family.name, family.anchor), seconds, left)
@@ -208,7 +210,7 @@ def _most_telling(known: Knowledge, seconds: Callable[[Trial], float], left: flo
     fitting = [c for c in candidates(known.evidence, cost, _not_far(known.evidence)) if c.seconds <= left]
     best = fitting[0] if fitting and max(c.gain for c in fitting) >= LEAST_GAIN else _doubted(known.evidence, fitting)
     if best is None:
-        return Step((), "no further run is expected to change the answer")
+        return Step((), "no further run is expected to change the answer" if fitting else "no further run fits in")
     heats = heats_of(own_race(known, best.arm), known.question.steps)
     if heats:
         return Step(tuple(heats), f"learning rate of {best.arm.family} at {best.arm.num_trainable:,}")
@@ -281,16 +283,20 @@ def _raced(family: Family, anchor: Race, heats: Sequence[Measurement]) -> dict[i
 
 
 def whole_run(known: Knowledge, arm: Arm, seed: int) -> Trial | None:
-    """A whole run of an arm with the rate of its race; a third of it where that diverged.
+    """A whole run of an arm with the rate of its race, if need be of one that is not over; less where that diverged.
 
     Returns:
-        The trial; None where no rate is known.
+        The trial; None where every rate diverged.
     """
     raced = known.rates[arm.family]
-    if not raced:
+    if raced:
+        rate = raced[min(raced, key=lambda n: abs(math.log2(n / arm.num_trainable)))]
+    elif known.races[arm.family].is_over:
         return None
-    nearest = min(raced, key=lambda n: abs(math.log2(n / arm.num_trainable)))
-    rate = raced[nearest]
+    else:
+        heats = [m for m in _heats(known.question, known.measured) if m.trial.arm.family == arm.family]
+        best = min((m for m in heats if m.score is not None), key=lambda m: m.loss, default=None)
+        rate = known.question.family(arm.family).around if best is None else best.trial.learning_rate
     used = {m.trial.learning_rate for m in known.measured if m.trial.arm == arm and known.is_whole(m)}
     failed = {
         m.trial.learning_rate for m in known.measured if m.trial.arm == arm and known.is_whole(m) and m.score is None

@@ -19,7 +19,7 @@ from apet.training.result import RunResult
 from apet.training.run import Run
 from apet.training.run_plan import RunPlan
 
-PILOT_STEPS = 8
+PILOT_STEPS = 4
 """Of the first run, which tells how long steps and measurements take."""
 LEAST_STEPS = 60
 """Of a whole run: with fewer, fewer families are counted on instead."""
@@ -103,7 +103,7 @@ def affordable_steps(num_families: int, within: float, speed: Speed, num_validat
         steps = int((0.85 * within - measuring) / per_step)
         if steps >= LEAST_STEPS:
             break
-    return max(2 * PILOT_STEPS, min(steps, most)) // SHARE * SHARE
+    return max(4 * PILOT_STEPS, min(steps, most)) // SHARE * SHARE
 
 
 def stored_steps(measured: Sequence[Measurement], references: Sequence[str]) -> int | None:

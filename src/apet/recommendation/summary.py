@@ -35,12 +35,14 @@ def state_of(known: Knowledge, choice: Choice | None) -> State:
     """Whether there is an answer."""
     if known.evidence is None or choice is None:
         return "nothing measured"
+    if not known.evidence.levels.full:
+        return "not decided"
     full = next(iter(known.evidence.families.values())).full
     # A level that is most likely no better than a constant answer, and no arm that is either.
     best = max(float(np.mean(_scores(known, a))) for a in known.evidence.measured)
     if np.mean(full > known.evidence.levels.base) < 0.5 and best <= known.evidence.levels.base:
         return "nothing to reach"
-    if not choice.is_decided or not known.evidence.levels.full:
+    if not choice.is_decided:
         return "not decided"
     # That nothing smaller will do is not known from one family.
     untried = any(not known.races[f.name].is_over for f in known.question.families)

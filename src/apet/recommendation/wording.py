@@ -42,8 +42,9 @@ def headline(r: Recommendation) -> str:
     used = describe(r.use, r.where, r.rank)
     if r.state == "nothing to reach":
         test = f", on {r.test.num_examples:,} test rows {_interval(r)}" if r.test else ""
+        what = "the best constant answer" if r.constant >= r.untrained else "the untrained model"
         return (
-            f"nothing beats the best constant answer ({r.constant:.3f}): full fine-tuning comes to"
+            f"nothing beats {what} ({max(r.constant, r.untrained):.3f}): full fine-tuning comes to"
             f" {_number(r.reference_score)}, the best of {len(r.tried)} tried, {used}, to {r.use.score:.3f} on"
             f" {r.num_validation:,} validation rows{test}; train on more or other data, or for longer: --within,"
             " --max-steps"
