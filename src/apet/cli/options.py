@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, cast
 import typer
 
 from apet.cli import defaults
+from apet.cli.completion import complete_backbones, complete_methods, complete_runs, complete_tasks
 from apet.errors import ApetError
 
 if TYPE_CHECKING:  # commands that need no model start without torch
@@ -23,8 +24,9 @@ RunOverrides = Annotated[
 BackboneOption = Annotated[
     str | None,
     typer.Option(
+        autocompletion=complete_backbones,
         help="Name (see apet backbones), folder or hub id of the backbone; without it,"
-        f" {defaults.BACKBONE} for the microworld's tasks."
+        f" {defaults.BACKBONE} for the microworld's tasks.",
     ),
 ]
 MovedBackbone = Annotated[
@@ -32,7 +34,10 @@ MovedBackbone = Annotated[
 ]
 TaskName = Annotated[
     str | None,
-    typer.Option(help=f"Name (see apet tasks) or YAML file of the task; without it, {defaults.TASK}."),
+    typer.Option(
+        autocompletion=complete_tasks,
+        help=f"Name (see apet tasks) or YAML file of the task; without it, {defaults.TASK}.",
+    ),
 ]
 DataPath = Annotated[
     str | None, typer.Option(help="Data file, or folder with train.* and validation.*, in place of the task's own.")
@@ -40,7 +45,9 @@ DataPath = Annotated[
 NewFolder = Annotated[
     Path | None, typer.Option("--output", help="New folder for the result; without it, runs/TASK-METHOD-N.")
 ]
-MethodOption = Annotated[str | None, typer.Option(help="Name of the method (see apet methods).")]
+MethodOption = Annotated[
+    str | None, typer.Option(help="Name of the method (see apet methods).", autocompletion=complete_methods)
+]
 BudgetOption = Annotated[
     str | None, typer.Option(help="Exact number of parameters: 4096, 0.3%, =lora; without it, the method's default.")
 ]
@@ -50,8 +57,12 @@ ConfigFile = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 Quiet = Annotated[bool, typer.Option("--quiet", help="Show no progress.")]
-RunFolderArgument = Annotated[Path, typer.Argument(help="Folder of a run, from apet tune.")]
-StudyFolder = Annotated[Path, typer.Argument(help="Folder of a study, from apet study run or compare.")]
+RunFolderArgument = Annotated[
+    Path, typer.Argument(help="Folder of a run, from apet tune.", autocompletion=complete_runs)
+]
+StudyFolder = Annotated[
+    Path, typer.Argument(help="Folder of a study, from apet study run or compare.", autocompletion=complete_runs)
+]
 OutputFolder = Annotated[Path | None, typer.Option("--output", help="Folder of the study; made if it is not there.")]
 Filters = Annotated[
     list[str] | None,

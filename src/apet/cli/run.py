@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from apet.cli.completion import complete_method_list
 from apet.cli.options import (
     BackboneOption,
     BudgetOption,
@@ -219,7 +220,11 @@ def compare(
     task: TaskName = None,
     own: OwnData = OwnData(),  # noqa: B008, frozen
     methods: Annotated[
-        str | None, typer.Option(help="Names with commas; without it, all methods and both kinds of APET.")
+        str | None,
+        typer.Option(
+            help="Names with commas; without it, all methods and both kinds of APET.",
+            autocompletion=complete_method_list,
+        ),
     ] = None,
     budget: Annotated[
         str | None, typer.Option(help="Budget of every method but fine-tuning; without it, each method's default.")
