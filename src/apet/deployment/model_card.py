@@ -56,9 +56,7 @@ def card_text(
     }
     body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items() if text)
     said = "".join(f"> {note}\n" for note in notes)
-    about = (
-        f"`{result.backbone}` tuned on `{result.task}` by `{result.method}` with [apet](https://pypi.org/project/apet)."
-    )
+    about = f"`{result.backbone}` tuned on `{result.task}` by `{result.method}` with apet."
     head = _metadata(config, task, result, kind, pipeline, name)
     return f"---\n{head}\n---\n\n# {name}\n\n{about}\n\n{said}{chr(10) if said else ''}{body}\n"
 
