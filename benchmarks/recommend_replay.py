@@ -3,7 +3,7 @@
 Worlds: families with drawn curves, and the runs of the micro-paper (docs/results/micropaper), whose means over seeds
 are taken as true and whose single scores are what a replayed run sees. Nothing is trained; time is counted.
 
-    python benchmarks/recommend_replay.py > docs/results/recommendation.md
+    PYTHONPATH=tests python benchmarks/recommend_replay.py > docs/results/recommendation.md
 """
 
 from __future__ import annotations
@@ -156,8 +156,8 @@ def page(made: list[Outcome]) -> str:
     lines = [
         "# Recommendations, replayed",
         "",
-        f"Made by `python benchmarks/recommend_replay.py`: {len(made)} recommendations in worlds whose best answer is"
-        " known, each in",
+        f"Made by `PYTHONPATH=tests python benchmarks/recommend_replay.py`: {len(made)} recommendations"
+        " in worlds whose best answer is known, each in",
         f"{100 * SHARE:g} % of the time that a complete grid of {GRID_SEEDS} seeds would take, its own races of"
         " learning rates included (the grid has none).",
         "Nothing is trained. *Planted*: six families with drawn curves. The others: the stored runs of the"

@@ -230,3 +230,11 @@ class TestWhatIsRefused:
     def test_from_python(self, tmp_path):
         with pytest.raises(ApetError, match="30m"):
             apet.recommend(BACKBONE, task=TASK, output=tmp_path, within="now")
+
+
+class TestLimitsOfMemory:
+    @pytest.mark.slow  # a step of every family is tried without content
+    def test_what_takes_more_is_left_out_or_refused(self, tmp_path):
+        asked = ask(base_config(max_steps=8), tmp_path, within="30m", reach="95%", max_memory="1kB")
+        with pytest.raises(ApetError, match="more --max-memory"):
+            answering.answer(asked, FewRuns(14))

@@ -11,7 +11,7 @@ State = Literal["decided", "not decided", "nothing to reach", "nothing measured"
 
 
 @dataclass(frozen=True)
-class TestScore:
+class HeldOutScore:
     """Score of the recommended arm on rows that nothing was chosen by.
 
     Attributes:
@@ -147,7 +147,7 @@ class Recommendation:
     use: Tried | None = None
     rank: int | None = None
     where: str = ""
-    test: TestScore | None = None
+    test: HeldOutScore | None = None
     reference_score: float | None = None
     reference_seeds: int = 0
     untrained: float = 0.0

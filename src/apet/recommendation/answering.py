@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from apet.errors import ApetError
-from apet.recommendation.answer import Recommendation, TestScore
+from apet.recommendation.answer import HeldOutScore, Recommendation
 from apet.recommendation.arms import Arm, Family, Question, Trial
 from apet.recommendation.asked import Asked
 from apet.recommendation.commands import commands, rank_of
@@ -38,6 +38,7 @@ from apet.tasks.sources import read_split
 from apet.tasks.task import Task
 from apet.training.inference import TunedModel
 from apet.training.resources import Resources
+from apet.training.run import prefetch
 
 PAGE_SECONDS = 8.0
 """For the costs of the answer, its page and its picture."""
@@ -104,6 +105,7 @@ class _Answering:
         try:
             self.progress.deadline = self.env.began + asked.within
             speed = self._speed()
+            self._leave_out_large()
             # So much of the time is kept for what comes after the search.
             after = min(MOST_AFTERWARDS * asked.within, PAGE_SECONDS + 1.5 * speed.item * self.parts.num_test)
             self.question = self._question(speed, asked.within - after - self.env.elapsed())
@@ -121,12 +123,33 @@ class _Answering:
         pilot = Trial(Arm(first.name, first.anchor), first.around, PILOT_STEPS, 0, racing=True)
         if not self.env.results:
             self.progress.log(f"{len(self.found.families)} ways to tune {self.asked.base.backbone}; a few steps first")
+            # Loaded before it is timed: what follows finds weights and tokens in memory.
+            prefetch(self.env.plan(pilot), self.resources)
             self.env.measure([pilot])
         if not self.env.results:
             reasons = "; ".join(dict.fromkeys(self.env.store.errors().values()))
             raise ApetError(f"{first.name} fails on {self.asked.base.backbone}: {reasons or 'no result'}")
         shortest = min(self.env.results.values(), key=lambda r: r.max_steps)
         return speed_of(shortest, costs_of(self.env.plan(pilot), self.resources))
+
+    def _leave_out_large(self) -> None:
+        """Leave out families whose training takes more memory than is allowed, where that is asked for."""
+        limit = self.asked.max_memory
+        if limit is None:
+            return
+        fitting, left_out = [], dict(self.found.left_out)
+        for family in self.found.families:
+            trial = Trial(Arm(family.name, family.anchor), family.around, PILOT_STEPS, 0, racing=True)
+            costs = costs_of(self.env.plan(trial), self.resources)
+            if costs is None or costs.delta.memory_bytes <= limit:
+                fitting.append(family)
+            else:
+                left_out[family.name] = f"takes {costs.delta.memory_bytes / 1e9:.2g} GB of memory"
+        if not fitting:
+            raise ApetError(
+                f"every way to tune takes more than {limit / 1e9:.2g} GB; give more --max-memory, or less batch_size"
+            )
+        self.found = replace(self.found, families=tuple(fitting), left_out=left_out)
 
     def _question(self, speed: Speed, left: float) -> Question:
         """Steps and reference that fit into the time, or those of an earlier call."""
@@ -216,7 +239,7 @@ class _Answering:
 
         return seconds
 
-    def _test(self, run: str) -> TestScore | None:
+    def _test(self, run: str) -> HeldOutScore | None:
         """Score of the recommended run on the test rows; None where it kept no values, or is stopped."""
         self.progress.log(f"the recommended run on {self.parts.num_test:,} test rows")
         with suppress(KeyboardInterrupt):  # a second Ctrl-C: the answer goes without
@@ -228,7 +251,7 @@ class _Answering:
                 score = tuned.evaluate("test", str(self.parts.test))
             finally:
                 tuned.close()
-            return TestScore(score.score, score.ci_low, score.ci_high, self.parts.num_test)
+            return HeldOutScore(score.score, score.ci_low, score.ci_high, self.parts.num_test)
         return None
 
     def _costs(self, known: Knowledge, chosen: Arm) -> dict[Arm, Costs]:

@@ -162,7 +162,8 @@ def _names(heats: Sequence[Trial]) -> str:
 def _whole(known: Knowledge, arm: Arm, seconds: Callable[[Trial], float], left: float) -> Step | None:
     """The first whole run of an arm, where it had none and the time is enough."""
     trial = whole_run(known, arm, 0)
-    if known.has(arm) or trial is None or seconds(trial) > left:
+    # The very first one is begun in any case: without it there is nothing to say.
+    if known.has(arm) or trial is None or (seconds(trial) > left and known.evidence is not None):
         return None
     return Step((trial,), f"{arm.family} with {arm.num_trainable:,}")
 

@@ -94,10 +94,11 @@ def search(
 def _fitting(trials: Sequence[Trial], environment: Environment, left: float) -> list[Trial]:
     """The first trials that fit into the time, together."""
     lot: list[Trial] = []
+    is_first = all(m.trial.racing for m in environment.measured())
     for trial in trials[:TOGETHER]:
         left -= environment.seconds(trial)
-        # The very first run is begun in any case: without it there is nothing to say.
-        if left < 0 and (lot or environment.measured()):
+        # The very first whole run is begun in any case: without it there is nothing to say.
+        if left < 0 and (lot or trial.racing or not is_first):
             break
         lot.append(trial)
     return lot

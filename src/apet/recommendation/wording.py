@@ -50,7 +50,9 @@ def headline(r: Recommendation) -> str:
             " --max-steps"
         )
     begin = f"use {used}: "
-    if r.state == "not decided" and r.rival:
+    if r.reference_score is None:
+        begin = f"not decided yet, no run of {method_name(r.reference)} came to an end; so far use {used}: "
+    elif r.state == "not decided" and r.rival:
         more = (
             f"{duration(r.seconds_to_decide)} more would decide it with 80 %"
             if r.seconds_to_decide
@@ -72,6 +74,8 @@ def _facts(r: Recommendation) -> list[str]:
     facts = []
     if r.test is not None:
         facts.append(f"{r.metric} {_interval(r)} on {r.test.num_examples:,} test rows never used for choosing")
+        if r.test.ci_low <= r.constant:
+            facts.append(f"not shown to beat the best constant answer ({r.constant:.3f})")
     seeds = f", mean of {r.use.num_seeds} seeds" if r.use.num_seeds > 1 else ""
     on = f"on the {r.num_validation:,} validation rows {r.use.score:.3f}{seeds}"
     if r.reference_score is not None and r.use.family != r.reference:
