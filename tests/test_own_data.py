@@ -54,7 +54,7 @@ def test_labels_that_fill_no_blank_get_a_head_and_one_line_says_so(place):
 def test_labels_that_are_words_fill_the_blank(place):
     words = [w.replace("stars.csv", "words.csv") for w in WORDS]
     done = call(place, "tune", *words, *SHORT, "--output", "words")
-    assert "objective masked-label-word" in done.out
+    assert "task type single-label; objective masked-label-word" in done.out
     assert "objective: " not in done.out
 
 
@@ -82,7 +82,7 @@ def test_a_study_runs_on_ones_own_file(place):
     [
         (("tune", *WORDS[2:]), "--backbone is required beside --data"),
         (("tune", *WORDS[:4]), "it has the columns text, stars"),
-        (("tune", *WORDS, "--metric", "f1"), "metric f1 is for free text; for a task with labels give accuracy"),
+        (("tune", *WORDS, "--metric", "f1"), "metric f1 is for text-generation tasks; for single-label give accuracy"),
         (("compare", *WORDS, "--metric", "accuracie"), "unknown metric 'accuracie'; nearest: accuracy"),
     ],
 )

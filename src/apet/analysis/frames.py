@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from apet.errors import ApetError
+from apet.tasks.metrics import METRICS
 from apet.training.result import ColumnKind, CurvePoint, Record, RunResult, columns
 
 ColumnType = Literal["text", "number"]
@@ -131,7 +132,7 @@ def checked_runs(frame: pd.DataFrame) -> pd.DataFrame:
             raise ApetError(
                 f"runs: complete run {without.iloc[0]!r} has no {name}; mark it as failed, or give the number"
             )
-    _check_fraction(done, "score", "runs")
+    _check_fraction(done[~_is_signed(done)], "score", "runs")
     outside = (done["ci_low"] > done["score"] + _ROUNDING) | (done["ci_high"] < done["score"] - _ROUNDING)
     if outside.any():
         first = done.loc[outside, "run_id"].iloc[0]
@@ -139,6 +140,11 @@ def checked_runs(frame: pd.DataFrame) -> pd.DataFrame:
     _check_one_setting_per_cell(done)
     order = ["backbone_family", "num_backbone_parameters", "backbone", "task", "method", "num_trainable", "seed"]
     return runs.sort_values(order, kind="stable", na_position="last").reset_index(drop=True)
+
+
+def _is_signed(runs: pd.DataFrame) -> pd.Series:
+    """Which runs have a metric of numbers, such as a correlation, which may be below 0."""
+    return runs["metric"].isin([name for name, m in METRICS.entries().items() if m.types == ("regression",)])
 
 
 def checked_curves(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
@@ -156,7 +162,8 @@ def checked_curves(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
     """
     curves = _typed(frame, CURVES, "curves")
     _check_unique(curves, ["run_id", "step"], "curves")
-    _check_fraction(curves, "score", "curves")
+    signed = runs.loc[_is_signed(runs), "run_id"]
+    _check_fraction(curves[~curves["run_id"].isin(signed)], "score", "curves")
     return curves[curves["run_id"].isin(runs["run_id"])].sort_values(["run_id", "step"]).reset_index(drop=True)
 
 

@@ -175,7 +175,9 @@ def average(matrix: ScoreMatrix, item_scores: Scores, allow_holes: bool = False)
         mean, np.square(below).sum() / len(rows) ** 2, np.square(above).sum() / len(rows) ** 2
     )
     # A score cannot leave [0, 1], but a t-interval of few seeds can: its end there says nothing.
-    low, high, item_low, item_high = np.clip([low, high, item_low, item_high], 0, 1).tolist()
+    # Correlations may be below 0, shares may not.
+    floor = 0.0 if (scores >= 0).all() else -np.inf
+    low, high, item_low, item_high = np.clip([low, high, item_low, item_high], floor, 1).tolist()
     num_examples = int(matrix.num_examples[index][:, 0].sum())
     method = BOOTSTRAP if items_known else RUN_INTERVALS
     return Estimate(

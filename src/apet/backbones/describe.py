@@ -223,7 +223,8 @@ class _Reader:
 
     def _is_task_head(self, path: str, pid: int, inside: set[int] | None) -> bool:
         """Whether a parameter belongs to what pre-training did not make: a head put on for a task."""
-        if "SequenceClassification" not in type(self.model).__name__ and self.family is None:
+        name = type(self.model).__name__
+        if not any(kind in name for kind in ("SequenceClassification", "TokenClassification")) and self.family is None:
             return False  # heads of language models are pre-trained
         if inside is not None:
             return pid not in inside

@@ -20,7 +20,10 @@ from apet.yaml_text import read_mapping
 
 BackboneKind = Literal["encoder", "decoder", "encoder-decoder"]
 Roles = dict[str, tuple[str, ...]]
-ObjectiveName = Literal["classification-head", "masked-label-word", "text-to-text", "next-token"]
+ObjectiveName = Literal[
+    "classification-head", "masked-label-word", "text-to-text", "next-token",
+    "regression-head", "multi-label-head", "multiple-choice-head", "token-classification-head",
+]  # fmt: skip
 """Ways in which a backbone solves a task."""
 
 

@@ -17,6 +17,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     AutoTokenizer,
     GenerationConfig,
     PreTrainedConfig,
@@ -36,6 +37,10 @@ _AUTO: dict[ObjectiveName, Any] = {
     "masked-label-word": AutoModelForMaskedLM,
     "text-to-text": AutoModelForSeq2SeqLM,
     "next-token": AutoModelForCausalLM,
+    "regression-head": AutoModelForSequenceClassification,
+    "multi-label-head": AutoModelForSequenceClassification,
+    "multiple-choice-head": AutoModelForSequenceClassification,
+    "token-classification-head": AutoModelForTokenClassification,
 }
 
 
@@ -173,7 +178,7 @@ def build_model(
     quiet = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     try:
-        if objective == "classification-head" and num_labels is not None:
+        if objective.endswith("-head") and num_labels is not None:
             # A copy: the caller's configuration may be one that many runs share.
             config = copy.deepcopy(config)
             config.num_labels = num_labels
@@ -262,7 +267,7 @@ def load_model(
     quiet = hf_logging.get_verbosity()
     hf_logging.set_verbosity_error()
     hf_logging.disable_progress_bar()
-    extra: dict[str, object] = {"num_labels": num_labels} if objective == "classification-head" else {}
+    extra: dict[str, object] = {"num_labels": num_labels} if objective.endswith("-head") else {}
     if over_all_devices:
         extra["device_map"] = DEVICE_MAP
     try:

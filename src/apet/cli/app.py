@@ -10,9 +10,10 @@ from apet.cli.deploy import export, import_, push
 from apet.cli.doctor import doctor
 from apet.cli.guests import RootGroup
 from apet.cli.inspect import backbones, inspect, methods, positions, tasks
+from apet.cli.predict import predict
 from apet.cli.recommend import recommend
 from apet.cli.report import report
-from apet.cli.run import compare, evaluate, predict, tune
+from apet.cli.run import compare, evaluate, tune
 from apet.cli.study import study
 from apet.cli.thresholds import thresholds
 from apet.cli.transfer import transfer

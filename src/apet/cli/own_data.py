@@ -36,6 +36,14 @@ class OwnData:
     label: Annotated[str | None, typer.Option("--label", help="Column with the answer, for --data without --task.")] = (
         None
     )
+    task_type: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TYPE",
+            help="What is asked: single-label, multi-label, regression, token-classification, multiple-choice or"
+            " text-generation; without it, what the values tell.",
+        ),
+    ] = None
     metric: Annotated[str | None, typer.Option(help="What scores the answers; without it, the task's own.")] = None
     encoding: Annotated[
         str | None, typer.Option(help="Of text files, such as cp1252; without it, found out and said.")

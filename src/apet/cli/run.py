@@ -1,8 +1,7 @@
-"""Commands on runs: tune, evaluate, predict, compare."""
+"""Commands on runs: tune, evaluate, compare."""
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,7 +31,7 @@ from apet.cli.output import print_cautions, print_json, print_table
 from apet.cli.own_data import OwnData, takes_own_data
 from apet.cli.stopping import keeps_run, keeps_runs
 from apet.commands.settings import default_output
-from apet.errors import ApetError, shortened
+from apet.errors import shortened
 
 if TYPE_CHECKING:
     from apet.commands.compare import Comparison
@@ -103,8 +102,9 @@ def _particulars(result: RunResult) -> list[str]:
     cut = ", ".join(
         f"{n:,} of {result.split_sizes[split]:,} ({split})" for split, n in result.num_truncated.items() if n
     )
+    scoring = f", labels scored by {result.scoring}" if result.scoring else ""
     lines = [
-        f"objective {result.objective}{f', labels scored by {result.scoring}' if result.scoring else ''}",
+        f"task type {result.task_type}; objective {result.objective}{scoring}",
         f"seed {result.seed}{f' ({others})' if others else ''}; head: {result.num_head_parameters:,} parameters"
         f" {result.head}; texts cut at {result.max_input_length} tokens: {cut or 'none'}",
     ]
@@ -160,57 +160,6 @@ def evaluate(
         f"{name}{' (zero-shot)' if zero_shot else f' {split}'}: {score.metric} {100 * score.score:.1f} %"
         f" [{100 * score.ci_low:.1f}, {100 * score.ci_high:.1f}] on {score.num_examples} items"
     )
-
-
-def predict(
-    run: RunFolderArgument,
-    text: Annotated[
-        list[str] | None,
-        typer.Argument(help="Texts to answer; without any, or with -, lines are read; tabs separate columns."),
-    ] = None,
-    backbone: MovedBackbone = None,
-    encoding: Annotated[str, typer.Option(help="Of the standard input.")] = "utf-8",
-    json: Json = False,
-) -> None:
-    """Answer new texts with a finished run."""
-    from apet.tasks.decoding import decode
-    from apet.training.inference import TunedModel, parse_columns
-    from apet.training.run_dir import read_setup
-
-    lines = [word for word in text or ["-"] if word != "-"]
-    if not text or "-" in text:
-        # As bytes: what is not of the encoding is refused with its line, not replaced in silence.
-        try:
-            read, _ = decode(sys.stdin.buffer.read() if sys.stdin else b"", "standard input", encoding)
-        except ApetError as e:
-            raise ApetError(
-                str(e).partition(";")[0] + "; give the input's own encoding, such as --encoding cp1252"
-            ) from e
-        lines += [line.rstrip("\r") for line in read.removesuffix("\n").split("\n")] if read else []
-    from apet.training.cautions import chance_caution, truncation_caution
-
-    # The task is read before the backbone is loaded: a line that does not fit is told at once.
-    task = read_setup(run).task
-    inputs = [parse_columns(task, line) for line in lines]
-    tuned = TunedModel(run, backbone=backbone)
-    predictions = tuned.predict(inputs)
-    length = tuned.objective.max_input_length
-    print_cautions(
-        [
-            chance_caution(tuned.result) if tuned.result else "",
-            truncation_caution({"given": tuned.num_truncated}, {"given": len(inputs)}, length),
-        ]
-    )
-    if json:
-        print_json(
-            [
-                {**columns, "prediction": answer.text, "is_valid": answer.is_valid}
-                for columns, answer in zip(inputs, predictions, strict=True)
-            ]
-        )
-        return
-    for line, answer in zip(lines, predictions, strict=True):
-        print(f"{answer.text}{'' if answer.is_valid else ' (no label word)'}\t{line}")
 
 
 @takes_own_data

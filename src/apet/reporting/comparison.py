@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,13 +51,14 @@ class MethodRuns:
     def interval(self) -> tuple[float, float]:
         """95 % interval: Student's t over the seeds, or of one seed the interval over its items.
 
-        It ends at 0 and 1, as scores do.
+        It ends at 0 and 1, as scores do; those of numbers have no lower end.
         """
         if len(self.runs) == 1:
             low, high = self.runs["ci_low"].iloc[0], self.runs["ci_high"].iloc[0]
         else:
             _, _, low, high = t_interval(self.runs["score"].to_numpy(dtype=float))
-        return max(0.0, float(low)), min(1.0, float(high))
+        floor = -math.inf if self.runs["task_type"].iloc[0] == "regression" else 0.0
+        return max(floor, float(low)), min(1.0, float(high))
 
     @property
     def interval_over(self) -> str:

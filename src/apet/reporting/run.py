@@ -100,7 +100,7 @@ def read(run: Path) -> Run:
         result = read_result(run / RESULT)
         settings = (run / run_dir.CONFIG).read_text("utf-8")
         curve, predictions = run_dir.read_curve(run), run_dir.read_predictions(run)
-        run_dir.require_agreement(result, curve, np.array([p.score for p in predictions]))
+        run_dir.require_agreement(result, curve, np.array([p.score for p in predictions], float))
     except (ApetError, OSError, ValueError) as e:
         raise ApetError(f"the run at {str(run)!r} is damaged ({e}); run it again") from e
     return Run(result, settings, curve, predictions)

@@ -141,8 +141,10 @@ class Study:
             except ApetError as e:
                 self.damaged[run.run_id] = str(e)
             else:
-                if recorded:
+                if recorded and not np.isnan(found).all():
                     scores[run.run_id] = found
+                elif recorded:
+                    continue  # a metric of the whole split
                 else:
                     self.damaged[run.run_id] = f"{MANIFEST} is not the one that was recorded"
         return scores

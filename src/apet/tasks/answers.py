@@ -13,7 +13,7 @@ class Answer:
     Attributes:
         text: the label word, or the text as the model wrote it.
         is_valid: False where the task asks for a label word and the text is none of them; such an answer scores 0.
-        scores: probability of each label, in the order of the task's; None where the model wrote what it liked.
+        scores: probability of each label, choice or tag, in their order, or of what was written; None = not asked for.
 
     Example:
         >>> from apet.tasks.answers import Answer

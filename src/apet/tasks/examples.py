@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from apet.errors import ApetError, UnknownNameError, shortened
+from apet.errors import ApetError, UnknownNameError
 from apet.tasks.rows import Ambiguous, Row
+from apet.tasks.targets import Offenders, Target, read_inputs, read_target, to_text, what_is_missing
 from apet.tasks.task import Task
 
-MAX_SHOWN = 10
-"""Rows that a message names."""
 MIN_HELD_OUT = 30
 """Examples of each class in a validation part, where there are twice as many."""
 
@@ -60,25 +58,24 @@ def read_examples(task: Task, rows: Sequence[Row], notes: list[str] | None = Non
     unknown = Offenders()
     ids: dict[str, int] = {}
     for row in rows:
-        for column in (*task.columns, task.target):
+        for column in (*task.inputs, task.target):
             if column not in row.values:
                 raise ApetError(f"{row.location}: {UnknownNameError('column', column, row.values)}")
             if isinstance(row.values[column], Ambiguous):
                 raise ApetError(f"{row.location.rpartition(':')[0]}: two columns are called {column!r}; rename one")
-        wrong = next((f"{c!r} {w}" for c in task.columns if (w := what_is_missing(row.values[c]))), None)
-        wrong = wrong or _missing_target(task, row.values[task.target])
-        if wrong:
-            missing.add(row.location, wrong)
+        texts = read_inputs(task, row.values)
+        target = Target(wrong=texts) if isinstance(texts, str) else read_target(task, row.values, texts)
+        if isinstance(texts, str) or target.wrong:
+            missing.add(row.location, str(target.wrong))
             continue
-        references = _references(task, row)
-        if not references:
-            unknown.add(row.location, f"label {to_text(row.values[task.target])!r}")
+        if target.unknown:
+            unknown.add(row.location, target.unknown)
             continue
         if row.values.get("id") not in (None, ""):
             ids[str(row.values["id"])] = ids.get(str(row.values["id"]), 0) + 1
-        examples.append(Example({c: to_text(row.values[c]) for c in task.columns}, references, row.location))
+        examples.append(Example(texts, target.references, row.location))
     if unknown:
-        known = ", ".join(repr(k) for k in list(task.labels)[:20])
+        known = ", ".join(repr(k) for k in list(task.labels)[:20]) or "no such one"
         verb = "is" if unknown.total == 1 else "are"
         raise ApetError(f"{unknown.shown()} {verb} unknown; {task.name} has {known}")
     if missing and task.on_missing == "refuse":
@@ -93,67 +90,6 @@ def read_examples(task: Task, rows: Sequence[Row], notes: list[str] | None = Non
     return examples
 
 
-class Offenders:
-    """Rows that do not fit: all are counted, the first few are shown."""
-
-    def __init__(self) -> None:
-        self.total = 0
-        self._first: list[str] = []
-
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return self.total > 0
-
-    def add(self, location: str, what: str) -> None:
-        """Count one."""
-        self.total += 1
-        if len(self._first) < MAX_SHOWN:
-            self._first.append(f"{location}: {shortened(what)}")
-
-    def shown(self) -> str:
-        """The first ones, and how many there are."""
-        more = f" … ({self.total} rows in all)" if self.total > len(self._first) else ""
-        return "; ".join(self._first) + more
-
-
-def what_is_missing(value: object) -> str | None:
-    """Why a value is no text; None where it is one.
-
-    Returns:
-        Such as ``is empty`` or ``is a list``.
-    """
-    if value is None or (isinstance(value, float) and value != value):
-        return "is missing"
-    if isinstance(value, str):
-        if "\0" in value:
-            return "holds a NUL character"
-        return None if value.strip() else "is empty"
-    if isinstance(value, bool | int | float):
-        return None if not isinstance(value, float) or math.isfinite(value) else "is infinite"
-    if isinstance(value, dict | list | tuple | set | bytes):
-        return f"is a {type(value).__name__}, no text"
-    return None
-
-
-def _missing_target(task: Task, value: object) -> str | None:
-    """What is missing of a label, or of the accepted answers, of which a free text may have several and some empty."""
-    answers = [value] if task.is_classification else _accepted(value)
-    reasons = [what_is_missing(v) for v in answers] or ["is an empty list"]
-    wrong = reasons[0] if all(reasons) else next((r for r in reasons if r and "no text" in r), None)
-    return f"{task.target!r} {wrong}" if wrong else None
-
-
-def _references(task: Task, row: Row) -> tuple[str, ...]:
-    """The label word, or the accepted answers; none where the label is unknown."""
-    value = row.values[task.target]
-    if task.is_classification:
-        text = to_text(value).strip()
-        # JSON's true is "true"; who writes files with Python calls it "True".
-        word = task.labels.get(text) or (task.labels.get(str(value)) if isinstance(value, bool) else None)
-        return (word,) if word is not None else ()
-    return tuple(to_text(v) for v in _accepted(value) if not what_is_missing(v))
-
-
 def is_unlabeled(task: Task, rows: Sequence[Row]) -> bool:
     """Whether a split has no labels at all, as test files of competitions: no such column, or each is empty or -1."""
     if not task.is_classification or "-1" in task.labels:
@@ -161,35 +97,10 @@ def is_unlabeled(task: Task, rows: Sequence[Row]) -> bool:
     else:
         nothing = ("-1",)
     values = [row.values.get(task.target) for row in rows]
-    return all(v is None or what_is_missing(v) or to_text(v).strip() in nothing for v in values)
-
-
-def _accepted(value: object) -> list[object]:
-    """Accepted answers: a list of them, also as JSON in a CSV cell, or one."""
-    if isinstance(value, list | tuple):
-        return list(value)
-    if isinstance(value, str) and value.startswith('["'):
-        try:
-            return list(json.loads(value))
-        except (ValueError, RecursionError):
-            pass
-    return [value]
-
-
-def to_text(value: object) -> str:
-    """A value as text that every tokenizer takes.
-
-    Returns:
-        None is empty, whole floats are whole numbers, booleans are written as in JSON, lone surrogates go.
-    """
-    if value is None:
-        return ""
-    # A column of integers with gaps is read as floats; its labels are 1 in the task's file, not 1.0.
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool):
-        value = str(value).lower()
-    return str(value).encode("utf-8", "replace").decode("utf-8")
+    return all(
+        v is None or (not isinstance(v, list | tuple) and (what_is_missing(v) or to_text(v).strip() in nothing))
+        for v in values
+    )
 
 
 def check_overlap(task: Task, train: Sequence[Example], held_out: Sequence[Example]) -> tuple[list[Example], int]:

@@ -1,11 +1,12 @@
-"""Metrics of the field: each scores examples in [0, 1], and the mean comes with an interval over the examples.
+"""Metrics of the field, each with an interval over the examples: means of scores in [0, 1], and others.
 
-A metric is one entry of `METRICS`: a function of one prediction and one reference, and what kind of interval fits it. A
+A metric is one entry of `METRICS`: a function of one prediction and one reference, and what kind of interval fits it;
+or, where it is no mean over examples, numbers of each example and what they come to (`apet.tasks.corpus_metrics`). A
 guest registers one in its own file::
 
     from apet.tasks.metrics import METRICS, Metric
 
-    METRICS.register("exact-match", Metric("exact-match", lambda p, r: float(p == r), description="..."), __name__)
+    METRICS.register("starts-alike", Metric("starts-alike", lambda p, r: float(p[:9] == r[:9])), __name__)
 """
 
 from __future__ import annotations
@@ -28,6 +29,10 @@ if TYPE_CHECKING:
     from rouge_score.rouge_scorer import RougeScorer
 
 PairScores = npt.NDArray[np.float64]
+TaskType = Literal[
+    "single-label", "multi-label", "regression", "token-classification", "multiple-choice", "text-generation"
+]
+"""What is asked: one of the labels, any of them, a number, a tag for each token, one of a row's choices, a text."""
 
 
 @dataclass(frozen=True)
@@ -36,28 +41,41 @@ class Metric:
 
     Attributes:
         name: as task files give it.
-        score_pair: (prediction, reference) -> score in [0, 1]. Of several references the best one counts.
+        score_pair: (prediction, reference) -> score in [0, 1]. Of several references the best one counts. None for a
+            metric that is no mean over examples.
         needs_labels: it is for classification, where predictions and references are label words; else for free text.
+        task_types: types of task that it fits; without any, as ``needs_labels`` says.
+        numbers: (predictions, references) -> ``(examples, …)``, for a metric that is no mean over examples; the first
+            reference of each example counts.
+        summary: of these numbers, the metric, at most 1.
         interval: 95 % interval of the mean over examples: ``wilson`` where a score is 0 or 1, else ``bootstrap``.
         description: one line for people.
         has_words: it compares texts word by word, and ``score_pair`` takes ``tokenizer=``, by which they are cut.
     """
 
     name: str
-    score_pair: Callable[..., float]
+    score_pair: Callable[..., float] | None
     needs_labels: bool = False
     interval: Literal["wilson", "bootstrap"] = "bootstrap"
     description: str = ""
     has_words: bool = False
+    task_types: tuple[TaskType, ...] = ()
+    numbers: Callable[[Sequence[str | None], Sequence[str]], PairScores] | None = None
+    summary: Callable[[PairScores], float] | None = None
+
+    @property
+    def types(self) -> tuple[TaskType, ...]:
+        """Types of task that it fits."""
+        return self.task_types or (("single-label",) if self.needs_labels else ("text-generation",))
 
 
 @dataclass(frozen=True)
 class MetricScore:
-    """A metric's mean over examples.
+    """A metric over examples.
 
     Attributes:
         metric: its name.
-        score: the mean, in [0, 1].
+        score: the mean, in [0, 1]; of a correlation in [-1, 1], of R² at most 1.
         ci_low: lower end of the metric's 95 % interval over the examples.
         ci_high: its upper end.
         num_examples: how many.
@@ -79,24 +97,34 @@ def compute_metric(
     predictions: Sequence[str | None],
     references: Sequence[Sequence[str]],
     tokenizer: TokenizerName = "auto",
+    *,
+    intervals: bool = True,
 ) -> MetricScore:
-    """The mean score of predictions, with its interval.
+    """The score of predictions, with its interval.
 
     Args:
         metric: name of a registered metric.
         predictions: one for each example; None = the model named none of the label words, which scores 0.
         references: accepted answers of each example, at least one.
         tokenizer: how texts are cut into words, where the metric compares words.
+        intervals: False = the score alone, in less time; both ends are it.
 
     Returns:
-        The mean and its 95 % interval over the examples.
+        The mean, or what the metric is otherwise, and its 95 % interval over the examples.
 
     Raises:
         UnknownNameError: no such metric.
     """
+    entry = METRICS.get(metric)
+    if entry.numbers is not None and entry.summary is not None:
+        numbers = entry.numbers(predictions, [accepted[0] for accepted in references])
+        score = entry.summary(numbers)
+        low, high = _bootstrap_interval(numbers, entry.summary) if intervals else (score, score)
+        # Of few examples the resampled ones may all lie on one side of the whole.
+        return MetricScore(metric, score, min(low, score), max(high, score), len(numbers))
     scores = item_scores(metric, predictions, references, tokenizer)
-    interval = _wilson_interval if METRICS.get(metric).interval == "wilson" else _bootstrap_interval
-    low, high = interval(scores)
+    interval = _wilson_interval if entry.interval == "wilson" else _bootstrap_interval
+    low, high = interval(scores) if intervals else (float(scores.mean()), float(scores.mean()))
     return MetricScore(metric, float(scores.mean()), low, high, len(scores))
 
 
@@ -115,12 +143,14 @@ def item_scores(
         tokenizer: how texts are cut into words, where the metric compares words.
 
     Returns:
-        Scores in the order of the examples.
+        Scores in the order of the examples; NaN where the metric is none of single examples.
 
     Raises:
         UnknownNameError: no such metric.
     """
     entry = METRICS.get(metric)
+    if entry.score_pair is None:
+        return np.full(len(predictions), np.nan)
     score_pair = partial(entry.score_pair, tokenizer=tokenizer) if entry.has_words else entry.score_pair
     pairs = zip(predictions, references, strict=True)
     return np.array([0.0 if p is None else max(score_pair(p, r) for r in accepted) for p, accepted in pairs])
@@ -185,6 +215,10 @@ def _rouge_scorer(english: bool) -> RougeScorer:
     return rouge_scorer.RougeScorer(["rougeL"], tokenizer=_UnicodeTokenizer())
 
 
+def _mean(scores: PairScores) -> float:
+    return float(scores.mean())
+
+
 def _wilson_interval(scores: PairScores) -> tuple[float, float]:
     from scipy import stats
 
@@ -192,16 +226,47 @@ def _wilson_interval(scores: PairScores) -> tuple[float, float]:
     return float(ci.low), float(ci.high)
 
 
-def _bootstrap_interval(scores: PairScores, num_resamples: int = 2000) -> tuple[float, float]:
+def _bootstrap_interval(
+    scores: PairScores, summary: Callable[[PairScores], float] = _mean, num_resamples: int = 2000
+) -> tuple[float, float]:
     rng = np.random.default_rng(0)  # fixed: the interval of a result is part of the result
-    means = np.array([scores[rng.integers(len(scores), size=len(scores))].mean() for _ in range(num_resamples)])
+    means = np.array([summary(scores[rng.integers(len(scores), size=len(scores))]) for _ in range(num_resamples)])
     low, high = np.quantile(means, [0.025, 0.975])
     return float(low), float(high)
 
 
+def same_text(prediction: str, reference: str) -> float:
+    """1 where both are the same text but for case, punctuation, articles and spaces, else 0 (SQuAD's exact match)."""
+    return float(normalize_answer(prediction) == normalize_answer(reference))
+
+
+def chrf(prediction: str, reference: str) -> float:
+    """F-score of character n-grams, n to 6, recall twice as important (Popović 2015), by sacrebleu, in [0, 1]."""
+    from sacrebleu import sentence_chrf
+
+    return min(1.0, float(sentence_chrf(prediction, [reference]).score) / 100)
+
+
 def _load_builtin() -> None:
+    from apet.tasks import corpus_metrics as of_split
+
     for metric in (
-        Metric("accuracy", exact_match, True, "wilson", "share of predictions that equal the label word"),
+        Metric(
+            "accuracy",
+            exact_match,
+            True,
+            "wilson",
+            "share of predictions that equal the label word",
+            task_types=("single-label", "multiple-choice"),
+        ),
+        Metric(
+            "exact-match",
+            same_text,
+            interval="wilson",
+            description="share of answers that equal a reference, but for case, articles and punctuation",
+        ),
+        Metric("chrf", chrf, description="character n-grams in common with the reference, chrF2 of each answer"),
+        *of_split.builtin(),
         Metric("f1", token_f1, has_words=True, description="token overlap with the best reference, as SQuAD evaluates"),
         Metric(
             "rouge-l",

@@ -12,12 +12,17 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from apet.errors import ApetError, UnknownNameError
 from apet.registry import Registry
 from apet.settings import Settings
-from apet.tasks.metrics import METRICS
+from apet.tasks.metrics import METRICS, TaskType
 from apet.tasks.template import Template
 from apet.tasks.words import TokenizerName
 from apet.yaml_text import read_mapping
 
-Category = Literal["sentiment", "inference", "paraphrase", "question-answering", "summarization", "classification"]
+Category = Literal[
+    "sentiment", "inference", "paraphrase", "question-answering", "summarization", "classification", "regression",
+    "multiple-choice", "generation",
+]  # fmt: skip
+WITH_LABELS = ("single-label", "multi-label", "token-classification")
+"""Types of task whose answers are made of label words."""
 SplitName = Literal["train", "validation", "test"]
 
 
@@ -65,6 +70,9 @@ class Task(Settings):
     A classification task has ``labels``; question answering and summarization have none, their targets are free text.
     """
 
+    type: TaskType | None = None
+    """What is asked; without it, single-label where there are labels, else text-generation."""
+
     name: str
     description: str = ""
     """One line for people."""
@@ -78,6 +86,13 @@ class Task(Settings):
     """Column with the label, the answer (a text, or a list of accepted ones) or the summary."""
     template: str
     """How a row reads as text: ``{column}`` and, last, ``{target}``."""
+    choices: str | None = None
+    """Of multiple choice, the column with each row's choices, a list of texts; the target is one of them, its place
+    from 0, or its letter."""
+    target_mean: float = 0.0
+    """Of regression, what is taken off a target before training, and added to what is predicted."""
+    target_std: float = Field(default=1.0, gt=0)
+    """Of regression, what a target is divided by before training, and a prediction multiplied by."""
     labels: dict[str, str] = Field(default_factory=dict)
     """The verbalizer: value in the data -> label word. Empty: free text."""
     transfer_labels: dict[str, int] = Field(default_factory=dict)
@@ -112,14 +127,18 @@ class Task(Settings):
     def _consistent(self) -> Task:
         Template.parse(self.template, self.columns)  # for its errors: they belong to the file, not to a later run
         metric = METRICS.get(self.metric)
-        if self.is_classification != metric.needs_labels:
-            fitting = ", ".join(
-                name for name, m in METRICS.entries().items() if m.needs_labels == self.is_classification
-            )
+        if self.task_type not in metric.types:
+            fitting = ", ".join(name for name, m in METRICS.entries().items() if self.task_type in m.types)
             raise ValueError(
-                f"metric {metric.name} {'needs labels' if metric.needs_labels else 'is for free text'};"
-                f" for a task {'with' if self.is_classification else 'without'} labels give {fitting}"
+                f"metric {metric.name} is for {' or '.join(metric.types)} tasks; for {self.task_type} give {fitting}"
             )
+        if bool(self.labels) != (self.task_type in WITH_LABELS):
+            needs = "needs labels" if self.task_type in WITH_LABELS else "has no labels"
+            raise ValueError(f"a {self.task_type} task {needs}")
+        if bool(self.choices) != (self.task_type == "multiple-choice"):
+            raise ValueError("choices name the column of a multiple-choice task, and belong to no other type")
+        if self.task_type == "token-classification" and len(self.columns) != 1:
+            raise ValueError("token classification reads one column, a list of tokens")
         if self.tokenizer != "auto" and not metric.has_words:
             raise ValueError(f"tokenizer={self.tokenizer} says how words are found; metric {metric.name} compares none")
         if len(set(self.labels.values())) != len(self.labels):
@@ -129,14 +148,24 @@ class Task(Settings):
             raise ValueError(
                 f"transfer_labels maps label words to 0 or 1; {sorted(unknown_words) or 'its values'} do not fit"
             )
-        if self.labels and len(self.labels) < 2:
+        if self.labels and len(self.labels) < 2 and self.task_type != "multi-label":
             raise ValueError("one label alone leaves nothing to learn")
         return self
 
     @property
+    def task_type(self) -> TaskType:
+        """What is asked."""
+        return self.type or ("single-label" if self.labels else "text-generation")
+
+    @property
     def is_classification(self) -> bool:
-        """Whether answers are label words."""
-        return bool(self.labels)
+        """Whether an answer is one of the label words."""
+        return self.task_type == "single-label"
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """Columns of a new row: those that are read, and its choices."""
+        return (*self.columns, self.choices) if self.choices else self.columns
 
     @property
     def label_words(self) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from apet.errors import ApetError
 from apet.registry import import_guest
 from apet.setting_names import UnknownSettingError
 from apet.settings import Settings, why_not
+from apet.tasks.metrics import TaskType
 from apet.yaml_text import read_mapping
 
 DEFAULT_BUDGET = "default"
@@ -39,6 +40,8 @@ class RunConfig(Settings):
     """Columns to read, where data stands without a task."""
     label: str | None = None
     """Column with the class, where data stands without a task."""
+    task_type: TaskType | None = None
+    """What is asked, where data stands without a task; none = as the values tell."""
     metric: str | None = None
     """A registered metric; none = the task's."""
     labels: dict[str, str] = Field(default={})

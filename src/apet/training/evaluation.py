@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -86,6 +87,31 @@ def predict(
     return answers
 
 
+@torch.no_grad()
+def answer_probabilities(model: nn.Module, objective: Objective, encoded: EncodedSet, batch_size: int) -> list[float]:
+    """How likely a writer finds each answer, its end included.
+
+    Args:
+        model: with whatever is attached to it.
+        objective: of a backbone that writes.
+        encoded: examples whose targets are the answers.
+        batch_size: examples a forward.
+
+    Returns:
+        A probability an example, in order.
+    """
+    model.eval()
+    device = next(model.parameters()).device
+    found = [0.0] * len(encoded)
+    for rows in evaluation_batches(encoded.lengths, batch_size):
+        logits, target = objective.logits(model, to_device(device, objective.collate([encoded[i] for i in rows])))
+        is_token = target >= 0
+        tokens = logits.float().log_softmax(-1).gather(-1, target.clamp(min=0)[..., None])[..., 0]  # (batch, t)
+        for i, p in zip(rows, (tokens * is_token).sum(1).exp().tolist(), strict=True):
+            found[i] = p
+    return found
+
+
 def evaluate(model: nn.Module, objective: Objective, split: Split, batch_size: int) -> Measurement:
     """The task's metric on a split.
 
@@ -93,6 +119,7 @@ def evaluate(model: nn.Module, objective: Objective, split: Split, batch_size: i
         The score with its interval, and the answers that it was computed from.
     """
     answers = predict(model, objective, split.encoded, batch_size)
+    answers = [objective.worded(a, e) for a, e in zip(answers, split.examples, strict=True)]
     references = [e.references for e in split.examples]
     return score_answers(objective.task, answers, references), answers
 
@@ -123,19 +150,43 @@ def majority_baseline(references: Sequence[tuple[str, ...]]) -> float:
     return max(Counter(references).values()) / len(references)
 
 
-def untrained_baseline(task: Task, objective: ObjectiveName, references: Sequence[tuple[str, ...]]) -> float:
-    """What guessing scores, in [0, 1]: the majority's share; 0 where answers come from the whole vocabulary.
+def untrained_baseline(task: Task, objective: ObjectiveName, examples: Sequence[Example]) -> float:
+    """What guessing scores: the same answer to everything, the one that scores best where nothing is known.
 
     Args:
         task: how answers are scored.
         objective: how the backbone answers (paper section 3: a generated guess hits nothing).
-        references: accepted answers of each example.
+        examples: that are scored.
 
     Returns:
-        The score.
+        The share of the most frequent label, 0 where answers are written; of other types the metric of the mean, of
+        the most frequent labels or tag, and of one choice of so many.
     """
-    writes = is_generative(objective) and not (task.is_classification and task.scoring == "likelihood")
-    return 0.0 if writes else majority_baseline(references)
+    references = [e.references for e in examples]
+    if task.is_classification:
+        writes = is_generative(objective) and task.scoring == "generate"
+        guess = most_frequent([r[0] for r in references])
+        if writes or task.metric == "accuracy":
+            return 0.0 if writes else majority_baseline(references)
+        guesses = [guess] * len(examples)
+    elif task.task_type == "regression":
+        mean = sum(float(r[0]) for r in references) / len(references)
+        guesses = [repr(mean)] * len(examples)
+    elif task.task_type == "multi-label":
+        guesses = [most_frequent([r[0] for r in references])] * len(examples)
+    elif task.task_type == "token-classification":
+        tag = most_frequent([tag for r in references for tag in r[0].split()])
+        guesses = [" ".join([tag] * len(r[0].split())) for r in references]
+    elif task.choices is not None:
+        return sum(1 / len(json.loads(e.texts[task.choices])) for e in examples) / len(examples)
+    else:
+        return 0.0
+    return compute_metric(task.metric, guesses, references, task.tokenizer).score
+
+
+def most_frequent(texts: Sequence[str]) -> str:
+    """The most frequent text, the first of equals."""
+    return Counter(texts).most_common(1)[0][0]
 
 
 def to_device(device: torch.device, batch: Batch) -> Batch:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from torch import nn
@@ -13,13 +14,14 @@ from apet.errors import ApetError
 from apet.handle import Handle
 from apet.tasks.answers import Answer
 from apet.tasks.encoding import EncodedSet
-from apet.tasks.examples import Example, sample, to_text
+from apet.tasks.examples import Example, sample
 from apet.tasks.metrics import MetricScore, compute_metric
-from apet.tasks.objectives import Objective, make_objective
+from apet.tasks.objectives import Objective, make_objective, num_outputs
 from apet.tasks.sources import TaskData, read_split
+from apet.tasks.targets import refuse_input
 from apet.tasks.task import Task
 from apet.training import run_dir
-from apet.training.evaluation import evaluate, predict
+from apet.training.evaluation import answer_probabilities, evaluate, predict
 from apet.training.resources import Resources
 
 
@@ -50,7 +52,7 @@ class TunedModel:
         self.objective: Objective = make_objective(
             config.objective, self.task, self.resources.tokenizer(config.backbone), config.max_input_length
         )
-        num_labels = max(2, len(self.task.labels))
+        num_labels = num_outputs(config.objective, self.task)
         self.model: nn.Module = self.resources.model(
             config.backbone, config.objective, num_labels, config.dtype, device, config.device_map
         )
@@ -59,7 +61,7 @@ class TunedModel:
         self.handle: Handle = load(self.model, folder)
         self.num_truncated = 0
 
-    def predict(self, texts: Sequence[dict[str, str]]) -> list[Answer]:
+    def predict(self, texts: Sequence[Mapping[str, object]]) -> list[Answer]:
         """Answers to new texts.
 
         Args:
@@ -69,14 +71,33 @@ class TunedModel:
             One answer a text.
 
         Raises:
-            ApetError: no text came.
+            ApetError: no text came, or one without a column that the task reads.
         """
         if not texts:
             raise ApetError("no text came; give at least one")
-        examples = [Example({column: to_text(value) for column, value in t.items()}, (), "") for t in texts]
-        encoded = EncodedSet.of([self.objective.encode(e) for e in examples])
+        examples = [
+            Example(refuse_input(self.task, values, f"text {n}"), (), f"text {n}")
+            for n, values in enumerate(texts, start=1)
+        ]
+        return self.answer(examples)
+
+    def answer(self, examples: Sequence[Example]) -> list[Answer]:
+        """Answers to examples, whose references are not looked at.
+
+        Returns:
+            One answer an example.
+        """
+        unlabeled = [replace(e, references=()) for e in examples]
+        encoded = EncodedSet.of([self.objective.encode(e) for e in unlabeled])
         self.num_truncated += encoded.num_truncated
-        return predict(self.model, self.objective, encoded, self.config.batch_size)
+        answers = predict(self.model, self.objective, encoded, self.config.batch_size)
+        if self.objective.is_generative and not self.objective.compares_labels:
+            # What was written is read once more, as training would read it: how likely was it?
+            written = [replace(e, references=(a.text,)) for e, a in zip(examples, answers, strict=True)]
+            taught = EncodedSet.of([self.objective.encode(e) for e in written])
+            likely = answer_probabilities(self.model, self.objective, taught, self.config.batch_size)
+            answers = [replace(a, scores=(p,)) for a, p in zip(answers, likely, strict=True)]
+        return [self.objective.worded(a, e) for a, e in zip(answers, examples, strict=True)]
 
     def evaluate(self, split: str = "validation", data: str | None = None, limit: int | None = None) -> MetricScore:
         """The task's metric on a split of its own data, or on other data of the same columns.
@@ -166,10 +187,10 @@ def parse_columns(task: Task, text: str) -> dict[str, str]:
     Raises:
         ApetError: another number of them.
     """
-    parts = text.split("\t") if len(task.columns) > 1 else [text]
-    if len(parts) != len(task.columns):
+    parts = text.split("\t") if len(task.inputs) > 1 else [text]
+    if len(parts) != len(task.inputs):
         raise ApetError(
-            f"{text[:60]!r} has {len(parts)} part(s); task {task.name!r} reads {len(task.columns)}:"
-            f" {', '.join(task.columns)}, separated by tabs"
+            f"{text[:60]!r} has {len(parts)} part(s); task {task.name!r} reads {len(task.inputs)}:"
+            f" {', '.join(task.inputs)}, separated by tabs"
         )
-    return dict(zip(task.columns, parts, strict=True))
+    return dict(zip(task.inputs, parts, strict=True))

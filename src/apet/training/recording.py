@@ -10,6 +10,7 @@ import torch
 
 from apet.handle import Handle
 from apet.tasks.answers import Answer, count_by_class
+from apet.tasks.metrics import METRICS, compute_metric
 from apet.tasks.sources import TaskData
 from apet.training.cautions import cautions
 from apet.training.environment import device_name, host_description, library_versions, peak_memory
@@ -85,6 +86,7 @@ def _identity(run: RunOutcome) -> dict[str, object]:
         "task": plan.task.name,
         "category": plan.task.category,
         "metric": run.points[0].score.metric,
+        "task_type": plan.task.task_type,
         "objective": plan.objective,
         "scoring": plan.scoring,
         "method": plan.axes.method,
@@ -117,13 +119,14 @@ def _scores(run: RunOutcome) -> dict[str, object]:
         "score": kept.score,
         "ci_low": kept.ci_low,
         "ci_high": kept.ci_high,
-        "ci_method": "wilson" if kept.metric == "accuracy" else "bootstrap",
+        "ci_method": METRICS.get(kept.metric).interval,
         "num_examples": kept.num_examples,
         "score_untrained": run.points[0].score.score,
         "score_last": run.points[-1].score.score,
         # Of the validation examples that were scored, not of the task: a limit on them changes the shares.
         "majority_baseline": majority_baseline(references) if run.plan.task.is_classification else None,
-        "untrained_baseline": untrained_baseline(run.plan.task, run.plan.objective, references),
+        "untrained_baseline": untrained_baseline(run.plan.task, run.plan.objective, run.splits["validation"].examples),
+        "other_scores": _other_scores(run),
         "test_score": test.score if test else None,
         "test_ci_low": test.ci_low if test else None,
         "test_ci_high": test.ci_high if test else None,
@@ -131,10 +134,20 @@ def _scores(run: RunOutcome) -> dict[str, object]:
     }
 
 
+def _other_scores(run: RunOutcome) -> dict[str, float]:
+    """The other metrics of the task's type over the same answers."""
+    task, answers = run.plan.task, [p.scored for p in run.predictions]
+    if task.type is None:  # of labels the counts by class say more, and the paper's texts have their one metric
+        return {}
+    names = [n for n, m in METRICS.entries().items() if task.task_type in m.types and n != task.metric]
+    references = _references(run, "validation")
+    return {n: compute_metric(n, answers, references, task.tokenizer, intervals=False).score for n in names}
+
+
 def _classes(run: RunOutcome) -> dict[str, object]:
     """Answers by class, for tasks with labels."""
     words = run.plan.task.label_words
-    if not words:
+    if not run.plan.task.is_classification:
         return {"macro_f1": None, "class_counts": [], "num_other_answers": None, "test_macro_f1": None}
     counts, macro_f1 = count_by_class(words, run.predictions, _references(run, "validation"))
     test_macro_f1 = count_by_class(words, run.test[1], _references(run, "test"))[1] if run.test else None

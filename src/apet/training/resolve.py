@@ -19,7 +19,7 @@ from apet.errors import ApetError
 from apet.methods import Method, make_method
 from apet.registry import imported
 from apet.tasks.from_file import task_from_file
-from apet.tasks.objectives import MAX_SEGMENTS, check_objective, make_objective
+from apet.tasks.objectives import MAX_SEGMENTS, check_objective, head_for, make_objective, num_outputs
 from apet.tasks.rows import Reading
 from apet.tasks.splits import LocalData, read_splits
 from apet.tasks.task import Task, load_task, validate_task
@@ -47,13 +47,13 @@ def resolve(config: RunConfig, cache: ResolveCache | None = None) -> RunPlan:
     cache = cache or ResolveCache()
     import_guests(config)  # before any name is looked up: it may be a guest's
     task = cache.task(config)
-    objective = cache.objective(config)
+    objective = cache.objective(config, head_for(task))
     notes: tuple[str, ...] = ()
     if objective == "masked-label-word" and config.objective == "auto" and config.task is None:
         objective, notes = _head_for_unknown_words(objective, cache.label_word_obstacle(config.backbone, task))
     check_objective(objective, task)
     # Only a classification head has an output for each label: other objectives share one description of the backbone.
-    num_labels = max(2, len(task.labels)) if objective == "classification-head" else 2
+    num_labels = num_outputs(objective, task) if objective.endswith("-head") else 2
     backbone = cache.backbone(config.backbone, objective, num_labels)
     num_trainable = cache.num_trainable(config, backbone, (objective, num_labels))
     dtype = cache.dtype(config)
@@ -130,10 +130,10 @@ class ResolveCache:
         """The transformers configuration behind a backbone's name."""
         return self._once("architecture", backbone, lambda: load_config(backbone))
 
-    def objective(self, config: RunConfig) -> ObjectiveName:
+    def objective(self, config: RunConfig, head: ObjectiveName | None = None) -> ObjectiveName:
         """How the backbone solves the task; see `resolve_objective`."""
-        key = (config.backbone, config.objective)
-        return self._once("objective", key, lambda: resolve_objective(config, self.architecture(config.backbone)))
+        key = (config.backbone, config.objective, head)
+        return self._once("objective", key, lambda: resolve_objective(config, self.architecture(config.backbone), head))
 
     def label_word_obstacle(self, backbone: str, task: Task) -> str | None:
         """Why a task's labels cannot be words that fill a blank; None where they can, or where nobody knows yet.
@@ -269,9 +269,10 @@ def resolve_task(config: RunConfig, read: Callable[[Path, Reading], LocalData] =
 
 def _named_task(config: RunConfig, read: Callable[[Path, Reading], LocalData]) -> Task:
     if config.task is not None:
-        if config.text or config.label or config.labels:
+        if config.text or config.label or config.labels or config.task_type:
             raise ApetError(
                 "text, label and labels describe a data file, a task has its own; give task, or data, text and label"
+                " (and task_type)"
             )
         return load_task(config.task)
     if config.data is None:
@@ -282,7 +283,7 @@ def _named_task(config: RunConfig, read: Callable[[Path, Reading], LocalData]) -
             f"data={config.data!r} needs text (the column to read) and label (the column with the answer); it has the"
             f" columns {', '.join(_columns(config.data, reading, read))}"
         )
-    return task_from_file(config.data, config.text, config.label, reading, read, config.labels)
+    return task_from_file(config.data, config.text, config.label, reading, read, config.labels, config.task_type)
 
 
 def _columns(data: str, reading: Reading, read: Callable[[Path, Reading], LocalData]) -> list[str]:
@@ -297,8 +298,15 @@ _OBJECTIVES: dict[BackboneKind, tuple[ObjectiveName, ...]] = {
 }
 
 
-def resolve_objective(config: RunConfig, architecture: PreTrainedConfig) -> ObjectiveName:
-    """The objective: as asked, or by what the backbone was pre-trained to do.
+def resolve_objective(
+    config: RunConfig, architecture: PreTrainedConfig, head: ObjectiveName | None = None
+) -> ObjectiveName:
+    """The objective: as asked, or by what the task asks and the backbone was pre-trained to do.
+
+    Args:
+        config: of the run.
+        architecture: of the backbone.
+        head: the objective of the task's type, where neither label words nor free text answer it.
 
     Returns:
         Its name, never ``auto``.
@@ -306,6 +314,11 @@ def resolve_objective(config: RunConfig, architecture: PreTrainedConfig) -> Obje
     Raises:
         ApetError: one was asked for that this kind of backbone cannot serve.
     """
+    if head is not None and config.objective in ("auto", head):
+        family = family_of(architecture.model_type)
+        if family is not None and family.kind == "encoder-decoder":
+            raise ApetError(f"{config.backbone!r} writes text; {head} needs an encoder, such as all-minilm-l6-v2")
+        return head
     if config.objective != "auto":
         family = family_of(architecture.model_type)
         fits = _OBJECTIVES[family.kind] if family else (config.objective,)

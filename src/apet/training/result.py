@@ -19,7 +19,9 @@ from apet.errors import ApetError
 from apet.training.config import RunConfig
 
 Score = Annotated[float, Field(ge=0, le=1)]
-"""A metric's mean over examples, in [0, 1]."""
+"""A share, in [0, 1]."""
+MetricValue = Annotated[float, Field(le=1, allow_inf_nan=False)]
+"""A metric over examples, in [0, 1]; of regression also below."""
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -39,7 +41,7 @@ class LearningRateTrial(Record):
     """The candidate."""
     max_steps: int
     """Optimizer steps it was trained for."""
-    score: Score | None
+    score: MetricValue | None
     """Metric on held-out training examples, in [0, 1]; none = the training diverged."""
 
 
@@ -82,9 +84,13 @@ class RunResult(Record):
     category: str
     """Category of the task, such as sentiment or inference."""
     metric: str
-    """What the scores are: accuracy, f1 or rouge-l."""
+    """What the scores are, such as accuracy, f1 or rouge-l."""
+    task_type: str = "single-label"
+    """What the task asks: single-label, multi-label, regression, token-classification, multiple-choice or
+    text-generation."""
     objective: str
-    """How the backbone solves the task: classification-head, masked-label-word, text-to-text or next-token."""
+    """How the backbone solves the task: classification-head, masked-label-word, text-to-text or next-token, or the head
+    of the task's type."""
     scoring: Literal["generate", "likelihood"] | None = None
     """How a backbone that writes answered with labels: generate = what it wrote, a miss is wrong; likelihood = the
     likeliest label; none = it chose among classes, or wrote free text."""
@@ -113,19 +119,19 @@ class RunResult(Record):
     data_seed: int
     """Seed of the order of the examples, and of dropout."""
 
-    score: Score
+    score: MetricValue
     """Metric on the validation split with the values that were kept, in [0, 1]."""
-    ci_low: Score
+    ci_low: MetricValue
     """Lower end of the score's 95 % interval over validation examples."""
-    ci_high: Score
+    ci_high: MetricValue
     """Upper end of the score's 95 % interval over validation examples."""
     ci_method: Literal["wilson", "bootstrap"]
     """How the intervals over examples are computed: Wilson's for accuracy, percentile bootstrap for the others."""
     num_examples: Annotated[int, Field(ge=1)]
     """Validation examples that the score is the mean of."""
-    score_untrained: Score
+    score_untrained: MetricValue
     """Validation score before the first step."""
-    score_last: Score
+    score_last: MetricValue
     """Validation score at the last step, whose values need not be those that were kept."""
     majority_baseline: Score | None
     """Share of the most frequent label in the validation split; none = a task without labels."""
@@ -135,13 +141,15 @@ class RunResult(Record):
     """The validation answers by class, in the order of the labels; empty for a task without labels."""
     num_other_answers: Count | None
     """Validation answers that are none of the label words: generated ones may be; none = a task without labels."""
-    untrained_baseline: Score
+    untrained_baseline: MetricValue
     """Validation score of guessing: 0 where answers are generated, else the share of the most frequent label."""
-    test_score: Score | None
+    other_scores: dict[str, float] = {}
+    """Other metrics of the task's type over the same validation answers; empty for single labels."""
+    test_score: MetricValue | None
     """Metric on the test split, taken once, with the values that were kept; none = the task has no test split."""
-    test_ci_low: Score | None
+    test_ci_low: MetricValue | None
     """Lower end of the test score's 95 % interval over test examples."""
-    test_ci_high: Score | None
+    test_ci_high: MetricValue | None
     """Upper end of the test score's 95 % interval over test examples."""
     test_macro_f1: Score | None
     """Mean F1 over the classes that occur in the test split; none = no test split, or a task without labels."""
@@ -209,6 +217,9 @@ class RunResult(Record):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> RunResult:
+        scores = [self.score, self.score_untrained, self.score_last, self.untrained_baseline, self.test_score or 0]
+        if min(scores) < 0 and self.task_type != "regression":
+            raise ValueError(f"a score of a {self.task_type} task is {min(scores)}, below 0")
         if not self.ci_low <= self.score <= self.ci_high:
             raise ValueError(f"score {self.score} is outside its interval [{self.ci_low}, {self.ci_high}]")
         if self.class_counts:
@@ -230,11 +241,11 @@ class CurvePoint(Record):
     """Optimizer steps done."""
     loss: float | None
     """Mean training loss since the measurement before; none at step 0."""
-    score: Score
+    score: MetricValue
     """Metric on the validation split, in [0, 1]."""
-    ci_low: Score
+    ci_low: MetricValue
     """Lower end of the score's 95 % interval over validation examples."""
-    ci_high: Score
+    ci_high: MetricValue
     """Upper end of the score's 95 % interval over validation examples."""
     seconds: Seconds
     """Time of training so far, without measuring, seconds."""
@@ -249,8 +260,8 @@ class Prediction(Record):
     """What the model answered, as it wrote it; where that is none of the label words it scores 0."""
     references: str
     """The accepted answer; a JSON list where several are accepted."""
-    score: Score
-    """Score of the answer, in [0, 1]."""
+    score: Score | None
+    """Score of the answer, in [0, 1]; none = the metric is one of the whole split."""
 
 
 class TransferRecord(Record):
@@ -258,11 +269,11 @@ class TransferRecord(Record):
 
     target: str
     """The task that was measured."""
-    score: Score
+    score: MetricValue
     """Metric on the target's validation split, in [0, 1]."""
-    ci_low: Score
+    ci_low: MetricValue
     """Lower end of the score's 95 % interval over examples."""
-    ci_high: Score
+    ci_high: MetricValue
     """Upper end of the score's 95 % interval over examples."""
     num_examples: Count
     """Examples of the target that were measured."""

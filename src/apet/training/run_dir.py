@@ -101,7 +101,8 @@ def write_predictions(path: Path, task: Task, examples: Sequence[Example], predi
         out.writerow(Prediction.model_fields)
         for e, prediction, score in zip(examples, predictions, scores, strict=True):
             accepted = e.references[0] if len(e.references) == 1 else json.dumps(e.references, ensure_ascii=False)
-            out.writerow([e.location, prediction.text, accepted, round(float(score), 6)])
+            cell = "" if np.isnan(score) else round(float(score), 6)
+            out.writerow([e.location, prediction.text, accepted, cell])
 
 
 def check_run(folder: Path, run_id: str) -> tuple[RunResult, list[CurvePoint], str]:
@@ -138,7 +139,10 @@ def require_agreement(result: RunResult, curve: Sequence[CurvePoint], scores: ND
     """
     if len(scores) != result.num_examples:
         raise ApetError(f"{RESULT} is of {result.num_examples} examples, {PREDICTIONS} holds {len(scores)}")
-    if abs(float(scores.mean()) - result.score) > 1e-5:
+    if result.task_type != "regression" and any(p.score < 0 for p in curve):
+        raise ApetError(f"{CURVE} has a score below 0")
+    # A metric of the whole split has no scores of single examples that could be its mean.
+    if not np.isnan(scores).all() and abs(float(scores.mean()) - result.score) > 1e-5:
         raise ApetError(f"{RESULT} has score {result.score}, the mean of {PREDICTIONS} is {scores.mean():.6f}")
     if not any(p.step == result.best_step and p.score == result.score for p in curve):
         raise ApetError(f"{CURVE} has no measurement of {result.score} at step {result.best_step}")
@@ -191,17 +195,18 @@ def read_scores(path: Path) -> NDArray[np.float64]:
         path: of predictions.csv.
 
     Returns:
-        Score of each example in the order of the data, (examples,).
+        Score of each example in the order of the data, (examples,); all NaN where the metric has none of examples.
 
     Raises:
         ApetError: the file cannot be read, or holds something that is not a score.
     """
     try:
         with path.open(encoding="utf-8", newline="") as f:
-            scores = np.array([float(row["score"]) for row in csv.DictReader(f)])
+            scores = np.array([float(row["score"] or "nan") for row in csv.DictReader(f)])
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, TypeError, ValueError) as e:
         raise ApetError(f"{str(path)!r} is damaged ({e}); remove it to go on without the scores of its items") from e
-    if not scores.size or not ((scores >= 0) & (scores <= 1)).all():  # NaN is neither
+    is_of_split = np.isnan(scores).all()
+    if not scores.size or not (is_of_split or ((scores >= 0) & (scores <= 1)).all()):  # NaN is neither
         raise ApetError(f"{str(path)!r} is damaged: its scores are not all in [0, 1]; take another copy")
     return scores
 

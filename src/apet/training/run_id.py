@@ -24,8 +24,8 @@ _SEEDS = ("seed", "mask_seed", "init_seed", "data_seed")
 # Settings without an effect on the numbers, and those that enter the identifier in another form: data and weights by
 # their fingerprints, the budget as a count, guests by their source.
 OF_DATA = {
-    "data", "test", "task", "text", "label", "labels", "metric", "scoring", "encoding", "separator", "on_missing",
-    "on_overlap",
+    "data", "test", "task", "text", "label", "labels", "task_type", "metric", "scoring", "encoding", "separator",
+    "on_missing", "on_overlap",
 }  # fmt: skip
 """Settings that make the task, and enter with its fingerprint."""
 _NOT_SHARED = {"save_delta", "side_by_side", "backbone", "budget", "imports", *OF_DATA, *_SEEDS}
@@ -139,6 +139,10 @@ def _content_fingerprint(file: Path, size: int) -> str:
     return h.hexdigest()
 
 
+LATER_FIELDS = ("type", "choices", "target_mean", "target_std", "scoring")
+"""Fields of a task that runs of before had no need of."""
+
+
 def task_fingerprint(task: Task, data: str | None) -> str | None:
     """Fingerprint of a task's definition and its data's files.
 
@@ -154,7 +158,7 @@ def task_fingerprint(task: Task, data: str | None) -> str | None:
     """
     reading = [task.source.encoding, task.source.separator]
     # Fields that came later are left out where they say what was so before: such runs keep their identifier.
-    later = {name for name in ("scoring",) if getattr(task, name) == Task.model_fields[name].default}
+    later = {name for name in LATER_FIELDS if getattr(task, name) == Task.model_fields[name].default}
     definition = task.model_dump_json(exclude={"description", "source", *later}) + json.dumps(reading)
     if task.source.test:
         test = Path(task.source.test)

@@ -11,7 +11,7 @@ from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec
 from apet.methods import make_method
 from apet.planning import plan
-from apet.tasks.objectives import is_generative
+from apet.tasks.objectives import is_generative, num_outputs
 from apet.tasks.task import Task
 from apet.training.config import RunAxes, RunConfig
 from apet.training.lr_search import paper_learning_rate
@@ -51,7 +51,7 @@ class RunPlan:
     @property
     def num_labels(self) -> int:
         """Outputs of a classification head, were there one."""
-        return max(2, len(self.task.labels))
+        return num_outputs(self.objective, self.task)
 
     @property
     def scoring(self) -> Literal["generate", "likelihood"] | None:

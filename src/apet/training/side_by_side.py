@@ -180,6 +180,8 @@ class SideBySide:
                 for place, own in enumerate(answers):
                     for i, answer in zip(rows, predicted[place * len(rows) : (place + 1) * len(rows)], strict=True):
                         own[i] = answer
+        worded = self.objective.worded
+        answers = [[worded(a, e) for a, e in zip(own, split.examples, strict=True)] for own in answers]
         references = [e.references for e in split.examples]
         return [(score_answers(self.objective.task, own, references), own) for own in answers]
 

@@ -125,7 +125,8 @@ def mean_curves(a: Analysis, scale: Scale, n: int, methods: Sequence[str]) -> Me
     for m, by_seed in curves.items():
         scores = np.array([np.mean([y[np.isin(x, steps)] for x, y in by_task], axis=0) for by_task in by_seed])
         mean, _, low, high = t_interval(scores.T)
-        by_method[m] = (mean, np.clip(low, 0, 1), np.clip(high, 0, 1))
+        floor = 0.0 if (scores >= 0).all() else -np.inf  # correlations may be below 0
+        by_method[m] = (mean, np.clip(low, floor, 1), np.clip(high, floor, 1))
     return MeanCurves(steps, by_method, len(tasks), len(seeds))
 
 

@@ -6,6 +6,12 @@ from transformers import PreTrainedTokenizerBase
 
 from apet.backbones.family import ObjectiveName
 from apet.tasks.objectives.classification_head import MAX_SEGMENTS, ClassificationHead
+from apet.tasks.objectives.heads import (
+    MultiLabelHead,
+    MultipleChoiceHead,
+    RegressionHead,
+    TokenClassificationHead,
+)
 from apet.tasks.objectives.masked_label_word import MaskedLabelWord
 from apet.tasks.objectives.next_token import NextToken
 from apet.tasks.objectives.objective import Batch, Objective
@@ -18,7 +24,25 @@ _OBJECTIVES: dict[ObjectiveName, type[Objective]] = {
     "masked-label-word": MaskedLabelWord,
     "text-to-text": TextToText,
     "next-token": NextToken,
+    **{head.name: head for head in (RegressionHead, MultiLabelHead, MultipleChoiceHead, TokenClassificationHead)},
 }
+
+
+def head_for(task: Task) -> ObjectiveName | None:
+    """The objective of a task's type that no words answer; None where label words or free text do."""
+    return next((name for name, o in _OBJECTIVES.items() if task.task_type in o.task_types and o not in _WORDS), None)
+
+
+_WORDS = (ClassificationHead, MaskedLabelWord, TextToText, NextToken)
+
+
+def num_outputs(name: ObjectiveName, task: Task) -> int:
+    """Outputs of the objective's head for a task; 2 where it has none, as transformers' own default."""
+    if name in ("regression-head", "multiple-choice-head"):
+        return 1
+    if name in ("multi-label-head", "token-classification-head"):
+        return len(task.labels)
+    return max(2, len(task.labels))
 
 
 def make_objective(
@@ -49,4 +73,13 @@ def is_generative(name: ObjectiveName) -> bool:
     return _OBJECTIVES[name].is_generative
 
 
-__all__ = ["MAX_SEGMENTS", "Batch", "Objective", "check_objective", "is_generative", "make_objective"]
+__all__ = [
+    "MAX_SEGMENTS",
+    "Batch",
+    "Objective",
+    "check_objective",
+    "head_for",
+    "is_generative",
+    "make_objective",
+    "num_outputs",
+]

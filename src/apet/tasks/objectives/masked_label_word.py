@@ -19,6 +19,7 @@ from apet.errors import ApetError
 from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded
 from apet.tasks.examples import Example
+from apet.tasks.metrics import TaskType
 from apet.tasks.objectives.likelihood import likeliest
 from apet.tasks.objectives.objective import Batch, Labeled, Objective, model_inputs
 from apet.tasks.objectives.verbalizer import check_distinct
@@ -31,6 +32,7 @@ class MaskedLabelWord(Objective):
 
     name: ClassVar[ObjectiveName] = "masked-label-word"
     is_generative: ClassVar[bool] = False
+    task_types: ClassVar[tuple[TaskType, ...]] = ("single-label",)
 
     def __init__(self, task: Task, tokenizer: TextTokenizer, max_input_length: int) -> None:
         super().__init__(task, tokenizer, max_input_length)

@@ -15,6 +15,7 @@ from apet.errors import ApetError
 from apet.tasks.answers import Answer
 from apet.tasks.encoding import Encoded, TokenIds, truncate_parts
 from apet.tasks.examples import Example
+from apet.tasks.metrics import TaskType
 from apet.tasks.task import Task
 from apet.tasks.template import Template
 from apet.tasks.tokenization import TextTokenizer
@@ -47,6 +48,8 @@ class Objective(ABC):
     padding: ClassVar[Literal["left", "right"]] = "right"
     is_generative: ClassVar[bool] = True
     """Predictions come from the whole vocabulary, so an untrained backbone guesses none (paper section 3: 0 %)."""
+    task_types: ClassVar[tuple[TaskType, ...]] = ("single-label", "text-generation")
+    """Types of task that it serves."""
 
     def __init__(self, task: Task, tokenizer: TextTokenizer, max_input_length: int) -> None:
         self.check(task)
@@ -62,8 +65,13 @@ class Objective(ABC):
         Raises:
             ApetError: free text is asked of a backbone that cannot write.
         """
-        if not cls.is_generative and not task.is_classification:
+        if not cls.is_generative and task.task_type == "text-generation":
             raise ApetError(f"task {task.name!r} asks for free text; an encoder cannot write. Give a T5 or a decoder")
+        if task.task_type not in cls.task_types:
+            raise ApetError(
+                f"task {task.name!r} is of type {task.task_type}, which {cls.name} does not serve; leave objective out"
+                " to have one that fits, and give an encoder, such as all-minilm-l6-v2"
+            )
 
     @property
     def compares_labels(self) -> bool:
@@ -78,6 +86,7 @@ class Objective(ABC):
             t.template,
             t.columns,
             t.label_words,
+            *([t.choices, t.target_mean, t.target_std] if t.type else []),
             t.max_target_length,
             self.max_input_length,
             self.tokenizer.fingerprint,
@@ -93,17 +102,25 @@ class Objective(ABC):
 
     def loss(self, model: nn.Module, batch: Batch) -> Tensor:
         """Mean loss of a batch in fp32, ``()``."""
-        return cross_entropy(*self.logits(model, batch))
+        return self.criterion(*self.logits(model, batch))
+
+    def criterion(self, logits: Tensor, target: Tensor) -> Tensor:
+        """Mean loss over what `logits` returns, in fp32, ``()``."""
+        return cross_entropy(logits, target)
 
     def losses(self, model: nn.Module, batch: Batch, num_runs: int) -> list[Tensor]:
         """Mean loss of each run's rows in a batch of blocks of rows, one a run."""
         logits, target = self.logits(model, batch)
         blocks = zip(logits.chunk(num_runs), target.chunk(num_runs), strict=True)
-        return [cross_entropy(own_logits, own_target) for own_logits, own_target in blocks]
+        return [self.criterion(own_logits, own_target) for own_logits, own_target in blocks]
 
     @abstractmethod
     def predict(self, model: nn.Module, batch: Batch) -> list[Answer]:
         """One answer for each row."""
+
+    def worded(self, answer: Answer, example: Example) -> Answer:
+        """An answer in the words of its example."""
+        return answer
 
     def collate(self, rows: Sequence[Encoded]) -> Batch:
         """Pad to the longest.
