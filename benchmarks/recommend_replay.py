@@ -141,13 +141,14 @@ def recorded_world(runs: pd.DataFrame) -> World:
     )
 
 
-def outcomes(num_planted: int, num_recorded: int) -> list[Outcome]:
-    """Replays of planted and of recorded worlds."""
-    made = [replay(drawn_world(seed), seed, "planted") for seed in range(num_planted)]
+def outcomes(num_planted: int, num_recorded: int, first_seed: int = 0) -> list[Outcome]:
+    """Replays of planted and of recorded worlds, of seeds from the first one on."""
+    seeds = range(first_seed, first_seed + num_planted)
+    made = [replay(drawn_world(seed), seed, "planted") for seed in seeds]
     worlds = list(recorded_worlds())
     for number in range(num_recorded):
         source, world = worlds[number % len(worlds)]
-        made.append(replay(world, number, source))
+        made.append(replay(world, first_seed + number, source))
     return made
 
 
@@ -189,5 +190,5 @@ def page(made: list[Outcome]) -> str:
 
 
 if __name__ == "__main__":
-    planted, recorded = (int(n) for n in sys.argv[1:3]) if len(sys.argv) > 2 else (30, 20)
-    print(page(outcomes(planted, recorded)), end="")
+    numbers = [int(n) for n in sys.argv[1:]] or [30, 20]  # planted, recorded, first seed
+    print(page(outcomes(*numbers)), end="")

@@ -41,9 +41,9 @@ ANSWER = Recommendation(
 def test_a_decided_answer():
     assert headline(ANSWER) == (
         "use LoRA with 2,048 parameters (rank 1 on attn.q, attn.v, learning rate 0.001): accuracy 0.834 (0.815 to"
-        " 0.852) on 1,000 test rows never used for choosing; on the 500 validation rows 0.838, full fine-tuning 0.846; nothing"
-        " below 512 parameters is likely to come to 95 % of the way to full fine-tuning; a step costs 0.62 ×, memory"
-        " 0.41 ×, the file is 9 kB"
+        " 0.852) on 1,000 test rows never used for choosing; on the 500 validation rows 0.838, full fine-tuning 0.846;"
+        " nothing below 512 parameters is likely to come to 95 % of the way to full fine-tuning; a step costs 0.62 ×,"
+        " memory 0.41 ×, the file is 9 kB"
     )
 
 
