@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import torch
@@ -13,8 +14,10 @@ from torch.utils.hooks import RemovableHandle
 from apet.backbones.positions import Backbone
 from apet.delta import DeltaSpec
 from apet.delta_header import header_of, listed_indices, pack
+from apet.kernels.fused_linear import FusedLinear
 from apet.kernels.in_place import Fp32Module, InPlaceDelta
-from apet.layers.base import DeltaLayer, Hook
+from apet.kernels.storage import storage_of
+from apet.layers.base import Args, DeltaLayer, Hook
 from apet.masks.mask import reshaped
 
 StateDict = dict[str, Any]
@@ -40,13 +43,18 @@ class LayerHook:
         if hook.when == "before":
             return cls(hook, hook.module.register_forward_pre_hook(hook.run, with_kwargs=True), layer)
         always = hook.also_after_failure
-        return cls(hook, hook.module.register_forward_hook(hook.run, with_kwargs=True, always_call=always), layer)
+        handle = hook.module.register_forward_hook(hook.run, with_kwargs=True, always_call=always, prepend=hook.prepend)
+        return cls(hook, handle, layer)
 
     def replace(self, run: Callable[..., Any]) -> None:
         """Let another function run in its place, in its turn among the module's hooks."""
         hooks = self.handle.hooks_dict_ref()
         if hooks is not None and self.handle.id in hooks:  # else it was taken off
             hooks[self.handle.id] = run
+
+
+def pass_by(module: nn.Module, args: Args, *_: object) -> None:
+    """Do nothing, in a hook's place."""
 
 
 class AttachedDelta(Fp32Module):
@@ -87,6 +95,27 @@ class AttachedDelta(Fp32Module):
         self.gradients_averaged = False
         self.is_merged = False
         self.register_state_dict_post_hook(_join_values)
+
+    def fuse_hooks(self) -> None:
+        """Let all deltas of a linear layer act in one pass, where one of them keeps the layer's input anyway."""
+        by_module: dict[int, list[LayerHook]] = {}
+        for hooked in self.layer_hooks:
+            if hooked.hook.when == "after":
+                by_module.setdefault(id(hooked.hook.module), []).append(hooked)
+        for hooks in by_module.values():
+            module = hooks[0].hook.module
+            terms = tuple(h.hook.term for h in hooks if h.hook.term is not None)
+            kinds = {term.kind for term in terms}
+            if type(module) is not nn.Linear or len(terms) < len(hooks):
+                continue
+            if "weight" not in kinds or kinds <= {"weight", "bias"}:
+                continue
+            if any(storage_of(p) != "plain" for p in module.parameters(recurse=False)):
+                continue
+            fused = FusedLinear(terms)
+            self.hook_handles.append(module.register_forward_pre_hook(fused.before, with_kwargs=True))
+            for h in hooks:
+                h.replace(partial(fused.after, h.hook.run))
 
     def delta_layers(self) -> list[DeltaLayer]:
         """Its delta layers, without the head's; none once it is merged."""

@@ -283,6 +283,8 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
         layer = LAYERS.get(insertion.form).create(insertion, start, host)
         name = tree_name(f"{insertion.form}_{insertion.position}", layer.decays(host), attached.layers.keys())
         attached.layers[name] = layer
+    # Entries of a parameter act before whatever is a function of its module's output, in whatever order they stand.
+    for layer in sorted(attached.delta_layers(), key=lambda layer: layer.form != "weight"):
         _register_hooks(attached, layer, host, names)
     if attached.head_mode == "trained":
         for name in host.backbone.head:
@@ -295,6 +297,7 @@ def _add_layers(host: Host, attached: AttachedDelta, values: Mapping[str, Tensor
             head_layer = WeightDelta.on_parameter(insertion, start_values, host, f"head {name}", name, replaces=True)
             attached.head[tree_name(name, head_layer.decays(host), attached.head.keys())] = head_layer
             _register_hooks(attached, head_layer, host, names)
+    attached.fuse_hooks()
 
 
 def _check_values(spec: DeltaSpec, values: Mapping[str, Tensor]) -> None:

@@ -16,14 +16,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from apet.attached_delta import LayerHook
+from apet.attached_delta import LayerHook, pass_by
 from apet.attachment_state import Place, state_of
 from apet.errors import ApetError
 from apet.handle import Handle
 from apet.layers.base import Args, DeltaLayer, Kwargs
 from apet.layers.prompt import PromptDelta
 from apet.layers.stack import Stack
-from apet.routing import pass_by, prompt_hooks, require_apart, routable
+from apet.routing import prompt_hooks, require_apart, routable
 
 
 class Blocks:

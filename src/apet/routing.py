@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from apet.attached_delta import LayerHook
+from apet.attached_delta import LayerHook, pass_by
 from apet.attachment_state import AttachmentState, Place, state_of
 from apet.backbones.probe import random_inputs
 from apet.errors import ApetError
@@ -215,10 +215,6 @@ class Routing:
         each = [p.dense("prompt_embeddings", dtype) for p in self._prompts]
         index = self.index.repeat_interleave(batch // len(self.index))
         return torch.stack(each)[index.to(each[0].device)]
-
-
-def pass_by(module: nn.Module, args: Args, *_: object) -> None:
-    """Do nothing, in a hook's place."""
 
 
 def routable(state: AttachmentState, handle: Handle, n: int) -> list[LayerHook]:

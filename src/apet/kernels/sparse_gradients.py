@@ -80,7 +80,8 @@ def linear_weight_grad(left: Tensor, right: Tensor, mask: Mask, indices: Tensor 
             return block[first - top * columns : last + 1 - top * columns].float()
         near, far = first // rows, last // rows + 1
         # A run along columns touches few columns: only those are multiplied.
-        block = (left.t() @ right[:, near:far]).float()
+        # The thin matrix first: the other orientation takes three times as long (docs/log.md, 2026-11-27).
+        block = (right[:, near:far].t() @ left).t().float()
         if indices is None:  # a tensor of one row or one column
             return block.reshape(-1)[: mask.num_trainable] if rows == 1 else block.reshape(-1)[first : last + 1]
         return block[indices // columns, indices % columns - near]

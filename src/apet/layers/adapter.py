@@ -13,6 +13,7 @@ from apet.backbones.positions import Backbone, Layer
 from apet.delta import Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.kernels.factors import BottleneckSum, Factor, is_fusible, without_autocast
+from apet.kernels.fused_linear import Term
 from apet.layers.base import ActsBy, Args, DeltaLayer, Hook, Host, Kwargs, Shape, Target
 from apet.layers.stack import Stack
 from apet.masks.allocation import allocate_budget
@@ -123,7 +124,11 @@ class AdapterDelta(DeltaLayer):
     def hooks(self, host: Host) -> Iterator[Hook]:
         """After the layer."""
         layer = host.backbone.layer(self.insertion.position)
-        yield Hook(host.model.get_submodule(layer.module), "after", self.add_bottleneck, stacked=add_bottlenecks)
+        names = ("down_proj.weight", "down_proj.bias", "up_proj.weight", "up_proj.bias")
+        term = Term("bottleneck", self, names) if self.has_weight(names[0]) else Term("vector", self, names[3:])
+        yield Hook(
+            host.model.get_submodule(layer.module), "after", self.add_bottleneck, stacked=add_bottlenecks, term=term
+        )
 
     def add_bottleneck(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Compute ``f(h_in) + σ(f(h_in) W̃₅ + b₅) W̃₆ + b₆``, (…, d_out)."""

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import CarrierChoice, Insertion, Operation
 from apet.errors import NotMergeableError
+from apet.kernels.fused_linear import Term
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
 from apet.kernels.storage import storage_of
 from apet.layers.stack import Stack
@@ -77,6 +78,8 @@ class Hook:
         also_after_failure: run it after a forward that raised an error, too.
         stacked: of one that runs after: (stack, module, args, kwargs, output) -> the output, changed for the rows of
             all runs at once, the same as ``run`` on each run's rows; None: there is no such way.
+        prepend: run it before all others there; of one that reads the module's own output, or the gradient of that.
+        term: of one that runs after: the same for a pass over all deltas of a linear layer; None: there is no such way.
     """
 
     module: nn.Module
@@ -84,6 +87,8 @@ class Hook:
     run: Callable[..., Any]
     also_after_failure: bool = False
     stacked: StackedRun | None = None
+    prepend: bool = False
+    term: Term | None = None
 
 
 @dataclass(frozen=True)
@@ -256,6 +261,21 @@ class DeltaLayer(Fp32Module, ABC):
             flat = values.new_zeros(mask.size).scatter(0, indices, values)
         # Cast last: the values and their gradient stay fp32, only the copy that is computed with is rounded.
         return flat.view(mask.shape).to(dtype)
+
+    def entries(self, name: str, gradient: Tensor) -> Tensor:
+        """Take the trained entries out of a gradient of ``W ⊙ m``: the inverse of `dense`.
+
+        Args:
+            name: of the weight.
+            gradient: of the weight's shape.
+
+        Returns:
+            (k,), fp32.
+        """
+        mask, flat = self.mask(name), gradient.reshape(-1)
+        holder, leaf = self._holder(name)
+        indices: Tensor | None = getattr(holder, f"{leaf}_indices")
+        return (flat[mask.slice] if indices is None else flat[indices]).float()
 
     def fit(self, backbone: Backbone) -> None:
         """Take on the shapes that a changed backbone asks for; the same entries are trained, and new ones are not."""

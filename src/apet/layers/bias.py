@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from apet.backbones.positions import Backbone, Layer, Position
 from apet.delta import Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
+from apet.kernels.fused_linear import Term
 from apet.layers.base import (
     ActsBy,
     Args,
@@ -78,7 +79,13 @@ class BiasDelta(DeltaLayer):
     def hooks(self, host: Host) -> Iterator[Hook]:
         """After the layer."""
         layer = host.backbone.layer(self.layer_name(self.insertion))
-        yield Hook(host.model.get_submodule(layer.module), "after", self.add_to_output, stacked=add_biases)
+        yield Hook(
+            host.model.get_submodule(layer.module),
+            "after",
+            self.add_to_output,
+            stacked=add_biases,
+            term=Term("vector", self, ("delta",)),
+        )
 
     def add_to_output(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:
         """Compute ``f(h_in) + W̃₁``, (…, d_out)."""

@@ -14,6 +14,7 @@ from apet.backbones.positions import Backbone, Layer
 from apet.delta import Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.kernels.factors import Factor, PairSum, is_fusible, without_autocast
+from apet.kernels.fused_linear import Term
 from apet.layers.base import (
     ActsBy,
     Args,
@@ -136,7 +137,11 @@ class LoraDelta(DeltaLayer):
         """After the layer."""
         layer = host.backbone.layer(self.insertion.position)
         yield Hook(
-            host.model.get_submodule(layer.module), "after", self.add_low_rank_product, stacked=add_low_rank_products
+            host.model.get_submodule(layer.module),
+            "after",
+            self.add_low_rank_product,
+            stacked=add_low_rank_products,
+            term=Term("pair", self, ("lora_A", "lora_B"), self.insertion.scale),
         )
 
     def add_low_rank_product(self, module: nn.Module, args: Args, kwargs: Kwargs, output: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from apet.delta import Carrier, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.kernels.additive import AdditiveTerm
 from apet.kernels.formulas import GradientFormula, Owner, formulas_of, owners_of
+from apet.kernels.fused_linear import Term
 from apet.kernels.in_place import InPlaceDelta, ParameterDeltas
 from apet.kernels.sparse_gradients import SparseGradientTap
 from apet.kernels.storage import PLAIN, dense_values, storage_of
@@ -35,6 +36,9 @@ from apet.layers.base import (
 from apet.layers.stack import Stack, add_vectors
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import reshaped
+
+_TERMS: dict[str, Literal["weight", "bias"]] = {"linear": "weight", "bias": "bias"}
+"""What an entry's gradient is in a pass over all deltas of a linear layer, by the name of its formula."""
 
 MAX_STACKED = 2**20
 """Entries of the largest parameter whose deltas of several runs are formed dense, side by side."""
@@ -217,7 +221,15 @@ class WeightDelta(DeltaLayer):
                 )
             else:
                 yield Hook(owner.module, "before", partial(self.write, owner.name))
-                yield Hook(owner.module, "after", partial(self.tap, formula))
+                term = _TERMS.get(formula.name) if formula.factor == 1.0 else None
+                yield Hook(
+                    owner.module,
+                    "after",
+                    partial(self.tap, formula),
+                    # What other deltas add may depend on this output, and their gradients come with its own.
+                    prepend=True,
+                    term=None if term is None else Term(term, delta=self.delta),
+                )
 
     def write(self, name: str, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         """Write the parameter before a layer that is called by itself (a recomputed block, `generate`'s encoder)."""
