@@ -169,6 +169,8 @@ def measure(case: Case, dtype: torch.dtype, device: str, names: list[str], time_
     began = time.perf_counter()
     batch = make_batch(case, device)
     steps, trained, refused = prepare(case, dtype, device, names, batch)
+    if not steps:
+        raise SystemExit(f"{case.name}: no way could be built: {refused}")
     memory = {name: peak_bytes(step, device) for name, step in steps.items()}
     profiles = {name: profiled(steps[name], device) for name in PROFILED if name in steps}
     with FlopCounterMode(display=False) as counter:

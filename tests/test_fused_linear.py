@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 import apet
 from apet.delta import Insertion, TrainableWeight
 from apet.kernels import fused_linear
-from apet.kernels.fused_linear import FusedLinear, LayerSum
+from apet.kernels.fused_linear import FusedLinear
+from apet.kernels.layer_sum import LayerSum
 from apet.masks.distributions import draw_mask
 from apet.testing.tiny_models import batch, build, shake
 

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import CarrierChoice, Insertion, Operation
 from apet.errors import NotMergeableError
-from apet.kernels.fused_linear import Term
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
+from apet.kernels.layer_sum import Term
 from apet.kernels.storage import storage_of
 from apet.layers.stack import Stack
 from apet.layers.weight_decay import parameter_decays

@@ -15,8 +15,8 @@ from apet.delta import Carrier, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.kernels.additive import AdditiveTerm
 from apet.kernels.formulas import GradientFormula, Owner, formulas_of, owners_of
-from apet.kernels.fused_linear import Term
 from apet.kernels.in_place import InPlaceDelta, ParameterDeltas
+from apet.kernels.layer_sum import Term
 from apet.kernels.sparse_gradients import SparseGradientTap
 from apet.kernels.storage import PLAIN, dense_values, storage_of
 from apet.layers.base import (
