@@ -150,6 +150,20 @@ def test_gradients_are_those_of_finite_differences(forms, apart):
         assert gradient == pytest.approx(difference, rel=1e-3, abs=1e-4)
 
 
+def test_a_later_hook_may_hand_the_layer_another_input():
+    """As training does that needs the masked tokens of a head alone."""
+    model = build("bert").double()
+    module = model.get_submodule(apet.describe(model).layer(LAYER).module)
+    handle = attach(model, *(insertion(form, "discrete", 2, True) for form in ("weight", "lora", "adapter")))
+    shake(handle)
+    module.register_forward_pre_hook(lambda module, args: (args[0][:, 0],))
+    used: list[bool] = []
+    fused = step(model, [handle], True, used)
+    assert fused[0].shape == (3, D_OUT)
+    for mine, reference in zip(fused, step(model, [handle], False, used), strict=True):
+        assert torch.allclose(mine, reference)
+
+
 def test_backward_twice_through_a_kept_graph_doubles_the_gradients():
     model = build("bert").double()
     handle = apet.attach(model, apet.plan(model, "apet", budget=3000))

@@ -80,7 +80,8 @@ def test_a_word_that_nobody_uses_gets_the_nearest():
         (
             "objective",
             "x",
-            "give 'auto', 'classification-head', 'masked-label-word', 'text-to-text' or 'next-token'",
+            "give 'auto', 'classification-head', 'masked-label-word', 'text-to-text', 'next-token', 'regression-head',"
+            " 'multi-label-head', 'multiple-choice-head' or 'token-classification-head'",
         ),
         ("save_delta", "yes", "give true or false"),
         ("seed", "a", "give a whole number"),

@@ -22,6 +22,7 @@ class SyntheticStudy:
             "backbone": "bert",
             "task": "sst2",
             "metric": "accuracy",
+            "task_type": "single-label",
             "num_examples": 50,
             "untrained_baseline": 0.5,
             "max_steps": 9,

@@ -54,6 +54,7 @@ def run(tmp_path_factory):
         data=str(root / "films.jsonl"),
         text=("text",),
         label="label",
+        scoring="generate",  # what it writes; its likeliest label would always be one
         method="lora",
         max_steps=1,
         batch_size=4,

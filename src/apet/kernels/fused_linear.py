@@ -52,6 +52,7 @@ class FusedLinear:
     terms: tuple[Term, ...]
     _call: Literal["one by one", "one pass", "done"] = "one by one"
     _carry: Carry | None = None
+    _input: Tensor | None = None
 
     def before(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -63,12 +64,12 @@ class FusedLinear:
         # Hooks of others, also another delta's, may read the layer's own output or ask for its gradient.
         if len(module._forward_hooks) > len(self.terms) or not _fits(module, x):
             return None
-        self._call = "one pass"
+        self._call, self._input = "one pass", x
         if not x.requires_grad:
             return None
         # A backward hook may have kept the gradient.
         self._carry = Carry(in_place=not module._backward_hooks and not module._backward_pre_hooks)
-        tapped = InputTap.apply(x, self._carry)
+        self._input = tapped = InputTap.apply(x, self._carry)
         return ((tapped, *args[1:]), kwargs) if name is None else (args, {**kwargs, name: tapped})
 
     def after(
@@ -88,13 +89,15 @@ class FusedLinear:
         """
         if self._call == "done":
             return output
-        if self._call == "one by one":
+        x = args[0] if args else next(iter(kwargs.values()))
+        # A hook that came later may have handed the layer another input, such as the masked tokens' alone.
+        if self._call == "one by one" or self._input is None or x is not self._input:
+            self._call, self._input = "one by one", None
             return run(module, args, kwargs, output)
         assert isinstance(module, nn.Linear)
-        x = args[0] if args else next(iter(kwargs.values()))
         values = [v for term in self.terms for v in term.tensors()]
-        added: Tensor = LayerSum.apply(output, x.detach(), self.terms, module, self._carry, *values)
-        self._call, self._carry = "done", None
+        added: Tensor = LayerSum.apply(output, self._input.detach(), self.terms, module, self._carry, *values)
+        self._call, self._carry, self._input = "done", None, None
         return added
 
 

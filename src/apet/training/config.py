@@ -35,7 +35,7 @@ class RunConfig(Settings):
     data: str | None = None
     """A data file, or a folder with train.* and validation.*, in place of the task's own source."""
     test: str | None = None
-    """A data file with the test rows; none = those of the task or of the data's folder, if there are any."""
+    """A data file with the test rows; without it, those of the task or of the data's folder, if there are any."""
     text: tuple[str, ...] = ()
     """Columns to read, where data stands without a task."""
     label: str | None = None
@@ -43,7 +43,7 @@ class RunConfig(Settings):
     task_type: TaskType | None = None
     """What is asked, where data stands without a task; none = as the values tell."""
     metric: str | None = None
-    """A registered metric; none = the task's."""
+    """A registered metric; without it, the task's."""
     labels: dict[str, str] = Field(default={})
     """Value in the label column -> word, such as {1: bad, 2: good}, where data stands without a task; empty = the
     values themselves."""

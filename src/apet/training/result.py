@@ -217,7 +217,8 @@ class RunResult(Record):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> RunResult:
-        scores = [self.score, self.score_untrained, self.score_last, self.untrained_baseline, self.test_score or 0]
+        scores = [self.score, self.ci_low, self.score_untrained, self.score_last, self.untrained_baseline]
+        scores += [self.test_score or 0, self.test_ci_low or 0]
         if min(scores) < 0 and self.task_type != "regression":
             raise ValueError(f"a score of a {self.task_type} task is {min(scores)}, below 0")
         if not self.ci_low <= self.score <= self.ci_high:
