@@ -47,7 +47,7 @@ _DTYPES: dict[ColumnKind, str] = {"text": "object", "integer": "Int64", "number"
 
 
 class Study:
-    """A stored study, finished or still running.
+    """A stored study as tables, finished or still running; `apet.Study` is the same with what notebooks show.
 
     Args:
         folder: from ``apet study run --output``.
@@ -57,16 +57,6 @@ class Study:
 
     Attributes:
         damaged: run_id -> why, of runs whose rows or files are not what was recorded; they are left out.
-
-    Example:
-        >>> import apet, pathlib, tempfile
-        >>> from apet.studies.held_store import open_store
-        >>> with tempfile.TemporaryDirectory() as folder:
-        ...     with open_store(pathlib.Path(folder)) as store:
-        ...         store.describe("empty", definition="", planned=0)  # `apet study run` records its runs here
-        ...     study = apet.Study(folder)
-        >>> study.notes["study"], len(study.runs())
-        ('empty', 0)
     """
 
     def __init__(self, folder: str | Path) -> None:
