@@ -243,22 +243,28 @@ def main() -> None:
     ends = time.perf_counter() + 60 * options.minutes
     record: Record = {"date": datetime.now(UTC).isoformat(timespec="minutes"), "note": options.note}
     record |= {**machine(options.device), "results": []}
-    for nth, (case, dtype) in enumerate(cells):
-        # What a quick cell leaves over goes to those after it.
-        share = (ends - time.perf_counter()) / (len(cells) - nth)
-        result = measure(case, dtype, options.device, names, share, options.rounds)
-        record["results"].append(result)
-        print(f"{case.name} {result['dtype']}, {result['rounds']} rounds", flush=True)
-        for pair, (low, median, high) in sorted(result["pairs"].items()):
-            print(f"  {pair}: {median:.3f} ({low:.3f}–{high:.3f})", flush=True)
-        for name, reason in result["refused"].items():
-            print(f"  {name}: {reason}", flush=True)
-        gc.collect()
-        if options.device == "cuda":
-            torch.cuda.empty_cache()
-    options.records.parent.mkdir(parents=True, exist_ok=True)
-    with options.records.open("a", encoding="utf-8") as file:
-        file.write(json.dumps(record, ensure_ascii=False) + "\n")
+    try:
+        for nth, (case, dtype) in enumerate(cells):
+            # What a quick cell leaves over goes to those after it.
+            share = (ends - time.perf_counter()) / (len(cells) - nth)
+            record["results"].append(measure(case, dtype, options.device, names, share, options.rounds))
+            _print_result(record["results"][-1])
+            gc.collect()
+            if options.device == "cuda":
+                torch.cuda.empty_cache()
+    finally:  # what was measured before a cell failed, or before Ctrl-C, is kept
+        if record["results"]:
+            options.records.parent.mkdir(parents=True, exist_ok=True)
+            with options.records.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
+
+
+def _print_result(result: Record) -> None:
+    print(f"{result['case']} {result['dtype']}, {result['rounds']} rounds", flush=True)
+    for pair, (low, median, high) in sorted(result["pairs"].items()):
+        print(f"  {pair}: {median:.3f} ({low:.3f}–{high:.3f})", flush=True)
+    for name, reason in result["refused"].items():
+        print(f"  {name}: {reason}", flush=True)
 
 
 if __name__ == "__main__":

@@ -112,7 +112,7 @@ def make_batch(case: Case, device: str) -> Batch:
     """Texts of full length and their labels."""
     generator = torch.Generator().manual_seed(1)
     ids = torch.randint(5, 30000, (case.batch, case.length), generator=generator)
-    labels = torch.arange(case.batch) % 2 if case.task_type == "SEQ_CLS" else ids[:, : max(8, case.length // 4)]
+    labels = torch.arange(case.batch) % 2 if case.task_type == "SEQ_CLS" else ids[:, : max(8, case.length // 4)].clone()
     if case.task_type == "CAUSAL_LM":
         labels = ids
     batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
