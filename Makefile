@@ -10,7 +10,7 @@ READY_RUN := .venv/ready-run
 READY_REAL := .venv/ready-real
 CODE := src tests benchmarks microworld $(wildcard examples)
 
-.PHONY: env env-run env-real demo real test slow soak fuzz bench check dead-code clean
+.PHONY: env env-run env-real demo real test slow soak fuzz bench check docs dead-code clean
 
 demo: env-run
 	@echo "demo: how few parameters reach full fine-tuning in a made-up world; an answer in two minutes, again for a better one"
@@ -69,10 +69,14 @@ check: env
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(MAKE) --no-print-directory dead-code
 	$(BIN)/codespell src docs benchmarks $(wildcard microworld examples) README.md CHANGELOG.md CONTRIBUTING.md
+	$(MAKE) --no-print-directory docs
+
+docs: env
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 dead-code: env
 	$(BIN)/vulture --version
 	! $(BIN)/vulture | grep -E "unused (function|method|property|import)|unused variable '[A-Z_0-9]+'|unreachable"
 
 clean:
-	rm -rf .venv build dist src/*.egg-info microworld/build microworld/src/*.egg-info
+	rm -rf .venv build dist site src/*.egg-info microworld/build microworld/src/*.egg-info

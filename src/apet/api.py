@@ -25,7 +25,7 @@ def describe(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
     Raises:
         ApetError: a name that leads nowhere, or a model without a configuration of transformers.
 
-    Example:
+    Examples:
         >>> import apet
         >>> backbone = apet.describe("t5-v1.1-small")
         >>> backbone.num_parameters, len(backbone.layers)
@@ -46,7 +46,7 @@ def positions(model_or_config: nn.Module | PreTrainedConfig | str) -> tuple[Posi
     Raises:
         ApetError: a name that leads nowhere, or a model without a configuration of transformers.
 
-    Example:
+    Examples:
         >>> import apet
         >>> apet.positions("bert-small")[0].name
         'encoder.embed.tokens.weight'
@@ -60,7 +60,7 @@ def list_methods() -> dict[str, type[Method]]:
     Returns:
         Name -> class; its fields are its settings.
 
-    Example:
+    Examples:
         >>> import apet
         >>> list(apet.list_methods())[:6]
         ['fine-tuning', 'prompt', 'bitfit', 'lora', 'adapter', 'apet']

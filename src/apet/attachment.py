@@ -70,7 +70,7 @@ def attach(
         ApetError: shapes differ, values are missing, the model has no head to train or another delta trains it, or its
             weights are quantized or absent.
 
-    Example:
+    Examples:
         >>> import apet, torch
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=61, n_positions=32))
@@ -184,7 +184,7 @@ def load(model: nn.Module, folder: str | Path) -> Handle:
     Raises:
         ApetError: no delta there, a damaged file, a newer format, or another backbone; the message says which.
 
-    Example:
+    Examples:
         >>> import apet, copy, tempfile
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=61, n_positions=32))
@@ -241,7 +241,7 @@ def attached(model: nn.Module) -> list[Handle]:
     Returns:
         Empty where nothing is attached.
 
-    Example:
+    Examples:
         >>> import apet
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=61, n_positions=32))

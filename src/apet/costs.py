@@ -118,7 +118,7 @@ def estimate(
     Raises:
         ApetError: a model whose computation depends on what its tensors hold, or a mask that needs the weights.
 
-    Example:
+    Examples:
         >>> import apet
         >>> from apet.costs import Machine, estimate
         >>> spec = apet.plan("bert-small", "lora")

@@ -144,7 +144,7 @@ class DeltaSpec:
     Raises:
         ApetError: two insertions of one form at one position.
 
-    Example:
+    Examples:
         >>> import apet
         >>> spec = apet.plan("bert-small", "apet", budget=4096)
         >>> isinstance(spec, apet.DeltaSpec), spec.num_trainable

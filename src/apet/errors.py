@@ -21,7 +21,7 @@ def shortened(text: str, limit: int = MAX_ECHO) -> str:
 class ApetError(ValueError):
     """Input that cannot be served. The message is one line, names the remedy and repeats little of its input.
 
-    Example:
+    Examples:
         >>> import apet
         >>> try:
         ...     apet.plan("bert-small", "lora", rank=0)
@@ -49,7 +49,7 @@ class UnknownNameError(ApetError):
     Attributes:
         known: the names that would have been accepted, sorted.
 
-    Example:
+    Examples:
         >>> import apet
         >>> try:
         ...     apet.plan("bert-small", "lorra")
@@ -82,7 +82,7 @@ class UnreachableBudgetError(ApetError):
     Attributes:
         nearest: the nearest counts that can be met, ascending.
 
-    Example:
+    Examples:
         >>> import apet
         >>> try:
         ...     apet.plan("bert-small", "lora", budget=1)
@@ -100,7 +100,7 @@ class UnreachableBudgetError(ApetError):
 class CannotWriteError(ApetError):
     """A place that takes no files: a full disk, a missing right. What was to be written is not to blame.
 
-    Example:
+    Examples:
         >>> import apet, pathlib, tempfile
         >>> from apet.training.output_folder import require_writable
         >>> with tempfile.NamedTemporaryFile() as file:
@@ -115,7 +115,7 @@ class CannotWriteError(ApetError):
 class NotMergeableError(ApetError):
     """A delta that no parameter of the backbone can hold; `DeltaSpec.mergeable` says so before it is attached.
 
-    Example:
+    Examples:
         >>> import apet
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=61, n_positions=32))

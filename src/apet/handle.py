@@ -27,7 +27,7 @@ class Handle:
     Attributes:
         model: the backbone it sits on.
 
-    Example:
+    Examples:
         >>> import apet
         >>> from transformers import BertConfig, BertForSequenceClassification
         >>> config = BertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=24,

@@ -48,7 +48,7 @@ def plan(
         ApetError: an ill-formed budget, a seed that is not an integer, settings beside a finished `Method`, or nothing
             that could be merged.
 
-    Example:
+    Examples:
         >>> import apet
         >>> apet.plan("bert-small", "lora", rank=4).num_trainable
         32768

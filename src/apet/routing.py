@@ -49,7 +49,7 @@ def route(model: nn.Module, handles: Sequence[Handle], index: Tensor | Sequence[
         ApetError: a delta is not attached to this model or is written into its weights, an index has no delta, or the
             model does not keep examples apart where a delta acts; at a forward: the batch has another size.
 
-    Example:
+    Examples:
         >>> import apet, torch
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=61, n_positions=32)).eval()

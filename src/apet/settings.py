@@ -33,7 +33,7 @@ class Settings(BaseModel):
     Numbers and booleans are those of `apet.yaml_text`: the text ``yes`` is not true, ``010`` is not ten, and true is
     not one. Where a field may be empty, ``none`` says so beside YAML's ``null``, as its help does.
 
-    Example:
+    Examples:
         >>> from apet.settings import Settings
         >>> class Example(Settings):
         ...     rank: int | None = 8

@@ -90,7 +90,7 @@ def read_yaml(text: str, where: str) -> JsonValue:
         ApetError: not valid YAML, a key that comes twice, a tag, or more than `MAX_NODES` or `MAX_DEPTH`; the line is
             named.
 
-    Example:
+    Examples:
         >>> from apet.yaml_text import read_yaml
         >>> read_yaml("{yes: 010, rank: 4, roles: [attn.q, on]}", "settings")
         {'yes': '010', 'rank': 4, 'roles': ['attn.q', 'on']}

@@ -25,7 +25,7 @@ def question(event: Event, slot: Slot, rng: Rng) -> str:
     Returns:
         The question, ending in ``?``.
 
-    Example:
+    Examples:
         ``who bought the apples ?`` · ``by whom were the apples purchased ?`` · ``where did mibin find
         the pears ?`` · ``who received the saws from lotor ?``
     """

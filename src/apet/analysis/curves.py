@@ -224,7 +224,7 @@ def fit_curve(
     Raises:
         ApetError: the counts span no range, or a score or a count is not one.
 
-    Example:
+    Examples:
         >>> runs = [RunScore(2**k, 0.5 if k < 6 else 0.7 if k == 6 else 0.9) for k in range(12)]
         >>> curve = fit_curve(runs, Levels(untrained=0.5, constant=0.5, full=(0.9, 0.9)))
         >>> 32 < curve.threshold("low").median <= 64 < curve.threshold("high").median <= 128

@@ -37,7 +37,7 @@ def small_config(config: PreTrainedConfig) -> PreTrainedConfig:
     Returns:
         The small configuration, of the same class.
 
-    Example:
+    Examples:
         >>> from transformers import LlamaConfig
         >>> small = small_config(LlamaConfig(attention_bias=True, num_key_value_heads=8))
         >>> small.hidden_size, small.num_hidden_layers, small.num_key_value_heads, small.attention_bias

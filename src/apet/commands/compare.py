@@ -116,7 +116,7 @@ def compare(
     Raises:
         ApetError: bad settings or data, a folder of other runs, or not one run that was completed.
 
-    Example:
+    Examples:
         >>> import apet
         >>> both = apet.compare("microworld-bert-small", "microworld-sst2", methods="bitfit,lora", max_steps=2,
         ...                     max_train_samples=64, max_eval_samples=16, quiet=True)

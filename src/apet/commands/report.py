@@ -35,7 +35,7 @@ def report(
     Raises:
         ApetError: neither a study nor a finished run there, or the folder cannot be written.
 
-    Example:
+    Examples:
         >>> import apet
         >>> run = apet.tune("microworld-bert-small", "microworld-sst2", method="bitfit", max_steps=2, quiet=True,
         ...                 max_train_samples=64, max_eval_samples=16)

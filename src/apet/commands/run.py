@@ -39,7 +39,7 @@ class Run:
     Raises:
         ApetError: no finished run there, or a damaged one.
 
-    Example:
+    Examples:
         >>> import apet
         >>> try:
         ...     apet.Run("runs/none")
@@ -171,7 +171,7 @@ def tune(
     Raises:
         ApetError: bad settings or data, diverged training, an output folder that is taken; nothing is left behind.
 
-    Example:
+    Examples:
         >>> import apet
         >>> run = apet.tune("microworld-bert-small", "microworld-sst2", method="bitfit", max_steps=2, quiet=True,
         ...                 max_train_samples=64, max_eval_samples=16)
@@ -230,7 +230,7 @@ def evaluate(
     Raises:
         ApetError: no run there, no such split, or data that do not fit.
 
-    Example:
+    Examples:
         >>> import apet
         >>> run = apet.tune("microworld-bert-small", "microworld-sst2", method="bitfit", max_steps=2, quiet=True,
         ...                 max_train_samples=64, max_eval_samples=16)
@@ -265,7 +265,7 @@ def predict(
     Raises:
         ApetError: no run there, or a text that lacks a column.
 
-    Example:
+    Examples:
         >>> import apet
         >>> run = apet.tune("microworld-bert-small", "microworld-sst2", method="bitfit", max_steps=2, quiet=True,
         ...                 max_train_samples=64, max_eval_samples=16)

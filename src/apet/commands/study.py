@@ -22,7 +22,7 @@ class Study(StoredStudy):
     Attributes:
         damaged: run_id -> why, of runs whose rows or files are not what was recorded; they are left out.
 
-    Example:
+    Examples:
         >>> import apet, pathlib, tempfile
         >>> from apet.studies.held_store import open_store
         >>> with tempfile.TemporaryDirectory() as folder:

@@ -106,7 +106,7 @@ def thresholds(
     Raises:
         ApetError: bad settings or data.
 
-    Example:
+    Examples:
         >>> import apet
         >>> try:
         ...     apet.thresholds("microworld-bert-small", "microworld-sst2", method="fine-tuning", output="searched")

@@ -65,7 +65,7 @@ def export(
         ApetError: no run there, a damaged one, its backbone is gone or another one, or the folder is taken.
         CannotWriteError: the folder cannot be written.
 
-    Example:
+    Examples:
         >>> import apet
         >>> try:
         ...     apet.export("runs/never-run", "served")

@@ -61,7 +61,7 @@ def push(
     Raises:
         ApetError: what `apet.export` refuses; no valid name, no token, no network, or the hub refuses.
 
-    Example:
+    Examples:
         >>> import apet
         >>> try:
         ...     apet.push("runs/never-run", "me/two/names", dry_run=True)

@@ -27,7 +27,7 @@ def lightning_callback(handle: Handle) -> Callback:
     Raises:
         ApetError: Lightning is not installed, or the delta is merged or no longer attached.
 
-    Example:
+    Examples:
         >>> import apet
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=61, n_positions=32))

@@ -43,7 +43,7 @@ def import_peft(model: nn.Module, adapter: str | Path, folder: str | Path | None
         ApetError: no adapter there, a damaged one, a form that is not read, or one that does not fit the model.
         CannotWriteError: the folder cannot be written.
 
-    Example:
+    Examples:
         >>> import apet
         >>> from peft import LoraConfig, get_peft_model
         >>> from transformers import GPT2Config, GPT2LMHeadModel

@@ -30,7 +30,7 @@ def trainer_callback(handle: Handle) -> TrainerCallback:
     Raises:
         ApetError: the delta is merged or no longer attached, or its model is no ``PreTrainedModel``.
 
-    Example:
+    Examples:
         >>> import apet
         >>> from transformers import GPT2Config, GPT2LMHeadModel
         >>> model = GPT2LMHeadModel(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=61, n_positions=32))

@@ -41,7 +41,7 @@ class Mask:
         unused: flat entries ``[first, last)`` that are never trained, because no input reaches them.
         listed: flat indices of a listed mask.
 
-    Example:
+    Examples:
         >>> from apet import Mask
         >>> Mask(shape=(2, 3), num_trainable=2, kind="contiguous", start=1).indices
         array([1, 2])

@@ -47,7 +47,7 @@ def recommend(
     Raises:
         ApetError: settings or data that do not fit.
 
-    Example:
+    Examples:
         >>> import apet
         >>> apet.recommend("bert-small", output="runs/x", within="soon")
         Traceback (most recent call last):

@@ -15,7 +15,7 @@ class Answer:
         is_valid: False where the task asks for a label word and the text is none of them; such an answer scores 0.
         scores: probability of each label, choice or tag, in their order, or of what was written; None = not asked for.
 
-    Example:
+    Examples:
         >>> from apet.tasks.answers import Answer
         >>> Answer("rather good", is_valid=False).scored is None
         True
@@ -66,7 +66,7 @@ def count_by_class(
     Returns:
         A row for each label word, and the mean F1 over the classes that occur, in [0, 1].
 
-    Example:
+    Examples:
         >>> from apet.tasks.answers import Answer, count_by_class
         >>> rows, macro_f1 = count_by_class(["bad", "good"], [Answer("bad"), Answer("bad")], [["bad"], ["good"]])
         >>> [(r.label, r.examples, r.answered, r.right) for r in rows], round(macro_f1, 3)

@@ -41,7 +41,7 @@ def unicode_words(text: str) -> list[str]:
     Returns:
         Words; single characters of scripts that are written without spaces.
 
-    Example:
+    Examples:
         >>> from apet.tasks.words import unicode_words
         >>> unicode_words("Очень хорошо! 很好看 👍")
         ['очень', 'хорошо', '很', '好', '看', '👍']
