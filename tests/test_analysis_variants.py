@@ -6,7 +6,7 @@ from itertools import combinations
 import pandas as pd
 import pytest
 
-from apet.analysis.claims import adjacent_faster
+from apet.analysis.claims.convergence import CLAIM, adjacent_faster
 from apet.analysis.frames import CURVES, checked_curves
 from apet.analysis.structure import method_pairs, structures
 from apet.analysis.study import analyze
@@ -96,11 +96,9 @@ def test_the_comparisons_of_the_paper_are_the_same_with_and_without_other_distri
     for alone, beside_others in zip(two.structures, four.structures, strict=True):
         assert (alone.method, alone.task) == (beside_others.method, beside_others.task)
         assert {name: beside_others.differences[name] for name in alone.differences} == alone.differences
-    of_papers_pair = [c for c in four.convergence_comparisons if c.is_papers_pair]
+    of_papers_pair = [c for c in four.convergence_comparisons if (c.first, c.second) == VARIANTS]
     assert str(of_papers_pair) == str(two.convergence_comparisons)  # as text, for NaN equals nothing
-    assert str([t for t in four.trends if t.claim.startswith("adjacent")]) == str(
-        [t for t in two.trends if t.claim.startswith("adjacent")]
-    )
+    assert str([r for r in four.claims if r.claim == CLAIM]) == str([r for r in two.claims if r.claim == CLAIM])
 
 
 def test_a_distribution_that_is_there_alone_is_compared_with_the_methods():
@@ -122,10 +120,9 @@ def test_steps_to_convergence_are_compared_for_each_pair_of_distributions(four):
 
 
 def test_the_claim_about_convergence_speaks_of_adjacent_and_discrete_alone(four):
-    assert [t.number for t in adjacent_faster(four.convergence_comparisons)] == [
-        "steps of adjacent / steps of discrete"
-    ]
-    assert adjacent_faster([c for c in four.convergence_comparisons if not c.is_papers_pair]) == []
+    others = four.data.runs[~four.data.runs["method"].isin(VARIANTS)]
+    assert len(adjacent_faster(four.data, four.curves)) == 1
+    assert adjacent_faster(StudyData.of(others), four.curves) == []
 
 
 def test_without_two_distributions_convergence_says_what_it_needs():

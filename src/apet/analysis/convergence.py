@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import isotonic_regression
 
-from apet.analysis.frames import ADJACENT, DISCRETE, complete
+from apet.analysis.frames import complete
 from apet.analysis.intervals import Estimate, Floats, t_interval
 from apet.analysis.study_data import Scale, StudyData
 
@@ -74,11 +74,6 @@ class ConvergenceComparison:
     log2_ratio: Estimate
     pairs: int
     left_out: int
-
-    @property
-    def is_papers_pair(self) -> bool:
-        """Whether it compares APET-adjacent with APET-discrete, as the paper does."""
-        return (self.first, self.second) == (ADJACENT, DISCRETE)
 
 
 def convergence(steps: Floats, values: Floats, noise: float = 0.0) -> Convergence:

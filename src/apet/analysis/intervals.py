@@ -60,6 +60,16 @@ class Estimate:
         return t_quantile(self.num_seeds - 1) * self.sd / math.sqrt(self.num_seeds) if self.num_seeds > 1 else math.nan
 
     @property
+    def p_value(self) -> float:
+        """Two-sided p-value of Student's t over the seeds, of a difference of 0; NaN for fewer than two."""
+        if self.num_seeds < 2 or math.isnan(self.sd):
+            return math.nan
+        if self.sd == 0:
+            return 0.0 if self.score else 1.0
+        t = abs(self.score) / self.sd * math.sqrt(self.num_seeds)
+        return float(2 * stats.t.sf(t, self.num_seeds - 1))
+
+    @property
     def verdict(self) -> DifferenceVerdict:
         """Two-sided test of a difference at 5 %: significant only where both intervals exclude 0.
 

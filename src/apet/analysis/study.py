@@ -8,7 +8,8 @@ from functools import cached_property
 
 import pandas as pd
 
-from apet.analysis.claims import adjacent_faster, gap_shrinks, high_falls, low_same, transfer_within
+from apet.analysis.claims import decide_claims
+from apet.analysis.claims.verdict import ClaimRow
 from apet.analysis.convergence import ConvergenceComparison, by_run, convergence_comparisons, convergences
 from apet.analysis.curve_values import Reach
 from apet.analysis.frames import FULL, checked_curves, complete, failed
@@ -20,7 +21,6 @@ from apet.analysis.structure import Structure, structures
 from apet.analysis.study_data import StudyData
 from apet.analysis.thresholds import Threshold, thresholds
 from apet.analysis.transfer import TransferScore, transfer_scores
-from apet.analysis.trend import Trend
 from apet.errors import ApetError
 
 
@@ -38,7 +38,7 @@ class Analysis:
         budget_points: E4.
         thresholds: E5.
         transfer_scores: E7.
-        trends: the paper's claims with their verdicts.
+        claims: the paper's claims with their verdicts.
         reach: what counts as reaching full fine-tuning.
         missing: experiment (E1 … E7) -> what it needs that the runs do not hold.
     """
@@ -52,7 +52,7 @@ class Analysis:
     budget_points: list[BudgetPoint]
     thresholds: list[Threshold]
     transfer_scores: list[TransferScore]
-    trends: list[Trend]
+    claims: list[ClaimRow]
     reach: Reach
     missing: dict[str, str]
 
@@ -118,13 +118,7 @@ def analyze(
         budget_points=points,
         thresholds=all_thresholds,
         transfer_scores=scores,
-        trends=[
-            *gap_shrinks(all_gaps),
-            *high_falls(all_thresholds),
-            *low_same(all_thresholds),
-            *adjacent_faster(comparisons),
-            *transfer_within(scores, data),
-        ],
+        claims=decide_claims(data, curves, all_thresholds, scores),
         reach=reach or Reach(),
         missing=_missing(data, all_gaps, all_structures, comparisons, all_thresholds, scores),
     )

@@ -136,6 +136,15 @@ class StudyData:
         at_default = done.loc[done["budget"].isna(), ["backbone", "method"]].drop_duplicates()
         return frozenset(map(tuple, at_default.to_numpy()))
 
+    @cached_property
+    def bases(self) -> dict[tuple[str, str], float]:
+        """(backbone, task) -> what is had without training: the better of the untrained score and the best constant."""
+        done = complete(self.runs)
+        constant = done["majority_baseline"].fillna(done["untrained_baseline"])
+        better = constant.combine(done["score_untrained"].fillna(constant), max)
+        means = better.groupby([done["backbone"], done["task"]]).mean()
+        return {(str(backbone), str(task)): float(v) for (backbone, task), v in means.items()}
+
     def seeds(self, family: str) -> tuple[int, ...]:
         """Seeds with which a family's methods were run at their default sizes, ascending."""
         return self._seeds_by_family[family]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import groupby
 
 from apet.analysis.curve_values import Levels, Reach, RunScore, ThresholdAnswer, ThresholdKind
 from apet.analysis.curves import fit_curve
 from apet.analysis.frames import FULL
+from apet.analysis.intervals import Floats
 from apet.analysis.score_by_budget import BudgetPoint
 from apet.analysis.study_data import Scale
 
@@ -25,6 +26,7 @@ class Threshold:
         answer: where it lies.
         tried: the counts, ascending.
         seeds: fewest behind any count.
+        crossings: draws of it in log2 N; −inf = below the smallest count, inf = above the largest, (draws,).
     """
 
     scale: Scale
@@ -34,6 +36,7 @@ class Threshold:
     answer: ThresholdAnswer
     tried: tuple[int, ...]
     seeds: int
+    crossings: Floats = field(repr=False, compare=False)
 
 
 def thresholds(points: Sequence[BudgetPoint], reach: Reach | None = None) -> list[Threshold]:
@@ -70,5 +73,8 @@ def thresholds(points: Sequence[BudgetPoint], reach: Reach | None = None) -> lis
         for kind in kinds:
             answer = posterior.threshold(kind, reach)
             seeds = min(len(p.scores) for p in budget_curve)
-            all_thresholds.append(Threshold(first.scale, first.task, first.method, kind, answer, counts, seeds))
+            crossings = posterior.crossings(kind, reach)
+            all_thresholds.append(
+                Threshold(first.scale, first.task, first.method, kind, answer, counts, seeds, crossings)
+            )
     return all_thresholds

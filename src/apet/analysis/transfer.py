@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import pandas as pd
 
 from apet.analysis.frames import checked_transfer, complete
@@ -28,8 +27,9 @@ class TransferScore:
         target: task evaluated on.
         zero_shot: score of the source's run on the target, mean over the seeds.
         own_score: score of the run that was trained on the target itself.
+        base: score that is had without training: the better of the untrained score and the best constant answer.
         relative: zero_shot / own_score, paired by seed; its item-level interval is MOVER-R's.
-        by_seed: seed -> its ratio.
+        by_seed: seed -> its zero-shot score and its score of the run trained on the target.
     """
 
     backbone: str
@@ -38,8 +38,9 @@ class TransferScore:
     target: str
     zero_shot: float
     own_score: float
+    base: float
     relative: Estimate
-    by_seed: dict[int, float]
+    by_seed: dict[int, tuple[float, float]]
 
 
 def transfer_scores(transfer: pd.DataFrame, data: StudyData, allow_holes: bool = False) -> list[TransferScore]:
@@ -59,7 +60,8 @@ def transfer_scores(transfer: pd.DataFrame, data: StudyData, allow_holes: bool =
     """
     frame = _with_targets_themselves(_at_default_size(checked_transfer(transfer), data), data)
     all_scores = []
-    for (_, method), group in frame.groupby(["backbone", "method"], sort=False):
+    bases = data.bases
+    for (backbone, method), group in frame.groupby(["backbone", "method"], sort=False):
         tasks = sorted(set(group["source"]) | set(group["target"]))
         seeds = sorted({int(s) for s in group["seed"]})
         num_pairs = len(tasks) ** 2 * len(seeds)
@@ -73,13 +75,16 @@ def transfer_scores(transfer: pd.DataFrame, data: StudyData, allow_holes: bool =
         by_key = group.set_index(pd.MultiIndex.from_tuples(list(keys)), drop=False)
         for source in tasks:
             for target in tasks:
-                score = _transfer_score(by_key, source, target, seeds)
+                base = bases.get((str(backbone), target), math.nan)
+                score = _transfer_score(by_key, source, target, seeds, base)
                 if score is not None:
                     all_scores.append(score)
     return all_scores
 
 
-def _transfer_score(by_key: pd.DataFrame, source: str, target: str, seeds: Sequence[int]) -> TransferScore | None:
+def _transfer_score(
+    by_key: pd.DataFrame, source: str, target: str, seeds: Sequence[int], base: float
+) -> TransferScore | None:
     """Relative transfer over the seeds that have both scores; None without any.
 
     Args:
@@ -87,6 +92,7 @@ def _transfer_score(by_key: pd.DataFrame, source: str, target: str, seeds: Seque
         source: task trained on.
         target: task evaluated on.
         seeds: of the backbone and method.
+        base: what is had on the target without training.
 
     Returns:
         Mean ratio of the zero-shot score to the target's score on itself, with its intervals; None where no seed has
@@ -118,10 +124,13 @@ def _transfer_score(by_key: pd.DataFrame, source: str, target: str, seeds: Seque
         target=target,
         zero_shot=float(zero_shot["score"].mean()),
         own_score=float(on_itself["score"].mean()),
+        base=base,
         relative=Estimate(
             mean, len(shared), sd, low, high, num_examples, item_low, item_high, method, num_missing=num_missing
         ),
-        by_seed=dict(zip(shared, ratios.tolist(), strict=True)),
+        by_seed=dict(
+            zip(shared, zip(zero_shot["score"].tolist(), on_itself["score"].tolist(), strict=True), strict=True)
+        ),
     )
 
 
@@ -170,32 +179,3 @@ def ratio_interval(
         return max(0.0, low), math.inf
     root = math.sqrt(max(0.0, (x * y) ** 2 - x_u * y_l * (2 * x - x_u) * (2 * y - y_l)))
     return max(0.0, low), (x * y + root) / (y_l * (2 * y - y_l))
-
-
-def within_against_across(scores: Sequence[TransferScore], categories: Mapping[str, str]) -> Estimate | None:
-    """Mean relative transfer within a category − across categories, paired by seed.
-
-    Args:
-        scores: of one backbone and method.
-        categories: task -> category.
-
-    Returns:
-        The estimate over the seeds that have both; None without any.
-    """
-    within: dict[int, list[float]] = {}
-    across: dict[int, list[float]] = {}
-    for s in scores:
-        # A task on itself is 1 by definition and would raise the mean within categories.
-        if s.source == s.target or s.source not in categories or s.target not in categories:
-            continue
-        side = within if categories[s.source] == categories[s.target] else across
-        for seed, ratio in s.by_seed.items():
-            side.setdefault(seed, []).append(ratio)
-    seeds = sorted(set(within) & set(across))
-    if not seeds:
-        return None
-    # Pairs of tasks are not independent (each task is in many of them), so the seeds are the units of the interval.
-    by_seed = np.array([np.mean(within[s]) - np.mean(across[s]) for s in seeds])
-    mean, sd, low, high = (float(x) for x in t_interval(by_seed))
-    num_targets = len({s.target for s in scores})
-    return Estimate(mean, len(seeds), sd, low, high, 0, math.nan, math.nan, "none", num_targets)

@@ -6,16 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from apet.analysis.claims import LEFT_OPEN
+from apet.analysis.claims.verdict import ALPHA, DEPENDS, SUPPORTED, VERDICTS, ClaimRow, View, holm_p_values
 from apet.analysis.curve_values import ThresholdKind
 from apet.analysis.frames import complete
 from apet.analysis.gap_by_scale import Gap
-from apet.analysis.intervals import Estimate
+from apet.analysis.intervals import DifferenceVerdict, Estimate
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
 from apet.analysis.thresholds import Threshold
-from apet.analysis.trend import Trend
-from apet.reporting.captions import count_range
+from apet.reporting.captions import count_range, plural
 from apet.reporting.formatting import count, display_name, interval, join_words, percent, significant
 
 _PAGE_ORDER = ("E5", "E1", "E2", "E3", "E7")
@@ -36,7 +35,7 @@ class Finding:
 
 def findings(a: Analysis) -> list[Finding]:
     """The thresholds first, each experiment's numbers before its claims; empty without a complete run."""
-    claims = [_claim([t for t in a.trends if t.claim == c]) for c in dict.fromkeys(t.claim for t in a.trends)]
+    claims = [_claim([r for r in a.claims if r.claim == c]) for c in dict.fromkeys(r.claim for r in a.claims)]
     numbers = [*_high_thresholds(a), *_low_thresholds(a), *_gaps(a), *_structure(a)]
     return sorted([*numbers, *claims], key=lambda f: _PAGE_ORDER.index(f.experiment))
 
@@ -131,8 +130,8 @@ def _gaps(a: Analysis) -> list[Finding]:
         if not gaps:
             continue
         by_side: dict[str, list[str]] = {side: [] for side in (*_SIDES.values(), _NO_DIFFERENCE)}
-        for g, e in gaps:
-            by_side[_SIDES.get(e.verdict, _NO_DIFFERENCE)].append(_gap(g, e))
+        for (g, e), verdict in zip(gaps, _corrected([e for _, e in gaps]), strict=True):
+            by_side[_SIDES.get(verdict, _NO_DIFFERENCE)].append(_gap(g, e))
         parts = [f"{side} {join_words(methods)}" for side, methods in by_side.items() if methods]
         if len(by_side[_SIDES["not decidable"]]) == len(gaps):  # a list of all of them needs no heading
             parts = [join_words(by_side[_SIDES["not decidable"]])]
@@ -140,6 +139,7 @@ def _gaps(a: Analysis) -> list[Finding]:
         over_seeds = f"over {count_range(seeds - {1}, 'seed')}" if seeds != {1} else ""
         over_items = "over the items of one seed" if 1 in seeds else ""
         over = ", else ".join(x for x in (over_seeds, over_items) if x)
+        over += "; verdicts after Holm's correction" if len(gaps) > 1 and over_seeds else ""
         texts.append(f"On {scale.name}, full fine-tuning − method in points (95 % {over}): {'; '.join(parts)}.")
     return [Finding("E1", text) for text in texts]
 
@@ -156,38 +156,61 @@ def _gap(g: Gap, e: Estimate) -> str:
 
 
 def _structure(a: Analysis) -> list[Finding]:
-    verdicts = [d.verdict for s in a.structures if s.task is None for d in s.differences.values()]
+    verdicts = _corrected([d for s in a.structures if s.task is None for d in s.differences.values()])
     if not verdicts:
         return []
     different = sum(v in ("higher", "lower") for v in verdicts)
     one_seed = sum(v == "not decidable" for v in verdicts)
     text = (
         f"At equal counts, {different} of {len(verdicts)} comparisons between structures show a significant difference"
-        f" and {len(verdicts) - different - one_seed} do not"
+        f" and {len(verdicts) - different - one_seed} do not, after Holm's correction"
     )
     return [Finding("E2", text + (f"; {one_seed} rest on one seed." if one_seed else "."))]
 
 
-def _claim(trends: Sequence[Trend]) -> Finding:
+def _corrected(estimates: Sequence[Estimate]) -> list[DifferenceVerdict]:
+    """Verdicts of differences that are told together: one that Holm's correction does not leave is not significant."""
+    verdicts = [e.verdict for e in estimates]
+    tested = [i for i, e in enumerate(estimates) if not math.isnan(e.p_value)]
+    if tested:
+        for i, p in zip(tested, holm_p_values([estimates[i].p_value for i in tested]), strict=True):
+            if p > ALPHA:
+                verdicts[i] = "no significant difference"
+    return verdicts
+
+
+def _claim(rows: Sequence[ClaimRow]) -> Finding:
     """One claim with its verdicts: everything that it was decided for, by verdict."""
-    experiments = {"the gap": "E1", "the high": "E5", "the low": "E5", "transfer": "E7"}
-    claim = trends[0].claim
+    experiments = {"the gap": "E1", "structure": "E2", "the high": "E5", "the low": "E5", "transfer": "E7"}
+    claim = rows[0].claim
     parts = []
-    for verdict in ("supported", "not supported", "not decidable with these runs"):
-        decided = [_scope(t) for t in trends if t.verdict == verdict]
+    for verdict in VERDICTS:
+        decided = [_scope(row) for row in rows if row.verdict == verdict]
         if decided:
-            parts.append(f"{verdict} for {join_words(decided)}")
-    basis = ", as far as the ranges settle it" if trends[0].ci_method.endswith(LEFT_OPEN) else ", 95 %"
+            is_verdict = verdict if verdict == DEPENDS else f"is {verdict}"
+            parts.append(f"{is_verdict} for {join_words(decided)}")
+    tested = sum(not math.isnan(row.p_value) for row in rows)
+    told = tested > 1 and any(row.verdict == SUPPORTED for row in rows)
+    basis = f"; p after Holm's correction over {plural(tested, 'row')}" if told else ""
+    notes = list(dict.fromkeys(row.note for row in rows if row.note))
+    note = f" ({notes[0]})" if len(notes) == 1 else ""
     # every other claim is that one variant of APET converges sooner than another, and begins with its name
     experiment = next((e for start, e in experiments.items() if claim.startswith(start)), "E3")
-    return Finding(experiment, f"That {claim} is {'; '.join(parts)} ({trends[0].number}{basis}).")
+    return Finding(experiment, f"That {claim} {'; '.join(parts)}{basis}{note}.")
 
 
-def _scope(t: Trend) -> str:
-    """For which method and backbone a claim was decided, with the interval."""
-    what = f"{display_name(t.what)} on {t.where}" if t.what else t.where
-    if math.isnan(t.ci_low):
-        return what
-    if math.isinf(t.ci_low) and math.isinf(t.ci_high):
-        return f"{what} (open)"
-    return f"{what} ({significant(t.ci_low, 2)} to {significant(t.ci_high, 2)})"
+def _scope(row: ClaimRow) -> str:
+    """For which method and backbone a claim was decided, and what the views say where that is more than the verdict."""
+    what = f"{display_name(row.what)} on {row.where}" if row.what else row.where
+    if row.verdict == SUPPORTED:
+        return f"{what} ({'; '.join(_numbers(v) for v in row.views)}; p = {significant(row.p_value, 2)})"
+    if row.verdict == DEPENDS:
+        by_verdict = {v: [view.name for view in row.views if view.verdict == v] for v in VERDICTS}
+        return f"{what} ({'; '.join(f'{v} in {join_words(names)}' for v, names in by_verdict.items() if names)})"
+    return what
+
+
+def _numbers(view: View) -> str:
+    """A view's number with its interval: ``points, own N −2.1 (−3.0 to −1.2)``."""
+    ends = f" ({significant(view.ci_low, 2)} to {significant(view.ci_high, 2)})" if not math.isnan(view.ci_low) else ""
+    return f"{view.name or view.number} {significant(view.estimate, 2)}{ends}"
