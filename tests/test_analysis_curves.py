@@ -219,6 +219,30 @@ def test_what_cannot_be_a_curve_is_refused(runs, message):
         fit_curve(runs, Levels(0.5, 0.5, (0.9,)))
 
 
+@pytest.mark.parametrize(("zero", "unit"), [(-2000.0, 1500.0), (-1.2, 1.0), (3.0, 40.0)])
+def test_a_metric_of_any_size_has_the_thresholds_of_its_scaled_self(zero, unit):
+    """An error in dollars, whose negative is its score, is no other curve than an accuracy."""
+    runs, levels = planted(seeds=2)
+    # From the best that is had without training to full fine-tuning, an accuracy of 0.5 to 0.9.
+    way = (sum(levels.full) / len(levels.full) - levels.base) / 0.4
+    shares = [RunScore(r.num_trainable, 0.5 + (r.score - levels.base) / way) for r in runs]
+    as_shares = Levels(0.5, 0.5, tuple(0.5 + (f - levels.base) / way for f in levels.full))
+    others = [RunScore(r.num_trainable, zero + unit * r.score) for r in shares]
+    moved = Levels(zero + unit * 0.5, zero + unit * 0.5, tuple(zero + unit * f for f in as_shares.full))
+    expected, curve = fit_curve(shares, as_shares), fit_curve(others, moved)
+    for kind in ("low", "high"):
+        assert curve.threshold(kind).median == pytest.approx(expected.threshold(kind).median, rel=1e-6)
+    band, other = expected.band([64, 512]), curve.band([64, 512])
+    assert other.median == pytest.approx(zero + unit * band.median, rel=1e-6)
+    assert curve.noise == pytest.approx(unit * expected.noise, rel=1e-6)
+
+
+def test_a_variance_explained_below_zero_is_no_better_than_a_constant_answer():
+    runs = [RunScore(2**k, -3.0 if k < 6 else 0.7) for k in range(12)]
+    curve = fit_curve(runs, Levels(untrained=-3.2, constant=0.0, full=(0.7, 0.72)))
+    assert 32 < curve.threshold("low").median <= 64
+
+
 @given(shape=st.sampled_from([0.05, 0.4, 1.0, 3.0]), location=st.floats(-5, 20), width=st.floats(0.01, 5))
 def test_every_shape_rises_from_0_to_1_through_a_half_at_its_location(shape, location, width):
     x = np.array([location - 60 * width, location - width, location, location + width, location + 60 * width])

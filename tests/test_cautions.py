@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from apet.training.cautions import ChanceWatch, cautions
+from apet.training.cautions import ChanceWatch, cautions, study_cautions
 from apet.training.result import RunResult
 from run_records import result_record
 from test_cli import call
@@ -47,6 +47,17 @@ def test_a_score_that_cannot_be_told_from_guessing_is_said_to_be_so(changes, sai
     assert said is None or lines[0].startswith(said)
 
 
+def test_of_many_runs_each_kind_is_counted_and_named():
+    good = result(score=0.75, ci_low=0.65, ci_high=0.85)
+    chance = result(score=0.52, ci_low=0.4, ci_high=0.6, method="lora")
+    cut = result(score=0.75, ci_low=0.65, ci_high=0.85, num_truncated={"train": 3}, task="news")
+    assert study_cautions([good]) == []
+    assert study_cautions([good, chance, cut]) == [
+        "1 of 3 runs cannot be told from guessing or from the untrained model (lora on films)",
+        "texts are truncated in 1 of 3 runs (news)",
+    ]
+
+
 def test_texts_that_were_cut_and_a_head_that_was_trained_are_counted():
     lines = cautions(
         result(
@@ -66,7 +77,7 @@ def test_texts_that_were_cut_and_a_head_that_was_trained_are_counted():
 
 def test_half_way_it_is_said_once_that_nothing_is_learned_yet():
     said: list[str] = []
-    watch = ChanceWatch(0.5, 5, said.append)
+    watch = ChanceWatch(0.5, 5, said.append, "accuracy")
     for _ in range(5):
         watch.see(0.6, 0.45)
         if len(said) == 1:
@@ -80,7 +91,7 @@ def test_half_way_it_is_said_once_that_nothing_is_learned_yet():
 @pytest.mark.parametrize("ci_low", [0.51, 0.9])
 def test_a_run_that_learns_is_left_in_peace(ci_low):
     said: list[str] = []
-    watch = ChanceWatch(None, 5, said.append)
+    watch = ChanceWatch(None, 5, said.append, "accuracy")
     watch.see(0.5, 0.45)  # the untrained model, which stands for guessing where answers are written
     for _ in range(4):
         watch.see(ci_low, ci_low)

@@ -108,8 +108,9 @@ def test_compare_returns_table_cautions_and_the_study(both, place):
 
 def test_report_writes_that_of_a_study_and_of_a_run(run, both):
     assert run.report().page == run.folder / "report" / "report.html"
+    assert f"Caution: {run.result.cautions[0]}" in run.report().page.read_text().replace("\u00a0", " ")
     written = apet.report(both.folder)
-    assert written.page.is_file()
+    assert "runs cannot be told from guessing or from the untrained model" in written.page.read_text()
     assert written.headline
     with pytest.raises(apet.ApetError, match="neither a study nor a finished run at 'nowhere'"):
         apet.report("nowhere")

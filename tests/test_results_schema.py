@@ -120,7 +120,7 @@ def test_the_json_schema_describes_every_field():
     ("change", "message"),
     [
         ({"score": None}, "score is None; input should be a valid number"),
-        ({"score": 1.5}, "score is 1.5; input should be less than or equal to 1"),
+        ({"score": 1.5, "ci_high": 1.6}, "accuracy is 1.5; it is a share, from 0 to 1"),
         ({"num_trainable": "64"}, "num_trainable is '64'; input should be a valid integer"),
         ({"head": "lost"}, "head is 'lost'; input should be 'none', 'trained' or 'frozen'"),
         ({"validation": {}}, "validation is {}; extra inputs are not permitted"),

@@ -18,21 +18,25 @@ if TYPE_CHECKING:
     from apet.api import describe, list_methods, positions
     from apet.attachment import attach, attached, load
     from apet.commands.compare import compare
+    from apet.commands.inspect import inspect
+    from apet.commands.listing import list_backbones, list_tasks
+    from apet.commands.predict import predict
+    from apet.commands.recommend import recommend
     from apet.commands.report import report
-    from apet.commands.run import Run, evaluate, predict, tune
-    from apet.commands.study import Study
+    from apet.commands.run import Run, evaluate, tune
+    from apet.commands.study import Study, transfer
     from apet.commands.thresholds import thresholds
     from apet.costs import estimate
     from apet.delta import DeltaSpec
     from apet.deployment.export import export
     from apet.deployment.hub import push
+    from apet.deployment.import_adapter import import_adapter
     from apet.handle import Handle
     from apet.interop.lightning import lightning_callback
     from apet.interop.peft_import import import_peft
     from apet.interop.transformers import trainer_callback
     from apet.masks.mask import Mask
     from apet.planning import plan
-    from apet.recommendation.api import recommend
     from apet.routing import route
 
     __version__: str
@@ -57,14 +61,19 @@ _MODULES = {
     "Study": "apet.commands.study",
     "compare": "apet.commands.compare",
     "evaluate": "apet.commands.run",
-    "predict": "apet.commands.run",
+    "inspect": "apet.commands.inspect",
+    "list_backbones": "apet.commands.listing",
+    "list_tasks": "apet.commands.listing",
+    "predict": "apet.commands.predict",
+    "transfer": "apet.commands.study",
     "report": "apet.commands.report",
     "thresholds": "apet.commands.thresholds",
     "tune": "apet.commands.run",
     "export": "apet.deployment.export",
     "import_peft": "apet.interop.peft_import",
     "push": "apet.deployment.hub",
-    "recommend": "apet.recommendation.api",
+    "import_adapter": "apet.deployment.import_adapter",
+    "recommend": "apet.commands.recommend",
 }
 
 __all__ = [
@@ -85,9 +94,13 @@ __all__ = [
     "estimate",
     "evaluate",
     "export",
+    "import_adapter",
     "import_peft",
+    "inspect",
     "lightning_callback",
+    "list_backbones",
     "list_methods",
+    "list_tasks",
     "load",
     "plan",
     "positions",
@@ -98,6 +111,7 @@ __all__ = [
     "route",
     "thresholds",
     "trainer_callback",
+    "transfer",
     "tune",
 ]
 

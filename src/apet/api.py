@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from apet.backbones.described import resolve_backbone
@@ -34,24 +35,32 @@ def describe(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
     return resolve_backbone(model_or_config)
 
 
-def positions(model_or_config: nn.Module | PreTrainedConfig | str) -> tuple[Position, ...]:
+def positions(
+    model_or_config: nn.Module | PreTrainedConfig | str, pattern: str | Sequence[str] = ()
+) -> tuple[Position, ...]:
     """List the positions of a backbone: every parameter (tied tensors once) and every layer's output.
 
     Args:
         model_or_config: a transformers model, its configuration, or a backbone's name.
+        pattern: only positions of these roles or names, such as ``attn.q`` or ``encoder.*.mlp.*``.
 
     Returns:
         All positions, in the order of the layers.
 
     Raises:
         ApetError: a name that leads nowhere, or a model without a configuration of transformers.
+        UnknownNameError: a pattern that matches nothing.
 
     Examples:
         >>> import apet
         >>> apet.positions("bert-small")[0].name
         'encoder.embed.tokens.weight'
     """
-    return resolve_backbone(model_or_config).positions
+    backbone = resolve_backbone(model_or_config)
+    if not pattern:
+        return backbone.positions
+    layers = backbone.select([pattern] if isinstance(pattern, str) else list(pattern))
+    return tuple(position for layer in layers for position in layer.positions)
 
 
 def list_methods() -> dict[str, type[Method]]:

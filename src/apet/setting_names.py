@@ -45,6 +45,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "budget": (
         "params", "num_params", "n_params", "num_parameters", "num_trainable", "trainable", "trainable_params", "n",
     ),
+    "track": ("report_to", "log_with", "logger", "tracker", "tracking"),
     "save_delta": ("save", "save_model", "keep_theta"),
     "gradient_checkpointing": ("grad_checkpointing", "checkpointing", "activation_checkpointing"),
     "rank": ("r", "lora_r", "lora_rank", "lora_dim"),

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from apet.analysis.curve_values import Scale
 from apet.analysis.intervals import Floats
 
 NOISES = np.geomspace(0.003, 0.12, 8)
@@ -123,6 +124,13 @@ class CurveDraws:
     full: Floats
     noise: Floats
     base: float
+
+    def in_units(self, scale: Scale) -> CurveDraws:
+        """The same in a metric's own numbers."""
+        if scale == Scale():
+            return self
+        curves, full = (scale.zero + scale.unit * x for x in (self.curves, self.full))
+        return CurveDraws(self.grid, curves, full, scale.unit * self.noise, scale.zero + scale.unit * self.base)
 
 
 def rise(x: Floats, location: Floats, width: Floats, shape: Floats) -> Floats:

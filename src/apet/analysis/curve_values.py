@@ -26,7 +26,7 @@ class RunScore:
 
     Attributes:
         num_trainable: N.
-        score: in [0, 1]; NaN = the run failed, and its seed is used up.
+        score: of the metric, more is better; NaN = the run failed, and its seed is used up.
         num_items: test items of this run alone; None = all runs share theirs.
     """
 
@@ -36,11 +36,48 @@ class RunScore:
 
 
 @dataclass(frozen=True)
+class Scale:
+    """Which part of a metric's numbers counts as one: priors and points are about scores between 0 and 1.
+
+    Attributes:
+        zero: of the metric, where a scaled score is 0.
+        unit: of the metric, by which a scaled score grows by 1.
+    """
+
+    zero: float = 0.0
+    unit: float = 1.0
+
+    @classmethod
+    def of(cls, base: float, top: float) -> Scale:
+        """The scale of a metric by its level without training and by what full fine-tuning comes to.
+
+        Shares and correlations are their own: nothing is better than 1, and a constant answer is no worse than 0. Of
+        errors, whose scores are negative, and of what exceeds 1, the way from the one to the other is made that from
+        0.5 to 0.9, as of an accuracy.
+
+        Args:
+            base: score of the better of the untrained model and the best constant answer.
+            top: score of full fine-tuning, or the best that is known.
+
+        Returns:
+            The scale.
+        """
+        if 0 <= base <= 1 and top <= 1:
+            return cls()
+        unit = max(top - base, 1e-3 * max(abs(base), abs(top)), 1e-12) / 0.4
+        return cls(base - 0.5 * unit, unit)
+
+    def scaled(self, score: float) -> float:
+        """A score as the curve's model takes it."""
+        return (score - self.zero) / self.unit
+
+
+@dataclass(frozen=True)
 class Levels:
     """What the curve is held against.
 
     Attributes:
-        untrained: score of the model before training, in [0, 1].
+        untrained: score of the model before training.
         constant: score of the best constant answer; 0 for free text.
         full: scores of full fine-tuning, one a seed; empty = unknown, then the curve's own ceiling stands in.
         full_num_items: test items of each; None = shared.

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
@@ -36,6 +36,7 @@ from apet.analysis.curve_values import (
     Levels,
     Reach,
     RunScore,
+    Scale,
     ThresholdAnswer,
     ThresholdKind,
     ThresholdState,
@@ -58,6 +59,7 @@ class BudgetCurve:
         largest: largest N asked about.
         levels: what it is held against.
         num_runs: N -> runs made, failed ones too.
+        scale: of the metric; draws and levels are in its own numbers.
     """
 
     draws: CurveDraws
@@ -65,6 +67,7 @@ class BudgetCurve:
     largest: int
     levels: Levels
     num_runs: dict[int, int]
+    scale: Scale = field(default_factory=Scale)
 
     def crossings(self, kind: ThresholdKind, reach: Reach | None = None) -> Floats:
         """Draws of a threshold, in log2 N; −inf = below the smallest N, inf = above the largest.
@@ -237,31 +240,35 @@ def fit_curve(
     if not 0 < smallest < largest or (counts and counts[0] < 1):
         raise ApetError(f"a curve from N = {smallest:,} to {largest:,}; give two or more different counts, at least 1")
     scored = [r for r in made if not math.isnan(r.score)]
-    for value in (*(r.score for r in scored), *levels.full, levels.base):
-        if not -1 <= value <= 1:
-            raise ApetError(f"a score of {value:g}; scores are shares in [0, 1], such as 0.834 for 83.4 %")
     counts = sorted({r.num_trainable for r in scored})
     groups = [sorted((r for r in scored if r.num_trainable == n), key=_order) for n in counts]
-    full = np.array(sorted(s for s in levels.full if not math.isnan(s)))
-    scores = [np.array([r.score for r in g]) for g in groups]
-    top = full.mean() if len(full) else max((s.mean() for s in scores), default=LEVEL_MEAN)
-    way = max(float(top) - levels.base, LEAST_WAY)
+    means = [sum(r.score for r in g) / len(g) for g in groups]
+    known_full = sorted(s for s in levels.full if not math.isnan(s))
+    best = sum(known_full) / len(known_full) if known_full else max(means, default=LEVEL_MEAN)
+    scale = Scale.of(levels.base, best)
+    for value in (*(r.score for r in scored), *known_full):
+        if math.isinf(value) or (scale == Scale() and value > 1):
+            raise ApetError(f"a score of {value:g}; scores are shares in [0, 1], such as 0.834 for 83.4 %")
+    full = np.array([scale.scaled(s) for s in known_full])
+    scores = [np.array([scale.scaled(r.score) for r in g]) for g in groups]
+    base = scale.scaled(levels.base)
+    way = max(scale.scaled(best) - base, LEAST_WAY)
     # A model that writes climbs to the best constant answer before it learns anything: a rise of another kind, which
     # would be taken for the curve's own. How far below that answer it lies says nothing about either threshold.
-    floor = levels.base - LOW_SHARE * way
+    floor = base - LOW_SHARE * way
     observed = Observations(
         log2_counts=np.log2(np.array(counts, dtype=float)),
         scores=[np.maximum(s, floor) for s in scores],
-        item_variances=[_item_variance([r.score for r in g], [r.num_items for r in g]) for g in groups],
+        item_variances=[_item_variance(list(s), [r.num_items for r in g]) for s, g in zip(scores, groups, strict=True)],
         full=full,
         full_item_variances=_item_variance(list(full), [levels.full_num_items] * len(full)),
-        untrained=max(levels.untrained, floor),
-        constant=max(levels.constant, floor),
+        untrained=max(scale.scaled(levels.untrained), floor),
+        constant=max(scale.scaled(levels.constant), floor),
         way=way,
     )
     num_runs = {n: sum(r.num_trainable == n for r in made) for n in {r.num_trainable for r in made}}
     draws = posterior_draws(observed, math.log2(smallest), math.log2(largest))
-    return BudgetCurve(draws, smallest, largest, levels, num_runs)
+    return BudgetCurve(draws.in_units(scale), smallest, largest, levels, num_runs, scale)
 
 
 def _order(run: RunScore) -> tuple[float, int]:

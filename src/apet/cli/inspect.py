@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,12 +14,9 @@ from apet.cli.output import format_bytes, print_json, print_table
 from apet.errors import ApetError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from pydantic import JsonValue
 
-    from apet.backbones.positions import Backbone, Layer, Position
-    from apet.delta import DeltaSpec, Insertion, TrainableWeight
+    from apet.commands.inspect import Inspection
 
 BackboneArgument = Annotated[
     str | None,
@@ -36,12 +32,6 @@ class Dtype(StrEnum):
 
     float32 = "float32"
     bfloat16 = "bfloat16"
-
-
-OPTIMIZER_BYTES = 16
-"""Of one trained float32 value: itself, its gradient and the two moments of AdamW."""
-FILE_BYTES = 4
-"""Of one saved float32 value."""
 
 
 def inspect(
@@ -64,9 +54,8 @@ def inspect(
 
     Where, exactly how many parameters, and what they cost; before any weight is loaded.
     """
-    from apet.api import describe
     from apet.cli.overrides import parse_pairs
-    from apet.planning import plan
+    from apet.commands.inspect import inspect as look
 
     if backbone is not None and "=" in backbone and not Path(backbone).exists():
         # The backbone may be left out: in ``inspect rank=4`` the first word is a setting.
@@ -76,111 +65,50 @@ def inspect(
     for key in sorted({"method", "budget", "mask_seed", "init_seed", "seed"} & set(values)):
         option = "--seed" if key.endswith("seed") else f"--{key}"
         raise ApetError(f"{key}=… is not a setting of {method}; give it as {option}")
-    description = describe(name)
-    spec = plan(description, method, budget, mask_seed=seed, init_seed=seed, **values)
-    if batch is None and not (length is None and dtype is None):
-        raise ApetError("--length and --dtype are of the estimate of a step; give --batch, too, such as --batch 32")
-    length, precision = length or 128, (dtype or Dtype.float32).value
-    step = _estimate(name, spec, batch, length, precision) if batch is not None else None
+    found = look(
+        name,
+        method=method,
+        budget=budget,
+        seed=seed,
+        batch=batch,
+        length=length,
+        dtype=None if dtype is None else dtype.value,
+        **values,
+    )
     if json:
-        print_json(
-            {
-                "backbone": name,
-                "family": description.family,
-                "num_backbone_parameters": description.num_parameters,
-                "num_head_parameters": description.num_head_parameters,
-                "method": method,
-                "settings": values,
-                "num_trainable": spec.num_trainable,
-                "trainable_percent": spec.trainable_percent,
-                "num_sites": len(spec.insertions),
-                "training_bytes": OPTIMIZER_BYTES * spec.num_trainable,
-                "file_bytes": FILE_BYTES * spec.num_trainable,
-                "delta_fingerprint": spec.fingerprint,
-                "unreached": list(description.unreached),
-                "unprobed": description.unprobed,
-                "mergeable": spec.mergeable,
-                "merge_obstacles": list(spec.merge_obstacles or ()),
-                "positions": _delta_weights(description, spec),
-                "step": step,
-            }
-        )
+        print_json(found.as_dict())
         return
-    _print_spec(name, method, description, spec)
+    _print_inspection(found)
+    step = found.step_record()
     if step is not None:
         print(
-            f"a step of {batch} texts of {length} tokens in {precision}: about {format_bytes(step['memory_bytes'])}"
+            f"a step of {batch} texts of {length or 128} tokens in {(dtype or Dtype.float32).value}: about"
+            f" {format_bytes(step['memory_bytes'])}"
             f" (weights {format_bytes(step['weights_bytes'])}, activations and gradients"
             f" {format_bytes(step['step_bytes'])}), {step['relative_memory']:.2f} x full fine-tuning's"
             f" {format_bytes(step['full_memory_bytes'])}; on this processor {step['relative_time']:.2f} x its time"
         )
 
 
-def _estimate(name: str, spec: DeltaSpec, batch: int, length: int, dtype: str) -> dict[str, float]:
-    """What a training step takes, as plain data."""
-    import torch
-
-    from apet.costs import estimate
-
-    # On the standard error: of a large backbone that is not shortened it takes half a minute.
-    e = estimate(name, spec, batch, length, dtype=getattr(torch, dtype), log=lambda line: print(line, file=sys.stderr))
-    return {
-        "weights_bytes": e.delta.weights_bytes,
-        "trained_bytes": e.delta.trained_bytes,
-        "step_bytes": e.delta.step_bytes,
-        "memory_bytes": e.delta.memory_bytes,
-        "full_memory_bytes": e.full.memory_bytes,
-        "relative_memory": e.relative_memory,
-        "relative_time": e.relative_time,
-        "flops": e.delta.flops,
-    }
-
-
-def _delta_weights(description: Backbone, spec: DeltaSpec) -> list[dict[str, JsonValue]]:
-    """The tensors that a DeltaSpec trains, with their position, role, shape and count."""
-    places = _places(description)
-    return [
-        {
-            "name": insertion.position,
-            "form": insertion.form,
-            "role": places[insertion.position].role,
-            "weight": weight.name,
-            "shape": list(weight.shape),
-            "num_trainable": weight.mask.num_trainable,
-            "carrier": _carrier(insertion, places),
-            "transient_bytes": _transient_bytes(insertion, weight, places),
-        }
-        for insertion in spec.insertions
-        for weight in insertion.weights
-    ]
-
-
-def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) -> None:
+def _print_inspection(found: Inspection) -> None:
     """Counts, costs, and a table with one row for all tensors of one form, role and shape."""
-    from apet.layers.merging import merge_note
-
+    description, spec = found.backbone, found.spec
     counts: dict[tuple[str, ...], list[int]] = {}
-    places = _places(description)
-    for insertion in spec.insertions:
-        for weight in insertion.weights:
-            key = (
-                insertion.form,
-                places[insertion.position].role,
-                weight.name,
-                " x ".join(map(str, weight.shape)),
-                _described_carrier(insertion, weight, places),
-            )
-            counts.setdefault(key, []).append(weight.mask.num_trainable)
+    for t in found.tensors:
+        carrier = t.carrier.replace("_", " ")
+        if t.transient_bytes:
+            carrier = f"{carrier}, {format_bytes(t.transient_bytes)} for a moment"
+        key = (t.form, t.role, t.weight, " x ".join(map(str, t.shape)), carrier)
+        counts.setdefault(key, []).append(t.num_trainable)
     print(
-        f"{name} ({description.family}, {description.num_parameters:,} parameters)  {method}:"
+        f"{found.name} ({description.family}, {description.num_parameters:,} parameters)  {found.method}:"
         f"  {spec.num_trainable:,} trainable = {spec.trainable_percent:.4g} %, on {len(spec.insertions):,} layers and"
         " parameters"
     )
     head = description.num_head_parameters
     print(
-        f"values, gradients and AdamW's state: {format_bytes(OPTIMIZER_BYTES * spec.num_trainable)};"
-        f" saved: {format_bytes(FILE_BYTES * spec.num_trainable)}"
-        + (f"; task head, counted apart: {head:,}" if head else "")
+        f"values, gradients and AdamW's state: {format_bytes(found.training_bytes)};"
+        f" saved: {format_bytes(found.file_bytes)}" + (f"; task head, counted apart: {head:,}" if head else "")
     )
     if description.unprobed:
         print(
@@ -190,35 +118,11 @@ def _print_spec(name: str, method: str, description: Backbone, spec: DeltaSpec) 
     if description.unreached:
         first, *others = description.unreached
         print(f"left out, as no gradient reaches them: {first}{f' and {len(others)} more' if others else ''}")
-    print(merge_note(spec, description))
+    print(found.merge_note)
     print_table(
         ["form", "role", "weight", "shape", "carrier", "positions#", "trainable#"],
         [[*key, str(len(trainable)), f"{sum(trainable):,}"] for key, trainable in counts.items()],
     )
-
-
-def _places(description: Backbone) -> dict[str, Layer | Position]:
-    """Layers and positions by name; what an insertion acts on is one of them."""
-    layers: dict[str, Layer | Position] = {layer.name: layer for layer in description.layers}
-    return layers | {p.name: p for p in description.positions}
-
-
-def _carrier(insertion: Insertion, places: Mapping[str, Layer | Position]) -> str:
-    """How one insertion acts where nothing else is asked for; all but deltas of parameters add to an output."""
-    place = places[insertion.position]
-    return getattr(place, "carrier", "additive") if insertion.form == "weight" else "additive"
-
-
-def _transient_bytes(insertion: Insertion, weight: TrainableWeight, places: Mapping[str, Layer | Position]) -> int:
-    """Bytes of the dense float32 gradient that lives for a moment in each step."""
-    return 4 * weight.mask.size if _carrier(insertion, places) == "substituted" else 0
-
-
-def _described_carrier(insertion: Insertion, weight: TrainableWeight, places: Mapping[str, Layer | Position]) -> str:
-    carrier = _carrier(insertion, places)
-    if carrier == "substituted":
-        return f"substituted, {format_bytes(_transient_bytes(insertion, weight, places))} for a moment"
-    return carrier.replace("_", " ")
 
 
 def positions(
@@ -232,11 +136,9 @@ def positions(
 
     Every parameter that a method can train, with its role and shape; tied tensors once.
     """
-    from apet.api import describe
+    from apet.api import positions as listed
 
-    description = describe(defaults.default_backbone(backbone))
-    layers = description.select(pattern) if pattern else description.layers
-    selected = [position for layer in layers for position in layer.positions]
+    selected = listed(defaults.default_backbone(backbone), pattern or ())
     if json:
         print_json([{"name": p.name, "role": p.role, "shape": list(p.shape), "tied": list(p.tied)} for p in selected])
         return
@@ -291,9 +193,9 @@ def tasks(json: Json = False) -> None:
 
     A task of your own is a YAML file like theirs, or --data FILE --text COLUMN --label COLUMN.
     """
-    from apet.tasks.task import registered_tasks
+    from apet.commands.listing import list_tasks
 
-    registered = registered_tasks()
+    registered = list_tasks()
     if json:
         print_json({name: task.model_dump(mode="json") for name, task in registered.items()})
         return
@@ -312,17 +214,9 @@ def backbones(json: Json = False) -> None:
     Any local folder, hub id or transformers configuration of a known family serves, too.
     """
     from apet.backbones.family import families
-    from apet.backbones.loading import has_local_weights
-    from apet.backbones.registry import package_folder, packaged_backbones, published_shapes
+    from apet.commands.listing import list_backbones
 
-    rows: list[dict[str, JsonValue]] = [
-        {"name": name, "weights": package_folder(b.module) is not None, "description": b.description}
-        for name, b in packaged_backbones().items()
-    ]
-    rows += [
-        {"name": name, "weights": has_local_weights(name), "description": f"{s.description}; on the hub as {s.hub}"}
-        for name, s in published_shapes().items()
-    ]
+    rows: list[dict[str, JsonValue]] = [{**vars(b)} for b in list_backbones().values()]
     registered = families().values()
     if json:
         kinds = {f.name: {"kind": f.kind, "model_types": list(f.model_types)} for f in registered}

@@ -52,6 +52,13 @@ BudgetOption = Annotated[
     str | None, typer.Option(help="Exact number of parameters: 4096, 0.3%, =lora; without it, the method's default.")
 ]
 MaxSteps = Annotated[int | None, typer.Option(help="Optimizer steps to train for.")]
+Track = Annotated[
+    str | None,
+    typer.Option(
+        metavar="tensorboard|wandb|mlflow|trackio",
+        help="Tracker that losses and scores also go to, offline, in a folder of its name beside the runs.",
+    ),
+]
 ConfigFile = Annotated[
     Path | None, typer.Option(help="YAML file with settings; what stands on the command line goes over it.")
 ]

@@ -6,12 +6,9 @@ import inspect
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from functools import wraps
-from typing import TYPE_CHECKING, Annotated, cast, get_type_hints
+from typing import Annotated, get_type_hints
 
 import typer
-
-if TYPE_CHECKING:  # commands that need no model start without torch
-    from pydantic import JsonValue
 
 Command = Callable[..., None]
 
@@ -62,14 +59,6 @@ class OwnData:
     def settings(self) -> dict[str, object]:
         """Settings of a run, those alone that were given."""
         return {name: value for name, value in asdict(self).items() if value not in (None, [])}
-
-    @property
-    def study_settings(self) -> dict[str, JsonValue]:
-        """Settings of a study: data with text and label stand in place of its tasks, data alone in place of theirs."""
-        given = cast("dict[str, JsonValue]", self.settings)
-        if "data" in given and ("text" in given or "label" in given):
-            given |= {"tasks": [given["data"]], "data": None}
-        return given
 
 
 def takes_own_data(command: Command) -> Command:

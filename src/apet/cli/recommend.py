@@ -9,11 +9,13 @@ import typer
 
 from apet.cli.options import (
     BackboneOption,
+    ConfigFile,
     Json,
     MaxSteps,
     Quiet,
     RunOverrides,
     TaskName,
+    Track,
     build_run_config,
 )
 from apet.cli.output import print_json, print_table
@@ -46,6 +48,7 @@ def recommend(
         str, typer.Option(metavar="attached|merged", help="Whether the answer must merge into the backbone.")
     ] = "attached",
     max_steps: MaxSteps = None,
+    track: Track = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -53,6 +56,7 @@ def recommend(
             " runs/TASK-recommend."
         ),
     ] = None,
+    config: ConfigFile = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -62,29 +66,25 @@ def recommend(
     given time: one sentence, a picture, and the commands that train it. Test rows are used for nothing else. The same
     command goes on where it ended.
     """
-    from apet.recommendation.answering import answer
-    from apet.recommendation.asked import ask
-    from apet.recommendation.live import DeadlineProgress
-    from apet.reporting.recommendation import write_recommendation
+    from apet.commands.recommend import recommend as search
+    from apet.commands.recommend import recommendation_folder
+    from apet.reporting.recommendation import PAGE
 
-    options: dict[str, object] = {"backbone": backbone, "task": task, "max_steps": max_steps, **own.settings}
-    # Its runs must not see the test rows, which are measured once the answer is known.
-    options["test"] = None
-    base = build_run_config(None, settings, options)
-    folder = output or Path("runs") / f"{Path(base.task_name).stem}-recommend"
-    asked = ask(
-        base,
-        folder,
+    options: dict[str, object] = {"backbone": backbone, "task": task, "max_steps": max_steps, "track": track}
+    base = build_run_config(config, settings, options | own.settings)
+    folder = output or recommendation_folder(base)
+    keeps_runs(folder)
+    found = search(
+        config=base,
         within=within,
         reach=reach,
-        test=own.test,
         max_params=max_params,
         max_memory=max_memory,
-        deploy=deploy,
+        deploy=deploy,  # type: ignore[arg-type]  # it refuses other words itself
+        output=folder,
+        quiet=quiet,
     )
-    keeps_runs(folder)
-    found = answer(asked, DeadlineProgress(quiet))
-    page = write_recommendation(found, folder)
+    page = folder / PAGE
     if json:
         print_json(found.as_dict())
     else:
@@ -95,7 +95,7 @@ def recommend(
 
 def _print(found: Recommendation, page: Path) -> None:
     """The answer, and below it the table, what became of each way to tune, and the commands."""
-    from apet.recommendation.wording import clock, method_name
+    from apet.recommendation.wording import clock, method_name, number
 
     print(found.headline)
     if found.tried:
@@ -105,7 +105,7 @@ def _print(found: Recommendation, page: Path) -> None:
                 method_name(p.family),
                 f"{p.num_trainable:,}",
                 f"{p.learning_rate:g}",
-                f"{p.score:.3f}",
+                number(found.metric, p.score),
                 str(p.num_seeds),
                 "" if p.relative_time is None else f"{p.relative_time:.2f}",
                 "" if p.relative_memory is None else f"{p.relative_memory:.2f}",

@@ -23,6 +23,7 @@ from apet.cli.options import (
     RunFolderArgument,
     RunOverrides,
     TaskName,
+    Track,
     build_run_config,
     open_progress,
     parse_seeds,
@@ -48,6 +49,7 @@ def tune(
     budget: BudgetOption = None,
     seed: Annotated[int | None, typer.Option(help="Seed of the mask, the initial values and the data.")] = None,
     max_steps: MaxSteps = None,
+    track: Track = None,
     output: NewFolder = None,
     config: ConfigFile = None,
     json: Json = False,
@@ -68,6 +70,7 @@ def tune(
         "budget": budget,
         "seed": seed,
         "max_steps": max_steps,
+        "track": track,
     }
     run_config = build_run_config(config, settings, options)
     axes = run_config.axes
@@ -85,11 +88,14 @@ def tune(
 
 
 def _print_result(result: RunResult) -> None:
+    from apet.tasks.score_text import score_range, score_text
+
     print(
         f"{result.method}: {result.num_trainable:,} trained ({result.trainable_percent:.4g} %)"
-        f"  {result.metric} {100 * result.score:.1f} % [{100 * result.ci_low:.1f}, {100 * result.ci_high:.1f}]"
+        f"  {result.metric} {score_text(result.metric, result.score)}"
+        f" {score_range(result.metric, result.ci_low, result.ci_high).removesuffix(' %')}"
         f" on {result.num_examples} validation items, best at step {result.best_step} of {result.max_steps}"
-        + (f"  test {100 * result.test_score:.1f} %" if result.test_score is not None else "")
+        + (f"  test {score_text(result.metric, result.test_score)}" if result.test_score is not None else "")
     )
     for line in _particulars(result):
         print(line)
@@ -146,6 +152,7 @@ def evaluate(
     """
     from apet.commands.run import Run
     from apet.commands.run import evaluate as measure
+    from apet.tasks.score_text import score_range, score_text
     from apet.tasks.task import load_task
 
     finished = Run(run)
@@ -156,9 +163,10 @@ def evaluate(
     if json:
         print_json({"task": name, "zero_shot": zero_shot, **score.as_dict()})
         return
+    interval = score_range(score.metric, score.ci_low, score.ci_high)
     print(
-        f"{name}{' (zero-shot)' if zero_shot else f' {split}'}: {score.metric} {100 * score.score:.1f} %"
-        f" [{100 * score.ci_low:.1f}, {100 * score.ci_high:.1f}] on {score.num_examples} items"
+        f"{name}{' (zero-shot)' if zero_shot else f' {split}'}: {score.metric}"
+        f" {score_text(score.metric, score.score)} {interval.removesuffix(' %')} on {score.num_examples} items"
     )
 
 
@@ -180,6 +188,7 @@ def compare(
     ] = None,
     seeds: Annotated[str, typer.Option(help="Seeds with commas, such as 0,1,2.")] = "0",
     max_steps: MaxSteps = None,
+    track: Track = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -199,7 +208,7 @@ def compare(
 
     seed_list = parse_seeds(seeds)
     options: dict[str, object] = {"backbone": backbone, "task": task, "budget": budget, "max_steps": max_steps}
-    options |= own.settings
+    options |= {"track": track, **own.settings}
     base = build_run_config(config, settings, options)
     folder = output or default_output(base.axes.task, "compare")
     keeps_runs(folder)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +18,7 @@ from apet.cli.options import (
     RayAddress,
     RunLimit,
     StudyFolder,
+    Track,
     Workers,
     open_progress,
     require_output,
@@ -29,12 +29,9 @@ from apet.cli.stopping import keeps_runs
 from apet.errors import ApetError
 
 if TYPE_CHECKING:
-    from pydantic import JsonValue
-
-    from apet.studies.planning import Cost, CostEstimate
+    from apet.commands.studying import StudyPlan
+    from apet.studies.planning import CostEstimate
     from apet.studies.scheduler import Summary
-    from apet.studies.study_config import StudyConfig
-    from apet.training.run_plan import RunPlan
 
 study = typer.Typer(no_args_is_help=True, help="Plan, run and export grids of runs.", rich_markup_mode=None)
 
@@ -64,40 +61,34 @@ def plan(
 
     What is complete, what is missing, and what the rest will take; nothing is run.
     """
-    from apet.studies.planning import estimate, missing_reasons
-
-    _, runs, _ = _planned_runs(name, settings, own, filters, limit)
-    states, costs = _stored_runs(output)
-    waiting = [run for run in runs if states.get(run.run_id) != "complete"]
-    cost = estimate(waiting, costs)
-    num_complete = sum(states.get(run.run_id) == "complete" for run in runs)
-    num_failed = sum(states.get(run.run_id) == "failed" for run in runs)
+    found = _planned(name, settings, own, filters, limit, output)
+    cost = found.cost
     if json:
         print_json(
             {
-                "runs": [_run_record(run, states.get(run.run_id)) for run in runs],
-                "num_runs": len(runs),
-                "num_complete": num_complete,
-                "num_failed": num_failed,
-                "cannot_run": dict(missing_reasons(runs)),
+                "runs": found.records(),
+                "num_runs": len(found.runs),
+                "num_complete": found.num_complete,
+                "num_failed": found.num_failed,
+                "cannot_run": found.cannot_run,
                 "seconds_of_one_worker": cost.seconds,
                 "measured_share": cost.measured,
                 "peak_bytes": cost.peak_bytes,
             }
         )
         return
-    _print_plan(runs, states)
-    print(f"\n{len(runs):,} runs: {num_complete:,} done, {num_failed:,} failed, {len(waiting):,} to run")
-    if waiting:
+    _print_plan(found)
+    print(
+        f"\n{len(found.runs):,} runs: {found.num_complete:,} done, {found.num_failed:,} failed,"
+        f" {len(found.waiting):,} to run"
+    )
+    if found.waiting:
         _print_estimate(cost)
-    _print_cannot_run(missing_reasons(runs))
+    _print_cannot_run(found.cannot_run.items())
 
 
-def _print_plan(runs: Sequence[RunPlan], states: dict[str, str]) -> None:
+def _print_plan(found: StudyPlan) -> None:
     """A row for each backbone, method and count."""
-    groups: dict[tuple[str, str, str], list[RunPlan]] = {}
-    for run in runs:
-        groups.setdefault((run.axes.backbone, run.axes.method, f"{run.num_trainable:,}"), []).append(run)
     print_table(
         ["backbone", "method", "trainable#", "tasks#", "seeds#", "runs#", "done#"],
         [
@@ -106,9 +97,9 @@ def _print_plan(runs: Sequence[RunPlan], states: dict[str, str]) -> None:
                 str(len({run.axes.task for run in group})),
                 str(len({run.axes.seed for run in group})),
                 str(len(group)),
-                str(sum(states.get(run.run_id) == "complete" for run in group)),
+                str(sum(found.states.get(run.run_id) == "complete" for run in group)),
             ]
-            for key, group in groups.items()
+            for key, group in found.groups().items()
         ],
     )
 
@@ -134,6 +125,7 @@ def run(
     workers: Workers = 0,
     ray_address: RayAddress = None,
     gpus: Gpus = 0,
+    track: Track = None,
     retry: Annotated[bool, typer.Option("--retry", help="Also run what failed before.")] = False,
     json: Json = False,
     quiet: Quiet = False,
@@ -142,17 +134,21 @@ def run(
 
     The same command goes on after whatever stopped it.
     """
-    from apet.cli.execution import open_executor
-    from apet.studies.held_store import open_store
-    from apet.studies.scheduler import Scheduler
+    from apet.commands.studying import make_runs
 
     folder = require_output(output)
-    definition, runs, num_planned = _planned_runs(name, settings, own, filters, limit)
+    found = _planned(name, settings, own, filters, limit, None, track)
     keeps_runs(folder)
-    with open_store(folder) as store:
-        store.describe(definition.name, definition.to_yaml(), num_planned)
-        with open_executor(executor, workers, ray_address, gpus, [run.config for run in runs]) as opened:
-            summary = Scheduler(store, opened, open_progress(quiet)).run(runs, retry=retry, opening=True)
+    summary = make_runs(
+        found,
+        folder,
+        open_progress(quiet),
+        executor=executor,
+        workers=workers,
+        ray_address=ray_address,
+        gpus=gpus,
+        retry=retry,
+    )
     if json:
         print_json(
             {
@@ -165,7 +161,7 @@ def run(
             }
         )
         return
-    _print_summary_table(folder, [run.run_id for run in runs])
+    _print_summary_table(folder, [run.run_id for run in found.runs])
     _print_summary(folder, summary)
 
 
@@ -212,10 +208,9 @@ def export(
     file_format: Annotated[str, typer.Option("--format", help="Format of the files: csv, parquet or json.")] = "csv",
 ) -> None:
     """Write runs and curves as files."""
-    from apet.studies.results import Study
-    from apet.studies.results import export as write
+    from apet.commands.study import Study
 
-    for path in write(Study(folder), output, file_format):
+    for path in Study(folder).export(output, file_format):  # type: ignore[arg-type]  # it refuses other words itself
         print(path)
 
 
@@ -232,71 +227,20 @@ def schema(
         print_json(RunResult.model_json_schema())
 
 
-def _planned_runs(
-    name: str, settings: list[str] | None, own: OwnData, filters: list[str] | None, limit: int | None
-) -> tuple[StudyConfig, list[RunPlan], int]:
-    """Plan a study.
-
-    Args:
-        name: file or registered name.
-        settings: ``key=value`` words.
-        own: data in place of the study's.
-        filters: ``axis=pattern`` words.
-        limit: number of runs, at most.
-
-    Returns:
-        The study, the runs that were selected, and how many the whole study has.
-
-    Raises:
-        ApetError: the study has no run, or none that matches.
-    """
+def _planned(
+    name: str,
+    settings: list[str] | None,
+    own: OwnData,
+    filters: list[str] | None,
+    limit: int | None,
+    output: Path | None,
+    track: str | None = None,
+) -> StudyPlan:
+    """Plan a study as a command line describes it."""
     from apet.cli.guests import command_line_imports
     from apet.cli.overrides import parse_filters, parse_pairs
-    from apet.studies.planning import plan_study, select_runs
-    from apet.studies.study_file import load_study
+    from apet.commands.settings import study_settings
+    from apet.commands.studying import plan_runs
 
-    definition = load_study(name, own.study_settings | parse_pairs(settings or ()))
-    if command_line_imports():
-        # Kept in the study, so that workers, and whoever runs the stored study again, import the same guests.
-        guests = dict.fromkeys([*definition.imports, *command_line_imports()])
-        definition = definition.model_copy(update={"imports": tuple(guests)})
-    runs = plan_study(definition)
-    if not runs:
-        raise ApetError(f"study {name!r} has no run: its overrides exclude them all; exclude fewer")
-    return definition, select_runs(runs, parse_filters(filters or ()), limit), len(runs)
-
-
-def _stored_runs(output: Path | None) -> tuple[dict[str, str], dict[tuple[str, str, str], Cost]]:
-    """What the record of a study says about runs that were run.
-
-    Args:
-        output: the study's folder; None, or one without a record, has no runs.
-
-    Returns:
-        Run id -> state; and (backbone, task, method) -> cost, with the last run's time and the highest peak.
-    """
-    from apet.studies.planning import Cost
-    from apet.studies.store import Store
-    from apet.studies.store_schema import FILE
-
-    if output is None or not (output / FILE).is_file():
-        return {}, {}
-    store = Store(output)
-    costs: dict[tuple[str, str, str], Cost] = {}
-    for stored in store.rows():
-        if stored.result is not None:
-            key = stored.axes.backbone, stored.axes.task, stored.axes.method
-            peak = max(stored.result.peak_memory_bytes, costs[key].peak if key in costs else 0)
-            costs[key] = Cost(1 / max(1e-9, stored.result.steps_per_second), peak)
-    states = store.states()
-    store.close()
-    return states, costs
-
-
-def _run_record(run: RunPlan, state: str | None) -> dict[str, JsonValue]:
-    return {
-        "run_id": run.run_id,
-        **asdict(run.axes),
-        "num_trainable": run.num_trainable,
-        "state": state or ("missing" if run.missing else "waiting"),
-    }
+    given = study_settings({**own.settings, "track": track}) | parse_pairs(settings or ())
+    return plan_runs(name, given, output, parse_filters(filters or ()), limit, command_line_imports())

@@ -8,15 +8,18 @@ import typer
 
 from apet.cli.options import (
     BackboneOption,
+    ConfigFile,
     ExecutorOption,
     Gpus,
     Json,
     MaxSteps,
+    MethodOption,
     OutputFolder,
     Quiet,
     RayAddress,
     RunOverrides,
     TaskName,
+    Track,
     Workers,
     build_run_config,
 )
@@ -26,7 +29,7 @@ from apet.cli.stopping import keeps_runs
 from apet.commands.settings import default_output
 
 if TYPE_CHECKING:
-    from apet.training.config import RunConfig
+    from pydantic import JsonValue
 
 
 @takes_own_data
@@ -35,8 +38,9 @@ def thresholds(
     backbone: BackboneOption = None,
     task: TaskName = None,
     own: OwnData = OwnData(),  # noqa: B008, frozen
-    method: Annotated[str, typer.Option(help="Name of the method (see apet methods).")] = "apet",
+    method: MethodOption = None,
     max_steps: MaxSteps = None,
+    track: Track = None,
     output: OutputFolder = None,
     share: Annotated[
         float, typer.Option(help="Share of the way to full fine-tuning that counts as reaching it, percent.")
@@ -60,6 +64,7 @@ def thresholds(
     workers: Workers = 0,
     ray_address: RayAddress = None,
     gpus: Gpus = 0,
+    config: ConfigFile = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
@@ -71,7 +76,9 @@ def thresholds(
     from apet.commands.thresholds import thresholds as search
 
     options: dict[str, object] = {"backbone": backbone, "task": task, "method": method, "max_steps": max_steps}
-    base = _base_config(settings, options | own.settings)
+    # Values are not kept: a search looks at scores alone. One thread a run, since several run beside each other.
+    defaults: dict[str, JsonValue] = {"save_delta": False, "num_threads": 1}
+    base = build_run_config(config, settings, {**options, "track": track, **own.settings}, defaults)
     folder = output or default_output(base.axes.task, "thresholds")
     keeps_runs(folder)
     found = search(
@@ -101,9 +108,3 @@ def thresholds(
         print(f"{kind} threshold: {sentence}")
     print(f"{found.num_runs} runs; {found.grid}")
     print(found.rules)
-
-
-def _base_config(settings: list[str] | None, options: dict[str, object]) -> RunConfig:
-    """Settings that all runs of a search share."""
-    # Values are not kept: a search looks at scores alone. One thread a run, since several run beside each other.
-    return build_run_config(None, settings, options, {"save_delta": False, "num_threads": 1})

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from apet.cli.options import ExampleLimit, Filters, Json, Quiet, StudyFolder, open_progress
+from apet.cli.options import ExampleLimit, Filters, Json, Quiet, StudyFolder
 from apet.cli.output import print_json, print_table
 
 if TYPE_CHECKING:
@@ -28,20 +28,9 @@ def transfer(
     Every saved delta on every other task, zero-shot (paper section 6.3); nothing is trained again.
     """
     from apet.cli.overrides import parse_filters
-    from apet.studies.held_store import open_store
-    from apet.studies.results import Study
-    from apet.studies.transfer import transfer as run
-    from apet.training.resources import Resources
+    from apet.commands.study import transfer as measure
 
-    with open_store(folder, create=False) as store:
-        resources = Resources(open_progress(quiet))
-        pairs = set(run(store, target_tasks or (), resources, limit, parse_filters(filters or ())))
-    study = Study(folder)
-    table = study.transfers()
-    # The record may hold more, measured by an earlier command with other filters or targets.
-    table = table[[pair in pairs for pair in zip(table["run_id"], table["target"], strict=True)]]
-    axes = study.axes()
-    table.insert(5, "budget", [axes[run_id].budget for run_id in table["run_id"]])
+    table = measure(folder, target_tasks or (), limit=limit, filters=parse_filters(filters or ()), quiet=quiet)
     if json:
         print_json(table.to_dict(orient="records"))
         return

@@ -13,7 +13,8 @@ from apet.commands.study import Study
 from apet.display import html_image, html_notes, html_table
 from apet.errors import ApetError
 from apet.reporting import comparison
-from apet.training.config import RunConfig
+from apet.tasks.metrics import TaskType
+from apet.training.config import RunConfig, TrackerName
 from apet.training.progress import Progress
 
 
@@ -91,8 +92,17 @@ def compare(
     backbone: str | None = None,
     task: str | None = None,
     *,
+    data: str | Path | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    test: str | Path | None = None,
+    task_type: TaskType | None = None,
+    metric: str | None = None,
     methods: str | Sequence[str] | None = None,
+    budget: int | str | None = None,
     seeds: Sequence[int] = (0,),
+    max_steps: int | None = None,
+    track: TrackerName | None = None,
     output: str | Path | None = None,
     config: RunConfig | Mapping[str, JsonValue] | str | Path | None = None,
     quiet: bool = False,
@@ -103,12 +113,21 @@ def compare(
     Args:
         backbone: packaged name, folder or hub id.
         task: name or YAML file; not needed beside ``data``, ``text`` and ``label``.
+        data: file, or folder with train.* and validation.*, in place of the task's own.
+        text: column or columns to read, for data without a task.
+        label: column with the answer, for data without a task.
+        test: file with the test rows; they are measured once, at the end.
+        task_type: what is asked, for data without a task; None = what the values tell.
+        metric: that scores the answers; None = the task's own.
         methods: names, with commas or as a list; None = all methods and both kinds of APET.
+        budget: of every method but fine-tuning; None = each method's default.
         seeds: of the runs.
+        max_steps: optimizer steps to train for.
+        track: tracker that losses and scores also go to, offline, in a folder of its name beside the runs.
         output: folder of the study; None = ``runs/TASK-compare-N``.
         config: settings, or a YAML file with some; what is given beside goes over it.
         quiet: show no progress.
-        **settings: of the runs; ``budget`` is that of every method but fine-tuning.
+        **settings: of the runs (`apet.training.config.RunConfig`), such as ``learning_rate``, or of the methods.
 
     Returns:
         Table, cautions, picture, and the study.
@@ -128,7 +147,10 @@ def compare(
     from apet.studies.comparison import comparison_study
     from apet.training.resources import Resources
 
-    base = run_config(config, {"backbone": backbone, "task": task, **settings})
+    given: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
+    given |= {"test": test, "task_type": task_type, "metric": metric, "budget": budget}
+    given |= {"max_steps": max_steps, "track": track}
+    base = run_config(config, given | settings)
     names = [n.strip() for n in methods.split(",")] if isinstance(methods, str) else list(methods or method_variants())
     folder = Path(output) if output is not None else default_output(base.axes.task, "compare")
     resources = Resources(Progress(quiet))

@@ -8,6 +8,7 @@ from pathlib import Path
 from apet.errors import ApetError
 from apet.reporting.folder import Report
 from apet.studies.store_schema import FILE
+from apet.training.cautions import study_cautions
 from apet.training.output_folder import RESULT
 
 SHOWN = 10
@@ -70,11 +71,12 @@ def _study_report(folder: Path, output: Path, require_complete: bool, log: Calla
     runs, curves, transfers = (
         table[~table["run_id"].isin(outdated)] for table in (study.runs(), study.curves(), study.transfers())
     )
+    current = [result for run_id, result in study.results().items() if run_id not in outdated]
     return write_report(
         output,
         runs,
         curves,
-        facts | {"outdated": len(outdated)},
+        facts | {"outdated": len(outdated), "cautions": study_cautions(current)},
         items=items,
         transfer=transfers,
         planned=study.planned(),

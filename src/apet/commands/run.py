@@ -1,4 +1,4 @@
-"""Single runs from Python: tune, evaluate, predict; and a finished run as a value."""
+"""Single runs from Python: tune, evaluate; and a finished run as a value."""
 
 from __future__ import annotations
 
@@ -14,15 +14,17 @@ from pydantic import JsonValue
 
 from apet.commands.settings import default_output, run_config
 from apet.display import html_image, html_notes, html_table
+from apet.tasks.score_text import score_range, score_text
 from apet.training import run_dir
-from apet.training.config import RunConfig
+from apet.training.config import RunConfig, TrackerName
 from apet.training.output_folder import RESULT
 from apet.training.progress import Progress
 from apet.training.result import RunResult, read_result
 
 if TYPE_CHECKING:  # a finished run is looked at without torch
+    from apet.commands.predict import Texts
     from apet.reporting.folder import Report
-    from apet.tasks.metrics import MetricScore
+    from apet.tasks.metrics import MetricScore, TaskType
     from apet.training.inference import TunedModel
 
 
@@ -80,9 +82,11 @@ class Run:
         """
         return pd.DataFrame([p.model_dump() for p in run_dir.read_predictions(self.folder)])
 
-    def predict(self, texts: str | Mapping[str, str] | Sequence[str | Mapping[str, str]]) -> pd.DataFrame:
-        """Answer new texts, as `apet.predict`."""
-        return predict(self, texts)
+    def predict(self, texts: Texts | None = None, *, data: str | Path | None = None) -> pd.DataFrame:
+        """Answer new texts, or the rows of a file, as `apet.predict`."""
+        from apet.commands.predict import predict
+
+        return predict(self, texts, data=data)
 
     def evaluate(
         self, split: str = "validation", *, task: str | None = None, data: str | None = None, limit: int | None = None
@@ -125,13 +129,17 @@ class Run:
     def __repr__(self) -> str:
         r = self.result
         return (
-            f"Run({r.method}, {r.num_trainable:,} parameters, {r.metric} {100 * r.score:.1f} %, {str(self.folder)!r})"
+            f"Run({r.method}, {r.num_trainable:,} parameters, {r.metric} {score_text(r.metric, r.score)},"
+            f" {str(self.folder)!r})"
         )
 
     def _repr_html_(self) -> str:
         r = self.result
         rows: list[tuple[object, ...]] = [
-            (f"{r.metric}, validation", f"{100 * r.score:.1f} % [{100 * r.ci_low:.1f}, {100 * r.ci_high:.1f}]"),
+            (
+                f"{r.metric}, validation",
+                f"{score_text(r.metric, r.score)} {score_range(r.metric, r.ci_low, r.ci_high).removesuffix(' %')}",
+            ),
             ("trained parameters", f"{r.num_trainable:,} = {r.trainable_percent:.4g} %"),
             ("learning rate", f"{r.learning_rate:g} ({r.learning_rate_rule})"),
             ("best step", f"{r.best_step:,} of {r.max_steps:,}"),
@@ -139,7 +147,7 @@ class Run:
             ("folder", str(self.folder)),
         ]
         if r.test_score is not None:
-            rows.insert(1, (f"{r.metric}, test", f"{100 * r.test_score:.1f} %"))
+            rows.insert(1, (f"{r.metric}, test", score_text(r.metric, r.test_score)))
         title = f"{r.method} on {r.backbone}, {r.task}"
         picture = html_image(self._figure, f"{title}: validation score and loss over steps")
         return html_table(title, (), rows) + html_notes(r.cautions) + picture
@@ -149,6 +157,17 @@ def tune(
     backbone: str | None = None,
     task: str | None = None,
     *,
+    data: str | Path | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    test: str | Path | None = None,
+    task_type: TaskType | None = None,
+    metric: str | None = None,
+    method: str | None = None,
+    budget: int | str | None = None,
+    seed: int | None = None,
+    max_steps: int | None = None,
+    track: TrackerName | None = None,
     output: str | Path | None = None,
     config: RunConfig | Mapping[str, JsonValue] | str | Path | None = None,
     quiet: bool = False,
@@ -159,11 +178,22 @@ def tune(
     Args:
         backbone: packaged name, folder or hub id.
         task: name or YAML file; not needed beside ``data``, ``text`` and ``label``.
+        data: file, or folder with train.* and validation.*, in place of the task's own.
+        text: column or columns to read, for data without a task.
+        label: column with the answer, for data without a task.
+        test: file with the test rows; they are measured once, at the end.
+        task_type: what is asked, for data without a task; None = what the values tell.
+        metric: that scores the answers; None = the task's own.
+        method: registered name; None = apet.
+        budget: exact number of parameters: 4096, ``"0.3%"``, ``"=lora"``; None = the method's default.
+        seed: of the mask, the initial values and the data.
+        max_steps: optimizer steps to train for.
+        track: tracker that losses and scores also go to, offline, in a folder of its name beside the runs.
         output: new folder for the result; None = ``runs/TASK-METHOD-N``.
         config: settings, or a YAML file with some; what is given beside goes over it.
         quiet: show no progress.
-        **settings: of the run (`apet.training.config.RunConfig`), such as ``method``, ``budget``, ``max_steps``, or of
-            the method, such as ``rank``.
+        **settings: of the run (`apet.training.config.RunConfig`), such as ``learning_rate``, or of the method, such as
+            ``rank``.
 
     Returns:
         The finished run.
@@ -178,7 +208,10 @@ def tune(
         >>> run.result.num_examples, list(run.curve().columns[:3])
         (16, ['step', 'loss', 'score'])
     """
-    settled = run_config(config, {"backbone": backbone, "task": task, **settings})
+    given: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
+    given |= {"test": test, "task_type": task_type, "metric": metric, "method": method, "budget": budget}
+    given |= {"seed": seed, "max_steps": max_steps, "track": track}
+    settled = run_config(config, given | settings)
     folder = Path(output) if output is not None else default_output(settled.axes.task, settled.axes.method)
     train(settled, folder, Progress(quiet))
     if "RANK" in os.environ:  # of several processes one writes; the others see the folder when it is whole
@@ -244,40 +277,3 @@ def evaluate(
     if target is not None and target.name != tuned.task.name:
         return tuned.transfer(target, data, limit, split)
     return tuned.evaluate(split, data, limit)
-
-
-def predict(
-    run: Run | str | Path,
-    texts: str | Mapping[str, str] | Sequence[str | Mapping[str, str]],
-    *,
-    backbone: str | None = None,
-) -> pd.DataFrame:
-    """Answer new texts with a finished run.
-
-    Args:
-        run: finished run, or its folder.
-        texts: one or several, each a text (tabs separate columns) or column -> text.
-        backbone: where its backbone is by now; None = where it was.
-
-    Returns:
-        One row a text: its columns, ``prediction``, and ``is_valid``, whether that is one of the label words.
-
-    Raises:
-        ApetError: no run there, or a text that lacks a column.
-
-    Examples:
-        >>> import apet
-        >>> run = apet.tune("microworld-bert-small", "microworld-sst2", method="bitfit", max_steps=2, quiet=True,
-        ...                 max_train_samples=64, max_eval_samples=16)
-        >>> list(apet.predict(run, ["a text", "another"]).columns)
-        ['sentence', 'prediction', 'is_valid']
-    """
-    from apet.training.inference import parse_columns
-
-    tuned = (run if isinstance(run, Run) else Run(run)).model(backbone)
-    given = [texts] if isinstance(texts, str | Mapping) else list(texts)
-    inputs = [parse_columns(tuned.task, t) if isinstance(t, str) else dict(t) for t in given]
-    answers = tuned.predict(inputs)
-    return pd.DataFrame(
-        [{**row, "prediction": a.text, "is_valid": a.is_valid} for row, a in zip(inputs, answers, strict=True)]
-    )

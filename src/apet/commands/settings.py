@@ -31,11 +31,7 @@ def run_config(
     """
     from apet.training.config import RunConfig, apply_overrides, read_config, validate_config
 
-    # A tuple is a list in YAML; one column of texts may be given as a word.
-    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in settings.items() if v is not None}
-    if isinstance(plain.get("text"), str):
-        plain["text"] = [plain["text"]]
-    given = cast("dict[str, JsonValue]", plain)  # whatever else was given is refused when it is validated
+    given = plain_settings(settings)
     if isinstance(config, RunConfig):
         if not given:
             return config
@@ -45,6 +41,30 @@ def run_config(
     else:
         base = config or {}
     return validate_config(apply_overrides({**(defaults or {}), **base}, given))
+
+
+def plain_settings(settings: Mapping[str, object]) -> dict[str, JsonValue]:
+    """Settings as YAML would have them, those alone that were given.
+
+    Args:
+        settings: by name; None counts as not given. A path may be a `Path`, and one column of texts a word.
+
+    Returns:
+        Plain data; what does not fit is refused when it is validated.
+    """
+    plain = {key: list(v) if isinstance(v, tuple) else v for key, v in settings.items() if v is not None}
+    plain = {key: str(v) if isinstance(v, Path) else v for key, v in plain.items()}
+    if isinstance(plain.get("text"), str):
+        plain["text"] = [plain["text"]]
+    return cast("dict[str, JsonValue]", plain)
+
+
+def study_settings(settings: Mapping[str, object]) -> dict[str, JsonValue]:
+    """Settings of a study: data with text and label stand in place of its tasks, data alone in place of theirs."""
+    given = plain_settings(settings)
+    if "data" in given and ("text" in given or "label" in given):
+        given |= {"tasks": [given["data"]], "data": None}
+    return given
 
 
 def default_output(*parts: str) -> Path:

@@ -1,10 +1,29 @@
-"""A stored study in a notebook."""
+"""Studies from Python: planned, run, exported, transferred; and a stored study in a notebook."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
 from apet.analysis.frames import complete
+from apet.commands.settings import study_settings
 from apet.display import html_notes, html_table
+from apet.studies import results
 from apet.studies.results import Study as StoredStudy
+from apet.tasks.score_text import score_text
+from apet.training.progress import Progress
+from apet.training.result import RunResult
+
+if TYPE_CHECKING:  # a stored study is looked at without torch
+    from pydantic import JsonValue
+
+    from apet.commands.studying import StudyPlan
+
+Filters = Mapping[str, str | list[str]]
+"""Axis -> pattern, or patterns of which one must match."""
 
 MOST_ROWS = 40
 """Rows of a study that a notebook shows."""
@@ -33,6 +52,122 @@ class Study(StoredStudy):
         ('empty', 0)
     """
 
+    @staticmethod
+    def plan(
+        name: str | Path,
+        *,
+        output: str | Path | None = None,
+        filters: Filters | None = None,
+        limit: int | None = None,
+        **settings: JsonValue,
+    ) -> StudyPlan:
+        """List every run of a study with its exact count; nothing is run.
+
+        Args:
+            name: YAML file, or name of a registered study: paper, quick, microworld.
+            output: folder of the study, whose finished runs are known; None = none are.
+            filters: only these runs, such as ``{"backbone": "bert-*"}``.
+            limit: number of runs, at most.
+            **settings: of the study (``seeds=[0]``) or of its runs (``max_steps=50``, and ``data``, ``text``,
+                ``label`` in place of its tasks).
+
+        Returns:
+            The runs, what is done, and what the rest will take.
+
+        Raises:
+            ApetError: no such study, a wrong setting, or not one run that is meant.
+        """
+        from apet.commands.studying import plan_runs
+
+        folder = None if output is None else Path(output)
+        return plan_runs(str(name), study_settings(settings), folder, filters, limit)
+
+    @classmethod
+    def run(
+        cls,
+        name: str | Path,
+        output: str | Path,
+        *,
+        filters: Filters | None = None,
+        limit: int | None = None,
+        executor: str = "local",
+        workers: int = 0,
+        ray_address: str | None = None,
+        gpus: float = 0,
+        retry: bool = False,
+        quiet: bool = False,
+        **settings: JsonValue,
+    ) -> Study:
+        """Run what is missing of a study; the same call goes on after whatever stopped it.
+
+        Args:
+            name: YAML file, or name of a registered study: paper, quick, microworld.
+            output: folder of the study; made if it is not there.
+            filters: only these runs, such as ``{"backbone": "bert-*"}``.
+            limit: number of runs, at most.
+            executor: what runs the runs: local (processes) or ray (a cluster).
+            workers: of them; 0 = one for each GPU, else as many as the cores allow.
+            ray_address: of a Ray cluster; None = Ray's own search.
+            gpus: that each Ray worker holds.
+            retry: also run what failed before.
+            quiet: show no progress.
+            **settings: of the study (``seeds=[0]``) or of its runs (``max_steps=50``, ``track="tensorboard"``).
+
+        Returns:
+            The stored study; runs that failed are in its table with their reasons.
+
+        Raises:
+            ApetError: no such study, a wrong setting, not one run that is meant, or a folder of another study.
+        """
+        from apet.commands.studying import make_runs, plan_runs
+
+        folder = Path(output)
+        plan = plan_runs(str(name), study_settings(settings), None, filters, limit)
+        make_runs(
+            plan,
+            folder,
+            Progress(quiet),
+            executor=executor,
+            workers=workers,
+            ray_address=ray_address,
+            gpus=gpus,
+            retry=retry,
+        )
+        return cls(folder)
+
+    def export(
+        self, output: str | Path = "export", file_format: Literal["csv", "parquet", "json"] = "csv"
+    ) -> list[Path]:
+        """Write runs and curves as files.
+
+        Args:
+            output: folder for the files.
+            file_format: of the files.
+
+        Returns:
+            The files.
+
+        Raises:
+            ApetError: another format, or the folder cannot be written.
+        """
+        return results.export(self, Path(output), file_format)
+
+    @staticmethod
+    def schema() -> dict[str, JsonValue]:
+        """The JSON schema of a run's record."""
+        return RunResult.model_json_schema()
+
+    def transfer(
+        self,
+        target_tasks: Sequence[str] = (),
+        *,
+        limit: int | None = None,
+        filters: Filters | None = None,
+        quiet: bool = False,
+    ) -> pd.DataFrame:
+        """Measure its runs on other tasks, as `apet.transfer`."""
+        return transfer(self.folder, target_tasks, limit=limit, filters=filters, quiet=quiet)
+
     def __repr__(self) -> str:
         return f"Study({self.notes.get('study', '')!r}, {len(self.results()):,} runs, {str(self.folder)!r})"
 
@@ -41,7 +176,7 @@ class Study(StoredStudy):
         done = complete(runs)
         keys = ["backbone", "task", "method", "num_trainable"]
         rows = [
-            (*key, len(group), f"{100 * group['score'].mean():.1f} %", str(group["metric"].iloc[0]))
+            (*key, len(group), score_text(str(group["metric"].iloc[0]), group["score"].mean()), group["metric"].iloc[0])
             for key, group in done.groupby(keys, sort=False)
         ]
         notes = [f"{len(rows) - MOST_ROWS:,} more rows: runs()"] if len(rows) > MOST_ROWS else []
@@ -53,3 +188,51 @@ class Study(StoredStudy):
         columns = ("backbone", "task", "method", "trained", "seeds", "mean score", "metric")
         title = f"{self.notes.get('study', 'study')}: {len(done):,} runs"
         return html_table(title, columns, rows[:MOST_ROWS]) + html_notes(notes)
+
+
+def transfer(
+    folder: str | Path,
+    target_tasks: Sequence[str] = (),
+    *,
+    limit: int | None = None,
+    filters: Filters | None = None,
+    quiet: bool = False,
+) -> pd.DataFrame:
+    """Measure a study's runs on other tasks, zero-shot (paper section 6.3); nothing is trained again.
+
+    Args:
+        folder: of the study; its runs kept their deltas.
+        target_tasks: to measure on; without any, those of the study.
+        limit: number of examples, at most.
+        filters: only these runs, such as ``{"method": "lora"}``.
+        quiet: show no progress.
+
+    Returns:
+        One row a run and target: run_id, source, target, backbone, method, budget, num_trainable, seed, score with
+        its interval, num_examples.
+
+    Raises:
+        ApetError: no study there, no delta was kept, or no target is of the kind of the runs' tasks.
+
+    Examples:
+        >>> import apet
+        >>> try:
+        ...     apet.transfer("runs/no-study")
+        ... except apet.ApetError as error:
+        ...     print(str(error).split(";")[0])
+        no study at 'runs/no-study'
+    """
+    from apet.studies.held_store import open_store
+    from apet.studies.transfer import transfer as measure
+    from apet.training.resources import Resources
+
+    folder = Path(folder)
+    with open_store(folder, create=False) as store:
+        pairs = set(measure(store, target_tasks, Resources(Progress(quiet)), limit, filters))
+    study = StoredStudy(folder)
+    table = study.transfers()
+    # The record may hold more, measured by an earlier call with other filters or targets.
+    table = table[[pair in pairs for pair in zip(table["run_id"], table["target"], strict=True)]]
+    axes = study.axes()
+    table.insert(5, "budget", [axes[run_id].budget for run_id in table["run_id"]])
+    return table

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -15,7 +15,8 @@ from apet.search.thresholds import KINDS, ThresholdRules, num_grid_runs, search_
 from apet.studies.executors import ExecutorOptions, running_executor
 from apet.studies.held_store import open_store
 from apet.studies.scheduler import Scheduler
-from apet.training.config import RunConfig
+from apet.tasks.metrics import TaskType
+from apet.training.config import RunConfig, TrackerName
 from apet.training.progress import Progress
 
 
@@ -55,7 +56,15 @@ def thresholds(
     backbone: str | None = None,
     task: str | None = None,
     *,
+    data: str | Path | None = None,
+    text: str | Sequence[str] | None = None,
+    label: str | None = None,
+    test: str | Path | None = None,
+    task_type: TaskType | None = None,
+    metric: str | None = None,
     method: str | None = None,
+    max_steps: int | None = None,
+    track: TrackerName | None = None,
     output: str | Path | None = None,
     config: RunConfig | Mapping[str, JsonValue] | str | Path | None = None,
     share: float = 95.0,
@@ -80,7 +89,15 @@ def thresholds(
     Args:
         backbone: packaged name, folder or hub id.
         task: name or YAML file; not needed beside ``data``, ``text`` and ``label``.
+        data: file, or folder with train.* and validation.*, in place of the task's own.
+        text: column or columns to read, for data without a task.
+        label: column with the answer, for data without a task.
+        test: file with the test rows; they are measured once, at the end.
+        task_type: what is asked, for data without a task; None = what the values tell.
+        metric: that scores the answers; None = the task's own.
         method: whose N is searched; None = apet.
+        max_steps: optimizer steps to train for.
+        track: tracker that losses and scores also go to, offline, in a folder of its name beside the runs.
         output: folder of the study, in which the same call goes on; None = ``runs/TASK-thresholds-N``.
         config: settings, or a YAML file with some; what is given beside goes over it.
         share: of the way to full fine-tuning that counts as reaching it, percent.
@@ -98,7 +115,7 @@ def thresholds(
         ray_address: of a Ray cluster; None = Ray's own search.
         gpus: that each Ray worker holds.
         quiet: show no progress.
-        **settings: of the runs, such as ``max_steps``.
+        **settings: of the runs (`apet.training.config.RunConfig`), such as ``learning_rate``, or of the method.
 
     Returns:
         Both thresholds, with everything that was measured.
@@ -116,7 +133,10 @@ def thresholds(
     """
     # Values are not kept: a search looks at scores alone. One thread a run, since several run beside each other.
     defaults: dict[str, JsonValue] = {"save_delta": False, "num_threads": 1}
-    base = run_config(config, {"backbone": backbone, "task": task, "method": method, **settings}, defaults)
+    given: dict[str, object] = {"backbone": backbone, "task": task, "data": data, "text": text, "label": label}
+    given |= {"test": test, "task_type": task_type, "metric": metric, "method": method}
+    given |= {"max_steps": max_steps, "track": track}
+    base = run_config(config, given | settings, defaults)
     reach = Reach(share / 100, None if margin is None else margin / 100)
     rules = ThresholdRules(reach, confidence / 100, spacing, max_seeds, full_seeds, max_runs)
     folder = Path(output) if output is not None else default_output(base.axes.task, "thresholds")

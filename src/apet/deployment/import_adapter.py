@@ -59,6 +59,14 @@ def import_adapter(
     Raises:
         ApetError: no adapter there or one that is not read, no backbone by that name, or the folder is taken.
         CannotWriteError: the folder cannot be written.
+
+    Examples:
+        >>> import apet
+        >>> try:
+        ...     apet.import_adapter("no-adapter", "taken")
+        ... except apet.ApetError as error:
+        ...     print(str(error).split(";")[0])
+        no adapter of peft at 'no-adapter' (it has no adapter_config.json)
     """
     adapter, folder = Path(adapter), Path(folder)
     read = read_adapter(adapter)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import partial
 from typing import Literal
 
 from huggingface_hub import EvalResult, ModelCardData
 
 from apet.backbones.registry import locate_backbone
 from apet.errors import ApetError
+from apet.tasks.score_text import score_text
 from apet.tasks.task import Task
 from apet.training.config import RunConfig
 from apet.training.result import RunResult
@@ -61,13 +63,23 @@ def card_text(
     return f"---\n{head}\n---\n\n# {name}\n\n{about}\n\n{said}{chr(10) if said else ''}{body}\n"
 
 
+_HUB_TYPES: Mapping[str, str] = {
+    "single-label": "text-classification",
+    "multi-label": "text-classification",
+    "regression": "text-classification",
+    "token-classification": "token-classification",
+    "multiple-choice": "multiple-choice",
+}
+"""Type of task -> what the hub calls it."""
+
+
 def _metadata(
     config: RunConfig, task: Task, result: RunResult, kind: ExportKind, pipeline: str | None, name: str
 ) -> str:
     """The hub's metadata, YAML."""
     dataset = task.source.hub
     measured = EvalResult(
-        task_type="text-classification" if task.labels else "text2text-generation",
+        task_type=_HUB_TYPES.get(task.task_type, "text2text-generation"),
         dataset_type=dataset or result.task,
         dataset_name=result.task,
         dataset_split="validation",
@@ -104,20 +116,21 @@ def _percent(value: float) -> str:
 
 
 def _measures(result: RunResult) -> str:
+    shown = partial(score_text, result.metric)
     rows = [
         "| split | metric | score | 95 % interval | examples |",
         "| --- | --- | ---: | ---: | ---: |",
-        f"| validation | {result.metric} | {_percent(result.score)} |"
-        f" {_percent(result.ci_low)} to {_percent(result.ci_high)} | {result.num_examples} |",
+        f"| validation | {result.metric} | {shown(result.score)} |"
+        f" {shown(result.ci_low)} to {shown(result.ci_high)} | {result.num_examples} |",
     ]
     if result.macro_f1 is not None:
         rows.append(f"| validation | macro-F1 | {_percent(result.macro_f1)} | | {result.num_examples} |")
     if result.test_score is not None and result.test_ci_low is not None and result.test_ci_high is not None:
-        interval = f"{_percent(result.test_ci_low)} to {_percent(result.test_ci_high)}"
+        interval = f"{shown(result.test_ci_low)} to {shown(result.test_ci_high)}"
         rows.append(
-            f"| test | {result.metric} | {_percent(result.test_score)} | {interval} | {result.test_num_examples} |"
+            f"| test | {result.metric} | {shown(result.test_score)} | {interval} | {result.test_num_examples} |"
         )
-    lines = ["\n".join(rows), f"Before training: {_percent(result.score_untrained)} on validation."]
+    lines = ["\n".join(rows), f"Before training: {shown(result.score_untrained)} on validation."]
     if result.majority_baseline is not None:
         lines.append(f"Always the most frequent label: {_percent(result.majority_baseline)}.")
     if result.class_counts:

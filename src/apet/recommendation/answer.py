@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Literal, cast
 
 from pydantic import JsonValue
+
+from apet.display import html_image, html_notes, html_table
+
+FIGURE = "recommendation.png"
+"""The picture of an answer, in the folder of its runs."""
 
 State = Literal["decided", "not decided", "nothing to reach", "nothing measured"]
 
@@ -163,6 +169,17 @@ class Recommendation:
     commands: dict[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     folder: str = ""
+
+    def _repr_html_(self) -> str:
+        rows = [
+            (p.family, p.num_trainable, p.learning_rate, p.score, p.num_seeds, "recommended" if p == self.use else "")
+            for p in self.tried
+        ]
+        columns = ("method", "trained parameters", "learning rate", f"validation {self.metric}", "seeds", "")
+        commands = [f"{purpose}: {command}" for purpose, command in self.commands.items()]
+        picture = Path(self.folder) / FIGURE
+        shown = html_image(picture.read_bytes(), "score over parameters") if picture.is_file() else ""
+        return html_table(self.headline, columns, rows) + shown + html_notes([*self.notes, *commands])
 
     def as_dict(self) -> dict[str, JsonValue]:
         """Everything as plain data, for JSON."""

@@ -31,7 +31,7 @@ from apet.recommendation.sizing import (
     too_large,
 )
 from apet.recommendation.summary import Costs, curve_of, fates, nothing_below, state_of, tried, whole_runs
-from apet.recommendation.wording import clock, headline, method_name
+from apet.recommendation.wording import clock, headline, method_name, number
 from apet.studies.held_store import open_store
 from apet.studies.store import Store
 from apet.tasks.sources import read_split
@@ -188,11 +188,14 @@ class _Answering:
         full = known.evidence.levels.full
         is_reference = choice.arm == self.question.reference_arm
         name = method_name(self.question.reference.name)
-        against = f", {name} {sum(full) / len(full):.3f}" if full and not is_reference else ""
+        against = f", {name} {self._number(sum(full) / len(full))}" if full and not is_reference else ""
         return (
             f"so far {method_name(choice.arm.family)} with {choice.arm.num_trainable:,} parameters:"
-            f" {sum(scores) / len(scores):.3f} on validation{against}"
+            f" {self._number(sum(scores) / len(scores))} on validation{against}"
         )
+
+    def _number(self, score: float) -> str:
+        return number(self.task.metric, score)
 
     def _conclude(self, ending: Ending) -> Recommendation:
         """The answer, its score on the test rows, what it costs, how it is trained again."""
@@ -225,7 +228,7 @@ class _Answering:
             file_bytes=delta.stat().st_size if delta.is_file() else None,
             num_raced=sum(known.races[f.name].is_over for f in self.question.families),
             tried=tuple(points),
-            fates=tuple(fates(known, choice.arm.family, self.found.left_out)),
+            fates=tuple(fates(known, choice.arm.family, self.found.left_out, self.task.metric)),
             curve=tuple(curve_of(evidence, choice.arm.family)),
             commands=commands(config, self.parts, use.run, self.asked.folder),
             seconds=self.env.elapsed(),

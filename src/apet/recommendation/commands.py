@@ -36,7 +36,7 @@ def commands(config: RunConfig, parts: PartFiles, run: str, folder: Path) -> dic
         train += ["--import", guest]
     for key in _OPTIONS:
         if given.get(key) is not None:
-            train += [f"--{key.replace('_', '-')}", str(given[key])]
+            train += [f"--{key.replace('_', '-')}", _from_here(str(given[key]))]
     for column in config.text:
         train += ["--text", column]
     for key, value in given.items():
@@ -58,6 +58,12 @@ def rank_of(family: Family, num_trainable: int) -> int | None:
         return None
     rank, rest = divmod(num_trainable, family.per_rank)
     return rank if rank and not rest else None
+
+
+def _from_here(word: str) -> str:
+    """A path inside the current folder as it is seen from there: commands are typed where this one was."""
+    path = Path(word)
+    return str(path.relative_to(Path.cwd())) if path.is_absolute() and path.is_relative_to(Path.cwd()) else word
 
 
 def _word(value: JsonValue) -> str:

@@ -190,7 +190,8 @@ def seconds_to_decide(
         return None
     difference = evidence.utility(choice.rival) - evidence.utility(choice.arm)
     mean, sd = float(difference.mean()), float(difference.std())
-    noise = 100 * float(np.median(evidence.families[choice.arm.family].noise))
+    own = evidence.families[choice.arm.family]
+    noise = 100 * float(np.median(own.noise)) / own.unit
     cost = seconds(choice.arm) + seconds(choice.rival)
     for pairs in range(1, 4 * MAX_SEEDS + 1):
         if _decided(mean, sd, 2 * noise**2 / pairs) >= sure:

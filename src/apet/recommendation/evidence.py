@@ -37,6 +37,7 @@ class FamilyEvidence:
         noise: standard deviation over seeds, (draws,).
         num_runs: N -> runs made.
         curve: that they were drawn from; None for full fine-tuning itself.
+        unit: of the metric, which counts as 100 points; see `apet.analysis.curve_values.Scale`.
     """
 
     family: Family
@@ -48,6 +49,7 @@ class FamilyEvidence:
     noise: Floats
     num_runs: dict[int, int]
     curve: BudgetCurve | None
+    unit: float = 1.0
 
     def index(self, num_trainable: int) -> int:
         """Place of a count among them."""
@@ -128,7 +130,8 @@ def _of_family(family: Family, runs: tuple[Measurement, ...], levels: Levels, re
     at = np.array([curve.scores_at(n) for n in counts])
     level = reach.level(d.base, d.full)
     num_runs = {n: sum(m.trial.arm.num_trainable == n and m.score is not None for m in runs) for n in family.counts}
-    return FamilyEvidence(family, counts, at, _utilities(at, level, counts), d.full, level, d.noise, num_runs, curve)
+    utilities = _utilities(at, level, counts, curve.scale.unit)
+    return FamilyEvidence(family, counts, at, utilities, d.full, level, d.noise, num_runs, curve, curve.scale.unit)
 
 
 def _of_full(family: Family, levels: Levels, reach: Reach, others: dict[str, FamilyEvidence]) -> FamilyEvidence:
@@ -136,18 +139,19 @@ def _of_full(family: Family, levels: Levels, reach: Reach, others: dict[str, Fam
     counts = np.array([family.anchor], dtype=float)
     if others:
         any_family = next(iter(others.values()))
-        full, noise = any_family.full, any_family.noise
+        full, noise, unit = any_family.full, any_family.noise, any_family.unit
     else:
         curve = fit_curve([], levels, 1, 2)
-        full, noise = curve.draws.full, curve.draws.noise
+        full, noise, unit = curve.draws.full, curve.draws.noise, curve.scale.unit
     level = reach.level(levels.base, full)
     at = full[None]
     num_runs = {family.anchor: len(levels.full)}
-    return FamilyEvidence(family, counts, at, _utilities(at, level, counts), full, level, noise, num_runs, None)
+    utilities = _utilities(at, level, counts, unit)
+    return FamilyEvidence(family, counts, at, utilities, full, level, noise, num_runs, None, unit)
 
 
-def _utilities(scores: Floats, level: Floats, counts: Floats) -> Floats:
-    short: Floats = 100 * np.maximum(level - scores, 0)
+def _utilities(scores: Floats, level: Floats, counts: Floats, unit: float) -> Floats:
+    short: Floats = 100 * np.maximum(level - scores, 0) / unit
     return -short - POINTS_PER_OCTAVE * np.log2(counts)[:, None]
 
 

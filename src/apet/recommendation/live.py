@@ -134,6 +134,7 @@ class LiveEnvironment:
                 # A heat is measured at its end; of a whole run, the better half is kept.
                 "eval_steps": trial.steps if trial.racing else max(1, trial.steps // 2),
                 "learning_rate": trial.learning_rate,
+                "track": None if trial.racing else self.base.track,
                 # All of a backbone's weights are written once: there is one answer in which they are used.
                 "save_delta": not trial.racing and not (is_full and trial.seed),
             }
@@ -208,7 +209,7 @@ class LiveEnvironment:
         longer = 1.0 if alike else ALONE if together == 1 else 1 / ALONE
         if not own:
             longer *= self.families[trial.arm.family].slowness
-        longest = max(alike or like, key=lambda r: r.max_steps)
+        longest = max(alike or like, key=lambda r: (r.max_steps, r.started))  # the last of them: a machine gets busy
         step = longer * longest.training_seconds / longest.max_steps
         rest = max(0.0, longest.total_seconds / longest.side_by_side - longest.training_seconds)
         items = self.parts.num_race if trial.racing else self.parts.num_validation

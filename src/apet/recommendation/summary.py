@@ -12,7 +12,7 @@ from apet.recommendation.arms import Arm, Measurement
 from apet.recommendation.decision import SURE, Choice
 from apet.recommendation.evidence import Evidence
 from apet.recommendation.policy import Knowledge
-from apet.recommendation.wording import method_name
+from apet.recommendation.wording import method_name, number
 
 LEAST_FAMILIES = 3
 """Families with whole runs from which something is said about what none of them can."""
@@ -97,7 +97,7 @@ def _scores(known: Knowledge, arm: Arm) -> list[float]:
     return [m.score for m in whole_runs(known, arm) if m.score is not None]
 
 
-def fates(known: Knowledge, chosen: str, left_out: Mapping[str, str]) -> list[Fate]:
+def fates(known: Knowledge, chosen: str, left_out: Mapping[str, str], metric: str) -> list[Fate]:
     """What became of each family, and when."""
     out = []
     for family in known.question.families:
@@ -105,7 +105,8 @@ def fates(known: Knowledge, chosen: str, left_out: Mapping[str, str]) -> list[Fa
         whole = [m for m in own if known.is_whole(m)]
         race = known.races[family.name]
         when = own[-1].at if own else None
-        raced = f"race won by learning rate {race.rate:g} with {race.score:.3f}" if race.rate is not None else ""
+        won = number(metric, race.score)
+        raced = f"race won by learning rate {race.rate:g} with {won}" if race.rate is not None else ""
         if family.name == chosen:
             out.append(Fate(family.name, "recommended", f"{raced}; {_counts(whole)}", when))
         elif whole:

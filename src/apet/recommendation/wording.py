@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from apet.recommendation.answer import Recommendation, Tried
+from apet.tasks.score_text import shown_as
 
 NAMES = {
     "fine-tuning": "full fine-tuning",
@@ -43,11 +44,11 @@ def headline(r: Recommendation) -> str:
     if r.state == "nothing to reach":
         test = f", on {r.test.num_examples:,} test rows {_interval(r)}" if r.test else ""
         what = "the best constant answer" if r.constant >= r.untrained else "the untrained model"
+        base, best = number(r.metric, max(r.constant, r.untrained)), number(r.metric, r.use.score)
         return (
-            f"nothing beats {what} ({max(r.constant, r.untrained):.3f}): full fine-tuning comes to"
-            f" {_number(r.reference_score)}, the best of {len(r.tried)} tried, {used}, to {r.use.score:.3f} on"
-            f" {r.num_validation:,} validation rows{test}; train on more or other data, or for longer: --within,"
-            " --max-steps"
+            f"nothing beats {what} ({base}): full fine-tuning comes to {number(r.metric, r.reference_score)}, the best"
+            f" of {len(r.tried)} tried, {used}, to {best} on {r.num_validation:,} validation rows{test}; train on more"
+            " or other data, or for longer: --within, --max-steps"
         )
     begin = f"use {used}: "
     if r.reference_score is None:
@@ -75,11 +76,11 @@ def _facts(r: Recommendation) -> list[str]:
     if r.test is not None:
         facts.append(f"{r.metric} {_interval(r)} on {r.test.num_examples:,} test rows never used for choosing")
         if r.test.ci_low <= r.constant:
-            facts.append(f"not shown to beat the best constant answer ({r.constant:.3f})")
+            facts.append(f"not shown to beat the best constant answer ({number(r.metric, r.constant)})")
     seeds = f", mean of {r.use.num_seeds} seeds" if r.use.num_seeds > 1 else ""
-    on = f"on the {r.num_validation:,} validation rows {r.use.score:.3f}{seeds}"
+    on = f"on the {r.num_validation:,} validation rows {number(r.metric, r.use.score)}{seeds}"
     if r.reference_score is not None and r.use.family != r.reference:
-        on += f", {method_name(r.reference)} {r.reference_score:.3f}"
+        on += f", {method_name(r.reference)} {number(r.metric, r.reference_score)}"
     facts.append(on)
     if r.nothing_below is not None:
         facts.append(f"nothing below {r.nothing_below:,} parameters is likely to come to {r.reach}")
@@ -101,11 +102,15 @@ def _costs(r: Recommendation, use: Tried) -> list[str]:
 
 def _interval(r: Recommendation) -> str:
     assert r.test is not None
-    return f"{r.test.score:.3f} ({r.test.ci_low:.3f} to {r.test.ci_high:.3f})"
+    return f"{number(r.metric, r.test.score)} ({number(r.metric, r.test.ci_low)} to {number(r.metric, r.test.ci_high)})"
 
 
-def _number(x: float | None) -> str:
-    return "no score" if x is None else f"{x:.3f}"
+def number(metric: str, score: float | None) -> str:
+    """A score, a share as one, an error as the positive number that it is."""
+    if score is None:
+        return "no score"
+    value = score if shown_as(metric).factor > 0 else -score
+    return f"{value:.3f}" if abs(value) < 100 else f"{value:,.1f}"
 
 
 def duration(seconds: float | None) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,14 @@ from apet.analysis.frames import FULL, complete, failed
 from apet.analysis.intervals import t_interval
 from apet.reporting.style import method_style
 from apet.studies.results import Study
+from apet.tasks.score_text import PERCENT, score_range, score_text, shown_as
 from apet.training.cautions import REMEDY, truncation_caution
 
 if TYPE_CHECKING:  # drawing libraries take a second to import, and a table needs none
     from matplotlib.axes import Axes
 
 FIGURE_FILE = "comparison.png"
-HEADINGS = ("method", "trainable#", "% of backbone#", "{metric} %#", "95 % interval#", "best step#", "steps/s#")
+HEADINGS = ("method", "trainable#", "% of backbone#", "{metric}{unit}#", "95 % interval#", "best step#", "steps/s#")
 """A '#' marks numbers."""
 
 JsonValue = str | int | float | list[float] | dict[int, str]
@@ -51,14 +51,15 @@ class MethodRuns:
     def interval(self) -> tuple[float, float]:
         """95 % interval: Student's t over the seeds, or of one seed the interval over its items.
 
-        It ends at 0 and 1, as scores do; those of numbers have no lower end.
+        Of a share it ends at 0 and 1.
         """
         if len(self.runs) == 1:
             low, high = self.runs["ci_low"].iloc[0], self.runs["ci_high"].iloc[0]
         else:
             _, _, low, high = t_interval(self.runs["score"].to_numpy(dtype=float))
-        floor = -math.inf if self.runs["task_type"].iloc[0] == "regression" else 0.0
-        return max(floor, float(low)), min(1.0, float(high))
+        if shown_as(str(self.runs["metric"].iloc[0])).factor != PERCENT:
+            return float(low), float(high)
+        return max(0.0, float(low)), min(1.0, float(high))
 
     @property
     def interval_over(self) -> str:
@@ -89,7 +90,8 @@ def method_runs(study: Study, run_ids: Sequence[str]) -> list[MethodRuns]:
 def table(methods: Sequence[MethodRuns]) -> tuple[list[str], list[list[str]]]:
     """Header and rows for the terminal; a header's '#' marks numbers."""
     metric = next((m.runs["metric"].iloc[0] for m in methods if len(m.runs)), "metric")
-    header = [h.format(metric=metric) for h in HEADINGS]
+    unit = " %" if shown_as(metric).factor == PERCENT else ""
+    header = [h.format(metric=metric, unit=unit) for h in HEADINGS]
     rows = []
     for m in methods:
         if m.runs.empty:
@@ -101,8 +103,8 @@ def table(methods: Sequence[MethodRuns]) -> tuple[list[str], list[list[str]]]:
                 m.method,
                 f"{m.num_trainable:,}",
                 f"{m.runs['trainable_percent'].iloc[0]:.3g}",
-                f"{100 * m.mean:.1f}",
-                f"{100 * low:.1f} – {100 * high:.1f} ({m.interval_over})",
+                score_text(metric, m.mean).removesuffix(" %"),
+                f"{score_range(metric, low, high).strip('[] %').replace(', ', ' – ')} ({m.interval_over})",
                 ", ".join(str(int(step)) for step in m.runs["best_step"]),
                 f"{m.runs['steps_per_second'].mean():.2f}",
             ]
@@ -155,7 +157,7 @@ def _at_chance(measured: Sequence[MethodRuns]) -> str:
     at_chance = [m.method for m in measured if m.interval[0] <= guessing]
     if not at_chance:
         return ""
-    baseline = f"guessing scores {100 * guessing:.1f} %"
+    baseline = f"guessing scores {score_text(str(first['metric']), guessing)}"
     if len(at_chance) < len(measured):
         return f"at chance ({baseline}): {', '.join(at_chance)}"
     below = all(m.mean < guessing for m in measured)
@@ -171,7 +173,7 @@ def caption(methods: Sequence[MethodRuns]) -> str:
     counted = f"; task head of {head:,} parameters, counted apart" if head else ""
     return (
         f"{first['backbone']} on {first['task']}, {int(first['max_steps'])} steps of {int(first['batch_size'])},"
-        f" {intervals}{counted}; baseline {100 * first['untrained_baseline']:.1f} %"
+        f" {intervals}{counted}; baseline {score_text(first['metric'], first['untrained_baseline'])}"
     )
 
 
@@ -196,23 +198,27 @@ def save_figure(methods: Sequence[MethodRuns], path: Path) -> None:
 
     measured = [m for m in methods if len(m.runs)]
     first = measured[0].runs.iloc[0]
-    baseline, metric = 100 * float(first["untrained_baseline"]), first["metric"]
+    metric = str(first["metric"])
+    shown = shown_as(metric)
+    baseline = shown.factor * float(first["untrained_baseline"])
     figure, (by_count, by_step) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
     with_same_count: dict[int, int] = {}  # methods of one count stand side by side
     for m in measured:
         place = with_same_count.get(m.num_trainable, 0)
         with_same_count[m.num_trainable] = place + 1
-        _draw_mean(by_count, m, place)
-        _draw_curves(by_step, m)
+        _draw_mean(by_count, m, place, shown.factor)
+        _draw_curves(by_step, m, shown.factor)
     for axis in (by_count, by_step):
         axis.axhline(baseline, color="gray", linestyle=":", linewidth=1)
         at_the_left = {"xycoords": ("axes fraction", "data"), "va": "bottom"}
         axis.annotate("baseline", (0.01, baseline), **at_the_left, color="gray", fontsize=8)
         axis.grid(alpha=0.25)
-        axis.set_ylabel(f"validation {metric} (%)")
+        axis.set_ylabel(f"validation {metric}{shown.unit}")
+        if shown.factor < 0:  # better is up
+            axis.invert_yaxis()
     full = next((m for m in measured if m.method == FULL), None)
     if full is not None:
-        by_count.axhline(100 * full.mean, color=method_style(FULL).color, linestyle="--", linewidth=1)
+        by_count.axhline(shown.factor * full.mean, color=method_style(FULL).color, linestyle="--", linewidth=1)
     by_count.set_xscale("log")
     by_count.set_xlabel("trained parameters")
     by_step.set_xlabel("steps")
@@ -224,13 +230,14 @@ def save_figure(methods: Sequence[MethodRuns], path: Path) -> None:
     plt.close(figure)
 
 
-def _draw_mean(axis: Axes, m: MethodRuns, place: int) -> None:
+def _draw_mean(axis: Axes, m: MethodRuns, place: int, factor: float) -> None:
     """The mean with its interval; the place moves it a little to the right of others with its count."""
-    style, (low, high), mean = method_style(m.method), m.interval, 100 * m.mean
+    style, mean = method_style(m.method), factor * m.mean
+    low, high = sorted(factor * end for end in m.interval)
     axis.errorbar(
         m.num_trainable * 1.12**place,
         mean,
-        yerr=[[mean - 100 * low], [100 * high - mean]],
+        yerr=[[mean - low], [high - mean]],
         fmt=style.marker,
         color=style.color,
         capsize=3,
@@ -239,13 +246,13 @@ def _draw_mean(axis: Axes, m: MethodRuns, place: int) -> None:
     )
 
 
-def _draw_curves(axis: Axes, m: MethodRuns) -> None:
+def _draw_curves(axis: Axes, m: MethodRuns, factor: float) -> None:
     """A line for each seed, of which the first alone stands in the legend."""
     style = method_style(m.method)
     for i, (_, curve) in enumerate(m.curves.groupby("run_id")):
         axis.plot(
             curve["step"],
-            100 * curve["score"],
+            factor * curve["score"],
             color=style.color,
             marker=style.marker,
             markersize=4,

@@ -294,4 +294,5 @@ def _page(r: Run, tables: list[Table]) -> str:
     ran = f"One run of {x.max_steps:,} steps, started {x.started}; one seed, so no spread over seeds."
     footer = f"Written by apet {x.versions.get('apet', '')}."
     what = page_kind("run report", " ".join(x.data_notes))
-    return page.html_page(what, title, run_headline(r), ran, sections, [], footer)
+    banner = " ".join(f"Caution: {line}." for line in x.cautions)
+    return page.html_page(what, title, run_headline(r), ran, sections, [], footer, banner)

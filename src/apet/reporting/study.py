@@ -76,7 +76,8 @@ def write_report(
         curves: one row a measurement.
         provenance: shown as it comes; known keys: ``name`` of the study, ``settings`` (its YAML text), ``version``,
             ``planned``, ``complete``, ``failed`` (counts), ``running`` (bool), ``hosts``,
-            ``outdated`` (runs of earlier settings, which are not among ``runs``), ``data`` (what was done to them;
+            ``outdated`` (runs of earlier settings, which are not among ``runs``), ``cautions`` (lines that a reader
+            must not miss), ``data`` (what was done to them;
             synthetic ones are marked at the top of the page).
         items: scores of validation items, as a table or by run_id; None = unknown.
         transfer: zero-shot scores; None = none were measured.
@@ -167,6 +168,8 @@ def _banner(a: Analysis, provenance: Mapping[str, object], partial: bool) -> str
         parts.append(f"Left out: {captions.plural(outdated, 'run')} of earlier settings of this study.")
     if len(a.failed):
         parts.append(f"{captions.plural(len(a.failed), 'run')} failed: listed below, without a number.")
+    cautions = provenance.get("cautions")
+    parts += [f"Caution: {line}." for line in cautions] if isinstance(cautions, list) else []
     incomplete = sum(e is not None and e.num_missing > 0 for g in a.gaps for e in (g.score, g.gap))
     if incomplete:
         parts.append(f"Numbers of E1 that miss planned runs are marked †: {incomplete}.")
@@ -188,7 +191,7 @@ def _failures(by_name: Mapping[str, Table]) -> page.Section:
 
 def _provenance(provenance: Mapping[str, object]) -> page.Section:
     settings = provenance.get("settings")
-    body = page.definition_list({k: v for k, v in provenance.items() if k != "settings"}) + (
+    body = page.definition_list({k: v for k, v in provenance.items() if k not in ("settings", "cautions")}) + (
         page.source_text(str(settings)) if settings else ""
     )
     return page.Section("settings", "Settings and provenance", body=body)

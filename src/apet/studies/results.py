@@ -203,7 +203,7 @@ class Study:
         if self._definition is None:
             return frozenset()
         # The axes tell which cell a run belongs to; what else differs means that the cell was set otherwise since.
-        fields = set(RunConfig.model_fields) - DECIDED_BY_AXES
+        fields = set(RunConfig.model_fields) - DECIDED_BY_AXES - {"track"}  # it is about no number
         planned = {cell.config.axes: cell.config.model_dump(mode="json", include=fields) for cell in self._definition}
         outdated = set()
         for run_id, result in self.results().items():

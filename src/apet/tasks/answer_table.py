@@ -115,17 +115,23 @@ def write_answers(path: Path, rows: Sequence[Mapping[str, object]], records: Seq
         raise ApetError(f"cannot write {str(path)!r}: {e.strerror or e}; give another place") from e
 
 
-def _flat(record: Mapping[str, object]) -> dict[str, object]:
-    """One level of cells."""
+def split_scores(record: Mapping[str, object]) -> dict[str, object]:
+    """A row or record whose probability of each label is a cell of its own, ``score_LABEL``."""
     cells: dict[str, object] = {}
     for name, value in record.items():
         if name == "scores" and isinstance(value, dict):
             cells |= {f"score_{label}": score for label, score in value.items()}
         else:
-            cells[name] = (
-                json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
-            )
+            cells[name] = value
     return cells
+
+
+def _flat(record: Mapping[str, object]) -> dict[str, object]:
+    """One level of cells, lists as JSON."""
+    return {
+        name: json.dumps(value, ensure_ascii=False, default=str) if isinstance(value, list | dict) else value
+        for name, value in split_scores(record).items()
+    }
 
 
 def _delimited(rows: Sequence[Mapping[str, object]], separator: str) -> bytes:

@@ -56,6 +56,16 @@ def r_squared(pairs: Numbers) -> float:
     return float(1 - error / spread)
 
 
+def root_mean_square(pairs: Numbers) -> float:
+    """Root of the mean squared difference of the two columns."""
+    return float(np.sqrt(((pairs[:, 0] - pairs[:, 1]) ** 2).mean()))
+
+
+def mean_distance(pairs: Numbers) -> float:
+    """Mean absolute difference of the two columns."""
+    return float(np.abs(pairs[:, 0] - pairs[:, 1]).mean())
+
+
 def class_numbers(predictions: Sequence[str | None], references: Sequence[str]) -> Numbers:
     """Predicted and true class of each example as numbers, ``(examples, 2)``; -1 = no class."""
     classes = {word: n for n, word in enumerate(sorted(set(references) | {p for p in predictions if p is not None}))}
@@ -150,7 +160,16 @@ def builtin() -> list[Metric]:
     """The metrics of this file."""
 
     def metric(name: str, task_type: TaskType, numbers: Count, summary: Summary, description: str) -> Metric:
-        return Metric(name, None, description=description, task_types=(task_type,), numbers=numbers, summary=summary)
+        return Metric(
+            name,
+            None,
+            description=description,
+            task_types=(task_type,),
+            numbers=numbers,
+            summary=summary,
+            in_percent=task_type != "regression",
+            lower_is_better=name in ("rmse", "mae"),
+        )
 
     return [
         metric("macro-f1", "single-label", class_numbers, macro_f1, "mean F1 over classes, each counted alike"),
@@ -158,6 +177,8 @@ def builtin() -> list[Metric]:
         metric("pearson", "regression", values, pearson, "correlation with the true numbers"),
         metric("spearman", "regression", values, spearman, "correlation of their ranks"),
         metric("r2", "regression", values, r_squared, "share of the true numbers' variance that is predicted"),
+        metric("rmse", "regression", values, root_mean_square, "root of the mean squared error, in the data's units"),
+        metric("mae", "regression", values, mean_distance, "mean absolute error, in the data's units"),
         metric("seqeval-f1", "token-classification", entity_counts, micro_f1, "F1 over entities, as seqeval reads IOB"),
         metric("tag-accuracy", "token-classification", tag_counts, share, "share of tokens with the right tag"),
     ]

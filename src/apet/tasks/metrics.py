@@ -51,6 +51,12 @@ class Metric:
         interval: 95 % interval of the mean over examples: ``wilson`` where a score is 0 or 1, else ``bootstrap``.
         description: one line for people.
         has_words: it compares texts word by word, and ``score_pair`` takes ``tokenizer=``, by which they are cut.
+        in_percent: it is a share, in [0, 1], and read in percent; else any number, read as it is.
+        lower_is_better: it is an error. Its *score* is its negative, so that more is better everywhere, as
+            scikit-learn's ``neg_mean_absolute_error`` has it; people read the error.
+
+    Raises:
+        ValueError: an error with Wilson's interval, which is one of a share.
     """
 
     name: str
@@ -62,6 +68,17 @@ class Metric:
     task_types: tuple[TaskType, ...] = ()
     numbers: Callable[[Sequence[str | None], Sequence[str]], PairScores] | None = None
     summary: Callable[[PairScores], float] | None = None
+    in_percent: bool = True
+    lower_is_better: bool = False
+
+    def __post_init__(self) -> None:
+        if self.interval == "wilson" and (self.lower_is_better or not self.in_percent):
+            raise ValueError(f"metric {self.name} is no share; give it interval='bootstrap'")
+
+    @property
+    def sign(self) -> int:
+        """By which its numbers become scores, of which more is better."""
+        return -1 if self.lower_is_better else 1
 
     @property
     def types(self) -> tuple[TaskType, ...]:
@@ -75,7 +92,7 @@ class MetricScore:
 
     Attributes:
         metric: its name.
-        score: the mean, in [0, 1]; of a correlation in [-1, 1], of R² at most 1.
+        score: the mean, in [0, 1]; of a correlation in [-1, 1], of R² at most 1, of an error its negative.
         ci_low: lower end of the metric's 95 % interval over the examples.
         ci_high: its upper end.
         num_examples: how many.
@@ -118,8 +135,9 @@ def compute_metric(
     entry = METRICS.get(metric)
     if entry.numbers is not None and entry.summary is not None:
         numbers = entry.numbers(predictions, [accepted[0] for accepted in references])
-        score = entry.summary(numbers)
-        low, high = _bootstrap_interval(numbers, entry.summary) if intervals else (score, score)
+        summary = entry.summary if entry.sign > 0 else partial(_negative, entry.summary)
+        score = summary(numbers)
+        low, high = _bootstrap_interval(numbers, summary) if intervals else (score, score)
         # Of few examples the resampled ones may all lie on one side of the whole.
         return MetricScore(metric, score, min(low, score), max(high, score), len(numbers))
     scores = item_scores(metric, predictions, references, tokenizer)
@@ -134,11 +152,11 @@ def item_scores(
     references: Sequence[Sequence[str]],
     tokenizer: TokenizerName = "auto",
 ) -> PairScores:
-    """The score of every example, ``(examples,)``, in [0, 1].
+    """The score of every example, ``(examples,)``, in [0, 1] or of an error its negative.
 
     Args:
         metric: name of a registered metric.
-        predictions: one for each example; None scores 0.
+        predictions: one for each example; None scores 0, as an error what an empty text does.
         references: accepted answers of each example; the best score over them counts.
         tokenizer: how texts are cut into words, where the metric compares words.
 
@@ -152,8 +170,15 @@ def item_scores(
     if entry.score_pair is None:
         return np.full(len(predictions), np.nan)
     score_pair = partial(entry.score_pair, tokenizer=tokenizer) if entry.has_words else entry.score_pair
-    pairs = zip(predictions, references, strict=True)
-    return np.array([0.0 if p is None else max(score_pair(p, r) for r in accepted) for p, accepted in pairs])
+    given = [("" if p is None and entry.lower_is_better else p) for p in predictions]
+    pairs = zip(given, references, strict=True)
+    return np.array(
+        [0.0 if p is None else max(entry.sign * score_pair(p, r) for r in accepted) for p, accepted in pairs]
+    )
+
+
+def _negative(summary: Callable[[PairScores], float], numbers: PairScores) -> float:
+    return -summary(numbers)
 
 
 def normalize_answer(text: str) -> str:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
+
+from apet.tasks.score_text import score_range, score_text
 
 if TYPE_CHECKING:  # the record holds these lines, so that its module imports this one
     from apet.training.result import RunResult
@@ -30,7 +33,7 @@ def cautions(result: RunResult) -> list[str]:
 
 def chance_caution(result: RunResult) -> str:
     """Whether a run's score can be told from guessing, and from the untrained model; empty where it can."""
-    interval = f"[{100 * result.ci_low:.1f}, {100 * result.ci_high:.1f}] %"
+    interval = score_range(result.metric, result.ci_low, result.ci_high)
     majority = result.majority_baseline if result.metric == "accuracy" else None
     if majority is not None and result.score < majority:
         return (
@@ -45,7 +48,7 @@ def chance_caution(result: RunResult) -> str:
     if result.ci_low <= result.score_untrained:
         return (
             f"no better than untrained: the interval {interval} includes the score before the first step,"
-            f" {100 * result.score_untrained:.1f} %; {REMEDY}"
+            f" {score_text(result.metric, result.score_untrained)}; {REMEDY}"
         )
     return ""
 
@@ -81,6 +84,43 @@ def head_caution(num_head_parameters: int, num_trainable: int) -> str:
     )
 
 
+def study_cautions(results: Iterable[RunResult]) -> list[str]:
+    """What a reader of many runs must not miss, a line for each kind, with how many runs it is of.
+
+    Args:
+        results: their records.
+
+    Returns:
+        Lines; empty where there is nothing.
+    """
+    known = list(results)
+    at_chance = [r for r in known if chance_caution(r)]
+    cut = [r for r in known if any(r.num_truncated.values())]
+    lines = []
+    if at_chance:
+        lines.append(
+            f"{_of(at_chance, known)} cannot be told from guessing or from the untrained model ({_who(at_chance)})"
+        )
+    if cut:
+        tasks = ", ".join(sorted({r.task for r in cut}))
+        lines.append(f"texts are truncated in {_of(cut, known)} ({tasks})")
+    return lines
+
+
+MOST_NAMED = 4
+"""Methods with their tasks that are named; more are counted."""
+
+
+def _of(some: Sequence[RunResult], known: Sequence[RunResult]) -> str:
+    return f"{len(some):,} of {len(known):,} runs"
+
+
+def _who(runs: Sequence[RunResult]) -> str:
+    names = sorted({f"{r.method} on {r.task}" for r in runs})
+    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    return ", ".join(names[:MOST_NAMED]) + more
+
+
 class ChanceWatch:
     """Says once, when half of a run's measurements are taken, that the best of them is still at chance.
 
@@ -88,16 +128,21 @@ class ChanceWatch:
         majority_baseline: score of always giving the most frequent answer; None = the first score stands for it.
         num_measurements: of the whole run, the untrained model's included.
         log: takes the line.
+        metric: name of what is measured.
     """
 
-    def __init__(self, majority_baseline: float | None, num_measurements: int, log: Callable[[str], None]) -> None:
+    def __init__(
+        self, majority_baseline: float | None, num_measurements: int, log: Callable[[str], None], metric: str
+    ) -> None:
         self._baseline, self._due, self._log = majority_baseline, num_measurements // 2, log
-        self._seen, self._best = 0, 0.0
+        self._metric = metric
+        self._seen, self._best = 0, -math.inf
 
     def see(self, score: float, ci_low: float) -> None:
         """Take a measurement: a score and the lower end of its interval."""
         self._baseline = score if self._baseline is None else self._baseline
-        self._best = max(self._best, ci_low) if self._seen else 0.0  # the untrained model is not meant to be better
+        self._best = max(self._best, ci_low) if self._seen else -math.inf  # the untrained model need not be better
         self._seen += 1
         if self._seen == self._due + 1 and self._due > 0 and self._best <= self._baseline:
-            self._log(f"caution: half way and still at chance (baseline {100 * self._baseline:.1f} %); {REMEDY}")
+            baseline = score_text(self._metric, self._baseline)
+            self._log(f"caution: half way and still at chance (baseline {baseline}); {REMEDY}")

@@ -18,6 +18,9 @@ from apet.settings import Settings, why_not
 from apet.tasks.metrics import TaskType
 from apet.yaml_text import read_mapping
 
+TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
+"""Trackers that a run may be seen in; see `apet.training.tracking`."""
+
 DEFAULT_BUDGET = "default"
 """The budget word for a method's own default size."""
 
@@ -112,6 +115,8 @@ class RunConfig(Settings):
     """Processor threads; none = PyTorch's choice. Results may differ in the last bits between numbers of threads."""
     save_delta: bool = True
     """Whether the trained values are saved; without them a run can be neither used again nor transferred."""
+    track: TrackerName | None = None
+    """Tracker that losses and scores also go to, offline, in a folder beside the run; none = no tracker."""
     imports: tuple[str, ...] = ()
     """Guests that register methods, tasks or others by name: Python or YAML files, or importable modules."""
 

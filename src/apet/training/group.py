@@ -96,9 +96,11 @@ def _in_one_pass(runs: dict[int, Run], outputs: Sequence[Path | None]) -> Iterat
             test = shared.measure([ended.run], run.splits["test"])[0] if "test" in run.splits else None
             handle = shared.trainings[ended.run].handle
             try:
-                yield (
-                    n,
-                    run.finish(handle, rates[ended.run], ended.result, test, outputs[n], side_by_side=len(members)),
-                )
+                rate, trained = rates[ended.run], ended.result
+                finished = run.finish(handle, rate, trained, test, outputs[n], side_by_side=len(members))
+                # Once it has ended: most trackers hold one run at a time.
+                with run.tracked(rate, outputs[n]) as in_tracker:
+                    in_tracker.replay(finished.points, finished.result)
+                yield n, finished
             except ApetError as e:
                 yield n, e

@@ -231,6 +231,7 @@ def train(
     accelerator: Accelerator,
     progress: Progress,
     resume: ResumeFile | None = None,
+    see: Callable[[EvalPoint], None] = lambda point: None,
 ) -> TrainingResult:
     """Train an attached delta with AdamW and leave its best values in place: highest metric, the earliest of equals.
 
@@ -243,6 +244,7 @@ def train(
         accelerator: devices and processes.
         progress: is told of every step.
         resume: where the state is kept at every measurement, and from where it goes on; None = nowhere.
+        see: is given every measurement, of a run that goes on the earlier ones first.
 
     Returns:
         The curve, and the predictions of the values that were kept.
@@ -255,6 +257,8 @@ def train(
     model = _model_to_train(handle, schedule, accelerator)
     if not training.points:
         training.record(measure())
+    for point in training.points:
+        see(point)
     # Dropout draws from torch's global generator: it is seeded for the loop and given back as it was.
     with torch.random.fork_rng(), progress.begin(title(handle), schedule.max_steps):
         training.seed()
@@ -265,6 +269,7 @@ def train(
             if training.is_due:
                 training.end_interval(accelerator, time.perf_counter() - began)
                 training.record(measure())
+                see(training.points[-1])
                 if not training.is_done:
                     training.keep(random_states())
                 model.train()  # measuring has left it in evaluation mode

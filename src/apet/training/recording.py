@@ -42,6 +42,7 @@ class RunOutcome:
         began: of the run, by `time.perf_counter`, seconds.
         started: the same by the calendar, UTC, ISO 8601.
         side_by_side: runs that were trained in one pass, this one included.
+        notes: beside those of the plan.
     """
 
     plan: RunPlan
@@ -57,6 +58,7 @@ class RunOutcome:
     began: float
     started: str
     side_by_side: int = 1
+    notes: Sequence[str] = ()
 
 
 def build_result(run: RunOutcome) -> RunResult:
@@ -183,7 +185,7 @@ def _training(run: RunOutcome) -> dict[str, object]:
 
 def _data(run: RunOutcome) -> dict[str, object]:
     return {
-        "notes": list(run.plan.notes),
+        "notes": [*run.plan.notes, *run.notes],
         "data_fingerprint": run.data.fingerprint,
         "split_sizes": {name: len(split.examples) for name, split in run.splits.items()},
         "num_truncated": {name: split.encoded.num_truncated for name, split in run.splits.items()},

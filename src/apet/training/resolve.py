@@ -26,6 +26,7 @@ from apet.tasks.task import Task, load_task, validate_task
 from apet.training.config import RunConfig, import_guests
 from apet.training.run_id import OF_DATA, SHARED_FIELDS, backbone_fingerprint, run_id, shared_settings, task_fingerprint
 from apet.training.run_plan import RunPlan
+from apet.training.tracking import require_tracker
 
 Shared = TypeVar("Shared")
 
@@ -46,6 +47,7 @@ def resolve(config: RunConfig, cache: ResolveCache | None = None) -> RunPlan:
     """
     cache = cache or ResolveCache()
     import_guests(config)  # before any name is looked up: it may be a guest's
+    require_tracker(config.track)
     task = cache.task(config)
     objective = cache.objective(config, head_for(task))
     notes: tuple[str, ...] = ()

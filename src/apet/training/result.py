@@ -16,12 +16,13 @@ from typing import Annotated, Literal, Union, get_args, get_origin
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from apet.errors import ApetError
+from apet.tasks.metrics import METRICS
 from apet.training.config import RunConfig
 
 Score = Annotated[float, Field(ge=0, le=1)]
 """A share, in [0, 1]."""
-MetricValue = Annotated[float, Field(le=1, allow_inf_nan=False)]
-"""A metric over examples, in [0, 1]; of regression also below."""
+MetricValue = Annotated[float, Field(allow_inf_nan=False)]
+"""A metric over examples, of which more is better: a share in [0, 1], a correlation, of an error its negative."""
 Count = Annotated[int, Field(ge=0)]
 Seconds = Annotated[float, Field(ge=0)]
 
@@ -217,10 +218,12 @@ class RunResult(Record):
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> RunResult:
-        scores = [self.score, self.ci_low, self.score_untrained, self.score_last, self.untrained_baseline]
-        scores += [self.test_score or 0, self.test_ci_low or 0]
-        if min(scores) < 0 and self.task_type != "regression":
-            raise ValueError(f"a score of a {self.task_type} task is {min(scores)}, below 0")
+        scores = [self.score, self.ci_low, self.ci_high, self.score_untrained, self.score_last, self.untrained_baseline]
+        scores += [x for x in (self.test_score, self.test_ci_low, self.test_ci_high) if x is not None]
+        if self.metric in METRICS and METRICS.get(self.metric).in_percent:  # a guest's may be any number
+            outside = [x for x in scores if not 0 <= x <= 1]
+            if outside:
+                raise ValueError(f"{self.metric} is {outside[0]}; it is a share, from 0 to 1")
         if not self.ci_low <= self.score <= self.ci_high:
             raise ValueError(f"score {self.score} is outside its interval [{self.ci_low}, {self.ci_high}]")
         if self.class_counts:
@@ -261,8 +264,8 @@ class Prediction(Record):
     """What the model answered, as it wrote it; where that is none of the label words it scores 0."""
     references: str
     """The accepted answer; a JSON list where several are accepted."""
-    score: Score | None
-    """Score of the answer, in [0, 1]; none = the metric is one of the whole split."""
+    score: MetricValue | None
+    """Score of the answer, in [0, 1] unless the metric is another; none = it is one of the whole split."""
 
 
 class TransferRecord(Record):

@@ -6,7 +6,7 @@ import math
 import os
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -40,6 +40,7 @@ from apet.training.resume import ResumeFile
 from apet.training.run_plan import RunPlan
 from apet.training.sharing import runs_side_by_side
 from apet.training.side_by_side import SideBySide, sharing
+from apet.training.tracking import TrackedRun, tracked, tracking_notes
 
 MAX_HELD_OUT = 500
 """Training examples held out for a learning-rate search, at most; at most a fifth of all."""
@@ -196,7 +197,7 @@ class Run:
         references = [e.references for e in self.splits["validation"].examples]
         baseline = majority_baseline(references) if self.plan.task.is_classification else None
         num_measurements = 1 + math.ceil(self.config.max_steps / self.config.resolved_eval_steps)
-        return ChanceWatch(baseline, num_measurements, self.resources.progress.log)
+        return ChanceWatch(baseline, num_measurements, self.resources.progress.log, self.plan.task.metric)
 
     def execute(self, output: Path | None, resume: ResumeFile | None = None) -> FinishedRun:
         """Search the learning rate where that is asked for, train, measure, write.
@@ -205,7 +206,6 @@ class Run:
             The finished run; its delta is detached.
         """
         rate = self.learning_rate()
-        handle = self.attach(self.config.carrier)
         watch = self._chance_watch()
 
         def measure() -> Measurement:
@@ -213,7 +213,7 @@ class Run:
             watch.see(score.score, score.ci_low)
             return score, answers
 
-        try:
+        with self._attached() as handle, self.tracked(rate, output) as in_tracker:
             trained = train(
                 handle,
                 self.objective,
@@ -223,12 +223,26 @@ class Run:
                 self.accelerator,
                 self.resources.progress,
                 resume,
+                in_tracker.see,
             )
             test = self._measure(self.splits["test"]) if "test" in self.splits else None
-            return self.finish(handle, rate, trained, test, output)
+            finished = self.finish(handle, rate, trained, test, output)
+            in_tracker.end(finished.result)
+            return finished
+
+    @contextmanager
+    def _attached(self) -> Iterator[Handle]:
+        handle = self.attach(self.config.carrier)
+        try:
+            yield handle
         finally:
             # Whatever happened: the next run borrows the same model and must find nothing attached.
             self.leave(handle)
+
+    def tracked(self, rate: LearningRate, output: Path | None) -> AbstractContextManager[TrackedRun]:
+        """The run in its tracker, where one is asked for; of several processes one writes."""
+        output = output if self.accelerator.is_main_process else None
+        return tracked(self.plan, self._resolved(rate), output, self.resources.progress.log)
 
     def finish(
         self,
@@ -270,6 +284,7 @@ class Run:
                 began=self.began,
                 started=self.started,
                 side_by_side=side_by_side,
+                notes=tracking_notes(self.plan, output),
             )
         )
         # All processes hold the same values; one of them writes.
@@ -350,13 +365,10 @@ class Run:
         kept = train_split.encoded.subset(kept_rows)
 
         def trial(schedule: TrainingSchedule) -> list[EvalPoint]:
-            handle = self.attach(self.config.carrier)
-            try:
+            with self._attached() as handle:
                 measure = partial(self._measure, held_out)
                 progress = self.resources.progress
                 return train(handle, self.objective, kept, measure, schedule, self.accelerator, progress).points
-            finally:
-                self.leave(handle)
 
         # Without a target: trials that stop early would not show which rate goes furthest.
         schedule = replace(self.schedule(default), target_score=None)

@@ -28,7 +28,7 @@ OF_DATA = {
     "on_missing", "on_overlap",
 }  # fmt: skip
 """Settings that make the task, and enter with its fingerprint."""
-_NOT_SHARED = {"save_delta", "side_by_side", "backbone", "budget", "imports", *OF_DATA, *_SEEDS}
+_NOT_SHARED = {"save_delta", "side_by_side", "track", "backbone", "budget", "imports", *OF_DATA, *_SEEDS}
 SHARED_FIELDS = tuple(name for name in RunConfig.model_fields if name not in _NOT_SHARED)
 """Settings that enter the identifier as they are."""
 
