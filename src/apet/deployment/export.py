@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import Protocol, get_args
 
 from apet.deployment.delta_folder import LOADER, seal, write_delta_folder
 from apet.deployment.model_card import ExportKind, card_text, hub_name
-from apet.deployment.peft_folder import peft_lines, write_peft_folder
+from apet.deployment.peft_folder import peft_lines, require_peft_knows, write_peft_folder
 from apet.deployment.plain_model import write_plain_model
 from apet.deployment.usage import PLACE, Usage, require_known, scores_labels, usage_of
 from apet.errors import ApetError, UnknownNameError
+from apet.tasks.objectives.classification_head import ClassificationHead
 from apet.training.inference import TunedModel
 from apet.training.output_folder import new_folder, require_free
 from apet.training.run_dir import RunFolder, read_run
@@ -23,6 +24,12 @@ ROWS = 200
 
 _MADE_UP = ("a", "A film, warm and clever.", "naïve – café 漢字 (1990's)", 'what\'s this? "nothing"')
 """Texts to compare tokens on where the run's data are not at hand."""
+
+
+class FinishedRun(Protocol):
+    """A run as a value, such as `apet.Run`."""
+
+    folder: Path
 
 
 @dataclass(frozen=True)
@@ -45,12 +52,12 @@ class Exported:
 
 
 def export(
-    run_folder: str | Path, folder: str | Path, to: ExportKind = "transformers", *, backbone: str | None = None
+    run: str | Path | FinishedRun, folder: str | Path, to: ExportKind = "transformers", *, backbone: str | None = None
 ) -> Exported:
     """Write a finished run as a folder that others serve, with a model card.
 
     Args:
-        run_folder: of the run, from ``apet tune``.
+        run: finished run, or its folder.
         folder: new, or empty; it takes its name when all is on the disk.
         to: ``transformers``: a plain model, for ``pipeline`` without apet; ``peft``: an adapter of that library;
             ``delta``: the trained values and a script, for whoever has apet and the backbone.
@@ -75,13 +82,13 @@ def export(
     """
     if to not in get_args(ExportKind):
         raise UnknownNameError("kind of export", str(to), get_args(ExportKind))
-    run_folder, folder = Path(run_folder), Path(folder)
-    run = read_run(run_folder)
+    run_folder, folder = Path(run if isinstance(run, str | Path) else run.folder), Path(folder)
+    stored = read_run(run_folder)
     if backbone is not None:
-        run = run._replace(config=run.config.model_copy(update={"backbone": backbone}))
+        stored = stored._replace(config=stored.config.model_copy(update={"backbone": backbone}))
     require_free(folder)  # better known before the backbone is loaded
     with new_folder(folder) as part:
-        usage, notes = _WRITERS[to](run_folder, run, part)
+        usage, notes = _WRITERS[to](run_folder, stored, part)
         files = {path.relative_to(part).as_posix(): path.stat().st_size for path in part.rglob("*") if path.is_file()}
     largest_first = dict(sorted(files.items(), key=lambda item: -item[1]))
     return Exported(folder, to, largest_first, usage.replace(PLACE, str(folder)), tuple(notes))
@@ -109,7 +116,7 @@ def _delta(run_folder: Path, run: RunFolder, part: Path) -> tuple[str, list[str]
 
 def _peft(run_folder: Path, run: RunFolder, part: Path) -> tuple[str, list[str]]:
     tuned = TunedModel(run_folder, backbone=run.config.backbone)
-    require_known(tuned.objective)
+    require_peft_knows(tuned.objective)
     notes = [*_needs_backbone(run), *write_peft_folder(tuned, part)]
     code = peft_lines(tuned)
     _write_card(part, run, "peft", None, _python(code), notes)
@@ -154,12 +161,14 @@ def _notes(tuned: TunedModel, usage: Usage, from_data: bool) -> list[str]:
     notes = []
     if tuned.objective.name == "text-to-text":
         notes.append("transformers has no pipeline for encoder-decoders any more: the lines call generate")
-    if tuned.objective.name != "classification-head":
+    if not isinstance(tuned.objective, ClassificationHead):
         notes.append(f"the template is applied by the lines; texts of more than {limit} tokens were cut in training")
     if scores_labels(tuned.objective):
         notes.append("labels have several tokens, and the likeliest answers: no pipeline compares them, the lines do")
     elif not usage.same_tokens:
         notes.append("the tokenizer joins template and text otherwise than in training, so the lines encode them apart")
+    elif tuned.objective.name == "token-classification-head":
+        notes.append("the lines read a list of tokens, as in training; the pipeline finds words of its own in a text")
     elif usage.num_checked:
         notes.append(f"tokens are those of training on {texts}")
     if tuned.config.dtype == "bfloat16":

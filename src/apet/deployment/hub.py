@@ -11,7 +11,7 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]  # of its __init__, not of its __all__
 
-from apet.deployment.export import CARD, export
+from apet.deployment.export import CARD, FinishedRun, export
 from apet.deployment.model_card import ExportKind
 from apet.deployment.usage import PLACE
 from apet.errors import ApetError
@@ -35,7 +35,7 @@ class Pushed:
 
 
 def push(
-    run_folder: str | Path,
+    run: str | Path | FinishedRun,
     repo_id: str,
     to: ExportKind = "transformers",
     *,
@@ -48,7 +48,7 @@ def push(
     The token is that of ``HF_TOKEN`` or of ``hf auth login``.
 
     Args:
-        run_folder: of the run, from ``apet tune``.
+        run: finished run, or its folder.
         repo_id: ``name`` or ``owner/name``; the repository is made if it is not there.
         to: what is written, as for `apet.export`.
         private: whether a repository that is made is private.
@@ -76,7 +76,7 @@ def push(
     if not dry_run:
         _require_hub()
     with tempfile.TemporaryDirectory() as temporary:
-        done = export(run_folder, Path(temporary) / "model", to, backbone=backbone)
+        done = export(run, Path(temporary) / "model", to, backbone=backbone)
         card = done.folder / CARD
         card.write_text(card.read_text("utf-8").replace(PLACE, repo_id), "utf-8")
         files = {path: (done.folder / path).stat().st_size for path in done.files}

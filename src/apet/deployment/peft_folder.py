@@ -11,8 +11,10 @@ from apet.backbones.registry import locate_backbone
 from apet.deployment.delta_folder import bare_task
 from apet.deployment.plain_model import generation_of, serving_tokenizer
 from apet.deployment.usage import PLACE, answer_lines
+from apet.errors import ApetError
 from apet.interop.peft_adapter import write_adapter
 from apet.interop.peft_export import peft_adapter
+from apet.tasks.objectives import Objective
 from apet.training.inference import TunedModel
 from apet.training.run_dir import TASK, dump_yaml
 
@@ -30,6 +32,18 @@ _CLASSES: Mapping[ObjectiveName, str] = {
     "next-token": "AutoModelForCausalLM",
     "text-to-text": "AutoModelForSeq2SeqLM",
 }
+
+
+def require_peft_knows(objective: Objective) -> None:
+    """Pass an objective whose head an adapter of peft can hold, and whose lines are known.
+
+    Raises:
+        ApetError: it is another one.
+    """
+    if objective.name not in TASK_TYPES:
+        raise ApetError(
+            f"an adapter of peft does not say how a {objective.name} answers; --to transformers or --to delta do"
+        )
 
 
 def write_peft_folder(tuned: TunedModel, folder: Path) -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging as hf_logging
 
+from apet.backbones.family import ObjectiveName
 from apet.errors import ApetError, NotMergeableError
 from apet.layers.merging import merge_remedy
 from apet.tasks.examples import Example
@@ -46,6 +49,8 @@ def write_plain_model(tuned: TunedModel, folder: Path) -> PreTrainedTokenizerBas
     if not isinstance(model, PreTrainedModel):
         raise ApetError(f"a {type(model).__name__} cannot be written as a folder of transformers; {OTHERWISE}")
     _merge(tuned)
+    if tuned.objective.name == "regression-head":
+        _answer_in_units_of_the_data(model, tuned.objective)
     _settle_config(model, tuned.objective)
     tokenizer = serving_tokenizer(tuned.objective)
     expected = _probe(model, tuned.objective)
@@ -82,13 +87,34 @@ def _described(model: nn.Module) -> Any:
     return state.backbone
 
 
+PROBLEM_TYPES: Mapping[ObjectiveName, str | None] = {
+    "classification-head": "single_label_classification",
+    "regression-head": "regression",
+    "multi-label-head": "multi_label_classification",
+    "token-classification-head": None,
+}
+"""What transformers calls the problem of a head, by which its pipelines choose softmax, sigmoid or neither."""
+
+
+@torch.no_grad()
+def _answer_in_units_of_the_data(model: PreTrainedModel, objective: Objective) -> None:
+    """Let the head's last layer say numbers of the data's own units, where it has a bias and float32 holds them."""
+    outputs = [m for m in model.modules() if isinstance(m, nn.Linear) and m.out_features == 1]
+    if not outputs or outputs[-1].bias is None or outputs[-1].weight.dtype != torch.float32:
+        return
+    task = objective.task
+    outputs[-1].weight.mul_(task.target_std)
+    outputs[-1].bias.mul_(task.target_std).add_(task.target_mean)
+    objective.task = task.model_copy(update={"target_mean": 0.0, "target_std": 1.0})
+
+
 def _settle_config(model: PreTrainedModel, objective: Objective) -> None:
     """Let the configuration say what the classes are called, and how long an answer is."""
-    if objective.name == "classification-head":
-        words = objective.task.label_words
+    if objective.name in PROBLEM_TYPES:
+        words = objective.task.label_words or (objective.task.target,)  # of a number, what it is of
         model.config.id2label = dict(enumerate(words))
         model.config.label2id = {word: i for i, word in enumerate(words)}
-        model.config.problem_type = "single_label_classification"
+        model.config.problem_type = PROBLEM_TYPES[objective.name]
     generation = generation_of(model, objective)
     if generation is not None:
         model.generation_config = generation
@@ -129,7 +155,10 @@ def serving_tokenizer(objective: Objective) -> PreTrainedTokenizerBase:
 def _probe(model: nn.Module, objective: Objective) -> Tensor:
     """Logits of some made-up rows."""
     columns = objective.task.columns
-    rows = [Example(dict.fromkeys(columns, text), (), "") for text in ("a", "one two three, four five six!")]
+    texts = ["a", "one two three, four five six!"]
+    if objective.name == "token-classification-head":
+        texts = [json.dumps(text.split()) for text in texts]
+    rows = [Example(dict.fromkeys(columns, text), (), "") for text in texts]
     batch = objective.collate([objective.encode(row) for row in rows])
     device = next(model.parameters()).device
     inputs = {key: batch[key].to(device) for key in ("input_ids", "attention_mask")}

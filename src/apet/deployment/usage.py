@@ -18,6 +18,7 @@ from apet.backbones.family import ObjectiveName
 from apet.errors import ApetError
 from apet.tasks.examples import Example
 from apet.tasks.objectives import Objective
+from apet.tasks.objectives.heads import THRESHOLD
 from apet.tasks.objectives.masked_label_word import MaskedLabelWord
 from apet.tasks.objectives.next_token import NextToken
 from apet.tasks.objectives.text_to_text import TextToText
@@ -28,11 +29,16 @@ PLACE = "FOLDER"
 
 PIPELINES: Mapping[ObjectiveName, str | None] = {
     "classification-head": "text-classification",
+    "regression-head": "text-classification",
+    "multi-label-head": "text-classification",
+    "token-classification-head": "token-classification",
     "masked-label-word": "fill-mask",
     "next-token": "text-generation",
     "text-to-text": None,
 }
 """The pipeline of transformers that serves an objective; encoder-decoders have had none since transformers 5."""
+OF_WHOLE_TEXTS: tuple[ObjectiveName, ...] = ("classification-head", "regression-head", "multi-label-head")
+"""Objectives that read a text, or two, as it is: a pipeline gets the same tokens."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +73,13 @@ def usage_of(objective: Objective, tokenizer: PreTrainedTokenizerBase, rows: Seq
         ApetError: an objective that no other library can be told to serve.
     """
     require_known(objective)
-    same, checked = reads_alike(objective, tokenizer, rows)
     name = PIPELINES[objective.name]
+    if objective.name == "token-classification-head":
+        # The pipeline reads one string and finds words of its own; the run reads a list of tokens, as the lines do.
+        return Usage("\n".join([*_tags(objective), ""]), name, True, 0)
+    same, checked = reads_alike(objective, tokenizer, rows)
     greedy = not scores_labels(objective)
-    pipeline = name if (same and greedy) or objective.name == "classification-head" else None
+    pipeline = name if (same and greedy) or objective.name in OF_WHOLE_TEXTS else None
     write = _LINES[objective.name] if pipeline or (same and greedy and name is None) else _part_by_part
     return Usage("\n".join([*write(objective), ""]), pipeline, same, checked)
 
@@ -83,8 +92,8 @@ def require_known(objective: Objective) -> None:
     """
     if objective.name not in PIPELINES:
         raise ApetError(
-            f"a run of objective {objective.name} has no lines for other libraries ({', '.join(PIPELINES)} have); --to"
-            " delta takes any run"
+            f"transformers has no pipeline that answers as a {objective.name} does; --to delta takes any run, and apet"
+            " predict answers with it"
         )
 
 
@@ -121,7 +130,7 @@ def reads_alike(
 
 def _strings(objective: Objective, row: Mapping[str, str]) -> list[str]:
     """What is handed to a tokenizer for one row."""
-    if objective.name == "classification-head":
+    if objective.name in OF_WHOLE_TEXTS:
         return [row[column] for column in objective.task.columns]
     text = "".join(part for part, _ in objective.template.parts(dict(row)))
     if objective.name == "masked-label-word":
@@ -145,13 +154,55 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _classification(objective: Objective) -> list[str]:
+def _classify(objective: Objective, all_labels: bool = False) -> tuple[list[str], str]:
+    """Lines that make the pipeline, and the expression of its answer to a row: one dictionary, or one a label."""
     columns = [f"row[{_quoted(column)}]" for column in objective.task.columns]
+    made = f'classify = pipeline("text-classification", "{PLACE}", truncation=True)'
     text = columns[0] if len(columns) == 1 else f'{{"text": {columns[0]}, "text_pair": {columns[1]}}}'
+    if all_labels:
+        return [*_import("pipeline", objective), made], f"classify({text}, top_k=None)"
+    # Of a pair it returns the answer itself, of a text a list of one.
+    return [*_import("pipeline", objective), made], f"classify({text}){'' if len(columns) > 1 else '[0]'}"
+
+
+def _classification(objective: Objective) -> list[str]:
+    lines, answer = _classify(objective)
+    return [*lines, f'print({answer}["label"])']
+
+
+def _regression(objective: Objective) -> list[str]:
+    lines, answer = _classify(objective)
+    task, number = objective.task, f'{answer}["score"]'
+    if (task.target_mean, task.target_std) != (0, 1):  # what the head's own weights could not hold
+        number += f" * {task.target_std!r} + {task.target_mean!r}"
+    return [*lines, f'print("%.6g" % ({number}))']
+
+
+def _labels(objective: Objective) -> list[str]:
+    lines, answer = _classify(objective, all_labels=True)
     return [
-        *_import("pipeline", objective),
-        f'classify = pipeline("text-classification", "{PLACE}", truncation=True)',
-        f'print(classify({text})["label"])' if len(columns) > 1 else f'print(classify({text})[0]["label"])',
+        *lines,
+        f'scores = {{p["label"]: p["score"] for p in {answer}}}',
+        f"print([label for label in {list(objective.task.label_words)!r} if scores[label] > {THRESHOLD}])",
+    ]
+
+
+def _tags(objective: Objective) -> list[str]:
+    t, column = objective.tokenizer, objective.task.columns[0]
+    return [
+        "import torch",
+        "from transformers import AutoModelForTokenClassification, AutoTokenizer",
+        "",
+        f'row = {{{_quoted(column)}: ["…", "…"]}}',
+        f'tokenizer, model = AutoTokenizer.from_pretrained("{PLACE}"), '
+        f'AutoModelForTokenClassification.from_pretrained("{PLACE}")',
+        "plain = {'add_special_tokens': False, 'split_special_tokens': True}",
+        f"tokens = [' ' * (n > 0) + token for n, token in enumerate(row[{_quoted(column)}])]",
+        f"pieces = [tokenizer.encode(token, **plain) or [{t.pad_id}] for token in tokens]",
+        f"ids = torch.tensor([{t.prefix_ids} + sum(pieces, []) + {t.suffix_ids}])",
+        f"first = [{len(t.prefix_ids)} + sum(map(len, pieces[:n])) for n in range(len(pieces))]",
+        "tags = model(input_ids=ids).logits[0, first].argmax(-1).tolist()",
+        "print(*[model.config.id2label[tag] for tag in tags])",
     ]
 
 
@@ -213,6 +264,8 @@ def _write(objective: Objective) -> list[str]:
 
 _LINES: Mapping[ObjectiveName, Callable[[Objective], list[str]]] = {
     "classification-head": _classification,
+    "regression-head": _regression,
+    "multi-label-head": _labels,
     "masked-label-word": _fill_mask,
     "next-token": _generate,
     "text-to-text": _write,
