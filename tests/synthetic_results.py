@@ -157,6 +157,7 @@ def transfer(on_itself: float = 0.8, within: float = 0.6, across: float = 0.4, s
                         "ci_low": score - 0.02,
                         "ci_high": score + 0.02,
                         "num_examples": 500,
+                        "majority_baseline": MAJORITY_SCORE,
                     }
                 )
     return pd.DataFrame(rows)

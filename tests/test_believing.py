@@ -215,7 +215,9 @@ def test_a_curve_of_a_damaged_run_is_left_out(study, cells):
 def test_transfers_and_curves_of_a_run_that_cannot_be_believed_are_left_out(study, sql, why):
     with open_store(study) as store:
         for run_id in RUNS:
-            transfer = TransferRecord(target="shops", score=0.5, ci_low=0.4, ci_high=0.6, num_examples=9)
+            transfer = TransferRecord(
+                target="shops", score=0.5, ci_low=0.4, ci_high=0.6, num_examples=9, majority_baseline=0.5
+            )
             store.record_transfer(run_id, transfer)
     cell(study, sql.format(RUNS[1]))
     read = Study(study)

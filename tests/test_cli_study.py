@@ -73,7 +73,9 @@ def test_export_report_and_transfer(workspace):
     some = ["transfer", "out", "--filter", "task=one.yaml", "--filter", "method=bitfit", "--json", "--quiet"]
     assert {(r["source"], r["method"]) for r in json.loads(call(workspace, *some).out)} == {("one.yaml", "bitfit")}
     moved = json.loads(call(workspace, "transfer", "out", "--json", "--quiet").out)
-    assert {(r["source"], r["target"]) for r in moved} == {("one.yaml", "two.yaml"), ("two.yaml", "one.yaml")}
+    both = ("one.yaml", "two.yaml")
+    assert {(r["source"], r["target"]) for r in moved} == {(a, b) for a in both for b in both}
+    assert {r["majority_baseline"] for r in moved} == {0.5}
     again = json.loads(call(workspace, *some).out)
     assert {(r["source"], r["method"]) for r in again} == {("one.yaml", "bitfit")}, "only what is meant"
     done = call(workspace, "report", "out")
@@ -261,8 +263,7 @@ def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(work
     words = ["transfer", "out", "--filter", "method=bitfit", "--filter", "seed=0", "--quiet"]
     moved = json.loads(call(tmp_path, *words, "--json").out)
     assert {(r["source"], r["target"], r["seed"], r["budget"]) for r in moved} == {
-        ("one.yaml", "two.yaml", 0, "default"),
-        ("two.yaml", "one.yaml", 0, "default"),
+        (source, target, 0, "default") for source in ("one.yaml", "two.yaml") for target in ("one.yaml", "two.yaml")
     }
     lines = [line.split() for line in call(tmp_path, *words).out.splitlines()]
     assert lines[1] == ["backbone", "method", "budget", "source", "one.yaml", "two.yaml"]

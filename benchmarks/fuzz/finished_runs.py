@@ -31,7 +31,12 @@ def write_study(folder: Path, study: int) -> None:
             write_run_folder(store.run_folder(made.run_id), made)
             store.record_result(made.run_id, _axes(n))
             transfer = TransferRecord(
-                target="shops", score=made.score / 2, ci_low=0.0, ci_high=1.0, num_examples=made.num_examples
+                target="shops",
+                score=made.score / 2,
+                ci_low=0.0,
+                ci_high=1.0,
+                num_examples=made.num_examples,
+                majority_baseline=None,
             )
             store.record_transfer(made.run_id, transfer)
         store.fail("f" * 16, _axes(NUM_RUNS), "ValueError: out of luck")

@@ -76,6 +76,7 @@ TRANSFER: Columns = {
     "ci_low": ("number", "lower end of its item-level 95 % interval"),
     "ci_high": ("number", "upper end of its item-level 95 % interval"),
     "num_examples": ("number", "items"),
+    "majority_baseline": ("number", "score of the target's most frequent transfer label; empty for free text"),
 }
 
 PLANNED: Columns = {

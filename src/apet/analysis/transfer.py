@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import pandas as pd
 
 from apet.analysis.frames import checked_transfer, complete
@@ -75,7 +76,9 @@ def transfer_scores(transfer: pd.DataFrame, data: StudyData, allow_holes: bool =
         by_key = group.set_index(pd.MultiIndex.from_tuples(list(keys)), drop=False)
         for source in tasks:
             for target in tasks:
-                base = bases.get((str(backbone), target), math.nan)
+                # By transfer labels, of which there may be fewer, a constant answer is right more often.
+                constant = group.loc[group["target"] == target, "majority_baseline"].max()
+                base = float(np.fmax(bases.get((str(backbone), target), np.nan), constant))
                 score = _transfer_score(by_key, source, target, seeds, base)
                 if score is not None:
                     all_scores.append(score)

@@ -25,7 +25,8 @@ def transfer(
 ) -> None:
     """Measure a study's runs on other tasks.
 
-    Every saved delta on every other task, zero-shot (paper section 6.3); nothing is trained again.
+    Every saved delta on every task, zero-shot (paper section 6.3), and on its own by the same labels; nothing is
+    trained again.
     """
     from apet.cli.overrides import parse_filters
     from apet.commands.study import transfer as measure
@@ -44,7 +45,7 @@ def _print_matrix(table: pd.DataFrame) -> None:
     print_table(
         [*keys, *(f"{target}#" for target in means.columns)],
         [
-            # A source has no score on itself: NaN, the one value that differs from itself, is printed as nothing.
+            # What was not measured is NaN, the one value that differs from itself, and printed as nothing.
             [*names, *("" if score != score else f"{100 * score:.1f}" for score in row)]
             for names, row in zip(means.index, means.values, strict=True)
         ],

@@ -100,7 +100,8 @@ class Study:
         """One row a zero-shot score of a run on another task.
 
         Returns:
-            run_id, source, target, backbone, method, num_trainable, seed, score, ci_low, ci_high, num_examples.
+            run_id, source, target, backbone, method, num_trainable, seed, score, ci_low, ci_high, num_examples,
+            majority_baseline.
         """
         num_trainable = {run_id: result.num_trainable for run_id, result in self.results().items()}
         rows = []

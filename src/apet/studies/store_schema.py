@@ -21,7 +21,7 @@ from apet.training.result import (
 
 FILE, RUNS, LOCK = "study.sqlite", "runs", "lock"
 """What lies in a study's folder: the record, the folders of its runs, and the lock of who writes."""
-VERSION = 7
+VERSION = 8
 """Raised when the tables change. Version 3: digests of rows and of runs' folders; 5 to 7: new fields."""
 APPLICATION_ID = 0x41504554
 """What SQLite's header says of the file: APET."""

@@ -1,4 +1,8 @@
-"""Zero-shot transfer (paper section 6.3): every stored delta on every other task, nothing trained again."""
+"""Zero-shot transfer (paper section 6.3): every stored delta on every task, nothing trained again.
+
+On its own task, too: what a target is held against must be counted by the same transfer labels, of which there may be
+fewer than label words (three of mnli's become two), and on the same items.
+"""
 
 from __future__ import annotations
 
@@ -69,7 +73,7 @@ def transfer(
         patterns: axis -> pattern or patterns, of the runs that are meant; None = all.
 
     Returns:
-        run_id and target of every measurement that is meant; all of them are in the store.
+        run_id and target of every measurement that is meant, also on a run's own task; all of them are in the store.
 
     Raises:
         ApetError: no finished run that is meant kept its delta, or no target can be measured with any of them.
@@ -83,9 +87,9 @@ def transfer(
         (run, target)
         for run in sorted(sources, key=lambda run: (run.axes.backbone, run.axes.task, run.run_id))
         for target in names
-        if target != run.axes.task and _is_possible(known.target(run.axes.task).task, known.target(target).task)
+        if _is_possible(known.target(run.axes.task).task, known.target(target).task)
     ]
-    if not pairs:
+    if all(run.axes.task == target for run, target in pairs):
         trained = ", ".join(sorted({run.axes.task for run in sources}))
         raise ApetError(
             f"nothing to transfer from {trained} to {', '.join(names)}: a target is another task of the same kind, free"
@@ -125,7 +129,8 @@ def _measure_pairs(
                         loaded[1].close()
                     loaded = run.run_id, TunedModel(store.run_folder(run.run_id), resources)
                 on = known.target(target)
-                record = _record(target, loaded[1].transfer(on.task, on.data, limit))
+                score = loaded[1].transfer(on.task, on.data, limit)
+                record = _record(target, score, loaded[1].transfer_baseline(on.task, on.data, limit))
                 # One by one: what was measured before an interruption is not measured again.
                 store.record_transfer(run.run_id, record)
                 bar.update(done, f"{run.axes.task} to {target}: {100 * record.score:.1f}")
@@ -135,13 +140,14 @@ def _measure_pairs(
                 loaded[1].close()
 
 
-def _record(target: str, score: MetricScore) -> TransferRecord:
+def _record(target: str, score: MetricScore, baseline: float | None) -> TransferRecord:
     return TransferRecord(
         target=target,
         score=score.score,
         ci_low=score.ci_low,
         ci_high=score.ci_high,
         num_examples=score.num_examples,
+        majority_baseline=baseline,
     )
 
 

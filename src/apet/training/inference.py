@@ -21,7 +21,7 @@ from apet.tasks.sources import TaskData, read_split
 from apet.tasks.targets import refuse_input
 from apet.tasks.task import Task
 from apet.training import run_dir
-from apet.training.evaluation import answer_probabilities, evaluate, predict
+from apet.training.evaluation import answer_probabilities, evaluate, majority_baseline, predict
 from apet.training.resources import Resources
 
 
@@ -160,6 +160,22 @@ class TunedModel:
         predictions = [str(self.task.transfer_labels[a.text]) if a.is_valid else None for a in answers]
         accepted = [[str(target.transfer_labels[e.references[0]])] for e in examples]
         return compute_metric("accuracy", predictions, accepted)
+
+    def transfer_baseline(self, target: Task, data: str | None = None, limit: int | None = None) -> float | None:
+        """What always answering one transfer label scores on another task's validation split, as `transfer` counts.
+
+        Args:
+            target: the other task.
+            data: file or folder in place of the target's own source.
+            limit: examples, at most.
+
+        Returns:
+            The share of the most frequent transfer label, in [0, 1]; None for free text.
+        """
+        if not target.is_classification:
+            return None
+        examples = self._examples(target, "validation", data, limit)
+        return majority_baseline([(str(target.transfer_labels[e.references[0]]),) for e in examples])
 
     def close(self) -> None:
         """Detach: the backbone is as it was."""

@@ -281,6 +281,8 @@ class TransferRecord(Record):
     """Upper end of the score's 95 % interval over examples."""
     num_examples: Count
     """Examples of the target that were measured."""
+    majority_baseline: Score | None
+    """Score of always answering the target's most frequent transfer label; none for free text."""
 
 
 ColumnKind = Literal["text", "integer", "number", "json"]
