@@ -101,6 +101,15 @@ def test_runs_that_share_a_backbone_do_not_touch_each_other(backbones, data):
     assert [(p.loss, p.score) for p in first.points] == [(p.loss, p.score) for p in again.points]
 
 
+def test_measurements_at_equal_ratios_change_nothing_but_when_it_is_measured(backbones, data):
+    resources = Resources()
+    s = settings(backbones["bert-head"], data, method="bitfit", max_steps=7, eval_steps=1)
+    every, log = (tune(s.model_copy(update={"eval_steps": e}), resources=resources) for e in (1, "log"))
+    assert [p.step for p in log.points] == [0, 1, 2, 3, 4, 6, 7]
+    at_each = {p.step: p.score for p in every.points}
+    assert [p.score for p in log.points] == [at_each[p.step] for p in log.points]
+
+
 def test_the_best_values_are_kept_and_the_rule_is_stated(backbones, data, tmp_path):
     s = settings(backbones["t5"], data, method="fine-tuning", max_steps=30, learning_rate=0.01, eval_steps=3)
     outcome = tune(s, tmp_path / "run")

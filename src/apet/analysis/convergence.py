@@ -1,11 +1,12 @@
 """Steps to convergence of learning curves, and their ratio between APET variants (E3; figure 6 of the paper).
 
-The rule. A curve starts at s (step 0) and ends on a plateau p, the mean of its last quarter of evaluations (three at
-least). It is smoothed by isotonic regression, the closest curve that never falls: that takes out evaluation noise
-without a window to choose, and what it passes once it never falls below again. The curve has converged at the first
-evaluation from which the smoothed curve has made 95 % of the rise from s to p. A curve that gets there only inside its
-last quarter is still rising; one whose plateau lies within noise of its start has learned nothing; neither is given a
-number. Steps are known to within the evaluation interval, an error that is uniform and that comparisons take in.
+The rule. A curve starts at s (step 0) and ends on a plateau p, the mean over its last quarter of steps (three
+evaluations at least). It is smoothed by isotonic regression, the closest curve that never falls: that takes out
+evaluation noise without a window to choose, and what it passes once it never falls below again. The curve has
+converged at the first evaluation from which the smoothed curve has made 95 % of the rise from s to p. A curve that
+gets there only inside its last quarter is still rising; one whose plateau lies within noise of its start has learned
+nothing; neither is given a number. Steps are known to within the evaluation interval, an error that is uniform and
+that comparisons take in.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from apet.analysis.study_data import Scale, StudyData
 REACHED = 0.95
 """Share of the rise."""
 LAST = 0.25
-"""Share of the evaluations that make the plateau."""
+"""Share of the steps that make the plateau."""
 _NORMAL_QUANTILE = 1.959964
 """0.975 quantile of the normal distribution: half a 95 % interval of a sum of many small errors."""
 
@@ -87,10 +88,10 @@ def convergence(steps: Floats, values: Floats, noise: float = 0.0) -> Convergenc
     Returns:
         The step, or why there is none.
     """
-    num_last = max(3, round(LAST * len(steps)))
+    num_last = len(plateau_scores(steps, values))
     if len(steps) < num_last + 2:
         return Convergence("too short", np.nan, np.nan)
-    plateau = float(values[-num_last:].mean())
+    plateau = float(plateau_scores(steps, values).mean())
     rise = plateau - float(values[0])
     if rise <= noise:
         return Convergence("learned nothing", np.nan, plateau)
@@ -105,6 +106,22 @@ def convergence(steps: Floats, values: Floats, noise: float = 0.0) -> Convergenc
     return Convergence(
         "converged", float(steps[first]), plateau, float(steps[first] - steps[first - 1]) if first else 0.0
     )
+
+
+def plateau_scores(steps: Floats, values: Floats) -> Floats:
+    """Scores that make a curve's plateau: those of the last quarter of its steps, three at least.
+
+    Of its steps, not of its evaluations: where these lie at equal ratios, a quarter of them spans most of the training.
+
+    Args:
+        steps: ascending, (points,).
+        values: score at each, (points,).
+
+    Returns:
+        The last of the scores.
+    """
+    num_last = int((steps > (1 - LAST) * steps[-1]).sum()) if len(steps) else 0
+    return values[-max(3, num_last) :]
 
 
 def convergences(data: StudyData, curves: pd.DataFrame) -> pd.DataFrame:

@@ -16,7 +16,8 @@ MISSING_RUNS = "† some planned runs are missing; the mean is over what all sid
 BASELINE = "the baseline (majority class; 0 for free text)"
 CONVERGENCE_RULE = (
     "A curve has converged at the first evaluation from which its isotonic fit has made"
-    f" {100 * REACHED:.0f} % of the rise from step 0 to its plateau, the mean of the last {100 * LAST:.0f} % of them."
+    f" {100 * REACHED:.0f} % of the rise from step 0 to its plateau, the mean over the last {100 * LAST:.0f} % of its"
+    " steps."
 )
 
 CellKey = tuple[str, str, int]

@@ -16,6 +16,7 @@ from apet.registry import import_guest
 from apet.setting_names import UnknownSettingError
 from apet.settings import Settings, why_not
 from apet.tasks.metrics import TaskType
+from apet.training.eval_steps import EvalSteps
 from apet.yaml_text import read_mapping
 
 TrackerName = Literal["tensorboard", "wandb", "mlflow", "trackio"]
@@ -85,8 +86,9 @@ class RunConfig(Settings):
     """Weight decay of AdamW, on all trained values but biases and the scales of norms."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Largest norm of the gradient; none = unlimited. Our choice, the paper names none."""
-    eval_steps: int | None = Field(default=None, ge=1)
-    """Steps between measurements on validation; none = a tenth of the steps."""
+    eval_steps: EvalSteps | None = None
+    """Steps between measurements on validation; log = at powers of the square root of 2 (1, 2, 3, 4, 6, 8, 11 …), to
+    compare speeds; none = a tenth of the steps."""
     objective: Literal["auto"] | ObjectiveName = "auto"
     """auto = T5 writes, decoders continue, encoders fill in a label word or, without such a head, name the class."""
     head: Literal["trained", "frozen"] = "trained"
@@ -150,7 +152,7 @@ class RunConfig(Settings):
         return self.seed if seed is None else seed
 
     @property
-    def resolved_eval_steps(self) -> int:
+    def resolved_eval_steps(self) -> EvalSteps:
         """Steps between measurements: as given, else a tenth of the steps."""
         return self.eval_steps or max(1, self.max_steps // 10)
 

@@ -20,6 +20,7 @@ from apet.tasks.answers import Answer
 from apet.tasks.batches import training_batches
 from apet.tasks.encoding import EncodedSet
 from apet.tasks.objectives import Objective
+from apet.training.eval_steps import EvalSteps, is_measured
 from apet.training.evaluation import EvalPoint, Measurement, to_device
 from apet.training.progress import Progress
 from apet.training.resume import ResumeFile, Snapshot, random_states, set_random_states
@@ -35,7 +36,7 @@ class TrainingSchedule:
         learning_rate: constant, without warm-up (paper appendix B.1).
         weight_decay: of AdamW, on everything but biases and scales of norms.
         max_grad_norm: largest norm of the gradient; None = unlimited.
-        eval_steps: steps between measurements; the last step is always measured.
+        eval_steps: steps between measurements, or log; the last step is always measured.
         data_seed: order of the examples, and dropout.
         target_score: end once the validation metric reaches this, in [0, 1]; None = never.
     """
@@ -45,7 +46,7 @@ class TrainingSchedule:
     learning_rate: float
     weight_decay: float
     max_grad_norm: float | None
-    eval_steps: int
+    eval_steps: EvalSteps
     data_seed: int
     target_score: float | None = None
 
@@ -127,7 +128,7 @@ class Training:
     @property
     def is_due(self) -> bool:
         """Whether it is to be measured now."""
-        return self.step % self.schedule.eval_steps == 0 or self.step == self.schedule.max_steps
+        return self.step == self.schedule.max_steps or is_measured(self.step, self.schedule.eval_steps)
 
     @property
     def note(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -28,6 +27,7 @@ from apet.training import output_folder, run_dir
 from apet.training.cautions import ChanceWatch, head_caution, truncation_caution
 from apet.training.config import RunConfig, import_guests
 from apet.training.environment import reset_peak_memory
+from apet.training.eval_steps import num_measured
 from apet.training.evaluation import EvalPoint, Measurement, Split, evaluate, majority_baseline
 from apet.training.loop import DivergedError, TrainingResult, TrainingSchedule, train
 from apet.training.lr_search import LearningRate, search_learning_rate
@@ -196,7 +196,7 @@ class Run:
     def _chance_watch(self) -> ChanceWatch:
         references = [e.references for e in self.splits["validation"].examples]
         baseline = majority_baseline(references) if self.plan.task.is_classification else None
-        num_measurements = 1 + math.ceil(self.config.max_steps / self.config.resolved_eval_steps)
+        num_measurements = 1 + num_measured(self.config.max_steps, self.config.resolved_eval_steps)
         return ChanceWatch(baseline, num_measurements, self.resources.progress.log, self.plan.task.metric)
 
     def execute(self, output: Path | None, resume: ResumeFile | None = None) -> FinishedRun:

@@ -32,7 +32,7 @@ from apet.analysis.claims.verdict import (
     p_below_zero,
     unknown_view,
 )
-from apet.analysis.convergence import LAST, by_run
+from apet.analysis.convergence import by_run, plateau_scores
 from apet.analysis.frames import ADJACENT, DISCRETE, complete
 from apet.analysis.intervals import Floats, t_interval, t_quantile
 from apet.analysis.study_data import StudyData
@@ -97,11 +97,6 @@ def time_interval(steps: Floats, values: Floats, level: float) -> tuple[float, f
         return float(steps[-1]), math.inf
     first = int(reached.argmax())
     return (float(steps[first - 1]) if first else 0.0), float(steps[first])
-
-
-def plateau(values: Floats) -> float:
-    """Mean of the last quarter of the evaluations, three at least."""
-    return float(values[-max(3, round(LAST * len(values))) :].mean())
 
 
 def convergence_row(where: str, common: TimePairs, own: TimePairs, note: str = "") -> ClaimRow:
@@ -267,7 +262,7 @@ def _cell_pairs(
     if not both:
         return {}
     start = float(np.mean([values[0] for _, values, _ in both]))
-    plateaus = [plateau(values) for _, values, _ in both]
+    plateaus = [float(plateau_scores(steps, values).mean()) for steps, values, _ in both]
     rise = float(np.mean(plateaus)) - start
     if rise <= float(np.mean([noise for _, _, noise in both])):
         return None
