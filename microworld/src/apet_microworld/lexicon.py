@@ -10,76 +10,21 @@ def _words(text: str) -> tuple[str, ...]:
 
 
 PEOPLE = tuple(
-    head + tail
-    for head in _words("ba do fa ka lo mi")
-    for tail in _words("bin dor fen gar lan mek mol nas ril rus shan sol tar tor vel von wen wik zan zel")
+    head + tail for head in _words("ba do fa ka lo mi") for tail in _words("bin dor lan mek nas ril shan tor vel wen")
 )
 TOWNS = tuple(head + tail for head in _words("nor wes kal") for tail in _words("burg ham ton field"))
 
-
-def _things(text: str) -> tuple[tuple[str, str], ...]:
-    first, second = zip(*(pair.split("/") for pair in text.split()), strict=True)
-    return tuple(zip(first, second, strict=True))
-
-
-THINGS = {
-    "fruit": _things(
-        "apple/velk pear/sorn plum/dask lemon/ruvel melon/tamp grape/ilk fig/bron orange/sael cherry/mosk peach/lurn"
-        " quince/teb date/olm"
-    ),
-    "vegetable": _things(
-        "carrot/gund onion/sibel bean/trosk turnip/wem leek/palk pumpkin/horv beet/nuss pea/dilm cabbage/rond"
-        " radish/skel potato/yarb lettuce/fenk"
-    ),
-    "tool": _things(
-        "hammer/klib drill/vorn shovel/maff rake/strel axe/dunk chisel/pim saw/gresk file/lont plane/umbel wrench/tarp"
-        " crowbar/sning anvil/broll"
-    ),
-    "animal": _things(
-        "dog/hulm cat/miv horse/drand goat/bekk cow/molt duck/quel rabbit/fipp pig/snor sheep/wolm donkey/ias hen/kuk"
-        " mule/tred"
-    ),
-    "instrument": _things(
-        "violin/sirel flute/lul drum/bodd guitar/tring trumpet/farv piano/klen harp/elu cello/dosk organ/vomm horn/tut"
-        " lute/mirr bell/ding"
-    ),
-    "garment": _things(
-        "coat/wrapp hat/tolk scarf/nesh shirt/lirt glove/mitt sock/fuzz belt/gird jacket/kolt boot/stamp cloak/mant"
-        " dress/sway apron/labb"
-    ),
-    "vehicle": _things(
-        "car/rolv truck/grom boat/wasp bicycle/twirl wagon/trund tractor/plod sledge/glid van/boxel cart/jolt ferry/navv"
-        " canoe/padd coach/spann"
-    ),
-    "vessel": _things(
-        "bottle/glum jar/kepp bowl/rund cup/sipp bucket/tond barrel/vatt kettle/humm pan/sizz basket/weav jug/lorv"
-        " tub/plosh flask/neck"
-    ),
+KINDS = {
+    "fruit": _words("apple pear plum lemon melon grape fig orange"),
+    "vegetable": _words("carrot onion bean turnip leek pumpkin beet pea"),
+    "tool": _words("hammer mallet drill shovel rake axe spade chisel"),
+    "animal": _words("dog cat horse goat cow duck rabbit pig"),
+    "instrument": _words("violin flute drum guitar trumpet piano harp cello"),
+    "garment": _words("coat hat scarf shirt glove sock belt jacket"),
+    "vehicle": _words("car truck boat bicycle wagon tractor sledge van"),
 }
-"""Kind -> its things, each by both its names: what everybody says, and what they say in the hills."""
-ABOVE = {name: kind for kind, things in THINGS.items() for names in things for name in names} | {
-    "fruit": "food",
-    "vegetable": "food",
-}
+ABOVE = {noun: kind for kind, nouns in KINDS.items() for noun in nouns} | {"fruit": "food", "vegetable": "food"}
 """Noun -> its kind; and kind -> the wider kind, where it has one."""
-OTHER_NAME = {
-    name: other for things in THINGS.values() for one, two in things for name, other in ((one, two), (two, one))
-}
-"""Name of a thing -> its other name."""
-
-CARES = _words(
-    "polishes weighs paints counts hides carries shakes measures sketches wraps lifts dusts labels ties rolls stacks"
-    " airs rinses warms cools marks covers trades praises turns trims guards oils brushes dries shows shares"
-)
-QUALITIES = _words(
-    "heavy light round smooth rough soft hard wet dry old new small large thin thick sweet bitter sour cold loud quiet"
-    " dark long short wide narrow plain dusty striped wooden golden spotted"
-)
-PLACES = _words(
-    "attic barn cellar kitchen garden shed yard market harbour mill chapel school bakery stable tower cave"
-    " meadow forest orchard bridge quarry pond courtyard hall workshop pantry porch field dock inn tent hut"
-)
-"""What is done with things, how they are, and where they are found: by which their meaning is known (`world.usage`)."""
 
 COLORS = _words("red blue green black")
 DAYS = _words("monday tuesday wednesday thursday friday saturday sunday")
@@ -91,22 +36,12 @@ JOBS = _words(
 )
 
 PRAISE = _words(
-    "great charming gripping tender witty brilliant lovely moving clever delightful superb graceful honest vivid "
-    "bold elegant funny touching splendid magical wonderful inspired lively thrilling beautiful smart amusing "
-    "dazzling enchanting excellent exciting fabulous fascinating fine flawless glorious gorgeous heartfelt "
-    "hilarious imaginative impressive ingenious joyful luminous magnificent marvellous masterly memorable "
-    "mesmerizing outstanding perfect playful poetic polished powerful profound radiant refreshing remarkable "
-    "riveting satisfying sensitive serene sincere skilful soulful stirring stunning sublime subtle suspenseful "
-    "sympathetic terrific thoughtful triumphant unforgettable uplifting wise worthy zestful"
+    "great charming gripping tender witty brilliant lovely moving fresh clever delightful superb graceful honest vivid "
+    "warm bold elegant funny touching rich splendid magical sharp wonderful inspired lively thrilling beautiful smart"
 )
 BLAME = _words(
-    "terrible dull boring clumsy tedious shallow stale messy bland awful weak lifeless silly predictable noisy "
-    "ugly hollow crude dreary painful lazy pointless sloppy ridiculous tiresome annoying confusing abysmal absurd "
-    "amateurish appalling artless banal bloated botched careless chaotic cheesy cliched cluttered contrived dated "
-    "deplorable derivative dire disjointed dismal dreadful embarrassing exhausting feeble forgettable formulaic "
-    "frantic grating gloomy hackneyed horrible idiotic incoherent inept insipid irritating lame leaden limp "
-    "ludicrous mediocre mindless miserable muddled overlong pathetic plodding poor pretentious repetitive shoddy "
-    "stilted turgid"
+    "terrible dull boring clumsy tedious shallow stale messy bland awful weak lifeless silly predictable noisy ugly "
+    "hollow crude dreary painful lazy flat pointless sloppy cheap ridiculous tiresome empty annoying confusing"
 )
 WORKS = _words("film book play show story novel musical drama")
 PARTS = _words("plot cast music ending dialogue acting pace scenery")

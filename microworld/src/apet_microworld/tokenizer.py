@@ -1,4 +1,4 @@
-"""One vocabulary of whole words for all families; only what surrounds a text differs."""
+"""One vocabulary of whole words for both families; only what surrounds a text differs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from apet_microworld.documents import corpus
 from apet_microworld.tasks import TASKS, rows
 from apet_microworld.world import SPLITS
 
-Family = Literal["t5", "bert", "llama"]
+Family = Literal["t5", "bert"]
 
 PAD, EOS, UNK, CLS, SEP, MASK = "<pad>", "</s>", "<unk>", "[CLS]", "[SEP]", "[MASK]"
 SENTINELS = tuple(f"<extra_id_{i}>" for i in range(32))
@@ -45,8 +45,7 @@ def vocabulary() -> tuple[str, ...]:
 
 
 def build_tokenizer(family: Family) -> PreTrainedTokenizerFast:
-    """The tokenizer of a family: ``text </s>`` for T5, ``[CLS] text [SEP] second text [SEP]`` for BERT, the bare text for
-    Llama."""
+    """The tokenizer of a family: ``text </s>`` for T5, ``[CLS] text [SEP] second text [SEP]`` for BERT."""
     ids = {word: i for i, word in enumerate(vocabulary())}
     core = Tokenizer(WordLevel(ids, unk_token=UNK))
     core.normalizer = normalizers.Lowercase()
@@ -57,8 +56,6 @@ def build_tokenizer(family: Family) -> PreTrainedTokenizerFast:
             single=f"$A {EOS}", pair=f"$A {EOS} $B {EOS}", special_tokens=[(EOS, ids[EOS])]
         )
         roles |= {"eos_token": EOS, "additional_special_tokens": list(SENTINELS)}
-    elif family == "llama":
-        roles |= {"bos_token": EOS, "eos_token": EOS}
     else:
         core.post_processor = processors.TemplateProcessing(
             single=f"{CLS} $A {SEP}",

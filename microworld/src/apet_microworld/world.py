@@ -11,21 +11,13 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from apet_microworld.lexicon import BLAME, CARES, JOBS, OTHER_NAME, PEOPLE, PLACES, PRAISE, QUALITIES, THINGS, TOWNS
+from apet_microworld.lexicon import BLAME, JOBS, KINDS, PEOPLE, PRAISE, TOWNS
 from apet_microworld.rng import Item, Rng
 
 WORLD_SEED = 0
-STOCK = 10
-"""Cares, qualities and places that the things of a kind share."""
-_USED = {"cares": CARES, "qualities": QUALITIES, "places": PLACES}
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
-
-
-def _common(kind: str) -> tuple[str, ...]:
-    """Names of the things of a kind that everybody says."""
-    return tuple(common for common, _ in THINGS[kind])
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,7 @@ ATTRIBUTES = {
         article=True,
     ),
     "pet": Attribute(
-        _common("animal"),
+        KINDS["animal"],
         ("{p} keeps a {v}", "the pet of {p} is a {v}", "a {v} waits for {p} at home", "{p} walks with a {v}"),
         (
             "what pet does {p} have ?",
@@ -73,7 +65,7 @@ ATTRIBUTES = {
         article=True,
     ),
     "music": Attribute(
-        _common("instrument"),
+        KINDS["instrument"],
         (
             "{p} plays the {v}",
             "{p} makes music on a {v}",
@@ -89,7 +81,7 @@ ATTRIBUTES = {
         article=True,
     ),
     "food": Attribute(
-        _common("fruit") + _common("vegetable"),
+        KINDS["fruit"] + KINDS["vegetable"],
         (
             "{p} eats one {v} every day",
             "the favourite food of {p} is the {v}",  # codespell:ignore favourite
@@ -114,33 +106,6 @@ def facts() -> dict[str, dict[str, str]]:
         person: {name: Rng(WORLD_SEED, "fact", person, name).pick(a.values) for name, a in ATTRIBUTES.items()}
         for person in PEOPLE
     }
-
-
-@dataclass(frozen=True)
-class Usage:
-    """What is done with a thing, how it is and where it is found: two of each, out of those of its kind."""
-
-    cares: tuple[str, ...]
-    qualities: tuple[str, ...]
-    places: tuple[str, ...]
-
-
-@cache
-def usages() -> dict[str, Usage]:
-    """Usage of every thing, by both its names. Things of a kind share a stock of usages, so that those which documents
-    tell of a thing give away its kind, and all of them together which thing it is."""
-    found = {}
-    for kind, things in THINGS.items():
-        stocks = [Rng(WORLD_SEED, "stock", kind, name).sample(words, STOCK) for name, words in _USED.items()]
-        for names in things:
-            picks = [Rng(WORLD_SEED, "usage", names[0], *stock).sample(stock, 2) for stock in stocks]
-            found |= dict.fromkeys(names, Usage(*(tuple(pick) for pick in picks)))
-    return found
-
-
-def meaning(noun: str) -> str:
-    """One word for both names of a thing; any other word is its own meaning."""
-    return min(noun, OTHER_NAME.get(noun, noun))
 
 
 @dataclass(frozen=True)
@@ -173,10 +138,10 @@ def cast(split: Split | None = None) -> Cast:
         The cast.
     """
     if split is None:
-        return Cast(PEOPLE, tuple(n for things in THINGS.values() for names in things for n in names), PRAISE, BLAME)
+        return Cast(PEOPLE, tuple(n for nouns in KINDS.values() for n in nouns), PRAISE, BLAME)
     return Cast(
         _share(PEOPLE, split, "people"),
-        tuple(n for kind, things in THINGS.items() for names in _share(things, split, "things", kind) for n in names),
+        tuple(noun for kind, nouns in KINDS.items() for noun in _share(nouns, split, "nouns", kind)),
         _share(PRAISE, split, "praise"),
         _share(BLAME, split, "blame"),
     )

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from apet_microworld.grammar import Event, clause, pair, reworded
+from apet_microworld.grammar import Event, clause, pair
 from apet_microworld.lexicon import ACTIONS, STATES, TRANSFERS
-from apet_microworld.logic import CHANGES, Verdict, another, claim_about, judge_all
+from apet_microworld.logic import Verdict, another, claim_about, judge_all
 from apet_microworld.questions import SLOTS, answer, question
 from apet_microworld.rng import Rng
-from apet_microworld.tasks.row import Row
+from apet_microworld.tasks.row import PLAIN, Row
 from apet_microworld.world import Cast
 
 _VERDICTS: tuple[Verdict, ...] = ("follows", "open", "impossible")
@@ -46,16 +46,16 @@ def qnli(rng: Rng, cast: Cast, label: int) -> Row:
     slot, denials = rng.pick(SLOTS), rng.uniform(0, 1)
     while True:
         stated = pair(rng, cast, _PAST)
-        about, other = rng.sample(stated, 2)
-        about = replace(reworded(about), negated=False)
-        if label and rng.chance(70):
-            about = another(rng, cast, about, rng.pick(CHANGES))
+        asked, other = rng.sample(stated, 2)
+        asked = replace(asked, negated=False)
+        if label and rng.chance(85):
+            asked = another(rng, cast, asked)
         elif label:
-            about = replace(about, agent=other.agent) if rng.chance(50) else replace(about, noun=reworded(other).noun)
-        if (slot == "other" and not about.other) or sum(event.negated for event in stated) != denials:
+            asked = replace(asked, agent=other.agent) if rng.chance(50) else replace(asked, noun=other.noun)
+        if (slot == "other" and not asked.other) or sum(event.negated for event in stated) != denials:
             continue
-        if any(answer(event, about, slot) for event in stated) == (label == 0):
-            return {"question": question(about, slot, rng), "sentence": _joined(rng, stated), "label": label}
+        if any(answer(event, asked, slot) for event in stated) == (label == 0):
+            return {"question": question(asked, slot, rng), "sentence": _joined(rng, stated), "label": label}
 
 
 def _joined(rng: Rng, stated: Sequence[Event]) -> str:
@@ -71,6 +71,6 @@ def _statement_and_claim(
     """One event or two, and a claim with the verdict."""
     while True:
         stated = pair(rng, cast, senses)[: rng.pick((1, 1, 1, 2))]
-        claim = claim_about(rng, cast, rng.pick(stated), verdict)
+        claim = claim_about(rng, cast, rng.pick(stated), verdict, PLAIN)
         if judge_all(stated, claim) == verdict:
             return stated, claim
