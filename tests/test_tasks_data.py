@@ -213,6 +213,16 @@ def test_the_eleven_tasks_of_the_paper_are_there():
     ] == []
 
 
+def test_with_the_words_of_transfer_all_tasks_answer_alike():
+    by_name = {n: registered_tasks()[n].with_transfer_words() for n in ("sst2", "mnli", "qqp")}
+    assert {frozenset(t.label_words) for t in by_name.values()} == {frozenset({"no", "yes"})}
+    assert by_name["sst2"].labels == {"0": "no", "1": "yes"}
+    assert by_name["mnli"].labels == {"0": "yes", "1": "no", "2": "no"}  # entailed, or not
+    assert parse_task(by_name["mnli"].model_dump_json(), "again") == by_name["mnli"]
+    with pytest.raises(ApetError, match="does not say which of its answers are no and yes"):
+        registered_tasks()["samsum"].with_transfer_words()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [

@@ -425,6 +425,10 @@ transfer_labels: {{"{words[0]}": 0, "{words[1]}": 1}}
     assert tuned.transfer(load_task(target)).score == own
     flipped = load_task(inverse).model_copy(update={"transfer_labels": {"x": 1, "y": 0}})
     assert tuned.transfer(flipped).score == pytest.approx(1 - own)
+    shared = s.model_copy(update={"task": target, "label_words": "transfer", "max_steps": 1})
+    assert resolve(shared).run_id != resolve(shared.model_copy(update={"label_words": None})).run_id
+    tune(shared, tmp_path / "shared")
+    assert TunedModel(tmp_path / "shared").task.label_words == ("no", "yes")
     with pytest.raises(ApetError, match="gives no transfer label to some of its words"):
         tuned.transfer(load_task(target).model_copy(update={"transfer_labels": {}}))
     with pytest.raises(ApetError, match="transfer needs two tasks of one kind"):

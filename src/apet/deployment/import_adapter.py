@@ -107,7 +107,7 @@ def _num_labels(adapter: PeftAdapter, task: Task | None) -> int:
         for name, tensor in adapter.tensors.items()
         if name.endswith(".weight") and any(part in ("classifier", "score") for part in name.split("."))
     ]
-    return min(heads) if heads else max(2, len(task.labels) if task else 2)
+    return min(heads) if heads else max(2, len(task.label_words) if task else 2)
 
 
 def _write_settings(part: Path, task: Task, objective: ObjectiveName, backbone: str, num_trainable: int) -> None:

@@ -64,6 +64,10 @@ class Source(Settings):
         return self
 
 
+TRANSFER_WORDS = ("no", "yes")
+"""Words of the transfer labels 0 and 1, where a run asks for words that all tasks share."""
+
+
 class Task(Settings):
     """A task: its rows, their template, label words and metric.
 
@@ -141,7 +145,7 @@ class Task(Settings):
             raise ValueError("token classification reads one column, a list of tokens")
         if self.tokenizer != "auto" and not metric.has_words:
             raise ValueError(f"tokenizer={self.tokenizer} says how words are found; metric {metric.name} compares none")
-        if len(set(self.labels.values())) != len(self.labels):
+        if len(set(self.labels.values())) != len(self.labels) and set(self.labels.values()) != set(TRANSFER_WORDS):
             raise ValueError("two labels have the same word")
         unknown_words = set(self.transfer_labels) - set(self.labels.values())
         if unknown_words or set(self.transfer_labels.values()) - {0, 1}:
@@ -169,8 +173,29 @@ class Task(Settings):
 
     @property
     def label_words(self) -> tuple[str, ...]:
-        """Label words in the order of the labels; their index is the class."""
-        return tuple(self.labels.values())
+        """Label words in the order of the labels, each once; their index is the class."""
+        return tuple(dict.fromkeys(self.labels.values()))
+
+    def with_transfer_words(self) -> Task:
+        """The task with the label words that all tasks share: no and yes, by its transfer labels.
+
+        Trained so, a delta writes on every task what it was taught to write; with words of its own it scores nothing on
+        tasks that have others, whatever it has learnt.
+
+        Returns:
+            A task of two classes; of mnli's three labels two have one word.
+
+        Raises:
+            ApetError: it has free text, or a label word without a transfer label.
+        """
+        if not self.is_classification or set(self.transfer_labels) != set(self.label_words):
+            raise ApetError(
+                f"task {self.name!r} does not say which of its answers are no and yes; give all its label words"
+                " transfer_labels in its YAML, or leave out label_words=transfer"
+            )
+        words = {value: TRANSFER_WORDS[self.transfer_labels[word]] for value, word in self.labels.items()}
+        shared = {word: label for label, word in enumerate(TRANSFER_WORDS)}
+        return self.model_copy(update={"labels": words, "transfer_labels": shared})
 
 
 def _load_builtin() -> None:

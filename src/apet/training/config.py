@@ -51,6 +51,9 @@ class RunConfig(Settings):
     labels: dict[str, str] = Field(default={})
     """Value in the label column -> word, such as {1: bad, 2: good}, where data stands without a task; empty = the
     values themselves."""
+    label_words: Literal["transfer"] | None = None
+    """transfer = no and yes by the task's transfer labels, words that all tasks share, for zero-shot transfer; none =
+    the task's own."""
     scoring: Literal["generate", "likelihood"] | None = None
     """How backbones that write answer with a label: generate = what they write, a miss counts as wrong; likelihood =
     the likeliest label; none = the task's, which is likelihood for data without a task."""

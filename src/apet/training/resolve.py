@@ -258,6 +258,8 @@ def resolve_task(config: RunConfig, read: Callable[[Path, Reading], LocalData] =
         ApetError: neither; both; or data that do not fit.
     """
     task = _named_task(config, read)
+    if config.label_words == "transfer":
+        task = task.with_transfer_words()
     source = {k: v for k in ("encoding", "separator") if (v := getattr(config, k)) is not None}
     if config.test is not None:
         source["test"] = str(Path(config.test).expanduser().resolve())

@@ -24,8 +24,8 @@ _SEEDS = ("seed", "mask_seed", "init_seed", "data_seed")
 # Settings without an effect on the numbers, and those that enter the identifier in another form: data and weights by
 # their fingerprints, the budget as a count, guests by their source.
 OF_DATA = {
-    "data", "test", "task", "text", "label", "labels", "task_type", "metric", "scoring", "encoding", "separator",
-    "on_missing", "on_overlap",
+    "data", "test", "task", "text", "label", "labels", "label_words", "task_type", "metric", "scoring", "encoding",
+    "separator", "on_missing", "on_overlap",
 }  # fmt: skip
 """Settings that make the task, and enter with its fingerprint."""
 _NOT_SHARED = {"save_delta", "side_by_side", "track", "backbone", "budget", "imports", *OF_DATA, *_SEEDS}

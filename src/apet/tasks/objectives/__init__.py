@@ -42,7 +42,7 @@ def num_outputs(name: ObjectiveName, task: Task) -> int:
         return 1
     if name in ("multi-label-head", "token-classification-head"):
         return len(task.labels)
-    return max(2, len(task.labels))
+    return max(2, len(task.label_words))
 
 
 def make_objective(
