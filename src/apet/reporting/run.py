@@ -22,6 +22,7 @@ from apet.reporting.formatting import count, display_name, interval, page_kind, 
 from apet.reporting.style import GRAY, method_style
 from apet.reporting.table import Column, Table, Value
 from apet.reporting.table_files import write_table
+from apet.tasks.score_text import score_range, score_text
 from apet.training import run_dir
 from apet.training.manifest import check_manifest
 from apet.training.output_folder import RESULT
@@ -111,9 +112,9 @@ def run_headline(r: Run) -> str:
     x = r.result
     return (
         f"{display_name(r.method)} with {count(x.num_trainable)} trained parameters"
-        f" ({significant(x.trainable_percent)} % of {x.backbone}) has {percent(x.score)} % {x.metric}"
-        f" on {x.task} (95 % over {x.num_examples:,} validation items: {interval(x.ci_low, x.ci_high)});"
-        f" untrained {percent(x.score_untrained)} %, chance {percent(x.untrained_baseline)} %."
+        f" ({significant(x.trainable_percent)} % of {x.backbone}) has {score_text(x.metric, x.score)} {x.metric}"
+        f" on {x.task} (95 % over {x.num_examples:,} validation items: {_ends(x.metric, x.ci_low, x.ci_high)});"
+        f" untrained {score_text(x.metric, x.score_untrained)}, chance {score_text(x.metric, x.untrained_baseline)}."
     )
 
 
@@ -134,7 +135,7 @@ def _facts(r: Run) -> Table:
         *_classes(x),
         ["last step", _score(last.score, last.ci_low, last.ci_high, x.num_examples, x.metric)],
         ["untrained", _score(first.score, first.ci_low, first.ci_high, x.num_examples, x.metric)],
-        ["chance", f"{percent(x.untrained_baseline)} %"],
+        ["chance", score_text(x.metric, x.untrained_baseline)],
         ["convergence", converged.state if math.isnan(converged.steps) else steps],
         ["learning rate", f"{significant(x.learning_rate)} ({x.learning_rate_rule})"],
         ["time", f"{x.training_seconds:,} s of training, {x.steps_per_second} steps a second"],
@@ -146,7 +147,12 @@ def _facts(r: Run) -> Table:
 
 
 def _score(score: float, low: float, high: float, num_examples: int, metric: str) -> str:
-    return f"{percent(score)} % {metric} (95 % over {num_examples:,} items: {interval(low, high)})"
+    return f"{score_text(metric, score)} {metric} (95 % over {num_examples:,} items: {_ends(metric, low, high)})"
+
+
+def _ends(metric: str, low: float, high: float) -> str:
+    """Both ends of an interval, without their unit."""
+    return score_range(metric, low, high).strip("[] %").replace(", ", " to ")
 
 
 def _test_score(x: RunResult) -> str:
