@@ -54,7 +54,7 @@ def test_it_says_what_was_trained_and_how_good_it_is(run):
         "APET-adjacent with 64 trained parameters (0.32 % of little) has 75.0 % accuracy on films (95 % over 4"
         " validation items: 65.0 to 85.0); untrained 50.0 %, chance 50.0 %."
     )
-    assert {p.name for p in report.figures} == {"curve.pdf", "curve.png"}
+    assert {p.name for p in report.figures} == {"curve.pdf", "curve.png", "curve.tex"}
     assert all(p.is_file() for p in (*report.figures, *report.tables, report.page))
     assert "one seed, so no spread over seeds" in report.page.read_text("utf-8")
 
