@@ -93,10 +93,9 @@ def test_every_snippet_of_a_page_runs(page, tmp_path, monkeypatch, capsys, small
         elif snippet.language == "python":
             capsys.readouterr()
             exec(compile(snippet.code, str(page), "exec"), names)
-            output = capsys.readouterr().out
-            printed = iter(output.splitlines())
+            printed = iter(capsys.readouterr().out.splitlines())
             for line in expected_output(snippet.code):
-                assert line in printed, f"{page.name}: {line!r} is not printed, or not in this order:\n{output}"
+                assert line in printed, f"{page.name}: {line!r} is not printed, or not in this order"
 
 
 def run_command(words: list[str]) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from functools import partial
 from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
@@ -19,11 +18,12 @@ from apet.delta import CarrierChoice
 from apet.delta_header import Header, require_same_backbone, unpack
 from apet.errors import ApetError
 from apet.kernels.in_place import Fp32Module, ParameterDeltas
+from apet.kernels.outside_graphs import outside_graphs
 from apet.kernels.sharding import AveragedGradients, is_sharded_whole, sharded_mesh
 from apet.kernels.storage import logical_shape
 from apet.layers.base import Host
 from apet.model_changes import EditedParameter, ModelWatch, watch
-from apet.parameter_holder import ParameterHolder, holders_of
+from apet.parameter_holder import ParameterHolder
 
 STATE_NAME = OWN_PREFIX.rstrip(".")
 """The model's submodule that holds the state."""
@@ -89,15 +89,15 @@ class AttachmentState(Fp32Module):
         """All attached deltas, in order."""
         return [a for a in self.attached if isinstance(a, AttachedDelta)]
 
-    def deltas_of(self, model: nn.Module, position: str, parameter: str) -> ParameterDeltas:
+    def deltas_of(self, host: Host, position: str, parameter: str) -> ParameterDeltas:
         """All in-place deltas of one parameter; made where there are none yet."""
         edited = self.edited.get(position)
         if edited is not None and edited.deltas.deltas:
             return edited.deltas
         if edited is not None:  # of deltas that are gone: the parameter may be another one by now
             _unhook(edited)
-        tensor, deltas = model.get_parameter(parameter), ParameterDeltas()
-        holders = holders_of(model, tensor)
+        tensor, deltas = host.model.get_parameter(parameter), ParameterDeltas()
+        holders = [(owner.module, owner.name) for owner in host.owners_of(tensor)]
         hook_handles = [h for module, leaf in holders for h in ParameterHolder(deltas, leaf).register(module)]
         self.edited[position] = EditedParameter(parameter, tensor, tensor.shape, holders, deltas, hook_handles)
         self.parameter_deltas[position] = deltas
@@ -276,7 +276,7 @@ class AttachmentState(Fp32Module):
         for deltas in self.parameter_deltas.values():
             deltas.in_forward = in_forward
 
-    @torch.compiler.disable
+    @outside_graphs
     def write_all(self, model: nn.Module) -> None:
         """Bring every edited parameter up to date. Not compiled: it mutates what a graph takes for a constant."""
         self.check(model)
@@ -319,4 +319,4 @@ def state_of(model: nn.Module) -> AttachmentState | None:
 
 def host_of(model: nn.Module, state: AttachmentState, carrier: CarrierChoice = "auto") -> Host:
     """The model as delta layers see it; made anew each time, since a layer must not keep the model in its own tree."""
-    return Host(model, state.backbone, partial(state.deltas_of, model), carrier)
+    return Host(model, state.backbone, state.deltas_of, carrier)

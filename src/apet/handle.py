@@ -158,13 +158,18 @@ class Handle:
         require_mergeable(attached.spec.insertions, state.backbone)
         require_same_order(attached.delta_layers(), [x for a in state.attached_deltas() for x in a.delta_layers()])
         # All edits first: if one layer cannot be merged, nothing has happened yet.
-        edits = [e for layer in attached.all_layers() for e in layer.merged_deltas(host_of(self.model, state))]
+        host = host_of(self.model, state)
+        edits = [e for layer in attached.all_layers() for e in layer.merged_deltas(host)]
         self._unhook()
         for position, _, delta in reversed(written):
             state.parameter_deltas[position].remove(delta, state.edited[position].parameter)
         attached.layers, attached.head = nn.ModuleDict(), nn.ModuleDict()
-        for edit in edits:
-            attached.merged_into.append((edit.position, self._write_merged(state, edit)))
+        parameters = [self._parameter_of(state, edit) for edit in edits]
+        host = host_of(self.model, state)  # the tree has the created biases now
+        for edit, parameter in zip(edits, parameters, strict=True):
+            tensor = self.model.get_parameter(parameter)
+            state.deltas_of(host, edit.position, parameter).add(edit.delta.to(tensor.device), tensor)
+            attached.merged_into.append((edit.position, parameter))
             attached.merged_deltas.append(edit.delta)
         attached.is_merged = True
         if forget:
@@ -196,26 +201,19 @@ class Handle:
         by_first_process(self.model, lambda: checkpoint.write_delta(path, self.spec, fingerprint, values, head))
         return path / checkpoint.DELTA_FILE
 
-    def _write_merged(self, state: AttachmentState, merged: MergedDelta) -> str:
-        """Write one edit of a merge; creates the bias it asks for where a linear layer has none.
-
-        Returns:
-            Name of the parameter.
-        """
-        parameter = merged.parameter
-        if parameter is None:
-            layer_name, _, leaf = merged.position.rpartition(".")
-            layer = state.backbone.layer(layer_name)
-            parameter = f"{layer.module}.{leaf}"
-            module = self.model.get_submodule(layer.module)
-            if getattr(module, leaf) is None:
-                weight = getattr(module, "weight")
-                zeros = torch.zeros(layer.d_out, dtype=weight.dtype, device=weight.device)
-                module.register_parameter(leaf, nn.Parameter(zeros, requires_grad=False))
-                state.created_biases[merged.position] = layer.module
-        tensor = self.model.get_parameter(parameter)
-        state.deltas_of(self.model, merged.position, parameter).add(merged.delta.to(tensor.device), tensor)
-        return parameter
+    def _parameter_of(self, state: AttachmentState, merged: MergedDelta) -> str:
+        """Name of the parameter that an edit of a merge goes into; a bias that a linear layer has none of is made."""
+        if merged.parameter is not None:
+            return merged.parameter
+        layer_name, _, leaf = merged.position.rpartition(".")
+        layer = state.backbone.layer(layer_name)
+        module = self.model.get_submodule(layer.module)
+        if getattr(module, leaf) is None:
+            weight = getattr(module, "weight")
+            zeros = torch.zeros(layer.d_out, dtype=weight.dtype, device=weight.device)
+            module.register_parameter(leaf, nn.Parameter(zeros, requires_grad=False))
+            state.created_biases[merged.position] = layer.module
+        return f"{layer.module}.{leaf}"
 
     def _unhook(self) -> None:
         for handle in (*self._attached.hook_handles, *(h.handle for h in self._attached.layer_hooks)):

@@ -78,13 +78,3 @@ class ParameterHolder:
         parameter = module._parameters.get(self.leaf)
         if parameter is not None:
             self.deltas.adopt(parameter, self._merged_entries)
-
-
-def holders_of(model: nn.Module, tensor: Tensor) -> list[tuple[nn.Module, str]]:
-    """Find the modules that hold a tensor, and its name in each: several where it is tied."""
-    return [
-        (module, name)
-        for module in model.modules()
-        for name, p in module._parameters.items()  # directly: this walks the whole model for every edited parameter
-        if p is tensor
-    ]

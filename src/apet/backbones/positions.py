@@ -5,6 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 from apet.backbones.family import BackboneKind, PromptInsertion
@@ -136,6 +137,16 @@ class Backbone:
         """All positions, in the order of the layers."""
         return tuple(p for layer in self.layers for p in layer.positions)
 
+    # Looked up for each of thousands of insertions: walking through all layers each time would take minutes.
+    @cached_property
+    def positions_by_name(self) -> dict[str, Position]:
+        """All positions by their names, in the order of the layers."""
+        return {p.name: p for layer in self.layers for p in layer.positions}
+
+    @cached_property
+    def _layers_by_name(self) -> dict[str, Layer]:
+        return {layer.name: layer for layer in self.layers}
+
     def layer(self, name: str) -> Layer:
         """Look up a layer by its name.
 
@@ -145,10 +156,10 @@ class Backbone:
         Raises:
             UnknownNameError: there is none; the nearest names are given.
         """
-        for layer in self.layers:
-            if layer.name == name:
-                return layer
-        raise UnknownNameError(f"layer of {self.model_class}", name, (x.name for x in self.layers))
+        layer = self._layers_by_name.get(name)
+        if layer is None:
+            raise UnknownNameError(f"layer of {self.model_class}", name, self._layers_by_name)
+        return layer
 
     def position(self, name: str) -> Position:
         """Look up a position by its name.
@@ -159,10 +170,10 @@ class Backbone:
         Raises:
             UnknownNameError: there is none; the nearest names are given.
         """
-        for position in self.positions:
-            if position.name == name:
-                return position
-        raise UnknownNameError(f"position of {self.model_class}", name, (p.name for p in self.positions))
+        position = self.positions_by_name.get(name)
+        if position is None:
+            raise UnknownNameError(f"position of {self.model_class}", name, self.positions_by_name)
+        return position
 
     def select(self, patterns: Sequence[str]) -> tuple[Layer, ...]:
         """Layers whose role or name matches a pattern, each once, in model order.

@@ -23,6 +23,7 @@ def main() -> None:
     ours lies.
     """
     from apet.cli.app import app
+    from apet.cli.completion import answer_completion
     from apet.cli.guests import take_imports
     from apet.cli.stopping import stop_at_sigterm, stopped_message
 
@@ -35,6 +36,10 @@ def main() -> None:
     _open_console()
     stop_at_sigterm()
     try:
+        answer = answer_completion(sys.argv[1:])
+        if answer is not None:
+            print(answer, flush=True)
+            _leave(DONE)
         code = app(args=take_imports(sys.argv[1:]) or ["--help"], prog_name="apet", standalone_mode=False)
         sys.stdout.flush()  # here, where a reader that has gone is still an error that can be caught
         if code == INTERRUPTED:  # typer answers Ctrl-C with this code, and without a word

@@ -2,10 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from apet.errors import ApetError, UnknownNameError
+
+SHELLS = ("bash", "fish", "powershell", "pwsh", "zsh")
+_VARIABLE = "_APET_COMPLETE"
+"""Environment variable by which a shell asks for words."""
 
 MOST_FOLDERS = 200
 """Folders that are looked through: a key press must be answered at once."""
+
+
+def answer_completion(words: Sequence[str]) -> str | None:
+    """The answer to ``--show-completion [SHELL]`` and ``--install-completion [SHELL]``.
+
+    typer's own options take the shell that they are typed in, which a script or a container may not have.
+
+    Args:
+        words: the command line, without the program's name.
+
+    Returns:
+        What to print; None where the line asks for something else.
+
+    Raises:
+        UnknownNameError: a shell that has no completion.
+        ApetError: none is named, and the one that it is typed in cannot be told.
+    """
+    option, _, shell = words[0].partition("=") if words else ("", "", "")
+    if option not in ("--show-completion", "--install-completion"):
+        return None
+    from typer import _completion_shared as shells
+
+    shell = shell or (words[1] if len(words) > 1 else shells._get_shell_name() or "")
+    if not shell:
+        raise ApetError(f"the shell that this runs in cannot be told; name it, such as apet {option} bash")
+    if shell not in SHELLS:
+        raise UnknownNameError("shell", shell, SHELLS)
+    if option == "--show-completion":
+        return shells.get_completion_script(prog_name="apet", complete_var=_VARIABLE, shell=shell)
+    _, path = shells.install(shell, prog_name="apet", complete_var=_VARIABLE)
+    return f"{shell} completion is in {path}; it works in shells started from now on"
 
 
 def complete_methods(incomplete: str) -> list[str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
 
 from apet.errors import ApetError
 from apet.reporting.folder import Report
@@ -21,7 +20,6 @@ def report(
     output: str | Path | None = None,
     *,
     require_complete: bool = False,
-    width: Literal["column", "page"] = "page",
     log: Callable[[str], None] | None = None,
 ) -> Report:
     """Write figures, tables and a page of a study, which may still run, or of one run.
@@ -30,7 +28,6 @@ def report(
         folder: of the study, or of the run.
         output: folder for the report; None = ``report`` in the folder.
         require_complete: fail if a planned run of the study is missing.
-        width: of the printed figures: a column of a paper, or its page.
         log: is told which runs are left out as damaged; None = nobody.
 
     Returns:
@@ -50,21 +47,15 @@ def report(
 
     folder, output = Path(folder), None if output is None else Path(output)
     if (folder / FILE).is_file():
-        return _study_report(folder, output or folder / "report", require_complete, width, log)
+        return _study_report(folder, output or folder / "report", require_complete, log)
     if (folder / RESULT).is_file():
-        return write_run_report(folder, output, width)
+        return write_run_report(folder, output)
     raise ApetError(
         f"neither a study nor a finished run at {str(folder)!r}; give a folder of apet study run, compare or tune"
     )
 
 
-def _study_report(
-    folder: Path,
-    output: Path,
-    require_complete: bool,
-    width: Literal["column", "page"],
-    log: Callable[[str], None] | None,
-) -> Report:
+def _study_report(folder: Path, output: Path, require_complete: bool, log: Callable[[str], None] | None) -> Report:
     """Report of a study's current runs."""
     from apet.reporting.study import write_report
     from apet.studies.results import Study, provenance
@@ -91,5 +82,4 @@ def _study_report(
         planned=study.planned(),
         allow_holes=not require_complete,
         partial=bool(facts["running"]),
-        width=width,
     )

@@ -87,15 +87,22 @@ class Owner:
     name: str
 
 
-def owners_of(model: nn.Module, parameter: Tensor) -> list[Owner]:
-    """Every place where a parameter hangs in a model; several where it is tied."""
+def owners_by_parameter(model: nn.Module) -> dict[int, list[Owner]]:
+    """Every place where each parameter hangs in a model; several where it is tied.
+
+    Args:
+        model: walked through once, for all parameters.
+
+    Returns:
+        The places by the parameter's identity, which holds while the model does.
+    """
     # By identity, not by name: each module that uses a tied tensor contributes a part of its gradient.
-    return [
-        Owner(path, module, name)
-        for path, module in model.named_modules()
-        for name, p in module.named_parameters(recurse=False)
-        if p is parameter
-    ]
+    owners: dict[int, list[Owner]] = {}
+    for path, module in model.named_modules():
+        for name, p in module._parameters.items():
+            if p is not None:
+                owners.setdefault(id(p), []).append(Owner(path, module, name))
+    return owners
 
 
 def formulas_of(owners: list[Owner]) -> list[tuple[Owner, GradientFormula]] | None:

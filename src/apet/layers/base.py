@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, ClassVar, Literal
 
 import torch
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 from apet.backbones.positions import Backbone, Layer
 from apet.delta import CarrierChoice, Insertion, Operation
 from apet.errors import NotMergeableError
+from apet.kernels.formulas import Owner, owners_by_parameter
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
 from apet.kernels.layer_sum import Term
 from apet.kernels.storage import storage_of
@@ -108,19 +110,32 @@ class MergedDelta:
 
 @dataclass(frozen=True)
 class Host:
-    """The model that delta layers are put on.
+    """The model that delta layers are put on, as long as its tree stays as it is.
 
     Attributes:
         model: with its weights.
         backbone: its description.
-        parameter_deltas: (position name, parameter name) -> all in-place deltas of that parameter.
+        deltas_of: (host, position name, parameter name) -> all in-place deltas of that parameter.
         carrier: that deltas of parameters shall use.
     """
 
     model: nn.Module
     backbone: Backbone
-    parameter_deltas: Callable[[str, str], ParameterDeltas]
+    deltas_of: Callable[[Host, str, str], ParameterDeltas]
     carrier: CarrierChoice = "auto"
+
+    def parameter_deltas(self, position: str, parameter: str) -> ParameterDeltas:
+        """All in-place deltas of one parameter."""
+        return self.deltas_of(self, position, parameter)
+
+    def owners_of(self, parameter: Tensor) -> list[Owner]:
+        """Every place where a parameter hangs in the model; several where it is tied."""
+        return self._owners[id(parameter)]
+
+    @cached_property
+    def _owners(self) -> dict[int, list[Owner]]:
+        # One walk for all: a large backbone has thousands of modules, and a delta may act on each of their parameters.
+        return owners_by_parameter(self.model)
 
 
 class DeltaLayer(Fp32Module, ABC):

@@ -14,9 +14,10 @@ from apet.backbones.positions import Backbone, Layer, Position
 from apet.delta import Carrier, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.kernels.additive import AdditiveTerm
-from apet.kernels.formulas import GradientFormula, Owner, formulas_of, owners_of
+from apet.kernels.formulas import GradientFormula, Owner, formulas_of
 from apet.kernels.in_place import InPlaceDelta, ParameterDeltas
 from apet.kernels.layer_sum import Term
+from apet.kernels.outside_graphs import outside_graphs
 from apet.kernels.sparse_gradients import SparseGradientTap
 from apet.kernels.storage import PLAIN, dense_values, storage_of
 from apet.layers.base import (
@@ -196,7 +197,7 @@ class WeightDelta(DeltaLayer):
 
     def hooks(self, host: Host) -> Iterator[Hook]:
         """Around every module that computes with the tensor, or around everything that contains one of them."""
-        owners = owners_of(host.model, host.model.get_parameter(self.parameter))
+        owners = host.owners_of(host.model.get_parameter(self.parameter))
         self.parameter_deltas.owners = [(owner.module, owner.name) for owner in owners]
         if self.carrier == "substituted":
             self.parameter_deltas.substitute(self.delta)
@@ -249,12 +250,12 @@ class WeightDelta(DeltaLayer):
         tapped: Tensor = SparseGradientTap.apply(output, self.delta.values, source.to(output.device), gradient)
         return tapped
 
-    @torch.compiler.disable
+    @outside_graphs
     def enter(self, module: nn.Module, args: Args, kwargs: Kwargs) -> None:
         """Put an alias with a gradient in the parameter's place."""
         self.parameter_deltas.enter()
 
-    @torch.compiler.disable
+    @outside_graphs
     def exit(self, module: nn.Module, args: Args, kwargs: Kwargs, output: object) -> None:
         """Put the parameter back in its place."""
         self.parameter_deltas.exit()
@@ -315,8 +316,8 @@ def _choose_carrier(host: Host, position: str, parameter: str, tensor: Tensor) -
     Raises:
         ApetError: the one asked for cannot act here, or the tensor can neither be written nor added to.
     """
-    described = next((p for p in host.backbone.positions if p.name == position), None)
-    owners = owners_of(host.model, tensor)
+    described = host.backbone.positions_by_name.get(position)
+    owners = host.owners_of(tensor)
     tapped = (described is None or described.carrier == "in_place") and formulas_of(owners) is not None
     wanted = host.carrier
     if wanted == "additive" or (wanted == "auto" and not is_editable(tensor)):
