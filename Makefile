@@ -10,7 +10,7 @@ READY_RUN := .venv/ready-run
 READY_REAL := .venv/ready-real
 CODE := src tests benchmarks microworld $(wildcard examples)
 
-.PHONY: env env-run env-real demo real test slow soak fuzz bench check docs dead-code clean
+.PHONY: env env-run env-real demo real test slow soak fuzz bench check docs packages dead-code clean
 
 demo: env-run
 	@echo "demo: how few parameters reach full fine-tuning in a made-up world; an answer in two minutes, again for a better one"
@@ -73,6 +73,9 @@ check: env
 
 docs: env
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+packages: env
+	$(BIN)/python benchmarks/packages.py
 
 dead-code: env
 	$(BIN)/vulture --version

@@ -215,12 +215,12 @@ def threshold_scenarios(num_scales: int) -> list[Scenario]:
     tasks = range(NUM_TASKS)
 
     def posteriors(truth: Floats, error: float, rng: np.random.Generator) -> tuple[Floats, Floats]:
-        """Draws of thresholds as bounds, (thresholds, draws), means over tasks; the truth is (thresholds, tasks)."""
+        """Draws of thresholds as bounds, (thresholds, draws), medians over tasks; the truth is (thresholds, tasks)."""
         estimates = truth + error * rng.standard_normal(truth.shape)
         draws = estimates[..., None] + error * rng.standard_normal((*truth.shape, num_posterior))
         low = np.where(draws < smallest, 0.0, np.minimum(draws, largest))
         high = np.where(draws > largest, np.inf, np.maximum(draws, smallest))
-        return low.mean(axis=1), high.mean(axis=1)
+        return np.median(low, axis=1), np.median(high, axis=1)
 
     def falls(start: float, slope: float, scatter: float, error: float) -> Callable[[int, int], list[list[ClaimRow]]]:
         def study(rng: np.random.Generator) -> list[ClaimRow]:

@@ -294,6 +294,15 @@ def test_the_methods_page_is_what_the_registry_says(workspace):
     assert page.read_text("utf-8") == call(workspace, "methods", "--markdown").out
 
 
+@pytest.mark.parametrize("method", apet.list_methods())
+def test_inspect_shows_every_method(workspace, method):
+    done = call(workspace, "inspect", "t5", "--method", method, "--json")
+    assert done.code == 0, done.err
+    facts = json.loads(done.out)
+    assert facts["num_trainable"] == sum(p["num_trainable"] for p in facts["positions"])
+    assert all(p["role"] for p in facts["positions"])
+
+
 def test_inspect_says_on_how_many_weights_a_budget_falls(workspace):
     spread = ["inspect", "bert-small", "--budget", "96"]
     assert "on 4 layers and parameters" in call(workspace, *spread, "sites=4").out

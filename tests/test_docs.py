@@ -61,6 +61,21 @@ def test_every_command_line_parses(page, line):
         assert setting in _settings(), f"{page}: {line}: {setting} is not a setting"
 
 
+def test_the_reference_has_every_public_name():
+    import apet
+
+    page = (ROOT / "docs/api.md").read_text("utf-8")
+    assert {f"apet.{name}" for name in apet.__all__} <= set(re.findall(r"^::: (apet\.\w+)$", page, re.M))
+
+
+def test_the_sites_menu_has_every_page():
+    text = (ROOT / "mkdocs.yml").read_text("utf-8")
+    menu = re.findall(r"^ +- (\S+\.md)$", text, re.M)
+    left_out = re.compile(r"results/micropaper/report/")
+    pages = [str(p.relative_to(ROOT / "docs")) for p in (ROOT / "docs").rglob("*.md")]
+    assert sorted(menu) == sorted(p for p in pages if not left_out.match(p))
+
+
 def _entry_point_groups() -> set[str]:
     kinds = "methods distributions layers families tasks metrics executors suites backbones commands"
     return {f"apet.{kind}" for kind in kinds.split()}

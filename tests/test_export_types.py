@@ -71,6 +71,7 @@ def test_where_the_head_has_no_bias_the_lines_hold_the_scale(place):
     folder = apet.export(run, place / "decoder").folder
     rows = [{"text": row["text"]} for row in rows_of("regression")[:5]]
     printed = [float(p) for p in served(card_lines(folder), rows)]
+    assert "the model itself says standardized numbers" in (folder / "README.md").read_text()
     assert printed == pytest.approx(apet.predict(run, rows)["prediction"].tolist(), rel=1e-4)
 
 

@@ -103,6 +103,15 @@ def test_other_types_have_the_answers_of_their_kind(place, run, found):
     assert len(read(place / "flat.csv")) == len(rows)
 
 
+def test_a_column_called_score_stays_where_the_answer_is_a_number(place):
+    """As data of text similarity have one."""
+    rows = [{**row, "score": n} for n, row in enumerate(rows_of("regression")[:3])]
+    write_csv(place / "scores.csv", [{k: str(v) for k, v in row.items()} for row in rows])
+    done = call(place, "predict", "regression", "--data", "scores.csv", "--output", "scored-again.csv")
+    assert done.code == 0, done.err
+    assert [r["score"] for r in read(place / "scored-again.csv")] == ["0", "1", "2"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [

@@ -69,6 +69,28 @@ class TestRaces:
         assert dominated(list(ran.values())) == {"b": "a"}
 
 
+class TestErrors:
+    def test_an_error_is_chosen_by_as_a_share_is(self):
+        """Dollars, say, whose negative is the score: points of utility are shares of the way, whatever its units."""
+        world = step_world({"lora": 256, "bitfit": 2048})
+        known = search(world.question, Replay(world), REACH, 600).known
+
+        def dollars(share):
+            return None if share is None else 1000 * (share - 1)
+
+        errors = [
+            replace(m, score=dollars(m.score), untrained=dollars(m.untrained), constant=dollars(m.constant))
+            for m in known.measured
+        ]
+        evidence = gather(world.question, errors, REACH)
+        choice, expected = choose(evidence), choose(known.evidence)
+        assert choice.arm == expected.arm
+        assert choice.regret == pytest.approx(expected.regret, abs=0.2)
+        assert evidence.families["lora"].level.mean() == pytest.approx(
+            dollars(known.evidence.families["lora"].level.mean()), abs=10
+        )
+
+
 class TestKnownAnswers:
     @pytest.mark.parametrize("reaching", [{"lora": 256, "bitfit": 2048}, {"lora": 4096, "bitfit": 64}])
     def test_the_fewest_parameters_that_reach_are_found(self, reaching):

@@ -47,6 +47,25 @@ def test_a_decided_answer():
     )
 
 
+def test_an_error_is_said_as_the_positive_number_that_it_is():
+    score = HeldOutScore(-0.434, -0.452, -0.415, 1000)
+    error = replace(
+        ANSWER, metric="rmse", test=score, reference_score=-0.41, untrained=-1.1, constant=-1.0,
+        use=replace(LORA, score=-0.438),
+    )  # fmt: skip
+    text = headline(error)
+    assert "rmse 0.434 (0.415 to 0.452) on 1,000 test rows" in text
+    assert "validation rows 0.438, full fine-tuning 0.410" in text
+
+
+def test_notebooks_show_the_answer_with_what_was_tried_and_its_commands():
+    shown = replace(ANSWER, headline=headline(ANSWER), tried=(LORA,), commands={"predict": "apet predict <run>"})
+    html = shown._repr_html_()
+    assert "use LoRA with 2,048 parameters" in html
+    assert "recommended</td>" in html
+    assert "predict: apet predict &lt;run&gt;" in html
+
+
 def test_two_answers_that_are_not_told_apart():
     undecided = replace(ANSWER, state="not decided", rival="BitFit with 900 parameters", seconds_to_decide=1200.0)
     text = headline(undecided)

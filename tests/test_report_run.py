@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from apet.errors import ApetError
-from apet.reporting.run import write_run_report
+from apet.reporting.run import Run, run_headline, write_run_report
 from apet.training.manifest import write_manifest
 from run_records import result_record
 
@@ -54,9 +54,22 @@ def test_it_says_what_was_trained_and_how_good_it_is(run):
         "APET-adjacent with 64 trained parameters (0.32 % of little) has 75.0 % accuracy on films (95 % over 4"
         " validation items: 65.0 to 85.0); untrained 50.0 %, chance 50.0 %."
     )
-    assert {p.name for p in report.figures} == {"curve.pdf", "curve.png"}
+    assert {p.name for p in report.figures} == {"curve.pdf", "curve.png", "curve.tex"}
     assert all(p.is_file() for p in (*report.figures, *report.tables, report.page))
     assert "one seed, so no spread over seeds" in report.page.read_text("utf-8")
+
+
+def test_a_correlation_and_an_error_are_no_percentages():
+    values = {"task_type": "regression", "majority_baseline": None, "macro_f1": None, "untrained_baseline": 0.0}
+    read = Run(result_record(**values, metric="pearson"), "", [], [])
+    assert "has 0.750 pearson on films (95 % over 4 validation items: 0.650 to 0.850); untrained 0.500" in (
+        run_headline(read)
+    )
+    error = {"score": -0.75, "ci_low": -0.85, "ci_high": -0.65, "score_untrained": -1.5, "untrained_baseline": -1.0}
+    read = Run(result_record(**{**values, **error}, metric="mae"), "", [], [])
+    assert "has 0.750 mae on films (95 % over 4 validation items: 0.650 to 0.850); untrained 1.500" in run_headline(
+        read
+    )
 
 
 def test_the_table_of_answers_counts_what_was_given_for_what(run):

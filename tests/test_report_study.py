@@ -1,6 +1,7 @@
 """A study's report: everything that is there is written, what is not is said, and it is whole or not there at all."""
 
 import csv
+import json
 import re
 import time
 
@@ -13,13 +14,13 @@ from apet.analysis.intervals import Estimate
 from apet.analysis.study import analyze
 from apet.errors import ApetError
 from apet.reporting import tables
-from apet.reporting.figures import gap_by_scale, sheet
+from apet.reporting.figures.printing import PARTIAL_STUDY
 from apet.reporting.formatting import mean_and_spread, significant
 from apet.reporting.headline import findings, headline
 from apet.reporting.latex import latex
 from apet.reporting.page import table_data
 from apet.reporting.reference_results import table2
-from apet.reporting.study import write_report
+from apet.reporting.study import study_figures, write_report
 from apet.reporting.table import Column, Table
 from apet.reporting.table_files import csv_text, markdown
 from synthetic_results import curves, failing, study, transfer
@@ -45,14 +46,14 @@ def report(runs, tmp_path_factory):
     return write_report(folder, runs, synthetic_curves, PROVENANCE, transfer=transfer(seeds=2))
 
 
-def test_every_experiment_has_its_figures_as_pdf_and_png(report):
+def test_every_experiment_has_its_figures_as_pdf_png_and_latex(report):
     names = {p.stem for p in report.figures}
     assert names == {
-        *("gap_by_scale", "structure", "convergence", "score_by_budget_tiny", "score_by_budget_mid", "thresholds"),
-        "transfer_mid_apet-adjacent",
+        *("gap_by_scale", "structure", "convergence", "score_by_budget", "thresholds", "transfer_mid_apet-adjacent"),
+        *("score_by_budget_tiny", "score_by_budget_mid"),
     }
     for p in report.figures:
-        assert p.read_bytes().startswith({".pdf": b"%PDF", ".png": b"\x89PNG"}[p.suffix])
+        assert p.read_bytes().startswith({".pdf": b"%PDF", ".png": b"\x89PNG", ".tex": b"\\begin{figure*}"}[p.suffix])
     assert report.missing == {}
 
 
@@ -178,8 +179,9 @@ def test_a_partial_study_with_failures_is_marked_everywhere(tmp_path, runs):
     assert "Numbers of E1 that miss planned runs are marked †" in page
     assert "diverged: loss is not finite at step 7" in (report.folder / "tables/failed.csv").read_text("utf-8")
     a = analyze(incomplete, NO_CURVES, allow_holes=True)
-    title = gap_by_scale.draw(a, True)["gap_by_scale"].texts[0].get_text()
-    assert title.endswith("(partial: the study is not finished)")
+    captions = [p.read_text("utf-8") for p in report.figures if p.suffix == ".tex"]
+    assert captions
+    assert all(PARTIAL_STUDY in text for text in captions)
     assert any("†" in f.text for f in findings(a))
 
 
@@ -230,25 +232,14 @@ def test_names_cannot_break_the_page_the_tables_or_the_files(tmp_path):
 
 
 def test_every_figure_has_a_title_axes_with_units_and_a_caption(runs):
-    synthetic_curves = curves(runs, lambda m: HALF_LIFE.get(m, 15.0))
-    a = analyze(runs, synthetic_curves, transfer=transfer(seeds=2))
-    from apet.reporting.study import _draw_figures
-
-    with sheet.drawing_style():
-        figures = _draw_figures(a, False)
-    for name, figure in figures.items():
-        shown = [x for x in figure.axes if x.get_visible() and x.get_label() != "<colorbar>"]
-        title, caption = (figure.texts[i].get_text() for i in (0, 1))
-        assert re.match(r"E\d: ", title), name
-        assert re.search(r"\d+ (complete runs|seeds?)", caption.replace("\n", " ")), name
-        assert re.search(r"seeds?\b", caption), name
-        for axis in shown:
-            assert axis.get_xlabel() or name == "structure", name
-            assert (
-                "(%)" in axis.get_ylabel()
-                or "points" in axis.get_ylabel()
-                or name.startswith(("thresholds", "transfer"))
-            ), name
+    a = analyze(runs, curves(runs, lambda m: HALF_LIFE.get(m, 15.0)), transfer=transfer(seeds=2))
+    for number, figure in study_figures(a).items():
+        assert figure.title.startswith(f"{number}: ")
+        assert re.search(r"\d+ (complete runs|seeds?)", figure.caption), number
+        assert re.search(r"seeds?\b", figure.caption), number
+        axes = re.findall(r'"title": "([^"]+)"', json.dumps(figure.spec))
+        panels = [str(r.get("measure")) for r in figure.rows]
+        assert any("(%)" in text or "points" in text or text == "%" for text in [*axes, *panels]) or number == "E5"
 
 
 T = Table(

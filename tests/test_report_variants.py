@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from itertools import pairwise
 
 import pytest
 
 from apet.analysis.study import Analysis, analyze
 from apet.reporting import captions, tables
-from apet.reporting.figures import convergence, gap_by_scale, score_by_budget, sheet, structure, thresholds
+from apet.reporting.figures import convergence, gap_by_scale, printing, score_by_budget, structure, thresholds
 from apet.reporting.formatting import display_name
 from apet.reporting.latex import latex_text
 from apet.reporting.style import method_style
@@ -27,45 +28,44 @@ def with_guests() -> Analysis:
     return analyze(runs, curves(runs, lambda m: HALF_LIFE.get(m, 15.0)))
 
 
-def legend(figure) -> list[str]:
-    return [t.get_text() for box in figure.legends for t in box.get_texts()]
+def texts(figure) -> set[str]:
+    """Everything that is written in the printed figure."""
+    return set(re.findall(r">([^<>]+)</text>", printing.svg(figure)))
 
 
 @pytest.mark.parametrize("module", [gap_by_scale, score_by_budget, thresholds])
-def test_guests_stand_in_the_legend_of_every_figure_with_a_look_of_their_own(module, with_guests):
+def test_guests_stand_in_every_figure_with_a_look_of_their_own(module, with_guests):
     shown = {"(IA)³", "guest", "APET-magnitude"}
     if module is thresholds:  # needs several counts, which methods at their default sizes do not have
         shown = {"APET-magnitude"}
-    with sheet.drawing_style():
-        (figure,) = module.draw(with_guests, False).values()
-    assert shown <= set(legend(figure))
-    traces = [t for plot in module.interactive_figure(with_guests).plots.values() for t in plot["data"]]
-    colors = {t["meta"]: t["line"]["color"] for t in traces if "markers" in t["mode"] and t["meta"] == THIRD}
-    assert colors == {THIRD: method_style(THIRD).color}
+    figure = module.figure(with_guests)
+    assert shown <= texts(figure)
+    assert THIRD in figure.methods
+    assert method_style(THIRD).color in printing.svg(figure)
 
 
 def test_a_third_variant_has_its_bar_its_columns_and_its_place_in_the_caption(with_guests):
-    with sheet.drawing_style():
-        (figure,) = structure.draw(with_guests, False).values()
-    assert "APET-magnitude" in legend(figure)
-    bars = sorted((p.get_x(), p.get_x() + p.get_width()) for p in figure.axes[0].patches)
-    groups = len(with_guests.structures) // 2  # half of them are means
-    assert len(bars) == 4 * groups
-    assert all(end <= start + 1e-9 for (_, end), (start, _) in pairwise(bars))  # none hides another
+    figure = structure.figure(with_guests)
+    assert "APET-magnitude" in texts(figure)
+    bars = [(r["panel"], r["task"], r["group"], r["place"]) for r in figure.rows]
+    assert len(bars) == len(set(bars)) == 4 * len(with_guests.structures)  # none hides another
+    assert {place for *_, place in bars} == {structure.METHOD, "APET-adjacent", "APET-discrete", "APET-magnitude"}
     assert "the method, APET-adjacent, APET-discrete and APET-magnitude" in captions.structure(with_guests)
     header = tables.structure(with_guests).csv_header()
     for name in ("apet_magnitude_score", "method_minus_magnitude_ci_low_seeds", "discrete_minus_magnitude_verdict"):
         assert name in header
+    said = str(figure.rows[0]["differences"])
+    assert "method − magnitude " in said
+    assert "discrete − magnitude " in said
 
 
-def test_on_the_page_a_third_variant_has_a_place_beside_the_others_and_its_differences_in_the_hover(with_guests):
-    (plot, *_) = structure.interactive_figure(with_guests).plots.values()
-    places = [(t["offsetgroup"], x) for t in plot["data"] for x in t["x"]]
-    assert len(places) == len(set(places))
-    assert {place for place, _ in places} == {"method", "apet-adjacent", "apet-discrete", THIRD}
-    text = plot["data"][0]["text"][0]
-    assert "method − magnitude: " in text
-    assert "discrete − magnitude: " in text
+def test_bars_stand_beside_each_other_in_print(with_guests):
+    figure = structure.figure(with_guests)
+    bars = re.findall(r'aria-roledescription="bar" d="M([\d.]+),[\d.]+h([\d.]+)', printing.svg(figure))
+    bars = bars or re.findall(r'<path d="M([\d.]+),[\d.]+h([\d.]+)v[\d.]+h-[\d.]+Z" fill="#', printing.svg(figure))
+    edges = sorted((float(x), float(x) + float(w)) for x, w in bars)
+    assert len(edges) == 4 * len(with_guests.structures) // 2  # half of them are means
+    assert all(end <= start + 0.01 for (_, end), (start, _) in pairwise(edges))
 
 
 def test_every_pair_of_variants_has_its_rows_its_panels_and_its_words_in_convergence(with_guests):
@@ -83,13 +83,13 @@ def test_every_pair_of_variants_has_its_rows_its_panels_and_its_words_in_converg
     verdicts = {row[1]: row[-1] for row in table.rows if row[2] is None}
     assert verdicts["adjacent / magnitude"] == "adjacent sooner"
     assert verdicts["discrete / magnitude"] == "magnitude sooner"
-    with sheet.drawing_style():
-        (figure,) = convergence.draw(with_guests, False).values()
-    assert legend(figure)[-3:] == ["APET-adjacent", "APET-discrete", "APET-magnitude"]
-    assert len([x for x in figure.axes if x.get_visible()]) == 9  # three counts of each of three pairs
+    figure = convergence.figure(with_guests)
+    assert {"APET-adjacent", "APET-discrete", "APET-magnitude"} <= texts(figure)
+    panels = [r["panel"] for r in figure.rows if convergence.DEFAULT_SIZES not in str(r["panel"])]
+    methods_by_panel = {p: {r["method"] for r in figure.rows if r["panel"] == p} for p in panels}
+    assert all("APET-magnitude" in methods for methods in methods_by_panel.values() if len(methods) > 2)
     assert "APET-discrete against APET-magnitude" in captions.convergence(with_guests)
-    (plot,) = convergence.interactive_figure(with_guests).plots.values()
-    assert {"apet-adjacent", "apet-discrete", THIRD, "ia3", "guest"} <= {t["meta"] for t in plot["data"]}
+    assert {"(IA)³", "guest"} <= {r["method"] for r in figure.rows}
 
 
 def test_the_pair_of_the_paper_alone_needs_no_column_that_names_it():

@@ -93,9 +93,10 @@ def test_every_snippet_of_a_page_runs(page, tmp_path, monkeypatch, capsys, small
         elif snippet.language == "python":
             capsys.readouterr()
             exec(compile(snippet.code, str(page), "exec"), names)
-            printed = iter(capsys.readouterr().out.splitlines())
+            output = capsys.readouterr().out
+            printed = iter(output.splitlines())
             for line in expected_output(snippet.code):
-                assert line in printed, f"{page.name}: {line!r} is not printed, or not in this order"
+                assert line in printed, f"{page.name}: {line!r} is not printed, or not in this order:\n{output}"
 
 
 def run_command(words: list[str]) -> None:

@@ -115,11 +115,11 @@ def _print(found: Recommendation, page: Path) -> None:
         ]
         print()
         print_table(headings, rows, title=f"on {found.num_validation:,} validation rows, {found.steps} steps each")
-    print()
+    lines = []
     for fate in found.fates:
         when = "" if fate.seconds is None else f" (at {clock(fate.seconds)})"
-        print(f"{fate.what}: {method_name(fate.family)}{when}: {fate.why}")
-    print()
-    for purpose, command in found.commands.items():
-        print(f"{purpose}: {command}")
+        lines.append(f"{fate.what}: {method_name(fate.family)}{when}: {fate.why}")
+    commands = [f"{purpose}: {command}" for purpose, command in found.commands.items()]
+    for part in filter(None, (lines, commands)):
+        print("", *part, sep="\n")
     print(f"\n{found.ended} after {clock(found.seconds)} and {found.num_runs} runs; page: {page}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -20,6 +20,9 @@ def report(
     require_complete: Annotated[
         bool, typer.Option("--require-complete", help="Fail if a planned run of the study is missing.")
     ] = False,
+    width: Annotated[
+        Literal["column", "page"], typer.Option(help="Width of printed figures: a paper's column, or its page.")
+    ] = "page",
     json: Json = False,
 ) -> None:
     """Write figures, tables and a page.
@@ -32,6 +35,7 @@ def report(
         folder,
         output,
         require_complete=require_complete,
+        width=width,
         log=lambda line: print(f"apet: {line}", file=sys.stderr),
     )
     if json:

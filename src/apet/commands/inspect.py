@@ -199,6 +199,7 @@ def _log(line: str) -> None:
 def _tensors(backbone: Backbone, spec: DeltaSpec) -> tuple[TrainedTensor, ...]:
     """The tensors that a DeltaSpec trains, with their places."""
     places: dict[str, Layer | Position] = {layer.name: layer for layer in backbone.layers}
+    places |= {f"{layer.name}.input": layer for layer in backbone.layers}  # (IA)³ scales what a layer is given
     places |= {p.name: p for p in backbone.positions}
     return tuple(
         _tensor(insertion, weight, places[insertion.position])

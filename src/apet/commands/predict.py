@@ -74,7 +74,7 @@ def answer_rows(
     task = run_dir.read_setup(folder).task
     rows, inputs = _of_file(task, Path(data), encoding, separator) if data is not None else _given(task, texts or [])
     if output is not None:
-        require_writable(Path(output), list(rows[0]) if rows else [], [Path(data)] if data is not None else [])
+        require_writable(task, Path(output), list(rows[0]) if rows else [], [Path(data)] if data is not None else [])
     tuned = run.model(backbone) if isinstance(run, Run) else TunedModel(folder, backbone=backbone)
     before = tuned.num_truncated
     answers = tuned.predict(inputs)

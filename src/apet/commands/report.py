@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from apet.errors import ApetError
 from apet.reporting.folder import Report
@@ -20,6 +21,7 @@ def report(
     output: str | Path | None = None,
     *,
     require_complete: bool = False,
+    width: Literal["column", "page"] = "page",
     log: Callable[[str], None] | None = None,
 ) -> Report:
     """Write figures, tables and a page of a study, which may still run, or of one run.
@@ -28,6 +30,7 @@ def report(
         folder: of the study, or of the run.
         output: folder for the report; None = ``report`` in the folder.
         require_complete: fail if a planned run of the study is missing.
+        width: of the printed figures: a column of a paper, or its page.
         log: is told which runs are left out as damaged; None = nobody.
 
     Returns:
@@ -47,15 +50,21 @@ def report(
 
     folder, output = Path(folder), None if output is None else Path(output)
     if (folder / FILE).is_file():
-        return _study_report(folder, output or folder / "report", require_complete, log)
+        return _study_report(folder, output or folder / "report", require_complete, width, log)
     if (folder / RESULT).is_file():
-        return write_run_report(folder, output)
+        return write_run_report(folder, output, width)
     raise ApetError(
         f"neither a study nor a finished run at {str(folder)!r}; give a folder of apet study run, compare or tune"
     )
 
 
-def _study_report(folder: Path, output: Path, require_complete: bool, log: Callable[[str], None] | None) -> Report:
+def _study_report(
+    folder: Path,
+    output: Path,
+    require_complete: bool,
+    width: Literal["column", "page"],
+    log: Callable[[str], None] | None,
+) -> Report:
     """Report of a study's current runs."""
     from apet.reporting.study import write_report
     from apet.studies.results import Study, provenance
@@ -82,4 +91,5 @@ def _study_report(folder: Path, output: Path, require_complete: bool, log: Calla
         planned=study.planned(),
         allow_holes=not require_complete,
         partial=bool(facts["running"]),
+        width=width,
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Mapping, Sequence
 from functools import cached_property
@@ -119,12 +118,9 @@ class Run:
     def _figure(self) -> bytes:
         """The curve, as the repository's reports draw it, PNG."""
         from apet.reporting import run as run_report
-        from apet.reporting.figures import sheet
+        from apet.reporting.figures.printing import png_bytes
 
-        out = io.BytesIO()
-        with sheet.drawing_style():
-            run_report.draw(run_report.read(self.folder)).savefig(out, format="png", dpi=110)
-        return out.getvalue()
+        return png_bytes(run_report.figure(run_report.read(self.folder)))
 
     def __repr__(self) -> str:
         r = self.result

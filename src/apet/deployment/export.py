@@ -171,6 +171,8 @@ def _notes(tuned: TunedModel, usage: Usage, from_data: bool) -> list[str]:
         notes.append("the lines read a list of tokens, as in training; the pipeline finds words of its own in a text")
     elif usage.num_checked:
         notes.append(f"tokens are those of training on {texts}")
+    if tuned.objective.name == "regression-head" and tuned.objective.task.target_std != 1:
+        notes.append("the model itself says standardized numbers; the lines put them into the data's units")
     if tuned.config.dtype == "bfloat16":
         notes.append("weights are bfloat16: merged values were rounded, and single answers may differ from the run's")
     return notes

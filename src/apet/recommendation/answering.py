@@ -34,6 +34,7 @@ from apet.recommendation.summary import Costs, curve_of, fates, nothing_below, s
 from apet.recommendation.wording import clock, headline, method_name, number
 from apet.studies.held_store import open_store
 from apet.studies.store import Store
+from apet.tasks.score_text import require_points
 from apet.tasks.sources import read_split
 from apet.tasks.task import Task
 from apet.training.inference import TunedModel
@@ -62,6 +63,8 @@ def answer(asked: Asked, progress: DeadlineProgress) -> Recommendation:
     began = time.monotonic()
     resources = Resources(progress)
     task = resources.cache.task(asked.base)
+    if asked.reach.margin is not None:
+        require_points(task.metric)
     found = families_of(asked.base, resources.cache, asked.limits)
     parts = _part(asked, task, resources)
     with open_store(asked.folder) as store:
@@ -122,7 +125,9 @@ class _Answering:
         first = self.found.families[0]
         pilot = Trial(Arm(first.name, first.anchor), first.around, PILOT_STEPS, 0, racing=True)
         if not self.env.results:
-            self.progress.log(f"{len(self.found.families)} ways to tune {self.asked.base.backbone}; a few steps first")
+            task = f"{self.task.name} ({self.task.task_type}, by {self.task.metric})"
+            ways = f"{len(self.found.families)} ways to tune {self.asked.base.backbone} on {task}"
+            self.progress.log(f"{ways}; a few steps first")
             # Loaded before it is timed: what follows finds weights and tokens in memory.
             prefetch(self.env.plan(pilot), self.resources)
             self.env.measure([pilot])
@@ -230,7 +235,7 @@ class _Answering:
             tried=tuple(points),
             fates=tuple(fates(known, choice.arm.family, self.found.left_out, self.task.metric)),
             curve=tuple(curve_of(evidence, choice.arm.family)),
-            commands=commands(config, self.parts, use.run, self.asked.folder),
+            commands=commands(config, self.parts, use.run, self.asked.folder, self.task.inputs),
             seconds=self.env.elapsed(),
         )
         return replace(found, headline=headline(found))

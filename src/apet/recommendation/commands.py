@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -17,7 +18,7 @@ _OPTIONS = ("backbone", "task", "data", "label", "method", "budget", "max_steps"
 _NOT_SAID = ("text", "seed", "eval_steps", "imports", "save_delta")
 
 
-def commands(config: RunConfig, parts: PartFiles, run: str, folder: Path) -> dict[str, str]:
+def commands(config: RunConfig, parts: PartFiles, run: str, folder: Path, columns: Sequence[str]) -> dict[str, str]:
     """Command lines by purpose.
 
     Args:
@@ -25,6 +26,7 @@ def commands(config: RunConfig, parts: PartFiles, run: str, folder: Path) -> dic
         parts: where the rows lie.
         run: folder of the run that was tested.
         folder: for what the commands write.
+        columns: that a row is read by.
 
     Returns:
         Purpose -> command, quoted for a shell.
@@ -47,7 +49,7 @@ def commands(config: RunConfig, parts: PartFiles, run: str, folder: Path) -> dic
     return {
         "train it fully": shlex.join([*train, "--output", trained]),
         "test that": shlex.join(["apet", "evaluate", trained, "--split", "test", "--data", str(parts.test)]),
-        "predict": shlex.join(["apet", "predict", run, "your text"]),
+        "predict": shlex.join(["apet", "predict", run, *_new_texts(columns)]),
         "export": shlex.join(["apet", "export", run, str(folder / "exported"), "--to", "transformers"]),
     }
 
@@ -58,6 +60,11 @@ def rank_of(family: Family, num_trainable: int) -> int | None:
         return None
     rank, rest = divmod(num_trainable, family.per_rank)
     return rank if rank and not rest else None
+
+
+def _new_texts(columns: Sequence[str]) -> list[str]:
+    """What is answered: a text, or where there are several columns a file that has them."""
+    return ["your text"] if len(columns) < 2 else ["--data", "new.csv", "--output", "answers.csv"]
 
 
 def _from_here(word: str) -> str:

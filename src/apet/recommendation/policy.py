@@ -1,8 +1,9 @@
 """What to run next, from what was measured so far alone: the same record leads to the same next run.
 
-First races: the first family's, then full fine-tuning's and the others', whose rates begin where the first one's
-ended. Then whole runs: full fine-tuning, and each family that no other beats in its race with no more parameters. Then,
-run by run, what is expected to better the answer most in its time; an arm far from its family's races gets its own.
+First the first family's race and its whole run, then full fine-tuning's, whose rates begin where the first one's ended,
+as the others' do. Then the others' races, and a whole run of each family that no other beats in its race with no more
+parameters. Then, run by run, what is expected to better the answer most in its time; an arm far from its family's races
+gets its own.
 """
 
 from __future__ import annotations
@@ -132,7 +133,7 @@ def next_step(known: Knowledge, seconds: Callable[[Trial], float], left: float) 
         # Where not even this much fits in, a run at the best rate so far says more than a race without any run.
         if heats and sum(map(seconds, heats)) + seconds(run) <= left:
             return Step(tuple(heats), f"learning rate of {family.name}")
-    for family in (first, reference):
+        # At once, before full fine-tuning's race, which takes longest: of a short time at least this much is left.
         step = _whole(known, Arm(family.name, family.anchor), seconds, left)
         if step is not None:
             return step

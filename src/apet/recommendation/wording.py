@@ -102,7 +102,9 @@ def _costs(r: Recommendation, use: Tried) -> list[str]:
 
 def _interval(r: Recommendation) -> str:
     assert r.test is not None
-    return f"{number(r.metric, r.test.score)} ({number(r.metric, r.test.ci_low)} to {number(r.metric, r.test.ci_high)})"
+    ends = [number(r.metric, r.test.ci_low), number(r.metric, r.test.ci_high)]
+    low, high = ends if shown_as(r.metric).factor > 0 else ends[::-1]  # of an error the better end is the smaller
+    return f"{number(r.metric, r.test.score)} ({low} to {high})"
 
 
 def number(metric: str, score: float | None) -> str:

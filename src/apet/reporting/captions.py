@@ -11,9 +11,13 @@ from apet.analysis.study_data import Scale
 from apet.reporting.formatting import display_name, join_words
 from apet.reporting.variants import convergence_pairs, structure_variants
 
-INTERVALS = "Whiskers: 95 % t-interval over seeds, thin ones over the items of a single seed; both stand in the tables."
-MISSING_RUNS = "† some planned runs are missing; the mean is over what all sides have."
-BASELINE = "the baseline (majority class; 0 for free text)"
+INTERVALS = "Whiskers: 95 % t-interval over seeds; thin, dotted: of one seed, over its items. Both stand in the tables."
+MISSING_RUNS = "Hollow, †: planned runs are missing; the mean is over what all sides have."
+LEVELS = (
+    "Horizontal lines: full fine-tuning; dotted, where scores come near it: the baseline (majority class; 0 for free"
+    " text)."
+)
+RANGES = " Bars on the frame: ranges of the low (below) and high (above) thresholds."
 CONVERGENCE_RULE = (
     "A curve has converged at the first evaluation from which its isotonic fit has made"
     f" {100 * REACHED:.0f} % of the rise from step 0 to its plateau, the mean over the last {100 * LAST:.0f} % of its"
@@ -122,8 +126,9 @@ def convergence(a: Analysis) -> str:
     }
     return (
         f"{join_words(pairs)}: validation score over steps, averaged over tasks, then over seeds; bands: 95 %"
-        " t-interval over seeds; vertical lines: mean steps to convergence of the pairs that both converged."
-        f" {CONVERGENCE_RULE} The interval of a ratio takes in the seeds and the distance between evaluations."
+        " t-interval over seeds. A curve is the mean of these tasks and seeds, converged or not; a dotted line the mean"
+        f" steps of the pairs in which both converged (how many: in the table). {CONVERGENCE_RULE} The interval of a"
+        " ratio takes in the seeds and the distance between evaluations."
         f" {run_summary(a, compared)}"
     )
 
@@ -139,10 +144,10 @@ def score_by_budget(a: Analysis, scale: Scale | None = None) -> str:
         The caption.
     """
     cells = {(p.scale.name, p.method, p.num_trainable) for p in a.budget_points if scale in (None, p.scale)}
+    ranges = RANGES if scale is not None or len(a.data.scales) == 1 else ""
     return (
-        "Validation score over the number of trained parameters. Dashed: full fine-tuning; dotted:"
-        f" {BASELINE}. Bars on the frame: ranges of the low (below) and high (above) thresholds. {INTERVALS}"
-        f" {MISSING_RUNS} {run_summary(a, cells)}"
+        f"Validation score over the number of trained parameters. {LEVELS}{ranges} {INTERVALS} {MISSING_RUNS}"
+        f" {run_summary(a, cells)}"
     )
 
 
@@ -150,10 +155,12 @@ def thresholds(a: Analysis) -> str:
     """Caption of E5."""
     cells = {(t.scale.name, t.method, n) for t in a.thresholds for n in t.tried}
     return (
-        "Low threshold: the smallest N a tenth of the way from what is had without training (the better of untrained"
-        f" score and best constant answer) to full fine-tuning. High threshold: the smallest N at {a.reach.describe()}."
+        "Thick: the range that holds the threshold, its median marked; thin, dashed, with a hollow arrow: open, the"
+        " counts tried do not settle that end. Low threshold: the smallest N a tenth of the way from what is had"
+        " without training (the better of untrained score and best constant answer) to full fine-tuning. High"
+        f" threshold: the smallest N at {a.reach.describe()}."
         " Median and 95 % interval of the posterior of the score over log N, fitted to all runs of a method; on these"
-        " items; open where the counts tried do not settle an end."
+        " items."
         f" {run_summary(a, cells, {t.task for t in a.thresholds})}"
     )
 

@@ -5,19 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from apet.analysis.frames import FULL, complete, failed
+from apet.analysis.frames import complete, failed
 from apet.analysis.intervals import t_interval
-from apet.reporting.style import method_style
 from apet.studies.results import Study
 from apet.tasks.score_text import PERCENT, score_range, score_text, shown_as
 from apet.training.cautions import REMEDY, truncation_caution
-
-if TYPE_CHECKING:  # drawing libraries take a second to import, and a table needs none
-    from matplotlib.axes import Axes
 
 FIGURE_FILE = "comparison.png"
 HEADINGS = ("method", "trainable#", "% of backbone#", "{metric}{unit}#", "95 % interval#", "best step#", "steps/s#")
@@ -191,73 +186,8 @@ def _intervals(num_seeds: Sequence[int], num_examples: int) -> str:
 
 def save_figure(methods: Sequence[MethodRuns], path: Path) -> None:
     """Write a PNG: the score over the number of trained parameters, and over steps."""
-    import matplotlib as mpl
+    # drawing takes a second to import, and a table needs none of it
+    from apet.reporting.figures.comparison import figure
+    from apet.reporting.figures.printing import png_bytes
 
-    mpl.use("Agg")  # no display is needed, and none may be there
-    import matplotlib.pyplot as plt
-
-    measured = [m for m in methods if len(m.runs)]
-    first = measured[0].runs.iloc[0]
-    metric = str(first["metric"])
-    shown = shown_as(metric)
-    baseline = shown.factor * float(first["untrained_baseline"])
-    figure, (by_count, by_step) = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
-    with_same_count: dict[int, int] = {}  # methods of one count stand side by side
-    for m in measured:
-        place = with_same_count.get(m.num_trainable, 0)
-        with_same_count[m.num_trainable] = place + 1
-        _draw_mean(by_count, m, place, shown.factor)
-        _draw_curves(by_step, m, shown.factor)
-    for axis in (by_count, by_step):
-        axis.axhline(baseline, color="gray", linestyle=":", linewidth=1)
-        at_the_left = {"xycoords": ("axes fraction", "data"), "va": "bottom"}
-        axis.annotate("baseline", (0.01, baseline), **at_the_left, color="gray", fontsize=8)
-        axis.grid(alpha=0.25)
-        axis.set_ylabel(f"validation {metric}{shown.unit}")
-        if shown.factor < 0:  # better is up
-            axis.invert_yaxis()
-    full = next((m for m in measured if m.method == FULL), None)
-    if full is not None:
-        by_count.axhline(shown.factor * full.mean, color=method_style(FULL).color, linestyle="--", linewidth=1)
-    by_count.set_xscale("log")
-    by_count.set_xlabel("trained parameters")
-    by_step.set_xlabel("steps")
-    by_step.legend(fontsize=8, loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
-    by_count.set_title("how much is trained, how well it does", fontsize=10, loc="left")
-    by_step.set_title("along the way", fontsize=10, loc="left")
-    figure.suptitle(caption(methods), fontsize=9, color="#444444")
-    figure.savefig(path, dpi=150)
-    plt.close(figure)
-
-
-def _draw_mean(axis: Axes, m: MethodRuns, place: int, factor: float) -> None:
-    """The mean with its interval; the place moves it a little to the right of others with its count."""
-    style, mean = method_style(m.method), factor * m.mean
-    low, high = sorted(factor * end for end in m.interval)
-    axis.errorbar(
-        m.num_trainable * 1.12**place,
-        mean,
-        yerr=[[mean - low], [high - mean]],
-        fmt=style.marker,
-        color=style.color,
-        capsize=3,
-        markersize=6,
-        label=m.method,
-    )
-
-
-def _draw_curves(axis: Axes, m: MethodRuns, factor: float) -> None:
-    """A line for each seed, of which the first alone stands in the legend."""
-    style = method_style(m.method)
-    for i, (_, curve) in enumerate(m.curves.groupby("run_id")):
-        axis.plot(
-            curve["step"],
-            factor * curve["score"],
-            color=style.color,
-            marker=style.marker,
-            markersize=4,
-            markevery=0.2,
-            linewidth=1.6,
-            alpha=0.9,
-            label=m.method if i == 0 else None,
-        )
+    path.write_bytes(png_bytes(figure(methods), subtitle=caption(methods)))

@@ -1,15 +1,25 @@
-"""A table as LaTeX with booktabs rules."""
+"""A table as LaTeX with booktabs rules that fits the width it is set in."""
 
 from __future__ import annotations
 
+import math
 import re
 
-from apet.reporting.table import Table
+from apet.analysis.intervals import Estimate
+from apet.reporting.formatting import interval, percent
+from apet.reporting.table import Column, EstimateColumn, Table, Value
 
 PAGE_ROWS = 40
-"""A table with more rows does not fit a page."""
-WIDE_COLUMNS = 10
-"""A table with more columns is set small."""
+"""A table with more rows does not fit a page, and goes on in another float."""
+COLUMN_LETTERS = 45
+"""A table with more letters in a line is set over both columns of a page."""
+SIZES = ((105, r"\small"), (125, r"\footnotesize"), (150, r"\scriptsize"))
+"""Letters in a line of a page, and the size of type in which so many fit it."""
+SMALLEST = r"\tiny"
+LONGEST_CELL = 24
+"""Letters from which a column of text is set as a paragraph."""
+GAP = 3
+"""Letters that the gap between two columns takes."""
 
 _ESCAPES = {
     **{c: "\\" + c for c in "&%$#_{}"},
@@ -26,6 +36,8 @@ _ESCAPES = {
     "θ": r"$\theta$",
     "…": r"\dots{}",
     "³": "$^3$",
+    "·": r"$\cdot$",
+    "→": r"$\to$",
 }
 
 
@@ -36,61 +48,78 @@ def latex_text(text: str) -> str:
 
 
 def latex(t: Table) -> str:
-    """A table with booktabs rules: a float, or where it has more rows than a page a longtable that goes on.
+    r"""A table with booktabs rules, as a float that fits; one with more rows than a page as several floats.
 
-    The document must load ``booktabs``, and ``longtable`` for the long ones. A wide one is set small and close; on a
-    page of its own it stands well inside ``landscape`` of pdflscape, which holds both forms.
+    The document must load ``booktabs``, ``array`` and ``graphicx``. A wide table is set in small type over both columns
+    of a page (``table*``); one that is still too wide is scaled to the line.
 
     Returns:
         LaTeX source.
     """
-    return _longtable(t) if len(t.rows) > PAGE_ROWS else _float(t)
+    head, *rows = _lines(t)
+    letters, spec = _layout(t)
+    pages = range(0, max(1, len(rows)), PAGE_ROWS)
+    environment = "table*" if letters > COLUMN_LETTERS else "table"
+    floats = []
+    for page, first in enumerate(pages, 1):
+        of = f" ({page} of {len(pages)})" if len(pages) > 1 else ""
+        caption = f"{latex_text(t.title)}{of}." + (f" {latex_text(t.caption)}{_how(t)}" if page == 1 else "")
+        floats += [
+            rf"\begin{{{environment}}}",
+            r"\centering",
+            *_small_print(letters),
+            rf"\caption{{{caption}}}",
+            rf"\label{{tab:{t.name}{'' if page == 1 else f'-{page}'}}}",
+            # as wide as it is, or the line if that is less: the estimate of letters holds for no font exactly
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
+            rf"\begin{{tabular}}{{{spec}}}",
+            *(r"\toprule", head, r"\midrule", *rows[first : first + PAGE_ROWS], r"\bottomrule"),
+            r"\end{tabular}}",
+            rf"\end{{{environment}}}",
+            "",
+        ]
+    return "\n".join(floats)
 
 
-def _float(t: Table) -> str:
-    head, *rows = _head_and_rows(t)
-    lines = [
-        r"\begin{table}",
-        r"\centering",
-        *_small_print(t),
-        rf"\caption{{{_caption(t)}}}",
-        rf"\label{{tab:{t.name}}}",
-    ]
-    lines += [rf"\begin{{tabular}}{{{_column_spec(t)}}}", r"\toprule", head, r"\midrule", *rows]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", r"\end{table}", ""])
+def _how(t: Table) -> str:
+    has_estimates = any(isinstance(c, EstimateColumn) for c in t.columns)
+    return r" In brackets: 95 \% over seeds, of one seed over its items." if has_estimates else ""
 
 
-def _longtable(t: Table) -> str:
-    """Its head stands on every page, its label and whole caption on the first."""
-    head, *rows = _head_and_rows(t)
-    n = len(t.columns)
-    # a longtable is not a float: without the group, \small would go on in the text after it
-    lines = [r"\begingroup", *_small_print(t), rf"\begin{{longtable}}{{{_column_spec(t)}}}"]
-    lines += [
-        rf"\caption{{{_caption(t)}}}\label{{tab:{t.name}}}\\",
-        r"\toprule",
-        head,
-        r"\midrule",
-        r"\endfirsthead",
-    ]
-    lines += [rf"\multicolumn{{{n}}}{{l}}{{\tablename~\thetable, continued}}\\"]
-    lines += [r"\toprule", head, r"\midrule", r"\endhead"]
-    lines += [r"\midrule", rf"\multicolumn{{{n}}}{{r}}{{continued on the next page}}\\", r"\endfoot"]
-    lines += [r"\bottomrule", r"\endlastfoot"]
-    return "\n".join([*lines, *rows, r"\end{longtable}", r"\endgroup", ""])
+def _cells(t: Table) -> list[list[str]]:
+    rows = [[_text(c, v) for c, v in zip(t.columns, row, strict=True)] for row in t.rows]
+    return [[c.heading for c in t.columns], *rows]
 
 
-def _head_and_rows(t: Table) -> list[str]:
-    return [" & ".join(map(latex_text, cells)) + r" \\" for cells in ([c.heading for c in t.columns], *t.texts())]
+def _text(column: Column, value: Value) -> str:
+    """A cell; of a number with its intervals the one that decides, in brackets: two would not fit."""
+    if not isinstance(value, Estimate) or not isinstance(column, EstimateColumn) or math.isnan(value.score):
+        return column.text(value)
+    one_seed = value.num_seeds < 2
+    low, high = (value.item_ci_low, value.item_ci_high) if one_seed else (value.ci_low, value.ci_high)
+    ends = "" if math.isnan(low) else f" [{interval(low, high)}]"
+    return f"{percent(value.score)}{ends}{' †' if value.num_missing else ''}"
 
 
-def _column_spec(t: Table) -> str:
-    return "".join("r" if c.numeric else "l" for c in t.columns)
+def _lines(t: Table) -> list[str]:
+    return [" & ".join(map(latex_text, cells)) + r" \\" for cells in _cells(t)]
 
 
-def _caption(t: Table) -> str:
-    return f"{latex_text(t.title)}. {latex_text(t.caption)}"
+def _layout(t: Table) -> tuple[int, str]:
+    """How many letters a line takes, and the columns: a column of long texts is broken into lines."""
+    # half an em a letter, as most fonts have it
+    paragraph = rf">{{\raggedright\arraybackslash}}p{{{LONGEST_CELL / 2:g}em}}"
+    letters, spec = GAP * len(t.columns), ""
+    for column, cells in zip(t.columns, zip(*_cells(t), strict=True), strict=True):
+        longest = max(map(len, cells))
+        breaks = not column.numeric and longest > LONGEST_CELL
+        letters += LONGEST_CELL if breaks else longest
+        spec += paragraph if breaks else "r" if column.numeric else "l"
+    return letters, spec
 
 
-def _small_print(t: Table) -> list[str]:
-    return [r"\small", r"\setlength{\tabcolsep}{3pt}"] if len(t.columns) > WIDE_COLUMNS else []
+def _small_print(letters: int) -> list[str]:
+    if letters <= SIZES[0][0] - 20:
+        return []
+    size = next((size for most, size in SIZES if letters <= most), SMALLEST)
+    return [size, r"\setlength{\tabcolsep}{3pt}"]

@@ -9,7 +9,7 @@ from apet.errors import CannotWriteError
 from apet.recommendation.answer import FIGURE, Recommendation, Tried
 from apet.recommendation.wording import clock, method_name, number
 from apet.reporting import page
-from apet.reporting.figures import recommendation as figure
+from apet.reporting.figures import printing, recommendation
 from apet.reporting.formatting import page_kind, significant
 from apet.reporting.table import Column, Table, Value, integer_column
 from apet.training.output_folder import partial_path
@@ -33,7 +33,7 @@ def write_recommendation(r: Recommendation, folder: Path) -> Path:
     try:
         _write(folder / RECORD, (json.dumps(r.as_dict(), indent=1, allow_nan=False) + "\n").encode())
         if r.tried:
-            _write(folder / FIGURE, figure.png(r))
+            _write(folder / FIGURE, printing.png_bytes(recommendation.figure(r)))
         _write(folder / PAGE, _page(r).encode())
     except OSError as e:
         raise CannotWriteError(f"cannot write to {str(folder)!r}: {e.strerror}; the same command goes on") from e
@@ -47,9 +47,6 @@ def _write(path: Path, content: bytes) -> None:
 
 
 def _page(r: Recommendation) -> str:
-    panels: tuple[figure.Panel, ...] = ("parameters", "time")
-    pictures = "".join(figure.svg(r, panel) for panel in panels) if r.tried else ""
-    picture = f'<div style="display:flex;flex-wrap:wrap;gap:1rem">{pictures}</div>{page.note(figure.caption(r))}'
     commands = "".join(f"<p>{name}</p>{_command(line)}" for name, line in r.commands.items())
     facts: dict[str, object] = {
         "reached means": r.reach,
@@ -64,20 +61,19 @@ def _page(r: Recommendation) -> str:
     if r.stand_in:
         facts["full fine-tuning"] = f"not run: {r.stand_in}; {r.reference} stands in for it"
     sections = [
-        page.Section("picture", "Picture", body=picture if pictures else page.note("no run yet")),
         page.Section("commands", "Commands", body=commands or page.note("none yet")),
         *(
             page.Section(table.name, title, tables=[table])
-            for title, table in (("What was tried", _tried(r)), ("What became of each way", _fates(r)))
+            for title, table in (("What became of each way", _fates(r)),)
             if table.rows
         ),
         page.Section("settings", "Settings", body=page.definition_list(facts)),
     ]
     ran = f"{r.num_runs} runs; whole runs have {r.steps} steps; chosen on validation, scored once on test rows."
     kind = page_kind("recommendation", " ".join(r.notes))
-    return page.html_page(
-        kind, f"{r.backbone} on {r.task}", r.headline, ran, sections, [], "Written by apet recommend."
-    )
+    answer = page.Section("picture", "Picture", recommendation.figure(r), [_tried(r)]) if r.tried else None
+    title = f"{r.backbone} on {r.task}"
+    return page.html_page(kind, title, r.headline, ran, sections, "Written by apet recommend.", answer=answer)
 
 
 def _command(line: str) -> str:

@@ -9,19 +9,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from matplotlib.figure import Figure
 
 from apet.analysis.convergence import convergence
 from apet.analysis.intervals import Floats
 from apet.errors import ApetError
 from apet.reporting import page
 from apet.reporting.captions import CONVERGENCE_RULE
-from apet.reporting.figures import marks, plotly_data, sheet
+from apet.reporting.figures import printing, run_curve
+from apet.reporting.figures.figure import Figure
+from apet.reporting.figures.printing import Width
 from apet.reporting.folder import FIGURES, PAGE, TABLES, Report, new_report
 from apet.reporting.formatting import count, display_name, interval, page_kind, percent, significant
-from apet.reporting.style import GRAY, method_style
-from apet.reporting.table import Column, Table, Value
+from apet.reporting.table import Column, Table, Value, integer_column
 from apet.reporting.table_files import write_table
+from apet.tasks.score_text import score_range, score_text
 from apet.training import run_dir
 from apet.training.manifest import check_manifest
 from apet.training.output_folder import RESULT
@@ -59,12 +60,13 @@ class Run:
         return np.array([np.nan if v is None else float(v) for v in values])
 
 
-def write_run_report(run: Path, output: Path | None = None) -> Report:
+def write_run_report(run: Path, output: Path | None = None, width: Width = "page") -> Report:
     """Write the report of one run; an earlier one there is replaced.
 
     Args:
         run: folder with result.json, curve.csv and predictions.csv.
         output: where to; by default ``report`` inside the run's folder.
+        width: of the printed figure: of a column, or of a page with two.
 
     Returns:
         The report, with all its files.
@@ -74,8 +76,8 @@ def write_run_report(run: Path, output: Path | None = None) -> Report:
     """
     r = read(run)
     output = output or run / "report"
-    with sheet.drawing_style(), new_report(output) as part:
-        drawn = sheet.save(draw(r), part / FIGURES, "curve")
+    with new_report(output) as part:
+        drawn = printing.save(figure(r), part / FIGURES, width=width)
         tables = [t for t in (_facts(r), _confusion(r), _items(r)) if t.rows]
         written = [p for t in tables for p in write_table(t, part / TABLES)]
         (part / PAGE).write_text(_page(r, tables), "utf-8")
@@ -111,9 +113,9 @@ def run_headline(r: Run) -> str:
     x = r.result
     return (
         f"{display_name(r.method)} with {count(x.num_trainable)} trained parameters"
-        f" ({significant(x.trainable_percent)} % of {x.backbone}) has {percent(x.score)} % {x.metric}"
-        f" on {x.task} (95 % over {x.num_examples:,} validation items: {interval(x.ci_low, x.ci_high)});"
-        f" untrained {percent(x.score_untrained)} %, chance {percent(x.untrained_baseline)} %."
+        f" ({significant(x.trainable_percent)} % of {x.backbone}) has {score_text(x.metric, x.score)} {x.metric}"
+        f" on {x.task} (95 % over {x.num_examples:,} validation items: {_ends(x.metric, x.ci_low, x.ci_high)});"
+        f" untrained {score_text(x.metric, x.score_untrained)}, chance {score_text(x.metric, x.untrained_baseline)}."
     )
 
 
@@ -134,7 +136,7 @@ def _facts(r: Run) -> Table:
         *_classes(x),
         ["last step", _score(last.score, last.ci_low, last.ci_high, x.num_examples, x.metric)],
         ["untrained", _score(first.score, first.ci_low, first.ci_high, x.num_examples, x.metric)],
-        ["chance", f"{percent(x.untrained_baseline)} %"],
+        ["chance", score_text(x.metric, x.untrained_baseline)],
         ["convergence", converged.state if math.isnan(converged.steps) else steps],
         ["learning rate", f"{significant(x.learning_rate)} ({x.learning_rate_rule})"],
         ["time", f"{x.training_seconds:,} s of training, {x.steps_per_second} steps a second"],
@@ -146,7 +148,12 @@ def _facts(r: Run) -> Table:
 
 
 def _score(score: float, low: float, high: float, num_examples: int, metric: str) -> str:
-    return f"{percent(score)} % {metric} (95 % over {num_examples:,} items: {interval(low, high)})"
+    return f"{score_text(metric, score)} {metric} (95 % over {num_examples:,} items: {_ends(metric, low, high)})"
+
+
+def _ends(metric: str, low: float, high: float) -> str:
+    """Both ends of an interval, without their unit."""
+    return score_range(metric, low, high).strip("[] %").replace(", ", " to ")
 
 
 def _test_score(x: RunResult) -> str:
@@ -207,6 +214,20 @@ def _items(r: Run) -> Table:
     return Table("items", "Every validation item", f"n = {len(rows):,}.", columns, rows)
 
 
+def _points(r: Run) -> Table:
+    """The curve as numbers."""
+    rows: list[list[Value]] = [[p.step, p.score, p.ci_low, p.ci_high, p.loss, p.seconds] for p in r.curve]
+    columns = (
+        integer_column("step"),
+        Column("validation %", percent, "score"),
+        Column("low %", percent, "ci_low"),
+        Column("high %", percent, "ci_high"),
+        Column("training loss", significant, "loss"),
+        Column("seconds", significant),
+    )
+    return Table("curve", "The curve", "The untrained model first; intervals over the items.", columns, rows)
+
+
 def _seeds(x: RunResult) -> dict[str, int]:
     return {"mask_seed": x.mask_seed, "init_seed": x.init_seed, "data_seed": x.data_seed}
 
@@ -215,55 +236,14 @@ def _caption(r: Run) -> str:
     x = r.result
     return (
         f"Validation {x.metric} ({x.num_examples:,} items; band: 95 % over the items) and training loss over steps; one"
-        f" run, seeds {', '.join(f'{purpose} {seed}' for purpose, seed in _seeds(x).items())}. Marked: step"
-        f" {x.best_step:,}, whose values were kept. {CONVERGENCE_RULE}"
+        f" run, seeds {', '.join(f'{purpose} {seed}' for purpose, seed in _seeds(x).items())}. Dashed: step"
+        f" {x.best_step:,}, whose values were kept; dotted: chance. {CONVERGENCE_RULE}"
     )
 
 
-def draw(r: Run) -> Figure:
-    """Draw validation score and loss over steps."""
-    style = method_style(r.method)
-    step, score = r.column("step"), r.column("score")
-    figure, axes = sheet.panels(1, 2, width=4.2, height=2.8)
-    left, right = axes[0]
-    band = {"color": style.color, "alpha": 0.2, "linewidth": 0}
-    left.fill_between(step, 100 * r.column("ci_low"), 100 * r.column("ci_high"), **band)
-    left.plot(step, 100 * score, color=style.color, marker=style.marker, markersize=4)
-    left.axvline(r.result.best_step, color=GRAY, linestyle="--", linewidth=1)
-    left.axhline(100 * r.result.untrained_baseline, color=GRAY, linestyle=":", linewidth=1)
-    left.set_ylabel(f"validation {r.result.metric} (%)")
-    right.plot(step, r.column("loss"), color=style.color, marker=style.marker, markersize=4)
-    right.set_ylabel("training loss")
-    for axis, title in ((left, "validation (dotted: chance)"), (right, "loss since the point before")):
-        axis.set_xlabel("steps")
-        axis.set_title(title)
-    title = f"{display_name(r.method)} on {r.result.backbone}, {r.result.task}"
-    return sheet.finish(figure, title, _caption(r), marks.line_legend([r.method]))
-
-
-def _view(r: Run) -> plotly_data.InteractiveFigure:
-    step, seconds, score = r.column("step"), r.column("seconds"), r.column("score")
-    low, high = r.column("ci_low"), r.column("ci_high")
-    plots = {}
-    for name, y, unit in (("validation", 100 * score, "%"), ("training loss", r.column("loss"), "")):
-        texts = [
-            f"step {x:,.0f}, {t:,.1f} s\n{significant(v, 4)} {unit}" + (f"\nitems: {interval(a, b)}" if unit else "")
-            for x, t, v, a, b in zip(step, seconds, y, low, high, strict=True)
-        ]
-        more: dict[str, dict[str, object]] = {}
-        if unit:
-            up, down = 100 * (high - score), 100 * (score - low)
-            ends = {
-                "array": [plotly_data.json_number(v) for v in up],
-                "arrayminus": [plotly_data.json_number(v) for v in down],
-            }
-            more = {"error_y": {"type": "data", "thickness": 1, **ends}}
-        title = f"validation {r.result.metric} (%)" if unit else "training loss"
-        data = [plotly_data.trace(r.method, step.tolist(), y.tolist(), texts, **more)]
-        plots[name] = {"data": data, "layout": plotly_data.axes_layout("steps", title, log=False)}
-    return plotly_data.InteractiveFigure(
-        "curve", "Along the way", _caption(r), {"shown": list(plots)}, plots, log=False
-    )
+def figure(r: Run) -> Figure:
+    """Validation score and loss over steps."""
+    return run_curve.figure(r.result, r.curve, _caption(r))
 
 
 def _page(r: Run, tables: list[Table]) -> str:
@@ -284,7 +264,6 @@ def _page(r: Run, tables: list[Table]) -> str:
     answers = [by_name[n] for n in ("confusion", "items") if n in by_name]
     sections = [
         page.Section("result", "Result", tables=[by_name["result"]]),
-        page.Section("curve", "Along the way", _view(r)),
         page.Section("answers", "Answers", tables=answers),
         page.Section(
             "settings", "Settings and provenance", body=page.definition_list(provenance) + page.source_text(r.settings)
@@ -295,4 +274,5 @@ def _page(r: Run, tables: list[Table]) -> str:
     footer = f"Written by apet {x.versions.get('apet', '')}."
     what = page_kind("run report", " ".join(x.data_notes))
     banner = " ".join(f"Caution: {line}." for line in x.cautions)
-    return page.html_page(what, title, run_headline(r), ran, sections, [], footer, banner)
+    answer = page.Section("curve", "Along the way", figure(r), [_points(r)])
+    return page.html_page(what, title, run_headline(r), ran, sections, footer, banner, answer)

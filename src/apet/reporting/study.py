@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
-from matplotlib.figure import Figure
 
-from apet.analysis.frames import complete
+from apet.analysis.frames import FULL, complete
 from apet.analysis.score_matrix import Items
 from apet.analysis.study import Analysis, analyze
 from apet.reporting import captions, page
-from apet.reporting.figures import convergence, gap_by_scale, score_by_budget, sheet, structure, thresholds, transfer
-from apet.reporting.figures.plotly_data import InteractiveFigure
+from apet.reporting.figures import convergence, gap_by_scale, printing, score_by_budget, structure, thresholds, transfer
+from apet.reporting.figures.figure import Figure
+from apet.reporting.figures.printing import Width
 from apet.reporting.folder import FIGURES, PAGE, TABLES, Report, new_report
 from apet.reporting.formatting import page_kind
 from apet.reporting.headline import findings, headline
@@ -25,33 +25,29 @@ from apet.reporting.tables import study_tables
 
 
 @dataclass(frozen=True)
-class ExperimentFigures:
-    """How an experiment is drawn.
+class Experiment:
+    """How an experiment is shown.
 
     Attributes:
         name: of its files, its table and its section of the page.
         title: of the section.
-        draw: for print; whether the study is unfinished -> name -> figure.
-        interactive_figure: for the page.
+        figure: of the page and of print.
+        printed: more figures, of print alone.
     """
 
     name: str
     title: str
-    draw: Callable[[Analysis, bool], dict[str, Figure]]
-    interactive_figure: Callable[[Analysis], InteractiveFigure]
+    figure: Callable[[Analysis], Figure]
+    printed: Callable[[Analysis], Sequence[Figure]] = lambda _: ()
 
 
 EXPERIMENTS = {
-    "E1": ExperimentFigures(
-        "gap_by_scale", "Gap to full fine-tuning", gap_by_scale.draw, gap_by_scale.interactive_figure
-    ),
-    "E2": ExperimentFigures("structure", "Structure at equal counts", structure.draw, structure.interactive_figure),
-    "E3": ExperimentFigures("convergence", "Convergence", convergence.draw, convergence.interactive_figure),
-    "E4": ExperimentFigures(
-        "score_by_budget", "Number of parameters", score_by_budget.draw, score_by_budget.interactive_figure
-    ),
-    "E5": ExperimentFigures("thresholds", "Thresholds", thresholds.draw, thresholds.interactive_figure),
-    "E7": ExperimentFigures("transfer", "Transfer", transfer.draw, transfer.interactive_figure),
+    "E1": Experiment("gap_by_scale", "Gap to full fine-tuning", gap_by_scale.figure),
+    "E2": Experiment("structure", "Structure at equal counts", structure.figure),
+    "E3": Experiment("convergence", "Convergence", convergence.figure),
+    "E4": Experiment("score_by_budget", "Number of parameters", score_by_budget.figure, score_by_budget.by_task),
+    "E5": Experiment("thresholds", "Thresholds", thresholds.figure),
+    "E7": Experiment("transfer", "Transfer", transfer.figure),
 }
 """By the experiment's number; E6 is tables alone."""
 
@@ -67,6 +63,7 @@ def write_report(
     planned: pd.DataFrame | None = None,
     allow_holes: bool = True,
     partial: bool = False,
+    width: Width = "page",
 ) -> Report:
     """Write ``figures/``, ``tables/`` and ``report.html``; an earlier report there is replaced.
 
@@ -84,6 +81,7 @@ def write_report(
         planned: the runs that were to be made; None = unknown.
         allow_holes: go on where planned runs are missing, and mark what misses some.
         partial: the study is not finished: everything says so.
+        width: of the printed figures: of a column, or of a page with two.
 
     Returns:
         The report, with all its files.
@@ -96,11 +94,11 @@ def write_report(
     partial = partial or bool(provenance.get("running"))
     tables = study_tables(a)
     with new_report(folder) as unfinished:
-        with sheet.drawing_style():
-            figures = _draw_figures(a, partial)
-            figure_files = [p for name, f in figures.items() for p in sheet.save(f, unfinished / FIGURES, name)]
-        table_files = [p for t in tables for p in write_table(t, unfinished / TABLES)]
-        (unfinished / PAGE).write_text(_page(a, tables, provenance, partial), "utf-8")
+        figures = study_figures(a)
+        figure_files = _print_figures(a, figures, unfinished / FIGURES, partial, width)
+        printed = {"runs": all_runs(a, page=True)}
+        table_files = [p for t in tables for p in write_table(t, unfinished / TABLES, printed.get(t.name))]
+        (unfinished / PAGE).write_text(_page(a, figures, tables, provenance, partial), "utf-8")
     return Report(
         folder,
         folder / PAGE,
@@ -112,15 +110,23 @@ def write_report(
     )
 
 
-def _draw_figures(a: Analysis, partial: bool) -> dict[str, Figure]:
-    figures: dict[str, Figure] = {}
-    for number, experiment in EXPERIMENTS.items():
-        if number not in a.missing:
-            figures |= experiment.draw(a, partial)
-    return figures
+def study_figures(a: Analysis) -> dict[str, Figure]:
+    """The figure of each experiment that the runs hold, by its number."""
+    return {number: e.figure(a) for number, e in EXPERIMENTS.items() if number not in a.missing}
 
 
-def _page(a: Analysis, tables: list[Table], provenance: Mapping[str, object], partial: bool) -> str:
+def _print_figures(a: Analysis, figures: Mapping[str, Figure], folder: Path, partial: bool, width: Width) -> list[Path]:
+    printed = [f for number, figure in figures.items() for f in (figure, *EXPERIMENTS[number].printed(a))]
+    return [path for figure in printed for path in printing.save(figure, folder, partial, width)]
+
+
+def _page(
+    a: Analysis,
+    figures: Mapping[str, Figure],
+    tables: list[Table],
+    provenance: Mapping[str, object],
+    partial: bool,
+) -> str:
     by_name = {t.name: t for t in tables}
     claims = [by_name[n] for n in ("claims",) if n in by_name]
     sections = [page.Section("findings", "What the runs say", tables=claims, body=page.finding_list(findings(a)))]
@@ -128,12 +134,12 @@ def _page(a: Analysis, tables: list[Table], provenance: Mapping[str, object], pa
         if number == "E7" and "task_table" in by_name:
             sections.append(_all_tasks(by_name))
         title = f"{number} · {experiment.title}"
-        if number in a.missing:
+        if number in figures:
+            table = [by_name[n] for n in (experiment.name,) if n in by_name]
+            sections.append(page.Section(experiment.name, title, figures[number], table))
+        else:
             body = page.note(f"Not in these runs: {a.missing[number]}.")
             sections.append(page.Section(experiment.name, title, body=body))
-        else:
-            table = [by_name[n] for n in (experiment.name,) if n in by_name]
-            sections.append(page.Section(experiment.name, title, experiment.interactive_figure(a), table))
     sections.append(_failures(by_name))
     if "runs" in by_name:
         body = page.note("All columns: tables/runs.csv.")
@@ -145,10 +151,18 @@ def _page(a: Analysis, tables: list[Table], provenance: Mapping[str, object], pa
         headline(a),
         captions.run_summary(a),
         sections,
-        a.data.methods,
         f"Written by apet {provenance.get('version', '')}. {captions.INTERVALS}",
         _banner(a, provenance, partial),
+        _answer(a, by_name),
     )
+
+
+def _answer(a: Analysis, by_name: Mapping[str, Table]) -> page.Section | None:
+    """The picture of the headline; None where nothing is measured that it could show."""
+    if all(p.method == FULL for p in a.budget_points):
+        return None
+    table = [by_name[n] for n in ("score_by_budget",) if n in by_name]
+    return page.Section("answer", "The answer", score_by_budget.answer_figure(a), table)
 
 
 def _banner(a: Analysis, provenance: Mapping[str, object], partial: bool) -> str:

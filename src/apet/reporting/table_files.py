@@ -36,17 +36,21 @@ def csv_text(t: Table) -> str:
     return out.getvalue()
 
 
-def write_table(t: Table, folder: Path) -> list[Path]:
+def write_table(t: Table, folder: Path, printed: Table | None = None) -> list[Path]:
     """Write all three files; of a long table the CSV alone.
+
+    Args:
+        t: with all of its columns.
+        folder: where to.
+        printed: the same with the columns that people look at; None = all.
 
     Returns:
         The files.
     """
-    renderers = {"csv": csv_text}
+    texts = {"csv": csv_text(t)}
     if len(t.rows) <= MAX_PRINTED_ROWS:
-        renderers |= {"md": markdown, "tex": latex}
-    paths = []
-    for suffix, render in renderers.items():
-        paths.append(folder / f"{t.name}.{suffix}")
-        paths[-1].write_text(render(t), "utf-8")
+        texts |= {"md": markdown(printed or t), "tex": latex(printed or t)}
+    paths = [folder / f"{t.name}.{suffix}" for suffix in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        path.write_text(text, "utf-8")
     return paths

@@ -8,6 +8,7 @@ from apet.errors import ApetError, UnreachableBudgetError
 from apet.search.thresholds import MeasuredRun, RunRequest, ThresholdRules, ThresholdSearch, budget_grid
 from apet.studies.scheduler import Scheduler
 from apet.studies.store import Store
+from apet.tasks.score_text import require_points
 from apet.training.config import RunConfig
 from apet.training.resolve import resolve
 from apet.training.resources import Resources
@@ -54,8 +55,13 @@ class ThresholdSearcher:
 
         Returns:
             The search, ready to go.
+
+        Raises:
+            ApetError: a margin in points of a metric that has none.
         """
         plan = resolve(self.base, self.resources.cache)
+        if self.rules.reach.margin is not None:
+            require_points(plan.task.metric)
         upper = self._reachable(most or plan.backbone.num_parameters)
         grid = budget_grid(self._reachable(least), upper, self.rules.spacing, self._reachable)
         at_once = self.scheduler.executor.size * self.scheduler.runs_in_a_pass(plan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -9,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from apet.errors import CannotWriteError
 from apet.studies.executors.base import Event, Executor, Job
 from apet.studies.store import DamagedRunError, Store
+from apet.tasks.score_text import score_text
 from apet.training.config import RunAxes
 from apet.training.output_folder import RESULT
 from apet.training.progress import Progress
@@ -185,9 +187,9 @@ class Scheduler:
 
     def _record_result(self, run: RunPlan) -> None:
         result = self.store.record_result(run.run_id, run.axes)
-        score, task = result.score, run.config.task_name
-        if score > self._best.get(task, (-1.0, ""))[0]:
-            self._best[task] = score, run.axes.method
+        score, task = result.score, run.task.name
+        if score > self._best.get(task, (-math.inf, ""))[0]:
+            self._best[task] = score, f"{score_text(result.metric, score)} by {run.axes.method}"
 
     def _next(self, queue: _Queue, worker: int) -> list[RunPlan]:
         """The next runs for a worker: of the first seeds that wait, one for the backbone that it has loaded.
@@ -235,7 +237,7 @@ class Scheduler:
             f" {100 * queue.progress.get(worker, (0.0, ''))[0]:.0f} %"
             for worker, runs in sorted(queue.running.items())
         ]
-        best = [f"{task} {100 * score:.1f} by {method}" for task, (score, method) in self._best.items()][-3:]
+        best = [f"{task} {what}" for task, (_, what) in self._best.items()][-3:]
         failed = [f"{len(summary.failed)} failed"] if summary.failed else []
         # Two runs and three tasks are what one line of a terminal holds.
         return "  ".join([*running[:2], *(["best: " + ", ".join(best)] if best else []), *failed])

@@ -55,10 +55,11 @@ def _by_label(task: Task, scores: Sequence[float]) -> dict[str, JsonValue]:
     return dict(zip(task.label_words, scores, strict=True))
 
 
-def require_writable(path: Path, columns: Sequence[str], inputs: Sequence[Path] = ()) -> None:
+def require_writable(task: Task, path: Path, columns: Sequence[str], inputs: Sequence[Path] = ()) -> None:
     """Pass where answers can be written to a file, before anything is computed.
 
     Args:
+        task: that is answered.
         path: of the file.
         columns: of the rows that are answered.
         inputs: files that are read.
@@ -73,7 +74,9 @@ def require_writable(path: Path, columns: Sequence[str], inputs: Sequence[Path] 
     if path.is_dir() or any(path.resolve() == p.resolve() for p in inputs):
         what = "a folder" if path.is_dir() else "the file that is read"
         raise ApetError(f"--output {str(path)!r} is {what}; give a new file")
-    taken = [c for c in columns if c in ("prediction", "score", "scores", "is_valid") or c.startswith("score_")]
+    # Of a number nothing but itself is known: data with scores of their own keep them.
+    names = {"prediction"} if task.task_type == "regression" else {"prediction", "score", "scores", "is_valid"}
+    taken = [c for c in columns if c in names or (len(names) > 1 and c.startswith("score_"))]
     if taken:
         raise ApetError(f"the rows have a column {taken[0]!r} already, which the answers would fill; rename it")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from apet.errors import ApetError
 from apet.tasks.metrics import METRICS
 
 PERCENT = 100.0
@@ -29,6 +30,16 @@ def shown_as(metric: str) -> ShownAs:
     if known is None or known.in_percent:
         return ShownAs(PERCENT, " (%)")
     return ShownAs(float(known.sign), " (less is better)" if known.lower_is_better else "")
+
+
+def require_points(metric: str) -> None:
+    """Pass a metric of which a margin in points means something: a share or a correlation, a point of which is 0.01.
+
+    Raises:
+        ApetError: it is an error, in units of the data.
+    """
+    if shown_as(metric).factor < 0:
+        raise ApetError(f"{metric} has no points, it is in units of the data; give a share of the way, such as 95 %")
 
 
 def score_text(metric: str, score: float, digits: int = 1) -> str:

@@ -1,8 +1,9 @@
 """Claims about the low and the high threshold, decided by the posteriors of the budget curves.
 
-A threshold is a draw from the posterior of its curve: a count, or no more than that it lies below the smallest or above
-the largest N. What is known as a bound counts as the worst that it may be for the claim. Draws of different tasks are
-independent, so that a mean over tasks is known better than each.
+A threshold is a draw from the posterior of its curve: a count, or no more than that it lies below the smallest or
+above the largest N. What is known as a bound counts as the worst that it may be for the claim. Draws of different
+tasks are independent, so that their median is known better than each; not their mean, whose end is open where one
+task in a few draws never arrives.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ def high_falls(thresholds: Sequence[Threshold]) -> list[ClaimRow]:
         if len({s.num_parameters for s in scales}) < 2 or not tasks:
             continue
         rng = np.random.default_rng(0)
-        bounds = [_mean_log10([t for t in of_method if t.scale == s and t.task in tasks], rng) for s in scales]
+        bounds = [median_log10([t for t in of_method if t.scale == s and t.task in tasks], rng) for s in scales]
         x = np.log10([s.num_parameters for s in scales])
         view = falling_view(x, np.array([low for low, _ in bounds]), np.array([high for _, high in bounds]), tasks)
         rows.append(ClaimRow.of(HIGH_FALLS, family, method, [view]))
@@ -62,7 +63,7 @@ def falling_view(x: Floats, low: Floats, high: Floats, tasks: Collection[object]
         x: log10 of the backbones' parameters, (scales,).
         low: lowest log10 N that each draw allows, (scales, draws).
         high: highest; may be infinite, (scales, draws).
-        tasks: that the thresholds are means over.
+        tasks: that the thresholds are medians over.
 
     Returns:
         The view; not decidable for fewer than three scales.
@@ -120,7 +121,7 @@ def low_same(thresholds: Sequence[Threshold]) -> list[ClaimRow]:
         if len(methods) < 2 or not tasks:
             continue
         rng = np.random.default_rng(0)
-        bounds = [_mean_log10([t for t in of_scale if t.method == m and t.task in tasks], rng) for m in methods]
+        bounds = [median_log10([t for t in of_scale if t.method == m and t.task in tasks], rng) for m in methods]
         view = same_range_view(np.array([low for low, _ in bounds]), np.array([high for _, high in bounds]), tasks)
         rows.append(ClaimRow.of(LOW_SAME, scale.name, f"{len(methods)} methods", [view]))
     return rows
@@ -132,7 +133,7 @@ def same_range_view(low: Floats, high: Floats, tasks: Collection[object]) -> Vie
     Args:
         low: lowest log10 N that each draw allows, (methods, draws).
         high: highest; may be infinite, (methods, draws).
-        tasks: that the thresholds are means over.
+        tasks: that the thresholds are medians over.
 
     Returns:
         The view.
@@ -161,8 +162,16 @@ def _of_tasks(thresholds: Sequence[Threshold], kind: ThresholdKind) -> list[Thre
     return [t for t in thresholds if t.kind == kind and t.task is not None]
 
 
-def _mean_log10(thresholds: Sequence[Threshold], rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """Draws of the mean log10 threshold over tasks, as the lowest and the highest that each allows, (draws,)."""
+def median_log10(thresholds: Sequence[Threshold], rng: np.random.Generator) -> tuple[Floats, Floats]:
+    """Draws of the median log10 threshold over tasks, as the lowest and the highest that each allows.
+
+    Args:
+        thresholds: one a task.
+        rng: shuffles their draws.
+
+    Returns:
+        Both, (draws,); the highest may be infinite.
+    """
     lows, highs = [], []
     for t in thresholds:
         # Draws come in the order of their grid, the same for all curves: unshuffled, all would rise and fall together.
@@ -171,7 +180,7 @@ def _mean_log10(thresholds: Sequence[Threshold], rng: np.random.Generator) -> tu
         smallest, largest = math.log10(t.tried[0]), math.log10(t.tried[-1])
         lows.append(np.where(np.isneginf(draws), 0.0, np.where(np.isposinf(draws), largest, draws)))
         highs.append(np.where(np.isneginf(draws), smallest, draws))
-    return np.mean(lows, axis=0), np.mean(highs, axis=0)
+    return np.median(lows, axis=0), np.median(highs, axis=0)
 
 
 def _two_sided(against: Mask) -> float:
@@ -180,4 +189,4 @@ def _two_sided(against: Mask) -> float:
 
 
 def _over(tasks: Collection[object]) -> str:
-    return f"geometric mean over {len(tasks)} task{'s' * (len(tasks) != 1)}"
+    return f"median over {len(tasks)} task{'s' * (len(tasks) != 1)}"

@@ -1,1 +1,1 @@
-"""One file a figure: as it is printed (matplotlib) and as the page shows it (plotly)."""
+"""Figures: each is one Vega-Lite spec and its rows, which the page draws in the browser and print as PDF and PNG."""

@@ -2,82 +2,101 @@
 
 from __future__ import annotations
 
-from matplotlib.figure import Figure
+import re
+
+import altair as alt
 
 from apet.analysis.gap_by_scale import Gap
-from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.reporting import captions
-from apet.reporting.figures import log_axis, marks, plotly_data, sheet
-from apet.reporting.figures.plotly_data import InteractiveFigure, PlotlyData
-from apet.reporting.figures.point_details import PointDetails
+from apet.reporting.figures import log_axis, marks
+from apet.reporting.figures.figure import ROWS, Choice, Figure, Row
+from apet.reporting.figures.seeds import SeedsByCell
 from apet.reporting.formatting import MEAN_OVER_TASKS, display_name
-from apet.reporting.style import GRAY
 
 TITLE = "E1: methods and their gap to full fine-tuning over scale"
+GAP, SCORE = "gap to full fine-tuning (points)", "validation score (%)"
 
 
-def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
-    """For print: a column for each family, the score above, the gap below."""
-    families = list(a.data.families)
-    figure, axes = sheet.panels(2, len(families), width=4.2)
-    for i, family in enumerate(families):
-        score_axis, gap_axis = axes[0][i], axes[1][i]
-        for nth, method in enumerate(a.data.methods):
-            points = _points(a, family, method, None)
-            with_gap = [g for g in points if g.gap is not None]
-            for axis, shown, estimates in (
-                (score_axis, points, [g.score for g in points]),
-                (gap_axis, with_gap, [g.gap for g in with_gap]),
-            ):
-                x = log_axis.side_by_side([g.scale.num_parameters for g in shown], nth, len(a.data.methods))
-                marks.curve(axis, x, [e for e in estimates if e is not None], method)
-        num_tasks = len(a.data.tasks(family))
-        score_axis.set_title(f"{family}: mean of {captions.plural(num_tasks, 'task')}")
-        score_axis.set_ylabel("validation score (%)")
-        gap_axis.set_ylabel("gap to full fine-tuning (points)")
-        gap_axis.axhline(0, color=GRAY, linewidth=0.8)
-        for axis in (score_axis, gap_axis):
-            log_axis.log_count_axis(axis, "parameters of the backbone")
-    legend = marks.line_legend(a.data.methods)
-    needed_marks = marks.mark_legend(e for g in a.gaps if g.task is None for e in (g.score, g.gap))
-    caption = captions.gap_by_scale(a)
-    return {"gap_by_scale": sheet.finish(figure, TITLE, caption, legend, partial, marks=needed_marks)}
+def figure(a: Analysis) -> Figure:
+    """The gap beside the score; choices: family, task. In print a file for each family."""
+    rows = _rows(a)
+    cut = marks.cut_wide_intervals(rows, lambda r: (r["measure"], r["family"], r["task"]))
+    families = tuple(a.data.families)
+    tasks = tuple(t for t in (MEAN_OVER_TASKS, *a.data.categories) if any(r["task"] == t for r in rows))
+    x = log_axis.count_axis("place", "parameters of the backbone", [float(r["place"] or 0) for r in rows])
+    tooltip = marks.point_tooltip(
+        ("backbone", "backbone", None), ("task", "task", None), ("n", "trained parameters", ","), unit="% or points"
+    )
+    zero = (
+        alt.Chart()
+        .transform_filter("datum.kind == 'zero'")
+        .mark_rule(style="baseline")
+        .encode(y=alt.Y("score:Q", title=""))
+    )
+    layers = [zero, *marks.points(x, "", a.data.methods, tooltip)]
+    # of a line, the backbones are the points and not, as elsewhere, what parts one line from another
+    chart = alt.layer(*(_joined(layer) for layer in layers)).facet(
+        facet=alt.Facet("measure:N", title=None, sort=[GAP, SCORE]), data=alt.NamedData(ROWS), columns=2
+    )
+    return Figure(
+        "gap_by_scale",
+        TITLE,
+        f"{captions.gap_by_scale(a)}{marks.CUT * cut}",
+        marks.described("Score over the scale of the backbone, and the gap to full fine-tuning", _scores(rows)),
+        chart.resolve_scale(y="independent"),
+        rows,
+        a.data.methods,
+        (Choice("family", families), Choice("task", tasks)),
+        columns=2,
+        panel_height=230,
+        views={_file(f, families): {"family": f} for f in families},
+    )
 
 
-def interactive_figure(a: Analysis) -> InteractiveFigure:
-    """For the page. Choices: what is shown, family, task."""
-    plots: dict[str, PlotlyData] = {}
-    tasks: dict[str, None] = {}
-    details = PointDetails.of(a)
-    for family in a.data.families:
-        for task in (None, *a.data.tasks(family)):
-            name = task or MEAN_OVER_TASKS
-            tasks[name] = None
-            plots[f"score|{family}|{name}"] = _plot(a, details, family, task, gap=False)
-            plots[f"gap|{family}|{name}"] = _plot(a, details, family, task, gap=True)
-    choices = {"shown": ["score", "gap"], "family": list(a.data.families), "task": list(tasks)}
-    caption = f"{plotly_data.POINT_MARKS} {captions.gap_by_scale(a)}"
-    return InteractiveFigure("gap_by_scale", TITLE, caption, choices, plots)
+def _file(family: str, families: tuple[str, ...]) -> str:
+    return "gap_by_scale" if len(families) == 1 else re.sub(r"[^\w.-]+", "-", f"gap_by_scale_{family}")
 
 
-def _plot(a: Analysis, details: PointDetails, family: str, task: str | None, gap: bool) -> PlotlyData:
-    traces: list[PlotlyData] = []
-    for method in a.data.methods:
-        points = [g for g in _points(a, family, method, task) if not gap or g.gap is not None]
-        if not points:
-            continue
-        estimates = [g.gap if gap and g.gap is not None else g.score for g in points]
-        texts = [_hover_text(details, g, e, gap) for g, e in zip(points, estimates, strict=True)]
-        traces += plotly_data.mean_traces(method, [g.scale.num_parameters for g in points], estimates, texts)
-    label = "gap to full fine-tuning (points)" if gap else "validation score (%)"
-    return {"data": traces, "layout": plotly_data.axes_layout("parameters of the backbone", label)}
+def _joined(layer: alt.Chart) -> alt.Chart:
+    if isinstance(layer.mark, alt.MarkDef) and layer.mark.type == "line":
+        layer.encoding.detail = alt.Undefined
+    return layer
 
 
-def _hover_text(details: PointDetails, g: Gap, e: Estimate, gap: bool) -> str:
-    head = f"{display_name(g.method)} on {g.scale.name}\nN = {g.num_trainable:,}"
-    return details.text(head, g.scale, g.method, g.num_trainable, g.task, e, "points" if gap else "%")
+def _scores(rows: list[Row]) -> list[Row]:
+    return [r for r in rows if r["kind"] == "point" and r["measure"] == SCORE]
 
 
-def _points(a: Analysis, family: str, method: str, task: str | None) -> list[Gap]:
-    return [g for g in a.gaps if g.scale.family == family and g.method == method and g.task == task]
+def _rows(a: Analysis) -> list[Row]:
+    rows: list[Row] = []
+    seeds, num_methods = SeedsByCell.of(a), len(a.data.methods)
+    sizes = [s.num_parameters for s in a.data.scales]
+    for g in a.gaps:
+        nth = a.data.methods.index(g.method)
+        place = log_axis.side_by_side(g.scale.num_parameters, nth, num_methods, max(sizes) / min(sizes))
+        for measure, e in ((SCORE, g.score), (GAP, g.gap)):
+            if e is not None:
+                rows.append(
+                    {"kind": "point", "measure": measure, **_cell(g), "place": round(place)}
+                    | marks.estimate_row(e)
+                    | seeds.row(g.scale, g.method, g.num_trainable, g.task, e)
+                )
+    gaps = {(r["family"], r["task"]) for r in rows if r["measure"] == GAP}
+    none: Row = dict.fromkeys(rows[0]) if rows else {}
+    # a scale of its own for the rule would be one more; as a point's score it shares that of the panel
+    rows += [
+        none | {"kind": "zero", "measure": GAP, "family": f, "task": t, "score": 0, "place": rows[0]["place"]}
+        for f, t in sorted(gaps, key=str)
+    ]
+    return rows
+
+
+def _cell(g: Gap) -> Row:
+    return {
+        "family": g.scale.family,
+        "backbone": g.scale.name,
+        "task": g.task or MEAN_OVER_TASKS,
+        "method": display_name(g.method),
+        "n": g.num_trainable,
+    }

@@ -1,103 +1,177 @@
-"""Marks of the printed figures: curves and whiskers, and the legend entries that explain them."""
+"""What the figures share: methods by color and shape, points with their intervals, curves."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
-import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.lines import Line2D
-from matplotlib.patches import Patch
+import altair as alt
 
 from apet.analysis.intervals import Estimate
-from apet.reporting.formatting import display_name
-from apet.reporting.style import GRAY, method_style
+from apet.reporting.figures.figure import Row, number
+from apet.reporting.formatting import both_intervals, display_name
 
-_ITEM_DASHES = (0, (2.0, 1.5))
-"""Of the intervals that one seed has."""
-ONE_SEED = "one seed: interval over the items"
-INCOMPLETE = "hollow: planned runs are missing (†)"
+CUT = " A small arrow ends an interval that goes on beyond the axis; its ends stand in the table."
+SMALLEST_MARGIN = 5.0
+"""Points above and below the scores that an axis always has room for."""
 
-
-def line_legend(methods: Sequence[str]) -> list[Artist]:
-    """Entries of the legend where methods are lines."""
-    return [
-        Line2D([], [], color=s.color, marker=s.marker, markersize=5, linewidth=1.4, label=display_name(m))
-        for m, s in ((m, method_style(m)) for m in methods)
-    ]
+X = TypeVar("X", alt.X, alt.XValue)
 
 
-def bar_legend(methods: Sequence[str]) -> list[Artist]:
-    """Entries of the legend where methods are bars."""
-    return [
-        Patch(facecolor=s.color, hatch=s.hatch, edgecolor="white", label=display_name(m))
-        for m, s in ((m, method_style(m)) for m in methods)
-    ]
-
-
-def mark_legend(estimates: Iterable[Estimate | None], bars: bool = False) -> list[Artist]:
-    """Entries for what these numbers need: dashed whiskers of one seed, hollow marks where runs are missing.
+def method_color(methods: Sequence[str], shown: Sequence[str] | None = None) -> alt.Color:
+    """A color for each method, by the look of page or print.
 
     Args:
-        estimates: that are drawn.
-        bars: whether they are bars, not points.
+        methods: of the study, in order: the look has a color for each.
+        shown: those in the legend; None = all; empty = no legend.
 
     Returns:
-        The entries; none where every number has several seeds and all of its runs.
+        The encoding.
     """
-    known = [e for e in estimates if e is not None]
-    entries: list[Artist] = []
-    if any(e.num_seeds < 2 and not math.isnan(e.item_ci_low) for e in known):
-        entries.append(Line2D([], [], color=GRAY, linestyle=_ITEM_DASHES, linewidth=0.9, label=ONE_SEED))
-    if any(is_incomplete(e) for e in known):
-        entries.append(
-            Patch(facecolor="white", edgecolor=GRAY, hatch="//", label=INCOMPLETE)
-            if bars
-            else Line2D(
-                [], [], color=GRAY, label=INCOMPLETE, linestyle="", marker="o", markersize=5, markerfacecolor="white"
-            )
-        )
-    return entries
+    scale = alt.Scale(domain=[display_name(m) for m in methods], range="category")
+    return alt.Color("method:N", title=None, scale=scale, legend=_legend(shown))
 
 
-def is_incomplete(e: Estimate) -> bool:
-    """Whether planned runs are missing; such a number is hollow everywhere."""
-    return e.num_missing > 0
+def method_shape(methods: Sequence[str], shown: Sequence[str] | None = None) -> alt.Shape:
+    """A shape for each method, likewise."""
+    scale = alt.Scale(domain=[display_name(m) for m in methods], range="symbol")
+    return alt.Shape("method:N", title=None, scale=scale, legend=_legend(shown))
 
 
-def whiskers(axis: Axes, x: Sequence[float], estimates: Sequence[Estimate], color: str, zorder: float = 2) -> None:
-    """Intervals in percent: solid over seeds; of one seed thin and dashed, over its items."""
-    placed = list(zip(x, estimates, strict=True))
-    over_seeds = [(v, e.ci_low, e.ci_high) for v, e in placed if e.num_seeds > 1]
-    over_items = [
-        (v, e.item_ci_low, e.item_ci_high) for v, e in placed if e.num_seeds < 2 and not math.isnan(e.item_ci_low)
+def _legend(shown: Sequence[str] | None) -> alt.Legend | None:
+    if shown is None:
+        return alt.Legend()
+    return alt.Legend(values=[display_name(m) for m in shown]) if shown else None
+
+
+def estimate_row(e: Estimate) -> Row:
+    """A number in percent with its interval: over seeds, or of one seed over its items."""
+    one_seed = e.num_seeds < 2
+    low, high = (e.item_ci_low, e.item_ci_high) if one_seed else (e.ci_low, e.ci_high)
+    return {
+        "score": number(100 * e.score),
+        "low": number(100 * low),
+        "high": number(100 * high),
+        "one_seed": one_seed,
+        "hollow": e.num_missing > 0,
+        "interval": both_intervals(e),
+    }
+
+
+def cut_wide_intervals(rows: Sequence[Row], comparison: Callable[[Row], object]) -> bool:
+    """Cut intervals that would squash the axis of their comparison, and mark them with an arrow.
+
+    Two seeds that differ by a point have an interval of nine points to either side: an axis that held it would show
+    nothing else. Intervals keep half as much room as the scores span, above and below, and five points at least.
+
+    Args:
+        rows: with ``score``, ``low`` and ``high``; they are changed.
+        comparison: row -> what shares an axis with it.
+
+    Returns:
+        Whether any was cut.
+    """
+    scores: dict[object, list[float]] = {}
+    for row in rows:
+        if isinstance(row.get("score"), int | float):
+            scores.setdefault(comparison(row), []).append(float(row["score"] or 0))
+    was_cut = False
+    for row in rows:
+        low, high = row.get("low"), row.get("high")
+        if not isinstance(low, int | float) or not isinstance(high, int | float):
+            continue
+        together = scores[comparison(row)]
+        margin = max(SMALLEST_MARGIN, (max(together) - min(together)) / 2)
+        bottom, top = min(together) - margin, max(together) + margin
+        row |= {"low": max(low, bottom), "high": min(high, top), "cut_low": low < bottom, "cut_high": high > top}
+        was_cut = was_cut or low < bottom or high > top
+    return was_cut
+
+
+def points(
+    x: X,
+    title: str,
+    methods: Sequence[str],
+    tooltip: Sequence[alt.Tooltip],
+    *,
+    shown: Sequence[str] | None = None,
+    line: bool = True,
+    zero: bool = False,
+    reverse: bool = False,
+) -> list[alt.Chart]:
+    """Points of ``kind`` point with their intervals, hollow where planned runs are missing, joined by lines.
+
+    Args:
+        x: where they stand.
+        title: of the y-axis.
+        methods: of the study.
+        tooltip: what is said of a point.
+        shown: methods in the legend; None = all.
+        line: whether to join those of one method (and one ``backbone``).
+        zero: whether the axis begins at 0.
+        reverse: whether less is better, so that less is up.
+
+    Returns:
+        Layers.
+    """
+    color, shape, detail = method_color(methods, shown), method_shape(methods, shown), alt.Detail("backbone:N")
+    scale = alt.Scale(zero=zero, reverse=reverse)
+    y = alt.Y("score:Q", title=title, scale=scale)
+    ends = {"y": alt.Y("low:Q", title=title, scale=scale), "y2": "high:Q"}
+    chart = alt.Chart().transform_filter("datum.kind == 'point'")
+    layers = [
+        chart.transform_filter(f"{'' if one_seed else '!'}datum.one_seed && isValid(datum.low)")
+        .mark_rule(style=style)
+        .encode(x=x, color=color, **ends)
+        for one_seed, style in ((False, "interval"), (True, "item-interval"))
     ]
-    for ends, linewidth, linestyle in ((over_seeds, 1.0, "solid"), (over_items, 0.8, _ITEM_DASHES)):
-        if ends:
-            xs, low, high = np.array(ends).T
-            axis.vlines(
-                xs,
-                100 * low,
-                100 * high,
-                color=color,
-                alpha=0.8,
-                zorder=zorder,
-                linewidth=linewidth,
-                linestyle=linestyle,
-            )
+    if line:
+        layers.append(chart.mark_line(style="curve").encode(x=x, y=y, color=color, detail=detail))
+    for end, arrow in (("low", "triangle-down"), ("high", "triangle-up")):
+        cut = chart.transform_filter(f"datum.cut_{end}").mark_point(style="cut", shape=arrow)
+        layers.append(cut.encode(x=x, y=alt.Y(f"{end}:Q", title=title, scale=scale), color=color))
+    for condition, style in (("!datum.hollow", "solid"), ("datum.hollow", "hollow")):
+        marked = chart.transform_filter(condition).mark_point(style=style)
+        layers.append(marked.encode(x=x, y=y, color=color, shape=shape, tooltip=list(tooltip)))
+    return layers
 
 
-def curve(axis: Axes, x: Sequence[float], estimates: Sequence[Estimate], method: str) -> None:
-    """Points joined by a line, with their intervals in percent; hollow where planned runs are missing."""
-    style = method_style(method)
-    xs, ys = np.array(x, dtype=float), np.array([100 * e.score for e in estimates])
-    axis.plot(xs, ys, color=style.color, linewidth=1.3, zorder=3)
-    whiskers(axis, x, estimates, style.color)
-    incomplete = np.array([is_incomplete(e) for e in estimates], dtype=bool)
-    for points, fill in ((incomplete, "white"), (~incomplete, style.color)):
-        if points.any():
-            axis.plot(
-                xs[points], ys[points], style.marker, color=style.color, markerfacecolor=fill, markersize=5, zorder=4
-            )
+def point_tooltip(*fields: tuple[str, str, str | None], unit: str = "score %") -> list[alt.Tooltip]:
+    """What a point says: its method and score, what is given here, its intervals and seeds.
+
+    Args:
+        fields: name, title and number format of what is particular to the figure.
+        unit: what the score is.
+
+    Returns:
+        The encodings.
+    """
+    particular = [tooltip(*f) for f in fields]
+    return [
+        tooltip("method", "method"),
+        *particular,
+        tooltip("score", unit, ".1f"),
+        tooltip("interval", "95 %"),
+        tooltip("seeds", "seeds"),
+    ]
+
+
+def tooltip(name: str, title: str, number_format: str | None = None) -> alt.Tooltip:
+    """A line of what the page says of a mark."""
+    if number_format is None:
+        return alt.Tooltip(f"{name}:N", title=title)
+    return alt.Tooltip(f"{name}:Q", title=title, format=number_format)
+
+
+def described(what: str, rows: Iterable[Row], unit: str = "%") -> str:
+    """A text alternative: what is drawn, of which methods, between which numbers; the table has them all."""
+    known = [r for r in rows if isinstance(r.get("score"), int | float)]
+    if not known:
+        return f"{what}. Its numbers stand in the table below."
+    lowest, highest = (f(known, key=lambda r: float(r["score"] or 0)) for f in (min, max))
+    ends = " to ".join(f"{r['score']:.4g} {unit}".rstrip() + _of(r) for r in (lowest, highest))
+    return f"{what}: from {ends}. Its numbers stand in the table below."
+
+
+def _of(row: Row) -> str:
+    return f" ({row['method']})" if row.get("method") else ""

@@ -1,134 +1,121 @@
-"""The picture of a recommendation: how few parameters reach what, and what a step of each costs."""
+"""The picture of a recommendation: how few parameters, and what a step costs."""
 
 from __future__ import annotations
 
-import io
-from collections.abc import Sequence
-from typing import Literal
+import math
 
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+import altair as alt
 
 from apet.recommendation.answer import Recommendation, Tried
 from apet.recommendation.wording import method_name
-from apet.reporting.figures import sheet
-from apet.reporting.style import GRAY, method_style
-from apet.tasks.score_text import PERCENT, ShownAs, shown_as
-
-Panel = Literal["parameters", "time"]
-"""What scores are shown over."""
-TITLES: dict[Panel, str] = {"parameters": "how few parameters", "time": "what a step costs"}
-_X_LABELS: dict[Panel, str] = {"parameters": "trained parameters", "time": "time of a step, of full fine-tuning's"}
-_NO_METADATA = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-"""Nothing of it: neither a date, by which equal answers would differ, nor addresses of vocabularies."""
+from apet.reporting.figures import log_axis, marks
+from apet.reporting.figures.figure import ROWS, Figure, Row, number
+from apet.reporting.formatting import display_name
+from apet.reporting.style import method_style
+from apet.tasks.score_text import shown_as
 
 
-def png(r: Recommendation) -> bytes:
-    """Both panels, with title and caption, for a picture that stands alone."""
-    with sheet.drawing_style():
-        return _bytes(_draw(r, ("parameters", "time"), f"{r.backbone} on {r.task}", caption(r)), "png")
+def figure(r: Recommendation) -> Figure:
+    """The score over parameters left, over the time of a step right, in one scale."""
+    methods = {p.family: p.method for p in r.tried}
+    names = [method_name(f) for f in methods]
+    rows, y_title = _rows(r), f"validation {r.metric}{shown_as(r.metric).unit}"
+    counts = [float(r_["n"] or math.nan) for r_ in rows if r_["n"]]
+    times = [float(p.relative_time) for p in r.tried if p.relative_time]
+    panels = [_panel(log_axis.count_axis("n", "trained parameters", counts), y_title, names, r)]
+    if times:
+        time = alt.X(
+            "time:Q",
+            title="time of a step, of full fine-tuning's",
+            scale=alt.Scale(zero=False, padding=12),
+            axis=alt.Axis(tickCount=5),
+        )
+        panels.append(_panel(time, y_title, names, r))
+    chart = alt.concat(*panels, columns=len(panels), data=alt.NamedData(ROWS)).resolve_scale(y="shared")
+    return Figure(
+        "recommendation",
+        f"{r.backbone} on {r.task}",
+        _caption(r),
+        marks.described("Score over trained parameters", [row for row in rows if row["kind"] == "point"], ""),
+        chart,
+        rows,
+        names,
+        # other structures of a method, such as LoRA on every linear layer, have a look of their own
+        styles=[method_style(f if "(" in f else m) for f, m in methods.items()],
+        columns=len(panels),
+        panel_height=280,
+    )
 
 
-def svg(r: Recommendation, panel: Panel) -> str:
-    """One panel for the page, which has title and caption itself, and puts panels below each other where it is narrow.
+def _panel(x: alt.X, y_title: str, names: list[str], r: Recommendation) -> alt.LayerChart:
+    scale = alt.Scale(zero=False, reverse=shown_as(r.metric).factor < 0)
+    y = alt.Y("score:Q", title=y_title, scale=scale)
+    color = marks.method_color(names)
+    chart = alt.Chart()
+    tooltip = [
+        marks.tooltip("method", "method"),
+        marks.tooltip("n", "trained parameters", ","),
+        marks.tooltip("score", r.metric, ".4~g"),
+        marks.tooltip("seeds", "seeds"),
+        marks.tooltip("time", "step time ×", ".2f"),
+    ]
+    layers = [
+        chart.transform_filter("datum.kind == 'untrained'").mark_rule(style="baseline").encode(y=y),
+        chart.transform_filter("datum.kind == 'reference'").mark_rule(style="mark").encode(y=y),
+    ]
+    if x.shorthand == "n:Q" and r.curve:
+        band = chart.transform_filter("datum.kind == 'band'")
+        ends = {"y": alt.Y("low:Q", title=y_title, scale=scale), "y2": "high:Q"}
+        layers += [
+            band.mark_area(style="band").encode(x=x, color=color, **ends),
+            band.mark_line(style="curve").encode(x=x, y=y, color=color),
+        ]
+    field = x.shorthand.removesuffix(":Q")
+    known = chart.transform_filter(f"datum.kind == 'point' && isValid(datum.{field})")
+    layers += [known.transform_filter("datum.use").mark_point(style="ring").encode(x=x, y=y)]
+    points = known.mark_point(style="solid")
+    layers.append(points.encode(x=x, y=y, color=color, shape=marks.method_shape(names), tooltip=tooltip))
+    return alt.layer(*layers)
 
-    Returns:
-        The element.
-    """
-    with sheet.drawing_style():
-        text = _bytes(_draw(r, (panel,), "", ""), "svg").decode("utf-8")
-    label = f'role="img" aria-label="{TITLES[panel]}: validation {r.metric} over {_X_LABELS[panel]}"'
-    return text[text.index("<svg") :].replace("<svg ", f'<svg {label} style="max-width:100%;height:auto" ', 1)
+
+def _rows(r: Recommendation) -> list[Row]:
+    factor, untrained = shown_as(r.metric).factor, max(r.constant, r.untrained)
+    rows = [_EMPTY | _point(p, factor, p == r.use) for p in r.tried]
+    rows.append(_EMPTY | {"kind": "untrained", "score": number(factor * untrained)})
+    if r.reference_score is not None:
+        rows.append(_EMPTY | {"kind": "reference", "score": number(factor * r.reference_score)})
+    if r.use is None:
+        return rows
+    # the axis shows what was tried: the curve's band beyond it would squash that
+    scores = [untrained, *(p.score for p in r.tried)]
+    room = 0.1 * ((max(scores) - min(scores)) or 0.1)
+    bottom, top = min(scores) - room, max(scores) + room
+    for c in r.curve:
+        score, low, high = (factor * min(max(v, bottom), top) for v in (c.score, c.ci_low, c.ci_high))
+        ends: Row = {"low": number(min(low, high)), "high": number(max(low, high))}
+        at: Row = {"kind": "band", "method": display_name(method_name(r.use.family)), "n": c.num_trainable}
+        rows.append(_EMPTY | at | ends | {"score": number(score)})
+    return rows
 
 
-def caption(r: Recommendation) -> str:
-    """What is shown, and how."""
+_EMPTY: Row = dict.fromkeys(("kind", "method", "n", "time", "score", "low", "high", "use", "seeds"))
+
+
+def _point(p: Tried, factor: float, use: bool) -> Row:
+    return {
+        "kind": "point",
+        "method": display_name(method_name(p.family)),
+        "n": p.num_trainable,
+        "time": None if p.relative_time is None else number(p.relative_time),
+        "score": number(factor * p.score),
+        "use": use,
+        "seeds": p.num_seeds,
+    }
+
+
+def _caption(r: Recommendation) -> str:
     return (
         f"Every way that had a whole run of {r.steps} steps: mean over its seeds, on {r.num_validation:,} validation"
         f" rows. Ringed: the answer; dashed: {method_name(r.reference)}; dotted: without training. Band: 95 % for the"
         " mean over seeds of the answer's method, by its budget curve."
-    )
-
-
-def _bytes(figure: Figure, form: str) -> bytes:
-    out = io.BytesIO()
-    # Without a date: the same answer gives the same bytes.
-    figure.savefig(out, format=form, dpi=150, metadata=_NO_METADATA if form == "svg" else None)
-    return out.getvalue()
-
-
-def _draw(r: Recommendation, shown: Sequence[Panel], title: str, text: str) -> Figure:
-    figure, axes = sheet.panels(1, len(shown), width=4.4, height=3.0)
-    for axis, panel in zip(axes[0], shown, strict=True):
-        _panel(axis, r, panel, shown_as(r.metric))
-    entries = [*axes[0][0].get_legend_handles_labels()[0]]
-    return sheet.finish(figure, title, text, entries, plain=False)
-
-
-def _panel(axis: Axes, r: Recommendation, panel: Panel, shown: ShownAs) -> None:
-    for name in dict.fromkeys(p.family for p in r.tried):
-        _points(axis, [p for p in r.tried if p.family == name and _place(p, panel) is not None], panel, shown)
-    if panel == "parameters":
-        _band(axis, r, shown)
-        axis.set_xscale("log")
-    _levels(axis, r, shown)
-    at = None if r.use is None else _place(r.use, panel)
-    if r.use is not None and at is not None:
-        # Whole also where it lies on the frame, as at 100 %.
-        y = shown.factor * r.use.score
-        axis.plot([at], [y], "o", markersize=15, fillstyle="none", color="#D00000", clip_on=False)
-    axis.set_ylabel(f"validation {r.metric}{shown.unit}")
-    axis.set_xlabel(_X_LABELS[panel])
-    axis.set_title(TITLES[panel])
-
-
-def _place(p: Tried, panel: Panel) -> float | None:
-    return float(p.num_trainable) if panel == "parameters" else p.relative_time
-
-
-def _band(axis: Axes, r: Recommendation, shown: ShownAs) -> None:
-    """The budget curve of the answer's method."""
-    if not r.curve or r.use is None:
-        return
-    color = method_style(r.use.method).color
-    x = [p.num_trainable for p in r.curve]
-    ends = [shown.factor * p.ci_low for p in r.curve], [shown.factor * p.ci_high for p in r.curve]
-    axis.fill_between(x, *ends, color=color, alpha=0.15, linewidth=0)
-    axis.plot(x, [shown.factor * p.score for p in r.curve], color=color, linewidth=1)
-
-
-def _levels(axis: Axes, r: Recommendation, shown: ShownAs) -> None:
-    """What is had without training, full fine-tuning, and a part of the axis that holds both and all points."""
-    base = max(r.constant, r.untrained)
-    axis.axhline(shown.factor * base, color=GRAY, linestyle=":", linewidth=1)
-    levels = [base, *(p.score for p in r.tried)]
-    if r.reference_score is not None:
-        levels.append(r.reference_score)
-        axis.axhline(shown.factor * r.reference_score, color="black", linestyle="--", linewidth=1)
-    low, high = min(levels), max(levels)
-    room = 0.03 if shown.factor == PERCENT else 0.07 * ((high - low) or 1.0)
-    # Of an error less is better, and better is up.
-    axis.set_ylim(shown.factor * (low - room), shown.factor * (high + room))
-    if shown.factor == PERCENT:
-        ends = max(0.0, 100 * (low - room)), min(101.5, 100 * (high + room))
-        axis.set_ylim(*ends)
-        axis.set_yticks([tick for tick in axis.get_yticks() if ends[0] <= tick <= 100])
-        axis.set_ylim(*ends)  # ticks that are set move the ends
-
-
-def _points(axis: Axes, points: Sequence[Tried], panel: Panel, shown: ShownAs) -> None:
-    """The arms of one family."""
-    if not points:
-        return
-    name, style = points[0].family, method_style(points[0].method)
-    filled = "(" not in name  # of one method, other structures are hollow
-    axis.plot(
-        [_place(p, panel) or 0.0 for p in points],
-        [shown.factor * p.score for p in points],
-        linestyle="",
-        marker=style.marker,
-        color=style.color,
-        fillstyle="full" if filled else "none",
-        markersize=6,
-        label=method_name(name),
     )

@@ -2,117 +2,102 @@
 
 from __future__ import annotations
 
-import math
 import re
-from collections.abc import Mapping
 
-import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.image import AxesImage
+import altair as alt
 
 from apet.analysis.study import Analysis
 from apet.analysis.transfer import TransferScore
 from apet.reporting import captions
-from apet.reporting.figures import plotly_data, sheet
-from apet.reporting.figures.plotly_data import InteractiveFigure, PlotlyData
-from apet.reporting.formatting import both_intervals, display_name, percent
+from apet.reporting.figures import marks
+from apet.reporting.figures.figure import ROWS, Choice, Figure, Row, number
+from apet.reporting.formatting import both_intervals, display_name
 
 TITLE = "E7: relative transfer"
-ScoresByPair = dict[tuple[str, str], TransferScore]
-"""(source, target) -> score."""
+DARK_SHARE = 0.48
+"""Of the scale of colors, how much is so dark that a number on it is white: black and white contrast alike there."""
 
 
-def draw(a: Analysis, partial: bool) -> dict[str, Figure]:
-    """For print: a figure for each backbone and method."""
-    figures = {}
-    for (backbone, method), by_pair in _heat_maps(a).items():
-        tasks = _ordered_tasks(a, by_pair)
-        figure, axes = sheet.panels(1, 1, width=1.6 + 0.55 * len(tasks), height=1.2 + 0.42 * len(tasks))
-        image = _draw_map(axes[0][0], tasks, by_pair, a.data.categories)
-        figure.colorbar(image, ax=axes[0][0], label="zero-shot / target's score (%)", shrink=0.8)
-        name = re.sub(r"[^\w.-]+", "-", f"transfer_{backbone}_{method}")
-        title = f"{TITLE}, {display_name(method)} on {backbone}"
-        figures[name] = sheet.finish(figure, title, captions.transfer(a), [], partial, plain=False)
-    return figures
+def figure(a: Analysis) -> Figure:
+    """Sources down, targets across; choices: backbone, trained method. In print a file for each."""
+    rows = [_row(a, t) for t in a.transfer_scores]
+    tasks = _ordered_tasks(a)
+    rows += _edges(a, tasks)
+    pairs = list(dict.fromkeys((t.backbone, t.method) for t in a.transfer_scores))
+    # the field is not called method: a heat map has nothing left when its method is switched off
+    choices = (
+        Choice("backbone", tuple(dict.fromkeys(b for b, _ in reversed(pairs)))),
+        Choice("tuned", tuple(dict.fromkeys(display_name(m) for _, m in pairs))),
+    )
+    return Figure(
+        "transfer",
+        TITLE,
+        captions.transfer(a),
+        marks.described("Heat map of the relative score of each source on each target", rows),
+        _chart(tasks, rows),
+        rows,
+        a.data.methods,
+        choices,
+        panel_height=60 + 26 * len(tasks),
+        views={
+            re.sub(r"[^\w.-]+", "-", f"transfer_{b}_{m}"): {"backbone": b, "tuned": display_name(m)} for b, m in pairs
+        },
+    )
 
 
-def _heat_maps(a: Analysis) -> dict[tuple[str, str], ScoresByPair]:
-    """(backbone, method) -> scores."""
-    maps: dict[tuple[str, str], ScoresByPair] = {}
-    for t in a.transfer_scores:
-        maps.setdefault((t.backbone, t.method), {})[t.source, t.target] = t
-    return maps
-
-
-def _ordered_tasks(a: Analysis, by_pair: ScoresByPair) -> list[str]:
+def _ordered_tasks(a: Analysis) -> list[str]:
     """By category; tasks of unknown category last, by name."""
-    tasks = {t for pair in by_pair for t in pair}
+    tasks = {t for s in a.transfer_scores for t in (s.source, s.target)}
     ordered = [t for t in a.data.categories if t in tasks]
     return ordered + sorted(tasks - set(ordered))
 
 
-def _draw_map(axis: Axes, tasks: list[str], by_pair: ScoresByPair, categories: Mapping[str, str]) -> AxesImage:
-    values = np.array(_percents(tasks, by_pair), dtype=float)
-    image = axis.imshow(values, cmap="cividis", vmin=0, vmax=max(100, np.nanmax(values)))
-    axis.set_xticks(range(len(tasks)), tasks, rotation=35, ha="right")
-    axis.set_yticks(range(len(tasks)), tasks)
-    axis.set_xlabel("target (zero-shot)")
-    axis.set_ylabel("source (trained on)")
-    axis.grid(visible=False)
-    for (i, j), v in np.ndenumerate(values):
-        if not math.isnan(v):
-            axis.text(j, i, f"{v:.0f}", ha="center", va="center", fontsize=7, color="white" if v < 60 else "black")
-    category_of_row = [categories.get(t, "") for t in tasks]
-    for i in range(1, len(tasks)):
-        if category_of_row[i] != category_of_row[i - 1]:
-            axis.axhline(i - 0.5, color="white", linewidth=2)
-            axis.axvline(i - 0.5, color="white", linewidth=2)
-    return image
+def _chart(tasks: list[str], rows: list[Row]) -> alt.LayerChart:
+    highest = max([100.0, *(float(r["score"]) for r in rows if isinstance(r["score"], int | float))])
+    x = alt.X("target:N", sort=tasks, title="target (zero-shot)", axis=alt.Axis(labelAngle=-40, grid=False))
+    y = alt.Y("source:N", sort=tasks, title="source (trained on)", axis=alt.Axis(grid=False))
+    scale = alt.Scale(domain=[0, highest], scheme="cividis")
+    color = alt.Color("score:Q", title="%", scale=scale, legend=alt.Legend(orient="right", gradientLength=120))
+    tooltip = [
+        marks.tooltip("source", "trained on"),
+        marks.tooltip("target", "zero-shot on"),
+        marks.tooltip("score", "relative %", ".1f"),
+        marks.tooltip("zero_shot", "zero-shot %", ".1f"),
+        marks.tooltip("own", "the target's own score %", ".1f"),
+        marks.tooltip("interval", "95 %"),
+    ]
+    cells = alt.Chart().transform_filter("datum.kind == 'cell'").encode(x=x, y=y)
+    edges = alt.Chart().transform_filter("datum.kind == 'edge'")
+    text_color = alt.condition(f"datum.score < {DARK_SHARE * highest}", alt.value("white"), alt.value("black"))
+    return alt.layer(
+        cells.mark_rect().encode(color=color, tooltip=tooltip),
+        cells.mark_text(style="cell").encode(text=alt.Text("score:Q", format=".0f"), color=text_color),
+        edges.mark_rule(style="edge").encode(x=alt.X("target:N", sort=tasks, bandPosition=0)),
+        edges.mark_rule(style="edge").encode(y=alt.Y("source:N", sort=tasks, bandPosition=0)),
+    ).properties(data=alt.NamedData(ROWS))
 
 
-def _percents(tasks: list[str], by_pair: ScoresByPair) -> list[list[float | None]]:
-    """Relative transfer in percent, (sources, targets)."""
-    return [[100 * by_pair[s, t].relative.score if (s, t) in by_pair else None for t in tasks] for s in tasks]
-
-
-def interactive_figure(a: Analysis) -> InteractiveFigure:
-    """For the page. Choices: backbone, method."""
-    heat_maps = _heat_maps(a)
-    plots = {f"{backbone}|{method}": _plot(a, by_pair) for (backbone, method), by_pair in heat_maps.items()}
-    backbones, methods = (list(dict.fromkeys(names)) for names in zip(*heat_maps, strict=True))
-    choices = {"backbone": backbones, "method": methods}
-    return InteractiveFigure("transfer", TITLE, captions.transfer(a), choices, plots, log=False)
-
-
-def _plot(a: Analysis, by_pair: ScoresByPair) -> PlotlyData:
-    tasks = _ordered_tasks(a, by_pair)
-    labels = [f"{t} ({a.data.categories.get(t, 'other')})" for t in tasks]
-    texts = [[plotly_data.plotly_text(_hover_text(by_pair.get((s, t)), s, t)) for t in tasks] for s in tasks]
-    percents = _percents(tasks, by_pair)
-    heat_map = {
-        "type": "heatmap",
-        "x": labels,
-        "y": labels,
-        "z": [[None if v is None else plotly_data.json_number(v) for v in row] for row in percents],
-        "text": texts,
-        "hovertemplate": "%{text}<extra></extra>",
-        "colorscale": "Cividis",
-        "zmin": 0,
-        "zmax": max(100.0, *(float(f"{v:.5g}") for row in percents for v in row if v is not None)),
-        "texttemplate": "%{z:.0f}",
-        "colorbar": {"title": {"text": "%"}, "thickness": 12},
+def _row(a: Analysis, t: TransferScore) -> Row:
+    return {
+        "kind": "cell",
+        "method": None,
+        "backbone": t.backbone,
+        "tuned": display_name(t.method),
+        "source": t.source,
+        "target": t.target,
+        "score": number(100 * t.relative.score),
+        "zero_shot": number(100 * t.zero_shot),
+        "own": number(100 * t.own_score),
+        "interval": both_intervals(t.relative),
     }
-    layout = plotly_data.axes_layout("target (zero-shot)", "source (trained on)", log=False)
-    layout["xaxis"] |= {"type": "category", "automargin": True, "tickangle": -40}
-    layout["yaxis"] |= {"type": "category", "autorange": "reversed", "automargin": True}
-    return {"data": [heat_map], "layout": layout | {"height": max(380, 190 + 34 * len(tasks))}}
 
 
-def _hover_text(t: TransferScore | None, source: str, target: str) -> str:
-    if t is None:
-        return f"{source} to {target}: not measured"
-    return (
-        f"{source} to {target}\nzero-shot {percent(t.zero_shot)} %, target's score {percent(t.own_score)} %\n"
-        f"relative {percent(t.relative.score)} %\n" + both_intervals(t.relative).replace("; ", "\n")
-    )
+def _edges(a: Analysis, tasks: list[str]) -> list[Row]:
+    """The first task of each category but the first: a line stands before it."""
+    categories = [a.data.categories.get(t, "") for t in tasks]
+    none: Row = dict.fromkeys(("backbone", "tuned", "method", "score", "zero_shot", "own", "interval"))
+    return [
+        none | {"kind": "edge", "source": task, "target": task}
+        for task, category, before in zip(tasks[1:], categories[1:], categories[:-1], strict=True)
+        if category != before
+    ]

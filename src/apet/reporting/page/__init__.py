@@ -9,31 +9,12 @@ from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
 
-from plotly.offline import get_plotlyjs
-
-from apet.reporting.figures.plotly_data import InteractiveFigure
+from apet.reporting.figures.figure import Figure, packed
+from apet.reporting.figures.look import css_variables, page_look
 from apet.reporting.formatting import display_name
 from apet.reporting.headline import Finding
-from apet.reporting.style import method_style
+from apet.reporting.page.vega import vega_script
 from apet.reporting.table import Table
-
-SHAPES = {
-    "square": "M-4.5,-4.5H4.5V4.5H-4.5Z",
-    "triangle-up": "M0,-5L5.5,4.5H-5.5Z",
-    "triangle-down": "M0,5L5.5,-4.5H-5.5Z",
-    "diamond": "M0,-6L5,0L0,6L-5,0Z",
-    "cross": "M-1.8,-5.5H1.8V-1.8H5.5V1.8H1.8V5.5H-1.8V1.8H-5.5V-1.8H-1.8Z",
-    "x": "M-5,-2.6L-2.6,-5L0,-2.4L2.6,-5L5,-2.6L2.4,0L5,2.6L2.6,5L0,2.4L-2.6,5L-5,2.6L-2.4,0Z",
-    "hexagon": "M0,-5.5L4.8,-2.75V2.75L0,5.5L-4.8,2.75V-2.75Z",
-    "hexagon2": "M-5.5,0L-2.75,-4.8H2.75L5.5,0L2.75,4.8H-2.75Z",
-    "octagon": "M-2.1,-5H2.1L5,-2.1V2.1L2.1,5H-2.1L-5,2.1V-2.1Z",
-    "pentagon": "M0,-5.5L5.2,-1.7L3.2,4.5H-3.2L-5.2,-1.7Z",
-    "star": "M0,-6L1.4,-1.9H5.7L2.2,0.7L3.5,4.9L0,2.3L-3.5,4.9L-2.2,0.7L-5.7,-1.9H-1.4Z",
-    "triangle-left": "M-5,0L4.5,-5.5V5.5Z",
-    "triangle-right": "M5,0L-4.5,-5.5V5.5Z",
-    "diamond-tall": "M0,-6L3.6,0L0,6L-3.6,0Z",
-}
-"""Markers of the page's switches, as paths."""
 
 MAX_OPEN_ROWS = 50
 """A longer table is closed until it is asked for."""
@@ -46,14 +27,14 @@ class Section:
     Attributes:
         id, title: of the part.
         figure: what it shows.
-        tables: below it; the first is open where there is no figure.
+        tables: below it; the first holds the figure's data, or is open where there is no figure.
         body: ready HTML above both.
         reference_tables: names of tables that hold the paper's numbers, which are set apart.
     """
 
     id: str
     title: str
-    figure: InteractiveFigure | None = None
+    figure: Figure | None = None
     tables: Sequence[Table] = ()
     body: str = ""
     reference_tables: frozenset[str] = frozenset()
@@ -65,9 +46,9 @@ def html_page(
     headline: str,
     run_summary: str,
     sections: Sequence[Section],
-    methods: Sequence[str],
     footer: str,
     banner: str = "",
+    answer: Section | None = None,
 ) -> str:
     """The whole file as text.
 
@@ -77,28 +58,24 @@ def html_page(
         headline: the first sentence, plain text.
         run_summary: what was run, plain text.
         sections: in order.
-        methods: with a switch each.
         footer: plain text.
         banner: plain text above everything; empty = none.
+        answer: the picture of the headline, which stands below it; None = none.
 
     Returns:
-        HTML with style, scripts and data inside; plotly is left out where no section has a figure.
+        HTML with style, scripts and data inside; Vega is left out where no section has a figure.
     """
-    figures = [s.figure for s in sections if s.figure is not None]
-    tables = [t for s in sections for t in s.tables]
+    every = [*([] if answer is None else [answer]), *sections]
+    figures = [s.figure for s in every if s.figure is not None]
+    tables = {t.name: t for s in every for t in s.tables}
+    looks = figures[0].looks if figures else []
+    methods = figures[0].methods if figures else []
     payload = {
-        "methods": [
-            {
-                "name": m,
-                "label": display_name(m),
-                "color": method_style(m).color,
-                "symbol": method_style(m).symbol,
-            }
-            for m in methods
-        ],
-        "shapes": SHAPES,
-        "figures": [{"id": f.id, "choices": f.choices, "plots": f.plots, "log": f.log} for f in figures],
-        "tables": [table_data(t) for t in tables],
+        "config": page_look(looks),
+        "methods": [{"label": display_name(m), "shape": s.shape} for m, s in zip(methods, looks, strict=True)],
+        "figures": [_figure_data(f) for f in figures],
+        "data": {_data_name(f): packed(f.rows) for f in figures},
+        "tables": [table_data(t) for t in tables.values()],
     }
     return Template(_page_file("page.html")).substitute(
         kind=_escape(kind),
@@ -106,14 +83,33 @@ def html_page(
         headline=_escape(headline),
         run_summary=_escape(run_summary),
         banner=f'<p class="banner" role="status">{_escape(banner)}</p>' if banner else "",
+        answer="" if answer is None or answer.figure is None else _figure(answer.figure, answer.tables[:1]),
         nav="".join(f'<a href="#{s.id}">{_escape(s.title)}</a>' for s in sections),
         body="\n".join(_section(s) for s in sections),
         footer=_escape(footer),
+        light=css_variables(looks, dark=False),
+        dark=css_variables(looks, dark=True),
         style=_page_file("style.css"),
         script=_page_file("page.js"),
-        plotly=get_plotlyjs() if figures else "",
+        vega=vega_script() if figures else "",
         data=embedded_json(payload),
     )
+
+
+def _figure_data(f: Figure) -> dict[str, object]:
+    return {
+        "id": f.name,
+        "spec": f.spec,
+        "data": _data_name(f),
+        "columns": f.columns,
+        "height": f.panel_height,
+        "choices": [{"name": c.name, "options": c.options, "all": c.shows_all} for c in f.choices],
+    }
+
+
+def _data_name(f: Figure) -> str:
+    """Figures of the same rows, such as the answer and E4, have them once."""
+    return "score_by_budget" if f.name == "answer" else f.name
 
 
 def finding_list(findings: Sequence[Finding]) -> str:
@@ -159,18 +155,37 @@ def table_data(t: Table) -> dict[str, object]:
 
 def _section(s: Section) -> str:
     parts = [f"<h2>{_escape(s.title)}</h2>", s.body]
+    tables = list(s.tables)
     if s.figure is not None:
-        parts.append(f'<div class="figure"></div><p class="caption">{_escape(s.figure.caption)}</p>')
-    for i, t in enumerate(s.tables):
-        is_open = " open" if i == 0 and s.figure is None and len(t.rows) <= MAX_OPEN_ROWS else ""
-        reference = ' class="reference"' if t.name in s.reference_tables else ""
-        caption = f'<p class="caption">{_escape(t.caption)}</p>'
-        rows = f"{len(t.rows):,} row" + ("" if len(t.rows) == 1 else "s")
-        parts.append(
-            f"<details{is_open}{reference}><summary>{_escape(t.title)} ({rows})</summary>"
-            f'<div id="table-{t.name}"></div>{caption}</details>'
-        )
+        parts.append(_figure(s.figure, tables[:1]))
+        tables = tables[1:]
+    for i, t in enumerate(tables):
+        is_open = i == 0 and s.figure is None and len(t.rows) <= MAX_OPEN_ROWS
+        parts.append(_table(t, is_open, reference=t.name in s.reference_tables))
     return f'<section id="{s.id}">{"".join(parts)}</section>'
+
+
+def _figure(f: Figure, tables: Sequence[Table]) -> str:
+    """A figure with its text alternative, its caption and its numbers; the script draws it."""
+    description = html.escape(f.description, quote=True)
+    return (
+        f'<figure id="figure-{f.name}" aria-labelledby="caption-{f.name}"><div class="controls"></div>'
+        # Vega gives its own element a role, and hundreds of marks without words: to a reader of screens it is one image
+        f'<div role="img" aria-label="{description}"><div class="plot"></div></div>'
+        f"<noscript><p>{_escape(f.description)}</p></noscript>"
+        f'<figcaption class="caption" id="caption-{f.name}">'
+        f"<b>{_escape(f.title)}.</b> {_escape(f.caption)}</figcaption>"
+        f"{''.join(_table(t, False) for t in tables)}</figure>"
+    )
+
+
+def _table(t: Table, is_open: bool, reference: bool = False) -> str:
+    rows = f"{len(t.rows):,} row" + ("" if len(t.rows) == 1 else "s")
+    return (
+        f"<details{' open' * is_open}{' class=reference' * reference}>"
+        f"<summary>{_escape(t.title)} ({rows})</summary>"
+        f'<div data-table="{t.name}"></div><p class="caption">{_escape(t.caption)}</p></details>'
+    )
 
 
 def _plain(value: object) -> str:

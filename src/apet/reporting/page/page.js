@@ -1,7 +1,7 @@
 "use strict";
 const page = JSON.parse(document.getElementById("data").textContent);
 const hiddenMethods = new Set();
-const redrawByFigure = new Map();
+const drawings = [];
 
 function element(tag, attributes = {}, ...children) {
   const e = document.createElement(tag);
@@ -13,99 +13,149 @@ function element(tag, attributes = {}, ...children) {
   return e;
 }
 
-/* Figures: a plot is made when it comes into sight, and again whenever something is chosen. */
+/* Figures: Vega draws them one after the other, the first at once; what is chosen or hidden is a signal of the view. */
 
-function showFigure(figure) {
-  const section = document.getElementById(figure.id);
-  const chosen = {};
-  const names = Object.keys(figure.choices);
-  let log = figure.log;
-  const controls = element("div", { class: "controls" });
-  for (const name of names) {
-    const options = figure.choices[name];
-    chosen[name] = options[0];
-    if (options.length < 2) continue;
-    const select = element("select", { onchange: (e) => { chosen[name] = e.target.value; draw(); } });
-    for (const option of options) select.append(element("option", { value: option }, option));
-    controls.append(element("label", {}, name, select));
-  }
-  if (figure.log) {
-    const button = element("button", { type: "button", "aria-pressed": "true", onclick: () => {
-      log = !log;
-      button.setAttribute("aria-pressed", String(log));
-      button.textContent = log ? "axis: log" : "axis: linear";
-      draw();
-    } }, "axis: log");
-    controls.append(button);
-  }
-  const plotElement = element("div", { class: "plot" });
-  section.querySelector(".figure").append(controls, plotElement);
+const NARROWEST_PANEL = 230;
 
-  function draw() {
-    const plot = figure.plots[names.map((n) => chosen[n]).join("|")];
-    if (!plot) {
-      Plotly.purge(plotElement);
-      plotElement.replaceChildren(element("p", { class: "none" }, "No run for this choice."));
-      return;
+function unpacked({ rows, columns }) {
+  const cells = Object.entries(columns).map(([name, [values, places]]) => [name, places ? (i) => values[places[i]] : (i) => values[i]]);
+  return Array.from({ length: rows }, (_, i) => Object.fromEntries(cells.map(([name, cell]) => [name, cell(i)])));
+}
+
+const rowsByName = Object.fromEntries(Object.entries(page.data || {}).map(([name, data]) => [name, unpacked(data)]));
+
+class Drawing {
+  constructor(figure) {
+    this.figure = figure;
+    this.element = document.getElementById("figure-" + figure.id);
+    this.plot = this.element.querySelector(".plot");
+    this.rows = rowsByName[figure.data];
+    this.chosen = Object.fromEntries(figure.choices.map((choice) => [choice.name, choice.options[0]]));
+    this.view = null;
+    const controls = this.element.querySelector(".controls");
+    for (const { name, options } of figure.choices) {
+      if (options.length < 2) continue;
+      const select = element("select", { name, onchange: (e) => { this.chosen[name] = e.target.value; this.show(); } });
+      for (const option of options) select.append(element("option", { value: option }, option));
+      controls.append(element("label", {}, name, select));
     }
-    plotElement.querySelector(".none")?.remove();
-    const narrow = plotElement.clientWidth < 560;
-    const layout = {
-      height: narrow ? 340 : 440,
-      ...plot.layout,
-      xaxis: { ...plot.layout.xaxis, automargin: true, gridcolor: "#e6e9ed", zeroline: false },
-      yaxis: { ...plot.layout.yaxis, automargin: true, gridcolor: "#e6e9ed", zeroline: false },
-      font: { family: "system-ui, sans-serif", size: narrow ? 11 : 13, color: "#1c2430" },
-      margin: { l: narrow ? 44 : 64, r: 12, t: narrow ? 14 : 34, b: narrow ? 44 : 54 },
-      showlegend: false,
-      paper_bgcolor: "#fff",
-      plot_bgcolor: "#fff",
-      hoverlabel: { bgcolor: "#fff", bordercolor: "#5b6675", align: "left", font: { size: 12, color: "#1c2430" } },
-    };
-    if (layout.xaxis.type === "log") {
-      const x = plot.data.flatMap((trace) => trace.x).filter((v) => v !== null);  // null parts whiskers
-      layout.xaxis.dtick = Math.max(...x) > 30 * Math.min(...x) ? 1 : "D2";  // powers of ten, or 1, 2 and 5
-      if (!log) layout.xaxis = { ...layout.xaxis, type: "linear", dtick: null };
-    }
-    const data = plot.data.map((trace) => ({ ...trace, visible: !hiddenMethods.has(trace.meta) }));
-    Plotly.react(plotElement, data, layout, { responsive: true, displaylogo: false, displayModeBar: !narrow,
-      modeBarButtonsToRemove: ["lasso2d", "select2d", "autoScale2d"] });
-    redrawByFigure.set(figure.id, draw);
   }
 
-  new IntersectionObserver((entries, observer) => {
-    if (entries.some((entry) => entry.isIntersecting)) { observer.disconnect(); draw(); }
-  }, { rootMargin: "300px" }).observe(plotElement);
+  columns() {
+    return Math.max(1, Math.min(this.figure.columns, Math.floor(this.plot.clientWidth / NARROWEST_PANEL)));
+  }
+
+  async draw() {
+    const spec = structuredClone(this.figure.spec);
+    this.drawnColumns = this.columns();
+    const width = Math.max(80, this.plot.clientWidth / this.drawnColumns - 60);
+    for (const panel of spec.concat || [spec.spec || spec]) Object.assign(panel, { width, height: this.figure.height });
+    if (spec.concat || spec.facet) spec.columns = this.drawnColumns;
+    spec.data = { name: "rows", values: this.rows };
+    for (const parameter of spec.params) {
+      if (parameter.name in this.chosen) parameter.value = this.chosen[parameter.name];
+      else parameter.value = [...hiddenMethods];
+    }
+    const config = structuredClone(page.config);
+    config.header.labelLimit = width;
+    config.legend.columns = Math.max(1, Math.floor(this.plot.clientWidth / 150));
+    // no link to an editor on the net; expressions are interpreted, for the page forbids code that is made from text
+    const drawn = await vegaEmbed(this.plot, spec, { actions: false, ast: true, config, logLevel: 1, mode: "vega-lite", renderer: "svg" });
+    this.view = drawn.view;
+    await this.fit();
+    this.element.classList.add("drawn");
+    this.note();
+  }
+
+  /* What axes and legend take is known once they are drawn: then the panels fill the width. */
+  async fit() {
+    for (let i = 0; i < 2; i++) {
+      const svg = this.plot.querySelector("svg");
+      const spare = this.plot.clientWidth - Number(svg.getAttribute("width"));
+      if (spare >= 0 && spare < 4) return;
+      const widths = this.view.getState({ signals: (name) => /width$/i.test(name), data: () => false }).signals;
+      const panels = Object.entries(widths).filter(([name, w]) => w > 0 && (name !== "width" || !("child_width" in widths)));
+      for (const [name, w] of panels) this.view.signal(name, Math.max(80, w + (spare - 1) / this.drawnColumns));
+      await this.view.resize().runAsync();
+    }
+  }
+
+  async show() {
+    if (!this.view) return;
+    for (const [name, option] of Object.entries(this.chosen)) this.view.signal(name, option);
+    this.view.signal("hidden", [...hiddenMethods]);
+    await this.view.resize().runAsync();
+    await this.fit();
+    this.note();
+  }
+
+  async resize() {
+    if (this.view && this.columns() !== this.drawnColumns) await this.draw();
+    else if (this.view) await this.fit();
+  }
+
+  /* Not every combination was run: then a sentence stands in place of empty axes. */
+  note() {
+    const shown = this.rows.some((row) => this.figure.choices.every(({ name, all }) =>
+      row[name] === this.chosen[name] || (all && this.chosen[name] === all)));
+    const empty = this.figure.choices.length > 0 && !shown;
+    this.plot.hidden = empty;
+    this.element.querySelector(".none")?.remove();
+    if (empty) this.plot.after(element("p", { class: "none" }, "No run for this choice."));
+  }
+}
+
+async function drawAll() {
+  for (const figure of page.figures) drawings.push(new Drawing(figure));
+  for (const drawing of drawings) {
+    await drawing.draw();
+    await new Promise((resume) => setTimeout(resume));  // the page stays responsive in between
+  }
+  let width = document.body.clientWidth;
+  new ResizeObserver(() => {
+    if (document.body.clientWidth === width) return;
+    width = document.body.clientWidth;
+    for (const drawing of drawings) drawing.resize();
+  }).observe(document.body);
+  document.documentElement.dataset.drawn = "yes";
 }
 
 /* Methods: one switch for all figures. */
 
-function marker(method) {
+const CIRCLE = "M-1,0a1,1 0 1,0 2,0a1,1 0 1,0 -2,0";
+const PATHS = { circle: CIRCLE, square: "M-.9,-.9H.9V.9H-.9Z", diamond: "M0,-1L1,0L0,1L-1,0Z", "triangle-up": "M0,-.9L1,.8H-1Z",
+  "triangle-down": "M0,.9L1,-.8H-1Z", "triangle-left": "M-.9,0L.8,-1V1Z", "triangle-right": "M.9,0L-.8,-1V1Z" };
+
+function marker(method, i) {
   const svg = document.createElementNS("http://www.w3.org/2000/svg", "svg");
-  svg.setAttribute("viewBox", "-6 -6 12 12");
+  svg.setAttribute("viewBox", "-1.1 -1.1 2.2 2.2");
+  svg.setAttribute("aria-hidden", "true");
   const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
-  path.setAttribute("d", page.shapes[method.symbol] || "M-5,0a5,5 0 1,0 10,0a5,5 0 1,0 -10,0");
-  path.setAttribute("fill", method.color);
+  path.setAttribute("d", PATHS[method.shape] || method.shape);
+  path.setAttribute("fill", `var(--m${i})`);
   svg.append(path);
   return svg;
 }
 
-for (const method of page.methods) {
-  const button = element("button", { type: "button", "aria-pressed": "true", "data-method": method.name, onclick: () => {
-    const hide = !hiddenMethods.has(method.name);
-    if (hide) hiddenMethods.add(method.name); else hiddenMethods.delete(method.name);
-    button.setAttribute("aria-pressed", String(!hide));
-    for (const redraw of redrawByFigure.values()) redraw();
-  } }, marker(method), method.label);
-  document.getElementById("methods").append(button);
+function showSwitches() {
+  const bar = document.getElementById("methods");
+  if (page.methods.length < 2) return;
+  page.methods.forEach((method, i) => {
+    const button = element("button", { type: "button", "aria-pressed": "true", "data-method": method.label, onclick: () => {
+      const hide = !hiddenMethods.has(method.label);
+      if (hide) hiddenMethods.add(method.label); else hiddenMethods.delete(method.label);
+      button.setAttribute("aria-pressed", String(!hide));
+      for (const drawing of drawings) drawing.show();
+    } }, marker(method, i), method.label);
+    bar.append(button);
+  });
 }
 
 /* Tables: sorted by a click on a heading, filtered by a word, fifty rows at a time. */
 
 const PAGE_ROWS = 50;
 
-function showTable(table) {
-  const container = document.getElementById("table-" + table.name);
+function showTable(table, container) {
   const columns = table.columns;
   const cellText = (row, j) => columns[j].texts[columns[j].cells[row]];
   const isWide = columns.map((c) => c.texts.some((text) => text.length > 48));
@@ -157,12 +207,15 @@ function showTable(table) {
 
   const pageButtons = table.rows > PAGE_ROWS ? [previous, next] : [];
   if (table.rows > 20) container.append(element("div", { class: "pages" }, filter, status, ...pageButtons));
-  container.append(element("div", { class: "scroll", tabindex: "0" },
+  container.append(element("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": table.title },
     element("table", {}, element("thead", {}, element("tr", {}, ...headings)), body)));
   const fill = () => { arrange(); show(); };
   const closed = container.closest("details:not([open])");
   if (closed) closed.addEventListener("toggle", fill, { once: true }); else fill();  // rows that nobody sees cost nothing
 }
 
-page.figures.forEach(showFigure);
-page.tables.forEach(showTable);
+for (const table of page.tables) {
+  for (const container of document.querySelectorAll(`[data-table="${table.name}"]`)) showTable(table, container);
+}
+showSwitches();
+if (page.figures.length) drawAll();

@@ -1,8 +1,8 @@
-"""Hover texts of the page: the tasks, seeds and, of a single run, the run id that a point rests on."""
+"""What stands behind a point of a figure: which seeds, and of a single run its id."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from apet.analysis.frames import complete
@@ -10,12 +10,11 @@ from apet.analysis.intervals import Estimate
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
 from apet.reporting.captions import CellKey, plural
-from apet.reporting.figures import plotly_data
-from apet.reporting.formatting import MEAN_OVER_TASKS
+from apet.reporting.figures.figure import Row
 
 
 @dataclass(frozen=True)
-class PointDetails:
+class SeedsByCell:
     """The complete runs, to look them up by point.
 
     Attributes:
@@ -25,7 +24,7 @@ class PointDetails:
     runs: Mapping[CellKey, Mapping[str, Mapping[int, str]]]
 
     @classmethod
-    def of(cls, a: Analysis) -> PointDetails:
+    def of(cls, a: Analysis) -> SeedsByCell:
         """The runs of all experiments."""
         runs: dict[CellKey, dict[str, dict[int, str]]] = {}
         done = complete(a.data.runs)
@@ -35,36 +34,27 @@ class PointDetails:
             by_task.setdefault(str(task), {})[int(seed)] = str(run_id)
         return cls(runs)
 
-    def text(self, head: str, scale: Scale, method: str, n: int, task: str | None, e: Estimate, unit: str = "%") -> str:
-        """Hover text of a point: head, number, both intervals, tasks and seeds; of one run its run id.
+    def row(self, scale: Scale, method: str, n: int, task: str | None, e: Estimate) -> Row:
+        """Seeds and, of one run, its id, as a point says them.
 
         Args:
-            head: the first line.
             scale: the cell's backbone.
             method: of the cell.
             n: the cell's count.
             task: None = the mean over tasks.
             e: the number.
-            unit: of the number.
 
         Returns:
-            The text, one fact a line.
+            ``seeds`` in words, such as ``0, 1``, ``1 of 0, 1`` or ``0, run 3f2a…``.
         """
         cell = self.runs.get((scale.name, method, n), {})
         by_task = {t: by_seed for t, by_seed in cell.items() if task in (None, t)}
         seeds = sorted({s for by_seed in by_task.values() for s in by_seed})
-        over = task or f"{MEAN_OVER_TASKS}: {plural(e.num_tasks, 'task')}"
-        return f"{plotly_data.hover_text(head, e, unit)}\n{over}\n{_seeds(seeds, e.num_seeds)}{_run_id(by_task, e)}"
-
-
-def _seeds(seeds: Sequence[int], num_used: int) -> str:
-    """Which seeds there are; where a mean leaves some out, how many of which it uses."""
-    numbers = ", ".join(map(str, seeds))
-    if num_used != len(seeds):
-        return f"{plural(num_used, 'seed')} of {numbers}"
-    return f"seed{'' if num_used == 1 else 's'} {numbers}"
-
-
-def _run_id(by_task: Mapping[str, Mapping[int, str]], e: Estimate) -> str:
-    run_ids = [run_id for by_seed in by_task.values() for run_id in by_seed.values()]
-    return f"\nrun {run_ids[0]}" if len(run_ids) == 1 and e.num_seeds == e.num_tasks == 1 else ""
+        numbers = ", ".join(map(str, seeds))
+        # a mean may leave seeds out that not every task has
+        used = numbers if e.num_seeds == len(seeds) else f"{e.num_seeds} of {numbers}"
+        over = f"{used}; {plural(e.num_tasks, 'task')}" if task is None else used
+        run_ids = [run_id for by_seed in by_task.values() for run_id in by_seed.values()]
+        missing = f"; † {e.num_missing} planned numbers missing" if e.num_missing else ""
+        one_run = len(run_ids) == 1 and e.num_seeds == e.num_tasks == 1
+        return {"seeds": over + (f", run {run_ids[0]}" if one_run else "") + missing}
