@@ -19,7 +19,7 @@ from apet.reporting.figures import printing, run_curve
 from apet.reporting.figures.figure import Figure
 from apet.reporting.figures.printing import Width
 from apet.reporting.folder import FIGURES, PAGE, TABLES, Report, new_report
-from apet.reporting.formatting import count, display_name, interval, page_kind, percent, significant
+from apet.reporting.formatting import count, display_name, page_kind, percent, significant
 from apet.reporting.table import Column, Table, Value, integer_column
 from apet.reporting.table_files import write_table
 from apet.tasks.score_text import score_range, score_text
