@@ -77,9 +77,13 @@ def falling_view(x: Floats, low: Floats, high: Floats, tasks: Collection[object]
     noise = np.random.default_rng(0).standard_t(len(x) - 2, size=low.shape[1])
     ends = []
     for y in (smallest, largest):
-        # Through an infinite end there is no line: its slope is unknown in that direction.
-        fitted, se = _slopes(x, y)
-        ends.append(np.where(np.isnan(fitted), math.inf if y is largest else -math.inf, fitted + se * noise))
+        # Through an infinite end there is no line, and its slope is unknown in that direction.
+        fitted, _ = _slopes(x, y)
+        # The scatter about a line is that of the medians: draws scatter also by what each threshold is unknown, which is
+        # in their slopes already.
+        _, se = _slopes(x, np.median(y, axis=1, keepdims=True))
+        drawn = fitted + se * noise
+        ends.append(np.where(np.isnan(drawn), math.inf if y is largest else -math.inf, drawn))
     ci_low, ci_high = (float(np.quantile(e, q, method="inverted_cdf")) for e, q in zip(ends, TAILS, strict=True))
     p_value = _two_sided(ends[1] >= 0)
     return View("", number, float(middle), ci_low, ci_high, p_value, below_zero(ci_low, ci_high, SMALLEST_SLOPE), basis)
