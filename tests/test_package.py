@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -67,6 +68,33 @@ def test_the_wheel_of_the_microworld_has_all_that_it_registers(tmp_path):
         "[apet.commands]",
     }
     assert any(n.endswith("licenses/LICENSE") for n in names)
+
+
+@pytest.mark.slow
+def test_both_distributions_build_install_into_a_clean_environment_and_work(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"} | {"TMPDIR": str(tmp_path)}
+    command = [sys.executable, str(ROOT / "benchmarks/packages.py")]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "apet report run: run/report/report.html" in done.stdout
+
+
+def test_a_release_puts_single_changes_into_the_changelog(tmp_path):
+    for name in ("pyproject.toml", "CHANGELOG.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "changes").mkdir()
+    (tmp_path / "changes" / "+prompts.new.md").write_text("Prompts of two lengths in one batch.\n")
+    words = ["build", "--keep", "--version", "9.9.9", "--date", "2030-01-01", "--dir", str(tmp_path)]
+    subprocess.run([sys.executable, "-m", "towncrier", *words], check=True, capture_output=True)
+    old, new = (ROOT / "CHANGELOG.md").read_text("utf-8"), (tmp_path / "CHANGELOG.md").read_text("utf-8")
+    head, _, rest = new.partition("## 9.9.9 (2030-01-01)")
+    assert head.split() == ["#", "Changes", "<!--", "releases", "-->"]
+    assert rest.split("## 0.1.0")[0].split() == [
+        "###",
+        "New",
+        *["-", "Prompts", "of", "two", "lengths", "in", "one", "batch."],
+    ]
+    assert new.endswith(old[old.index("## 0.1.0") :])
 
 
 def test_a_name_that_is_none_is_an_attribute_error():
