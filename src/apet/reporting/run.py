@@ -216,12 +216,17 @@ def _items(r: Run) -> Table:
 
 def _points(r: Run) -> Table:
     """The curve as numbers."""
+    metric = r.result.metric
+
+    def shown(score: float) -> str:
+        return score_text(metric, score)
+
     rows: list[list[Value]] = [[p.step, p.score, p.ci_low, p.ci_high, p.loss, p.seconds] for p in r.curve]
     columns = (
         integer_column("step"),
-        Column("validation %", percent, "score"),
-        Column("low %", percent, "ci_low"),
-        Column("high %", percent, "ci_high"),
+        Column(f"validation {metric}", shown, "score"),
+        Column("low", shown, "ci_low"),
+        Column("high", shown, "ci_high"),
         Column("training loss", significant, "loss"),
         Column("seconds", significant),
     )
