@@ -12,7 +12,7 @@ from apet.reporting.figures.figure import Row, number
 from apet.reporting.formatting import both_intervals, display_name
 
 CUT = " A small arrow ends an interval that goes on beyond the axis; its ends stand in the table."
-SMALLEST_MARGIN = 5.0
+SMALLEST_MARGIN = 8.0
 """Points above and below the scores that an axis always has room for."""
 
 X = TypeVar("X", alt.X, alt.XValue)
@@ -62,7 +62,7 @@ def cut_wide_intervals(rows: Sequence[Row], comparison: Callable[[Row], object])
     """Cut intervals that would squash the axis of their comparison, and mark them with an arrow.
 
     Two seeds that differ by a point have an interval of nine points to either side: an axis that held it would show
-    nothing else. Intervals keep half as much room as the scores span, above and below, and five points at least.
+    nothing else. Intervals keep half as much room as the scores span, above and below, and eight points at least.
 
     Args:
         rows: with ``score``, ``low`` and ``high``; they are changed.
