@@ -79,8 +79,8 @@ def falling_view(x: Floats, low: Floats, high: Floats, tasks: Collection[object]
     for y in (smallest, largest):
         # Through an infinite end there is no line, and its slope is unknown in that direction.
         fitted, _ = _slopes(x, y)
-        # The scatter about a line is that of the medians: draws scatter also by what each threshold is unknown, which is
-        # in their slopes already.
+        # The scatter about a line is that of the medians: draws also scatter by what each threshold is unknown, and
+        # their slopes hold that already.
         _, se = _slopes(x, np.median(y, axis=1, keepdims=True))
         drawn = fitted + se * noise
         ends.append(np.where(np.isnan(drawn), math.inf if y is largest else -math.inf, drawn))
