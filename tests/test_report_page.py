@@ -113,7 +113,7 @@ def test_every_figure_has_a_text_alternative_a_caption_and_its_table(open_page):
         assert "table below" in figure.locator("[role=img]").get_attribute("aria-label")
         assert len(figure.locator("figcaption").inner_text()) > 80
         figure.locator("summary").click()
-        assert figure.locator("tbody tr").count() > 0
+        figure.locator("tbody tr").first.wait_for()
 
 
 MARKS = """(section) => [...document.querySelectorAll(`#figure-${section} .mark-symbol.role-mark path`)]
@@ -245,6 +245,7 @@ def test_tables_sort_by_number_both_ways_and_filter(open_page):
 def test_long_tables_come_in_pages(open_page):
     page = open_page(400)
     page.click("#runs summary")
+    page.wait_for_selector("#runs tbody tr")  # rows are made when the table opens
     assert len(column(page, "runs", 1)) == 50
     first = column(page, "runs", 1)[0]
     page.click("#runs .pages button:has-text('next')")
