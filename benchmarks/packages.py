@@ -3,7 +3,6 @@
     python benchmarks/packages.py                   # what they need is taken from this environment: a minute
     python benchmarks/packages.py --install         # what they need is installed, in the versions of requirements.txt
     python benchmarks/packages.py --newest          # what they need is installed, the newest of each: gigabytes
-    python benchmarks/packages.py --lowest          # the lowest versions that pyproject.toml names, torch's apart
     python benchmarks/packages.py --python python3.12 --install     # another interpreter
 
 A wheel must hold what its distribution needs and nothing else: no tests, no weights but the microworld's. An sdist must
@@ -21,7 +20,6 @@ import sys
 import sysconfig
 import tarfile
 import tempfile
-import tomllib
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,8 +55,6 @@ COMMANDS = (
     ("predict", "run", "a tender plot"),
     ("report", "run"),
 )
-HELD_BACK = ("torch", "transformers")
-"""Not installed at their lowest: torch brings gigabytes, and of transformers the lowest is the one at hand."""
 
 
 def build(name: str, folder: Path) -> tuple[Path, Path]:
@@ -140,16 +136,6 @@ def environment(folder: Path, python: str, install: Sequence[str], linked: bool)
     return programs
 
 
-def lowest_versions() -> list[str]:
-    """The lowest versions that both projects say they run with, each at its last patch: ``pandas==2.2.*``."""
-    lowest: dict[str, str] = {}
-    for project in PROJECTS.values():
-        for line in tomllib.loads((project / "pyproject.toml").read_text())["project"]["dependencies"]:
-            if parts := re.fullmatch(r"([\w-]+)>=([\d.]+)", line):
-                lowest[parts[1]] = max(lowest.get(parts[1], ""), parts[2])
-    return [f"{name}=={version}.*" for name, version in lowest.items() if name not in HELD_BACK]
-
-
 def smoke(programs: Path, folder: Path) -> None:
     """Plan, tune, predict, report and import, from a folder outside of the repository."""
     folder.mkdir()
@@ -168,7 +154,6 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--install", action="store_true", help="install what they need as requirements.txt pins it")
     parser.add_argument("--newest", action="store_true", help="install the newest of what they need")
-    parser.add_argument("--lowest", action="store_true", help="install the lowest versions beside torch")
     parser.add_argument("--python", default=sys.executable, help="interpreter of the new environment")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
@@ -184,13 +169,10 @@ def main() -> None:
                 if wrong:
                     sys.exit(1)
                 wheels += [str(archive)] if archive.suffix == ".whl" else []
-        extra = lowest_versions() if given.lowest else []
         pins = ["-c", str(ROOT / "requirements.txt")] if given.install else []
         linked = not (given.install or given.newest)
-        programs = environment(folder / "venv", given.python, [*wheels, *extra, *pins], linked=linked)
+        programs = environment(folder / "venv", given.python, [*wheels, *pins], linked=linked)
         subprocess.run([str(programs / "python"), "--version"], check=True)
-        if extra:
-            print("with", *extra)
         smoke(programs, folder / "elsewhere")
 
 
