@@ -12,14 +12,13 @@ from torch import Tensor, nn
 
 from apet.backbones.positions import Backbone, Layer, Position
 from apet.delta import Carrier, Insertion, Operation, TrainableWeight
-from apet.errors import ApetError
 from apet.kernels.additive import AdditiveTerm
 from apet.kernels.formulas import GradientFormula, Owner, formulas_of
 from apet.kernels.in_place import InPlaceDelta, ParameterDeltas
 from apet.kernels.layer_sum import Term
 from apet.kernels.outside_graphs import outside_graphs
 from apet.kernels.sparse_gradients import SparseGradientTap
-from apet.kernels.storage import PLAIN, dense_values, storage_of
+from apet.kernels.storage import dense_values
 from apet.layers.base import (
     ActsBy,
     Args,
@@ -34,6 +33,7 @@ from apet.layers.base import (
     fixed_delta,
     require_mergeable,
 )
+from apet.layers.carriers import choose_carrier, require_editable
 from apet.layers.stack import Stack, add_vectors
 from apet.masks.distributions import draw_mask
 from apet.masks.mask import reshaped
@@ -136,7 +136,7 @@ class WeightDelta(DeltaLayer):
             ApetError: the carrier that was asked for, or any, cannot act on this parameter.
         """
         tensor = host.model.get_parameter(parameter)
-        carrier = _choose_carrier(host, position, parameter, tensor)
+        carrier = choose_carrier(host, position, parameter, tensor)
         deltas = ParameterDeltas() if carrier == "additive" else host.parameter_deltas(position, parameter)
         layer = cls(insertion, values.to(tensor.device), position, parameter, deltas, carrier, replaces)
         if carrier != "additive":
@@ -206,7 +206,7 @@ class WeightDelta(DeltaLayer):
                 yield Hook(module, "after", self.exit, also_after_failure=True)
             return
         formulas = formulas_of(owners)
-        assert formulas is not None  # `_choose_carrier` asked before
+        assert formulas is not None  # `choose_carrier` asked before
         for owner, formula in formulas:
             if self.carrier == "additive":
                 self.terms.append(AdditiveTerm(formula, self.delta.mask, self.delta.values.device))
@@ -307,39 +307,6 @@ def add_entries(
     return (stack.apart(output) + (normal * delta[:, None]).to(output.dtype)).view_as(output)
 
 
-def _choose_carrier(host: Host, position: str, parameter: str, tensor: Tensor) -> Carrier:
-    """The carrier that was asked for, else the cheapest that is certified.
-
-    Returns:
-        The carrier.
-
-    Raises:
-        ApetError: the one asked for cannot act here, or the tensor can neither be written nor added to.
-    """
-    described = host.backbone.positions_by_name.get(position)
-    owners = host.owners_of(tensor)
-    tapped = (described is None or described.carrier == "in_place") and formulas_of(owners) is not None
-    wanted = host.carrier
-    if wanted == "additive" or (wanted == "auto" and not is_editable(tensor)):
-        if tapped:
-            return "additive"
-        used_by = type(owners[0].module).__name__
-        stored = storage_of(tensor)
-        or_else = "leave carrier='additive' out" if stored == "plain" else f"load the backbone un{stored}"
-        raise ApetError(
-            f"parameter {parameter!r} ({used_by}) cannot be trained by adding to an output: its module is not a plain"
-            f" linear layer, embedding or norm. Leave it out (roles=...), or {or_else}"
-        )
-    if wanted == "in_place" and not tapped:
-        raise ApetError(
-            f"parameter {parameter!r} of a {type(owners[0].module).__name__} has no certified gradient formula;"
-            " leave the carrier out, or give carrier='substituted'"
-        )
-    if wanted == "auto":
-        return "in_place" if tapped else "substituted"
-    return wanted
-
-
 def _around(model: nn.Module, owners: list[Owner]) -> list[nn.Module]:
     """Every module that contains an owner, the outermost first: any of them may be called by itself."""
     names = [""]
@@ -347,25 +314,3 @@ def _around(model: nn.Module, owners: list[Owner]) -> list[nn.Module]:
         parts = owner.path.split(".")
         names += [".".join(parts[:n]) for n in range(1, len(parts) + 1) if parts != [""]]
     return [model.get_submodule(name) for name in dict.fromkeys(names)]
-
-
-def is_editable(tensor: Tensor) -> bool:
-    """Whether entries of a tensor can be written: it is neither quantized nor sharded."""
-    return tensor.is_floating_point() and type(tensor) in PLAIN and tensor.is_contiguous()
-
-
-def require_editable(tensor: Tensor, name: str) -> Tensor:
-    """Pass a tensor whose entries can be written.
-
-    Returns:
-        The tensor.
-
-    Raises:
-        ApetError: it is quantized, sharded or not contiguous.
-    """
-    if not is_editable(tensor):
-        raise ApetError(
-            f"parameter {name!r} is {tensor.dtype} ({type(tensor).__name__}); entries can be added to plain"
-            " floating-point tensors only. Leave the carrier out, or give carrier='additive'"
-        )
-    return tensor
