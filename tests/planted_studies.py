@@ -110,7 +110,7 @@ def runs_of(
         rows.append(
             row(
                 backbone=f"s{i}",
-                num_backbone_parameters=round(10 ** log10_sizes[i]),
+                num_backbone_parameters=round(10 ** float(log10_sizes[i])),
                 task=f"task{j}",
                 category="inference",
                 method=method,

@@ -21,7 +21,7 @@ GAPS = {"tiny": 0.06, "mid": 0.04, "large": 0.02}
 
 def row(**columns: object) -> dict[str, object]:
     """One complete run; a column that is not given has a plain default."""
-    score = float(columns.get("score", 0.8))
+    score = float(str(columns.get("score", 0.8)))
     defaults = dict.fromkeys(RUNS) | {
         "state": "complete",
         "backbone": "mid",
@@ -83,7 +83,10 @@ def study(
     rng = np.random.default_rng(rng_seed)
     rows = []
     for backbone in backbones:
-        sizes = [("fine-tuning", SIZES[backbone], None), *((m, n, None) for m, n in DEFAULT_SIZES.items())]
+        sizes: list[tuple[str, int, str | None]] = [
+            ("fine-tuning", SIZES[backbone], None),
+            *((m, n, None) for m, n in DEFAULT_SIZES.items()),
+        ]
         for variant in variants:
             sizes += [(variant, n, str(n)) for n in sorted({*grid, *DEFAULT_SIZES.values()})]
         for method, n, budget in sizes:
