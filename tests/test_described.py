@@ -11,14 +11,16 @@ from transformers import BertConfig, GPT2Config
 
 from apet import registry
 from apet.backbones import described
-from apet.backbones.described import resolve_backbone
+from apet.backbones.described import SHIPPED, resolve_backbone, shipped_file
 from apet.backbones.family import FAMILIES
 from apet.backbones.loading import read_backbone
+from apet.backbones.registry import BACKBONES, PublishedShape
 
 
 @pytest.fixture(autouse=True)
 def cache(monkeypatch, tmp_path):
     monkeypatch.setenv("APET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(described, "SHIPPED", tmp_path)  # none came with the package
     return tmp_path / "cache" / "backbones"
 
 
@@ -30,8 +32,25 @@ def test_a_kept_description_is_the_one_that_was_read(name, cache):
     assert list(cache.iterdir()) == [kept]
 
 
-def test_planning_with_a_kept_description_builds_no_model(cache):
-    resolve_backbone("bert-small")
+def published():
+    return [name for name, entry in BACKBONES.entries().items() if isinstance(entry, PublishedShape)]
+
+
+@pytest.mark.parametrize("name", published())
+def test_what_comes_with_the_package_is_what_is_read_off_the_model(name, cache, monkeypatch):
+    """After a new torch or transformers, or new roles: python benchmarks/describe_published.py."""
+    monkeypatch.setattr(described, "SHIPPED", SHIPPED)
+    assert shipped_file(name).is_file()
+    assert resolve_backbone(name) == read_backbone(name)
+    assert not cache.exists()
+
+
+def test_nothing_else_comes_with_the_package():
+    assert shipped_file("microworld-bert-small") is None
+    assert len(list(SHIPPED.iterdir())) == len(published())
+
+
+def test_planning_a_published_shape_builds_no_model():
     code = "import sys, apet; s = apet.plan('bert-small', 'lora', rank=4); print(s.num_trainable)"
     code += "; print('transformers.models.auto.modeling_auto' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -1,7 +1,11 @@
-"""Descriptions by name, kept between processes: what reads them off a model takes seconds to import."""
+"""Descriptions by name, kept between processes: what reads them off a model takes seconds to import.
+
+Those of the published shapes come with the package, for the versions of torch and transformers that it was made with.
+"""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import platform
@@ -24,6 +28,8 @@ if TYPE_CHECKING:
     from transformers import PreTrainedConfig
 
 _BACKBONE = TypeAdapter(Backbone)
+SHIPPED = Path(__file__).parent / "described"
+"""Descriptions that come with the package; `python benchmarks/describe_published.py` writes them."""
 
 
 def resolve_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Backbone:
@@ -39,7 +45,10 @@ def resolve_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Bac
         ApetError: it is none of the three, or a name that leads nowhere.
     """
     kept = _kept_file(model_or_config) if isinstance(model_or_config, str) else None
-    if kept is not None:
+    if kept is not None and isinstance(model_or_config, str):
+        shipped = shipped_file(model_or_config)
+        if shipped is not None and shipped.is_file():
+            return _BACKBONE.validate_json(gzip.decompress(shipped.read_bytes()))
         with suppress(OSError, ValidationError):
             return _BACKBONE.validate_json(kept.read_bytes())
     from apet.backbones.loading import read_backbone
@@ -50,15 +59,56 @@ def resolve_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Bac
     return backbone
 
 
+def shipped_file(name: str) -> Path | None:
+    """Where the package holds a published shape's description by the installed versions, if it holds one.
+
+    A test holds what it says against what is read off the model, so the describing code is no part of its name.
+
+    Args:
+        name: of a backbone.
+
+    Returns:
+        The file, whether or not it is there; None for any other backbone.
+    """
+    if not isinstance(BACKBONES.entries().get(name), PublishedShape):
+        return None
+    return SHIPPED / f"{_key(_architecture(name), _versions(), repr(families()))}.json.gz"
+
+
+def ship(folder: Path = SHIPPED) -> None:
+    """Write the descriptions of all published shapes, in place of those of earlier versions.
+
+    Args:
+        folder: whose files they become.
+    """
+    from apet.backbones.loading import read_backbone
+
+    folder.mkdir(exist_ok=True)
+    for old in folder.glob("*.json.gz"):
+        old.unlink()
+    for name, entry in BACKBONES.entries().items():
+        file = shipped_file(name)
+        if isinstance(entry, PublishedShape) and file is not None:
+            (folder / file.name).write_bytes(gzip.compress(_BACKBONE.dump_json(read_backbone(name)), mtime=0))
+
+
 def _kept_file(name: str) -> Path | None:
     """The file of a backbone's description; None where not all is known that decides what it says."""
     architecture = _architecture(name)
     if architecture is None or imported():  # a guest of this call alone may change what a model does
         return None
-    versions = {package: version(package) for package in ("torch", "transformers")}
-    decides = [architecture, versions, platform.python_version(), platform.machine(), _sources(), repr(families())]
-    key = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:24]
+    machine = [platform.python_version(), platform.machine()]
+    key = _key(architecture, _versions(), machine, _sources(), repr(families()))
     return cache_folder() / "backbones" / f"{key}.json"
+
+
+def _key(*decides: object) -> str:
+    return hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()[:24]
+
+
+def _versions() -> list[str]:
+    # Without the local part: a build for a GPU describes as the one for processors does.
+    return [version(package).partition("+")[0] for package in ("torch", "transformers")]
 
 
 def _architecture(name: str) -> list[object] | None:
