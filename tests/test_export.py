@@ -473,7 +473,7 @@ def test_the_commands_and_lines_of_the_page_run(place, tmp_path, monkeypatch, ca
     page = (Path(__file__).parents[1] / "docs/deployment.md").read_text("utf-8")
     shutil.copytree(place / "run-bert-head", tmp_path / "runs/mine")
     monkeypatch.chdir(tmp_path)
-    commands = [line for block in re.findall(r"```sh\n(.*?)```", page, re.S) for line in block.splitlines()]
+    commands = [line for block in re.findall(r"```bash\n(.*?)```", page, re.S) for line in block.splitlines()]
     assert len(commands) >= 7
     for line in commands:
         words = shlex.split(line, comments=True)
@@ -482,6 +482,6 @@ def test_the_commands_and_lines_of_the_page_run(place, tmp_path, monkeypatch, ca
             assert done.stdout.split() == answers_of(place / "run-bert-head", [{"text": words[-1]}]), done.stderr
         else:
             assert command(*words[1:]) == 0, f"{line}: {capsys.readouterr().err}"
-    for _, code in re.findall(r"```python( no-run)?\n(.*?)```", page, re.S):
+    for code in re.findall(r"```python\n(.*?)```", page, re.S):
         exec(code, {})
     assert set(capsys.readouterr().out.split()[-1:]) <= {"positive", "negative"}

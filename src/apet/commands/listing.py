@@ -47,7 +47,7 @@ def list_backbones() -> dict[str, ListedBackbone]:
     Examples:
         >>> import apet
         >>> apet.list_backbones()["bert-small"].description
-        'BERT of 4 layers, width 512; on the hub as google/bert_uncased_L-4_H-512_A-8'
+        'BERT, Devlin et al. 2019 and (small) Turc et al. 2019; on the hub as google/bert_uncased_L-4_H-512_A-8'
     """
     listed = [
         ListedBackbone(name, package_folder(b.module) is not None, b.description)

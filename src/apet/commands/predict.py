@@ -142,7 +142,7 @@ def predict(
         >>> run = apet.tune("microworld-bert-small", "microworld-sst2", method="bitfit", max_steps=2, quiet=True,
         ...                 max_train_samples=64, max_eval_samples=16)
         >>> list(apet.predict(run, ["a text", "another"]).columns)
-        ['sentence', 'prediction', 'is_valid', 'score', 'score_Negative', 'score_Positive']
+        ['sentence', 'prediction', 'is_valid', 'score', 'score_bad', 'score_good']
     """
     return answer_rows(
         run, texts, data=data, output=output, backbone=backbone, encoding=encoding, separator=separator
