@@ -127,8 +127,11 @@ Way = Callable[[PreTrainedModel, Case], Prepared]
 def floor(model: PreTrainedModel, case: Case) -> Prepared:
     """Frozen forward, and backward down to the embeddings: what every way here has to pay."""
     model.requires_grad_(False)
-    # A tied embedding is looked up twice, by encoder and decoder; both outputs begin a graph.
-    model.get_input_embeddings().register_forward_hook(lambda module, args, output: output.requires_grad_())
+    # Encoder and decoder look words up, each in a module of its own where transformers ties them: all begin a graph.
+    words = model.get_input_embeddings().weight
+    for module in model.modules():
+        if isinstance(module, nn.Embedding) and module.weight is words:
+            module.register_forward_hook(lambda module, args, output: output.requires_grad_())
     return model, []
 
 
