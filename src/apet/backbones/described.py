@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import json
 import platform
+import zlib
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +20,7 @@ from pydantic import TypeAdapter, ValidationError
 from apet import backbones, kernels
 from apet.backbones.family import families
 from apet.backbones.positions import Backbone
-from apet.backbones.registry import BACKBONES, PublishedShape, locate_backbone
+from apet.backbones.registry import BACKBONES, PublishedShape, locate_backbone, published_shapes
 from apet.cache import cache_folder, write_cached
 from apet.registry import imported
 
@@ -45,22 +46,19 @@ def resolve_backbone(model_or_config: nn.Module | PreTrainedConfig | str) -> Bac
         ApetError: it is none of the three, or a name that leads nowhere.
     """
     kept = _kept_file(model_or_config) if isinstance(model_or_config, str) else None
-    if kept is not None and isinstance(model_or_config, str):
-        shipped = shipped_file(model_or_config)
-        if shipped is not None and shipped.is_file():
-            return _BACKBONE.validate_json(gzip.decompress(shipped.read_bytes()))
-        with suppress(OSError, ValidationError):
-            return _BACKBONE.validate_json(kept.read_bytes())
+    for file in (shipped_file(str(model_or_config)), kept) if kept is not None else ():
+        with suppress(OSError, EOFError, zlib.error, ValidationError):  # what is damaged is read off the model again
+            return _BACKBONE.validate_json(gzip.decompress(file.read_bytes()))
     from apet.backbones.loading import read_backbone
 
     backbone = read_backbone(model_or_config)
     if kept is not None:
-        write_cached(kept, lambda path: path.write_bytes(_BACKBONE.dump_json(backbone)))
+        write_cached(kept, lambda path: path.write_bytes(_packed(backbone)))
     return backbone
 
 
-def shipped_file(name: str) -> Path | None:
-    """Where the package holds a published shape's description by the installed versions, if it holds one.
+def shipped_file(name: str) -> Path:
+    """Where the package would hold a description for the installed versions; it does for the published shapes.
 
     A test holds what it says against what is read off the model, so the describing code is no part of its name.
 
@@ -68,28 +66,24 @@ def shipped_file(name: str) -> Path | None:
         name: of a backbone.
 
     Returns:
-        The file, whether or not it is there; None for any other backbone.
+        The file, whether or not it is there.
     """
-    if not isinstance(BACKBONES.entries().get(name), PublishedShape):
-        return None
     return SHIPPED / f"{_key(_architecture(name), _versions(), repr(families()))}.json.gz"
 
 
-def ship(folder: Path = SHIPPED) -> None:
-    """Write the descriptions of all published shapes, in place of those of earlier versions.
-
-    Args:
-        folder: whose files they become.
-    """
+def ship() -> None:
+    """Write the descriptions of all published shapes into the package, in place of those of earlier versions."""
     from apet.backbones.loading import read_backbone
 
-    folder.mkdir(exist_ok=True)
-    for old in folder.glob("*.json.gz"):
+    SHIPPED.mkdir(exist_ok=True)
+    for old in SHIPPED.glob("*.json.gz"):
         old.unlink()
-    for name, entry in BACKBONES.entries().items():
-        file = shipped_file(name)
-        if isinstance(entry, PublishedShape) and file is not None:
-            (folder / file.name).write_bytes(gzip.compress(_BACKBONE.dump_json(read_backbone(name)), mtime=0))
+    for name in published_shapes():
+        shipped_file(name).write_bytes(_packed(read_backbone(name)))
+
+
+def _packed(backbone: Backbone) -> bytes:
+    return gzip.compress(_BACKBONE.dump_json(backbone), mtime=0)  # the same bytes at any time
 
 
 def _kept_file(name: str) -> Path | None:
@@ -99,7 +93,7 @@ def _kept_file(name: str) -> Path | None:
         return None
     machine = [platform.python_version(), platform.machine()]
     key = _key(architecture, _versions(), machine, _sources(), repr(families()))
-    return cache_folder() / "backbones" / f"{key}.json"
+    return cache_folder() / "backbones" / f"{key}.json.gz"
 
 
 def _key(*decides: object) -> str:
