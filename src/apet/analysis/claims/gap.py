@@ -14,20 +14,26 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apet.analysis.claims.complete_cells import Mask, at_ceiling, at_floor, largest_rectangle
-from apet.analysis.claims.verdict import MIN_SCALES, ClaimRow, View, slope_view, unknown_view
+from apet.analysis.claims.complete_cells import Mask, at_ceiling, at_floor
+from apet.analysis.claims.verdict import MIN_SCALES, ClaimRow, View
+from apet.analysis.claims.views_over_scale import (
+    EQUAL,
+    NO_EQUAL_COUNTS,
+    OWN,
+    Unit,
+    log_odds,
+    views_over_scale,
+    without_equal_counts,
+)
 from apet.analysis.frames import FULL
 from apet.analysis.intervals import Floats
 from apet.analysis.score_matrix import ScoreMatrix
 from apet.analysis.study_data import Scale, StudyData
 
 CLAIM = "the gap to full fine-tuning shrinks with scale"
-SMALLEST_POINTS_SLOPE = 0.5
-"""Points of gap closed per tenfold scale."""
-SMALLEST_LOG_ODDS_SLOPE = 0.05
+POINTS = Unit("points", "points of gap per tenfold scale", 0.5)
+LOG_ODDS = Unit("log odds", "log odds of gap per tenfold scale", 0.05)
 """At a score of 90 %, as much as half a point."""
-OWN, EQUAL = "own N", "equal N"
-NUMBERS = ("points of gap per tenfold scale", "log odds of gap per tenfold scale")
 
 
 @dataclass(frozen=True)
@@ -88,21 +94,6 @@ class GapCells:
         return bool((self.counts == self.counts[:1]).all())
 
 
-def log_odds(scores: Floats, num_items: Floats) -> Floats:
-    """Log odds of scores in [0, 1]; half an item is added to both sides, so that 0 and 1 have some, too (Haldane).
-
-    Args:
-        scores: any shape.
-        num_items: behind each, of that shape.
-
-    Returns:
-        In the shape of the scores.
-    """
-    # a correlation may lie below 0
-    p = (np.clip(scores, 0, 1) * num_items + 0.5) / (num_items + 1)
-    return np.log(p / (1 - p))
-
-
 def gap_row(where: str, what: str, log10_sizes: Floats, own: GapCells | None, equal: GapCells | None) -> ClaimRow:
     """The claim for one method, or for the mean of several.
 
@@ -124,28 +115,16 @@ def gap_row(where: str, what: str, log10_sizes: Floats, own: GapCells | None, eq
             views += _views(cells, at, log10_sizes)
             notes += _left_out(cells, at)
     if equal is None:
-        # What N does and what scale does cannot be told apart: own sizes grow with the backbone.
-        views.append(unknown_view(f"points, {EQUAL}", NUMBERS[0], "no runs"))
-        notes.append("no runs at equal N, so that what scale does cannot be told from what N does")
+        views.append(without_equal_counts(POINTS))
+        notes.append(NO_EQUAL_COUNTS)
     return ClaimRow.of(CLAIM, where, what, views, "; ".join(dict.fromkeys(notes)))
 
 
 def _views(cells: GapCells, at: str, log10_sizes: Floats) -> list[View]:
     """Gap in points and in log odds, over the same cells."""
-    scales, columns = largest_rectangle(cells.usable)
-    names = (f"points, {at}", f"log odds, {at}")
-    if not len(columns):
-        basis = "no cell is usable at enough scales"
-        return [unknown_view(name, number, basis) for name, number in zip(names, NUMBERS, strict=True)]
-    rows = np.ix_(scales, columns)
-    full, method, items = cells.full[rows], cells.method[rows], cells.num_items[rows]
-    gaps = (100 * (full - method), log_odds(full, items) - log_odds(method, items))
-    smallest = (SMALLEST_POINTS_SLOPE, SMALLEST_LOG_ODDS_SLOPE)
-    basis = f"{len(scales)} means of a scale over {len(columns)} of {len(cells.names)} cells each, t-interval"
-    return [
-        slope_view(name, number, log10_sizes[scales], gap.mean(axis=1), least, basis)
-        for name, number, gap, least in zip(names, NUMBERS, gaps, smallest, strict=True)
-    ]
+    odds = log_odds(cells.full, cells.num_items) - log_odds(cells.method, cells.num_items)
+    numbers = ((POINTS, 100 * (cells.full - cells.method)), (LOG_ODDS, odds))
+    return views_over_scale(at, log10_sizes, cells.usable, numbers, f"{{}} of {len(cells.names)} cells each")
 
 
 def _left_out(cells: GapCells, at: str) -> list[str]:

@@ -12,22 +12,25 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from apet.analysis.claims.complete_cells import CEILING, LEAST_GAIN, Mask, largest_rectangle
-from apet.analysis.claims.gap import EQUAL, OWN, log_odds
-from apet.analysis.claims.verdict import MIN_SCALES, ClaimRow, View, slope_view, unknown_view
+from apet.analysis.claims.complete_cells import CEILING, LEAST_GAIN, Mask
+from apet.analysis.claims.verdict import MIN_SCALES, ClaimRow, View
+from apet.analysis.claims.views_over_scale import (
+    EQUAL,
+    NO_EQUAL_COUNTS,
+    OWN,
+    Unit,
+    log_odds,
+    views_over_scale,
+    without_equal_counts,
+)
 from apet.analysis.frames import FULL
 from apet.analysis.intervals import Floats
 from apet.analysis.study_data import Scale, StudyData
 
 CLAIM = "structure matters less as the backbone grows"
-SMALLEST_POINTS_SLOPE = 1.0
-"""Squared points per tenfold scale."""
-SMALLEST_LOG_ODDS_SLOPE = 0.01
+POINTS = Unit("points", "variance between structures, squared points per tenfold scale", 1.0)
+LOG_ODDS = Unit("log odds", "variance between structures, squared log odds per tenfold scale", 0.01)
 """At a score of 90 %, as much as one squared point."""
-NUMBERS = (
-    "variance between structures, squared points per tenfold scale",
-    "variance between structures, squared log odds per tenfold scale",
-)
 
 
 @dataclass(frozen=True)
@@ -104,33 +107,16 @@ def structure_row(where: str, what: str, log10_sizes: Floats, own: Spreads | Non
     notes = []
     for spreads, at in ((own, OWN), (equal, EQUAL)):
         if spreads is not None:
-            views += _views(spreads, at, log10_sizes)
+            numbers = ((POINTS, spreads.points), (LOG_ODDS, spreads.log_odds))
+            views += views_over_scale(at, log10_sizes, spreads.usable, numbers, "{} cells each")
             out = int((spreads.known & ~spreads.usable).sum())
             notes += (
                 [f"left out at {at}: {out} of {int(spreads.known.sum())} cells at the ceiling or floor"] if out else []
             )
     if equal is None:
-        views.append(unknown_view(f"points, {EQUAL}", NUMBERS[0], "no runs"))
-        notes.append("no runs at equal N, so that what scale does cannot be told from what N does")
+        views.append(without_equal_counts(POINTS))
+        notes.append(NO_EQUAL_COUNTS)
     return ClaimRow.of(CLAIM, where, what, views, "; ".join(notes))
-
-
-def _views(spreads: Spreads, at: str, log10_sizes: Floats) -> list[View]:
-    """Variance in points and in log odds, over the same cells."""
-    scales, columns = largest_rectangle(spreads.usable)
-    names = (f"points, {at}", f"log odds, {at}")
-    if not len(columns):
-        basis = "no cell is usable at enough scales"
-        return [unknown_view(name, number, basis) for name, number in zip(names, NUMBERS, strict=True)]
-    rows = np.ix_(scales, columns)
-    smallest = (SMALLEST_POINTS_SLOPE, SMALLEST_LOG_ODDS_SLOPE)
-    basis = f"{len(scales)} means of a scale over {len(columns)} cells each, t-interval"
-    return [
-        slope_view(name, number, log10_sizes[scales], values[rows].mean(axis=1), least, basis)
-        for name, number, values, least in zip(
-            names, NUMBERS, (spreads.points, spreads.log_odds), smallest, strict=True
-        )
-    ]
 
 
 def structure_fades(data: StudyData) -> list[ClaimRow]:
