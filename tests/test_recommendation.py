@@ -18,6 +18,7 @@ from apet.recommendation.policy import learn, next_step
 from apet.recommendation.racing import dominated, race
 from apet.recommendation.replay import Replay
 from apet.recommendation.search import TimeOver, search
+from apet.recommendation.summary import nothing_below
 from apet.tasks.examples import Example
 from apet.tasks.sources import TaskData, load_data
 from apet.tasks.task import load_task, validate_task
@@ -163,6 +164,14 @@ class TestEndings:
         choice = choose(evidence)
         needed = seconds_to_decide(evidence, choice, lambda arm: 10.0)
         assert (needed is None) == (choice.rival is None) or needed is None or needed >= 20
+
+    def test_what_is_ruled_out_is_not_what_the_answer_is_undecided_against(self):
+        world = drawn_world(2)
+        evidence = search(world.question, Replay(world, 2), REACH, 400).known.evidence
+        smallest = nothing_below(evidence, None)
+        assert smallest is not None
+        assert nothing_below(evidence, Arm("lora", smallest)) == smallest
+        assert nothing_below(evidence, Arm("lora", smallest - 1)) is None
 
     def test_failed_runs_are_not_run_again_at_the_same_rate(self):
         arm = Arm("lora", 8192)

@@ -226,7 +226,7 @@ class _Answering:
             reference_seeds=len(full),
             untrained=evidence.levels.untrained,
             constant=evidence.levels.constant,
-            nothing_below=nothing_below(evidence),
+            nothing_below=nothing_below(evidence, rival if state == "not decided" else None),
             regret=choice.regret,
             rival=f"{method_name(rival.family)} with {rival.num_trainable:,} parameters" if rival else "",
             seconds_to_decide=seconds_to_decide(evidence, choice, self._seconds(known)),

@@ -131,8 +131,16 @@ def _counts(whole: Sequence[Measurement]) -> str:
     return f"{len(whole)} run{'s' if len(whole) > 1 else ''} at {', '.join(f'{n:,}' for n in counts)} parameters"
 
 
-def nothing_below(evidence: Evidence) -> int | None:
-    """The smallest N that may well reach the level, over the families that have runs; None where all may, or none."""
+def nothing_below(evidence: Evidence, rival: Arm | None) -> int | None:
+    """The smallest N that may well reach the level, over the families that have runs.
+
+    Args:
+        evidence: so far.
+        rival: the arm that the answer is not decided against; None = it is decided, or there is none.
+
+    Returns:
+        The N; None where all may, or none, or where the rival lies below it: a reader cannot hold both for true.
+    """
     candidates = []
     for name, f in evidence.families.items():
         likely = [int(n) for n in f.counts if f.reaches(int(n)) >= 1 - SURE]
@@ -141,7 +149,8 @@ def nothing_below(evidence: Evidence) -> int | None:
     asked = [int(n) for f in evidence.families.values() for n in f.counts]
     if len(candidates) < LEAST_FAMILIES or min(candidates) <= min(asked):
         return None
-    return min(candidates)
+    smallest = min(candidates)
+    return None if rival is not None and rival.num_trainable < smallest else smallest
 
 
 def curve_of(evidence: Evidence, family: str) -> list[CurvePointOfFamily]:

@@ -114,8 +114,8 @@ def _point(p: Tried, factor: float, use: bool) -> Row:
 
 
 def _caption(r: Recommendation) -> str:
+    band = " Band: 95 % for the mean over seeds of the answer's method, by its budget curve." if r.curve else ""
     return (
         f"Every way that had a whole run of {r.steps} steps: mean over its seeds, on {r.num_validation:,} validation"
-        f" rows. Ringed: the answer; dashed: {method_name(r.reference)}; dotted: without training. Band: 95 % for the"
-        " mean over seeds of the answer's method, by its budget curve."
+        f" rows. Ringed: the answer; dashed: {method_name(r.reference)}; dotted: without training.{band}"
     )
