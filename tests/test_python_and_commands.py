@@ -26,13 +26,19 @@ FUNCTIONS: dict[str, Any] = {
     "study plan": apet.Study.plan,
     "study run": apet.Study.run,
     "study export": apet.Study.export,
+    "study diff": apet.Study.diff,
     "study schema": apet.Study.schema,
 }  # fmt: skip
 FOR_A_TERMINAL = {"doctor": "a check-up of the installation, to be read", "microworld": "a guest's"}
 """Commands without a function, and why."""
 PRINTED = {"json", "markdown", "help"}
 """How values are printed is no question of Python's, which returns them."""
-OTHER_WORDS = {("positions", "backbone"): "model_or_config", ("study export", "folder"): "self"}
+OTHER_WORDS = {
+    ("positions", "backbone"): "model_or_config",
+    ("study export", "folder"): "self",
+    ("study diff", "first"): "self",
+    ("study diff", "second"): "other",
+}
 """A model in memory has no name; a study is the object itself."""
 OTHER_DEFAULTS = {("compare", "seeds")}
 """A text with commas, and a sequence."""

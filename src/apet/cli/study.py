@@ -1,4 +1,4 @@
-"""Commands on grids of runs: study plan, run, export."""
+"""Commands on grids of runs: study plan, run, export, diff."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from apet.studies.planning import CostEstimate
     from apet.studies.scheduler import Summary
 
-study = typer.Typer(no_args_is_help=True, help="Plan, run and export grids of runs.", rich_markup_mode=None)
+study = typer.Typer(no_args_is_help=True, help="Plan, run, export and compare grids of runs.", rich_markup_mode=None)
 
 StudyName = Annotated[
     str, typer.Argument(metavar="STUDY", help="YAML file, or name of a registered study: paper, quick, microworld.")
@@ -212,6 +212,36 @@ def export(
 
     for path in Study(folder).export(output, file_format):  # type: ignore[arg-type]  # it refuses other words itself
         print(path)
+
+
+@study.command()
+def diff(
+    first: StudyFolder,
+    second: Annotated[Path, typer.Argument(help="Folder of the study to hold against it.")],
+    json: Json = False,
+) -> None:
+    """Hold one study against another, cell by cell.
+
+    What is higher or lower in the second, paired by seed and item, and what was set otherwise; cells that only one has.
+    """
+    from apet.commands.study import Study
+    from apet.reporting.study_difference import caption, table
+
+    found = Study(first).diff(second)
+    if json:
+        print_json(
+            {
+                "cells": [cell.as_dict() for cell in found.cells],
+                "only_first": [list(key) for key in found.only_first],
+                "only_second": [list(key) for key in found.only_second],
+                "apart": [{"cell": list(key), "why": why} for key, why in found.apart.items()],
+            }
+        )
+        return
+    if found.cells:
+        print_table(*table(found))
+    for line in caption(found):
+        print(line)
 
 
 @study.command()

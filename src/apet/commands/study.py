@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from apet.analysis.frames import complete
+from apet.analysis.study_difference import StudyDifference, study_difference
 from apet.commands.settings import study_settings
 from apet.display import html_notes, html_table
 from apet.studies import results
@@ -16,6 +19,7 @@ from apet.studies.results import Study as StoredStudy
 from apet.tasks.score_text import score_text
 from apet.training.progress import Progress
 from apet.training.result import RunResult
+from apet.training.run_id import shared_settings
 
 if TYPE_CHECKING:  # a stored study is looked at without torch
     from pydantic import JsonValue
@@ -152,6 +156,21 @@ class Study(StoredStudy):
         """
         return results.export(self, Path(output), file_format)
 
+    def diff(self, other: str | Path | StoredStudy) -> StudyDifference:
+        """Hold its runs against those of another study, cell by cell, as after a change of code, data or settings.
+
+        Args:
+            other: the second study, or its folder.
+
+        Returns:
+            Cells of both with the difference (other − this), its intervals, and what was set otherwise; cells that only
+            one has.
+
+        Raises:
+            ApetError: no study there.
+        """
+        return difference_of(self, other if isinstance(other, StoredStudy) else StoredStudy(other))
+
     @staticmethod
     def schema() -> dict[str, JsonValue]:
         """The JSON schema of a run's record."""
@@ -188,6 +207,21 @@ class Study(StoredStudy):
         columns = ("backbone", "task", "method", "trained", "seeds", "mean score", "metric")
         title = f"{self.notes.get('study', 'study')}: {len(done):,} runs"
         return html_table(title, columns, rows[:MOST_ROWS]) + html_notes(notes)
+
+
+def difference_of(first: StoredStudy, second: StoredStudy) -> StudyDifference:
+    """Cell by cell what two stored studies differ in."""
+    tables: list[pd.DataFrame] = []
+    items: dict[str, NDArray[np.float64]] = {}
+    settings: dict[str, dict[str, JsonValue]] = {}
+    for side, study in (("first", first), ("second", second)):
+        # One run of two versions of the code has one identifier in both studies.
+        tables.append(study.runs().assign(run_id=lambda runs, side=side: side + runs["run_id"]))
+        items |= {side + run_id: scores for run_id, scores in study.items().items()}
+        for run_id, result in study.results().items():
+            seen: dict[str, JsonValue] = {"dtype": result.dtype, "training rows": result.split_sizes.get("train")}
+            settings[side + run_id] = shared_settings(result.config) | seen
+    return study_difference(tables[0], tables[1], items, settings)
 
 
 def transfer(
