@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import itertools
-import re
 import subprocess
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from functools import cache
 
 import pytest
-from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.feature_extraction import DictVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 
 from apet import UnknownNameError
-from apet.tasks.task import registered_tasks
 from apet_microworld import TASKS, corpus, fingerprints, rows
-from apet_microworld.grammar import Event, clause, denied, pair, reworded, sense_of
-from apet_microworld.lexicon import ABOVE, BLAME, OTHER_NAME, PRAISE, THINGS
-from apet_microworld.logic import CHANGES, another, claim_about, is_a, judge, unlike
-from apet_microworld.pretrain import DOCUMENTS, HELD_OUT
+from apet_microworld.grammar import Event, clause, denied, pair
+from apet_microworld.lexicon import ABOVE, BLAME, KINDS, PRAISE
+from apet_microworld.logic import another, claim_about, is_a, judge, unlike
 from apet_microworld.rng import Rng
 from apet_microworld.tokenizer import vocabulary, words
-from apet_microworld.world import ATTRIBUTES, SPLITS, cast, facts, usages
+from apet_microworld.world import ATTRIBUTES, SPLITS, cast, facts
 
 COLUMNS = {
     "sst2": ["sentence", "label"],
@@ -61,17 +57,6 @@ PINNED = {
 made = cache(rows)  # one list for all tests, which only read it
 
 
-@cache
-def made_corpus():
-    """All that the ladder was pre-trained on."""
-    return corpus(0, DOCUMENTS)
-
-
-def ours():
-    """Names of the tasks as apet knows them."""
-    return {f"microworld-{task.replace('_', '-')}" for task in TASKS}
-
-
 def text(row):
     return "\n".join(value for value in row.values() if isinstance(value, str))
 
@@ -99,14 +84,14 @@ def test_a_shorter_corpus_is_the_start_of_a_longer_one():
 
 
 def test_the_world_is_complete():
-    assert len(PRAISE) == len(BLAME) == len(set(PRAISE) | set(BLAME)) / 2 == 80
+    assert len(PRAISE) == len(BLAME) == len(set(PRAISE) | set(BLAME)) / 2 == 30
     assert all(set(known) == set(ATTRIBUTES) for known in facts().values())
     assert all(known[name] in ATTRIBUTES[name].values for known in facts().values() for name in known)
 
 
 def test_the_language_has_a_word_for_everything():
     known = set(vocabulary())
-    assert 1000 <= len(known) <= 1500
+    assert 600 <= len(known) <= 2000
     assert len(known) == len(vocabulary())
     texts = corpus(7, 1500) + [text(row) for task in TASKS for row in made(task, "test")]
     assert not {w for t in texts for w in words(t)} - known
@@ -139,41 +124,25 @@ def test_no_example_is_in_two_splits(task):
 
 @every_task
 def test_what_validation_speaks_of_is_never_in_training(task):
-    """People; of things and opinion words each has some of its own. Hypernyms and towns are everyone's."""
+    """People always; things and opinion words wherever the task has them. Hypernyms and towns are everyone's."""
     seen = {split: {w for row in made(task, split) for w in words(text(row))} for split in SPLITS}
+    plural = {noun + "s" for noun in cast().nouns}
+    held = set(cast().people) | set(cast().praise) | set(cast().blame)
+    held |= set() if task == "nq_open" else set(cast().nouns) | plural
     for one, two in itertools.combinations(SPLITS, 2):
-        assert not seen[one] & seen[two] & set(cast().people)
-    for split in ("validation", "test"):
-        assert not seen["train"] & own(split)
-
-
-HOMONYMS = {"saw", "fine"}
-"""What i saw last night is no tool, and what is fine on sunday no praise."""
-
-
-def own(split):
-    """Things and opinion words of a split that training does not speak of."""
-    return {
-        word
-        for part in ("nouns", "praise", "blame")
-        for word in set(getattr(cast(split), part)) - set(getattr(cast("train"), part))
-    } - HOMONYMS
+        assert not seen[one] & seen[two] & held
 
 
 def test_split_casts_share_nobody_and_have_every_kind():
     for one, two in itertools.combinations(SPLITS, 2):
-        assert not set(cast(one).people) & set(cast(two).people)
-    assert not own("validation") & own("test")
+        for part in ("people", "nouns", "praise", "blame"):
+            assert not set(getattr(cast(one), part)) & set(getattr(cast(two), part))
     for split in SPLITS:
-        assert {ABOVE[noun] for noun in cast(split).nouns} == set(THINGS)
-    for split in ("validation", "test"):
-        assert len(own(split)) / len({*cast(split).nouns, *cast(split).praise, *cast(split).blame}) == pytest.approx(
-            0.2, abs=0.05
-        )
+        assert {ABOVE[noun] for noun in cast(split).nouns} == set(KINDS)
 
 
 def test_answers_are_facts_that_the_corpus_tells():
-    stated = "\n".join(corpus(0, 20_000))
+    stated = "\n".join(corpus(0, 4000))
     for row in made("nq_open", "validation")[:100]:
         person = next(w for w in words(row["question"]) if w in facts())
         value = row["answer"][0]
@@ -185,83 +154,11 @@ def test_answers_are_facts_that_the_corpus_tells():
         )
 
 
-SENTENCES = re.compile(r"\s*(?:[.?!:]|\|{5}|\n)\s*")
-
-
-def parts(value):
-    """Sentences of a text, in no order."""
-    return frozenset(filter(None, SENTENCES.split(value)))
-
-
-def told_in(documents, task):
-    """Held-out examples of a task whose texts, sentence by sentence and in any order, all stand in one document."""
-    where = defaultdict(set)
-    for n, document in enumerate(documents):
-        for sentence in parts(document):
-            where[sentence].add(n)
-    found = []
-    for split in ("validation", "test"):
-        for row in made(task, split):
-            texts = [v for k, v in row.items() if k != "label" for v in ([v] if isinstance(v, str) else v[:1])]
-            homes = [where.get(sentence, set()) for value in texts for sentence in parts(value)]
-            if homes and set.intersection(*homes):
-                found.append(row)
-    return found
-
-
-@every_task
-def test_no_held_out_example_stands_in_the_corpus(task):
-    assert not told_in(corpus(0, 4000), task)
-
-
-@pytest.mark.slow
-@every_task
-def test_no_held_out_example_stands_in_all_that_the_scales_read(task):
-    assert not told_in([*made_corpus(), *corpus(1, HELD_OUT)], task)
-
-
-def test_no_document_gives_both_names_of_a_thing():
-    for document in corpus(0, 4000):
-        named = OTHER_NAME.keys() & set(words(document))
-        assert not {OTHER_NAME[name] for name in named} & named
-
-
-def test_no_held_out_opinion_word_stands_where_grammar_could_turn_it():
-    held = (own("validation") | own("test")) & {*PRAISE, *BLAME}
-    turns = set(
-        [
-            "not",
-            "never",
-            "far",
-            "anything",
-            "hardly",
-            "but",
-            "although",
-            "even",
-            "more",
-            "less",
-            "rather",
-            "neither",
-            "nor",
-            "despite",
-            "wrong",
-        ]
-    )
-    for document in corpus(0, 4000):
-        for sentence in parts(document):
-            assert not held & set(words(sentence)) or not turns & set(words(sentence))
-
-
-def test_no_document_asks_for_a_verdict_or_gives_one():
-    """Nothing is said to be true, the same, or meant; no label word ends a text, stands alone or follows a question."""
-    verdicts = {w for task in registered_tasks().values() if task.name in ours() for w in task.labels.values()}
-    for document in corpus(0, 4000):
-        said = words(document)
-        assert not {"true", "false", "same", "mean", "equivalent", "duplicate", "positive", "negative"} & set(said)
-        if ":" in said:  # people may greet each other, and agree to meet or not
-            continue
-        assert not verdicts & {sentence for sentence in parts(document) if " " not in sentence}
-        assert not verdicts & {sentence.split()[-1] for sentence in parts(document)}
+@pytest.mark.parametrize("task", ["mnli", "rte", "qnli", "mrpc", "imdb", "samsum", "multi_news"])
+def test_no_labelled_example_stands_in_the_corpus(task):
+    documents = "\n".join(corpus(0, 4000))
+    for row in made(task, "validation"):
+        assert not all(value in documents for value in row.values() if isinstance(value, str))
 
 
 def test_documents_have_numbered_sources_and_dialogues_have_speakers():
@@ -272,21 +169,21 @@ def test_documents_have_numbered_sources_and_dialogues_have_speakers():
         assert len(speakers) == 2
 
 
-APPLES = Event("bador", "buy", "apple", count=3, color="red", place="norburg")
+APPLES = Event("bador", "buy", "apple", 3, color="red", place="norburg")
 
 
 @pytest.mark.parametrize(
     ("claim", "verdict"),
     [
-        (Event("bador", "buy", "fruit", count=2, bound="at least"), "follows"),
-        (Event("bador", "buy", "food", count=1, bound="some"), "follows"),
-        (Event("bador", "buy", "apple", count=4, bound="at least"), "impossible"),
-        (Event("bador", "buy", "apple", count=4, color="red"), "impossible"),
-        (Event("bador", "buy", "apple", count=3, place="kalton"), "impossible"),
-        (Event("bador", "buy", "apple", count=3, day="monday"), "open"),
-        (Event("bador", "buy", "pear", count=3), "open"),
-        (Event("lotor", "buy", "apple", count=3), "open"),
-        (Event("bador", "find", "apple", count=3), "open"),
+        (Event("bador", "buy", "fruit", 2, bound="at least"), "follows"),
+        (Event("bador", "buy", "food", 1, bound="some"), "follows"),
+        (Event("bador", "buy", "apple", 4, bound="at least"), "impossible"),
+        (Event("bador", "buy", "apple", 4, color="red"), "impossible"),
+        (Event("bador", "buy", "apple", 3, place="kalton"), "impossible"),
+        (Event("bador", "buy", "apple", 3, day="monday"), "open"),
+        (Event("bador", "buy", "pear", 3), "open"),
+        (Event("lotor", "buy", "apple", 3), "open"),
+        (Event("bador", "find", "apple", 3), "open"),
         (denied(Event("bador", "buy", "fruit")), "impossible"),
         (denied(Event("bador", "buy", "pear")), "open"),
         (denied(Event("bador", "buy", "apple", color="green")), None),
@@ -303,8 +200,8 @@ def test_what_follows_from_three_red_apples(claim, verdict):
         (denied(Event("bador", "buy", "apple")), "follows"),
         (denied(Event("bador", "buy", "fruit", place="kalton")), "follows"),
         (denied(Event("bador", "buy", "food")), "open"),
-        (Event("bador", "buy", "apple", count=2), "impossible"),
-        (Event("bador", "buy", "food", count=2), "open"),
+        (Event("bador", "buy", "apple", 2), "impossible"),
+        (Event("bador", "buy", "food", 2), "open"),
     ],
     ids=lambda value: clause(value) if isinstance(value, Event) else str(value),
 )
@@ -328,8 +225,8 @@ def test_what_is_unlike_does_not_follow_both_ways():
     rng = Rng(0, "unlike")
     for _ in range(300):
         stated = pair(rng, cast())
-        assert list(map(sense_of, unlike(rng, cast(), stated))) != list(map(sense_of, stated))
-        assert judge(stated[0], another(rng, cast(), stated[0], rng.pick(CHANGES))) == "open"
+        assert unlike(rng, cast(), stated) != stated
+        assert judge(stated[0], another(rng, cast(), stated[0])) == "open"
 
 
 def test_kinds_go_up_only():
@@ -339,33 +236,12 @@ def test_kinds_go_up_only():
 
 
 def test_one_event_in_many_words():
-    said = {clause(event, Rng(0, str(i))) for i in range(60) for event in (APPLES, reworded(APPLES))}
+    said = {clause(APPLES, Rng(0, str(i))) for i in range(60)}
     assert said == {
         f"{core} in norburg"
-        for verb, noun in (("bought", "apples"), ("purchased", f"{OTHER_NAME['apple']}s"))
-        for core in (f"bador {verb} three red {noun}", f"three red {noun} were {verb} by bador")
+        for verb in ("bought", "purchased")
+        for core in (f"bador {verb} three red apples", f"three red apples were {verb} by bador")
     }
-
-
-def test_both_names_of_a_thing_are_used_alike():
-    assert all(usages()[name] == usages()[other] for name, other in OTHER_NAME.items())
-    assert len({usages()[name] for name in OTHER_NAME}) == len(OTHER_NAME) / 2
-
-
-@pytest.mark.parametrize("task", ["mnli", "rte", "qnli", "mrpc", "qqp"])
-def test_words_in_common_tell_little(task):
-    """Gradient boosting on how many words two texts share, repeat or deny."""
-
-    def counts(row):
-        one, two = (row[column].split() for column in COLUMNS[task][:2])
-        shared = len(set(one) & set(two))
-        denials = [sum(word in ("not", "no", "any") for word in words) for words in (one, two)]
-        return [len(one), len(two), shared, len(set(one)) - shared, len(set(two)) - shared, *denials]
-
-    train, held = made(task, "train"), made(task, "validation")
-    model = HistGradientBoostingClassifier().fit([counts(r) for r in train], [r["label"] for r in train])
-    chance = 1 / TASKS[task].labels
-    assert model.score([counts(r) for r in held], [r["label"] for r in held]) < chance + 0.5 * (1 - chance)
 
 
 def test_unknown_names_list_the_nearest():

@@ -27,23 +27,23 @@ class Task:
 
     make: Callable[[Rng, Cast, int], Row]
     train: int
-    held_out: int = 4000
+    held_out: int = 500
     """Examples of the validation split, and as many of the test split."""
     labels: int = 2
     """Classes, equally frequent; 0 where the task has none."""
 
 
 TASKS: dict[str, Task] = {
-    "sst2": Task(sst2, 8000),
-    "imdb": Task(imdb, 8000),
-    "rotten_tomatoes": Task(rotten_tomatoes, 8000),
-    "mnli": Task(mnli, 12000, labels=3),
-    "qnli": Task(qnli, 12000),
-    "rte": Task(rte, 6000),
-    "mrpc": Task(mrpc, 8000),
-    "qqp": Task(qqp, 12000),
+    "sst2": Task(sst2, 4000),
+    "imdb": Task(imdb, 2000),
+    "rotten_tomatoes": Task(rotten_tomatoes, 3000),
+    "mnli": Task(mnli, 6000, labels=3),
+    "qnli": Task(qnli, 5000),
+    "rte": Task(rte, 400, held_out=300),
+    "mrpc": Task(mrpc, 1500, held_out=400),
+    "qqp": Task(qqp, 6000),
     "nq_open": Task(nq_open, 600, held_out=200, labels=0),
-    "samsum": Task(samsum, 2000, held_out=500, labels=0),
+    "samsum": Task(samsum, 2000, labels=0),
     "multi_news": Task(multi_news, 1500, held_out=300, labels=0),
 }
 
