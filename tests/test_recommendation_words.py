@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from apet.recommendation.answer import HeldOutScore, Recommendation, Tried
-from apet.recommendation.wording import headline
+from apet.recommendation.arms import Arm
+from apet.recommendation.wording import headline, rival_words
 
 LORA = Tried("lora", "lora", 2048, 1e-3, 0.838, 1, 0.9, 0.62, 0.41, "runs/x")
 ANSWER = Recommendation(
@@ -64,6 +65,14 @@ def test_notebooks_show_the_answer_with_what_was_tried_and_its_commands():
     assert "use LoRA with 2,048 parameters" in html
     assert "recommended</td>" in html
     assert "predict: apet predict &lt;run&gt;" in html
+
+
+def test_a_rival_that_was_never_run_is_said_to_be_expected_only():
+    assert rival_words(Arm("lora", 2048), [LORA]) == "LoRA with 2,048 parameters"
+    assert rival_words(Arm("lora", 704), [LORA]) == "LoRA with 704 parameters (not run yet)"
+    assert rival_words(None, [LORA]) == ""
+    undecided = replace(ANSWER, state="not decided", rival=rival_words(Arm("lora", 704), [LORA]))
+    assert " and LoRA with 704 parameters (not run yet); more time alone" in headline(undecided)
 
 
 def test_two_answers_that_are_not_told_apart():

@@ -31,7 +31,7 @@ from apet.recommendation.sizing import (
     too_large,
 )
 from apet.recommendation.summary import Costs, curve_of, fates, nothing_below, state_of, tried, whole_runs
-from apet.recommendation.wording import clock, headline, method_name, number
+from apet.recommendation.wording import clock, headline, method_name, number, rival_words
 from apet.studies.held_store import open_store
 from apet.studies.store import Store
 from apet.tasks.score_text import require_points
@@ -228,7 +228,7 @@ class _Answering:
             constant=evidence.levels.constant,
             nothing_below=nothing_below(evidence, rival if state == "not decided" else None),
             regret=choice.regret,
-            rival=f"{method_name(rival.family)} with {rival.num_trainable:,} parameters" if rival else "",
+            rival=rival_words(rival, points),
             seconds_to_decide=seconds_to_decide(evidence, choice, self._seconds(known)),
             file_bytes=delta.stat().st_size if delta.is_file() else None,
             num_raced=sum(known.races[f.name].is_over for f in self.question.families),

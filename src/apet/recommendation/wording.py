@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from apet.recommendation.answer import Recommendation, Tried
+from apet.recommendation.arms import Arm
 from apet.tasks.score_text import shown_as
 
 NAMES = {
@@ -31,6 +34,22 @@ def describe(use: Tried, where: str, rank: int | None) -> str:
         return f"{name} ({use.num_trainable:,} parameters, learning rate {use.learning_rate:g})"
     place = f"rank {rank} on {where}" if rank else f"on {where}"
     return f"{name} with {use.num_trainable:,} parameters ({place}, learning rate {use.learning_rate:g})"
+
+
+def rival_words(rival: Arm | None, tried: Sequence[Tried]) -> str:
+    """The arm that might be better: ``LoRA with 704 parameters``, and whether that is only expected of it.
+
+    Args:
+        rival: that arm; None = there is none.
+        tried: arms that have a score.
+
+    Returns:
+        The words; empty where there is no rival.
+    """
+    if rival is None:
+        return ""
+    ran = any((t.family, t.num_trainable) == (rival.family, rival.num_trainable) for t in tried)
+    return f"{method_name(rival.family)} with {rival.num_trainable:,} parameters" + ("" if ran else " (not run yet)")
 
 
 def headline(r: Recommendation) -> str:
