@@ -65,6 +65,8 @@ def test_items_known_narrow_the_interval():
     widths = [c.difference.item_ci_high - c.difference.item_ci_low for c in (paired, unpaired)]
     assert widths[0] < widths[1]
     assert paired.verdict == "higher"
+    (on_other_data,) = study_difference(first, second.assign(data_fingerprint="e"), before | after).cells
+    assert on_other_data.difference == unpaired.difference
 
 
 def test_one_seed_decides_nothing():
@@ -105,6 +107,15 @@ def test_what_only_one_has_or_is_measured_otherwise_is_named():
     assert found.apart == {("mid", "shops", "lora", "default"): "measured by accuracy and by macro-f1"}
 
 
+def run_grid(folder, name, **settings):
+    """Run the grid of a folder in this process."""
+    with chdir(folder), open_store(folder / name) as store:
+        study, resources = load_study("grid.yaml", settings), Resources(Progress(quiet=True))
+        plans = plan_study(study, resources.cache)
+        store.describe(study.name, study.to_yaml(), len(plans))
+        Scheduler(store, InProcessExecutor(resources), resources.progress).run(plans)
+
+
 @pytest.fixture(scope="module")
 def workspace(tmp_path_factory):
     """One grid, run twice: in ``slow`` with another learning rate and another seed."""
@@ -116,13 +127,8 @@ def workspace(tmp_path_factory):
     raw = {"name": "grid", "backbones": ["bert"], "tasks": ["one.yaml"], "methods": ["bitfit", "lora"], "seeds": [0, 1]}
     raw |= {"run_defaults": {"max_steps": 2, "batch_size": 8, "dtype": "float32", "learning_rate": 0.01}}
     (folder / "grid.yaml").write_text(yaml.safe_dump(raw))
-    for name, settings in (("quick", {}), ("slow", {"learning_rate": 0.001, "seeds": [1, 2]})):
-        with chdir(folder), open_store(folder / name) as store:
-            study = load_study("grid.yaml", settings)
-            resources = Resources(Progress(quiet=True))
-            plans = plan_study(study, resources.cache)
-            store.describe(study.name, study.to_yaml(), len(plans))
-            Scheduler(store, InProcessExecutor(resources), resources.progress).run(plans)
+    run_grid(folder, "quick")
+    run_grid(folder, "slow", learning_rate=0.001, seeds=[1, 2])
     return folder
 
 
@@ -141,6 +147,16 @@ def test_the_command_says_what_changed_and_what_was_set_otherwise(workspace):
     for cell in found["cells"]:
         expected = tables["slow"][cell["method"], 1] - tables["quick"][cell["method"], 1]
         assert cell["difference"] == pytest.approx(expected)
+
+
+def test_a_seed_that_was_run_again_with_other_settings_counts_once(workspace):
+    folder = workspace / "again"
+    run_grid(workspace, "again", learning_rate=0.002)
+    run_grid(workspace, "again", learning_rate=0.03)
+    assert len(apet.Study(folder).runs()) == 8
+    for cell in apet.Study(workspace / "quick").diff(folder).cells:
+        assert cell.settings == ("learning_rate: 0.01 → 0.03",)
+        assert cell.difference.num_seeds == 2
 
 
 def test_a_study_against_itself_and_against_nothing(workspace):

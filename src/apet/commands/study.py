@@ -216,10 +216,16 @@ def difference_of(first: StoredStudy, second: StoredStudy) -> StudyDifference:
     settings: dict[str, dict[str, JsonValue]] = {}
     for side, study in (("first", first), ("second", second)):
         # One run of two versions of the code has one identifier in both studies.
-        tables.append(study.runs().assign(run_id=lambda runs, side=side: side + runs["run_id"]))
+        runs = study.runs()
+        runs = runs[~runs[results.OUTDATED]]  # a seed that was run again with other settings counts once
+        tables.append(runs.assign(run_id=side + runs["run_id"]))
         items |= {side + run_id: scores for run_id, scores in study.items().items()}
         for run_id, result in study.results().items():
-            seen: dict[str, JsonValue] = {"dtype": result.dtype, "training rows": result.split_sizes.get("train")}
+            seen: dict[str, JsonValue] = {
+                "dtype": result.dtype,
+                "data": result.data_fingerprint[:8],
+                "weights": result.backbone_fingerprint[:8],
+            }
             settings[side + run_id] = shared_settings(result.config) | seen
     return study_difference(tables[0], tables[1], items, settings)
 
