@@ -106,7 +106,7 @@ def faults(archive: Path) -> list[str]:
     if not any(n.rpartition("/")[2] == "LICENSE" for n in names):
         lines.append("lacks its license")
     weights = [n for n in names if n.endswith(".safetensors")]
-    if len(weights) != (7 if is_microworld else 0):
+    if len(weights) != (14 if is_microworld else 0):
         lines.append(f"has {len(weights)} files of weights")
     if is_wheel:
         allowed = re.compile(rf"{package}(-[^/]*\.dist-info)?/")

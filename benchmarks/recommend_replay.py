@@ -162,7 +162,7 @@ def page(made: list[Outcome]) -> str:
         f"{100 * SHARE:g} % of the time that a complete grid of {GRID_SEEDS} seeds would take, its own races of"
         " learning rates included (the grid has none).",
         "Nothing is trained. *Planted*: six families with drawn curves. The others: the stored runs of the"
-        " [micro-paper](micropaper/README.md), whose",
+        " [micro-paper](micropaper/README.md) of the first ladder, whose",
         "means over seeds are taken as true. *Regret*: points that are lost against the best arm, by which it reaches"
         f" less of {REACH.describe()},",
         f"and {POINTS_PER_OCTAVE:g} for each doubling of the parameters; *points*: of score alone. *Validation − test*:"

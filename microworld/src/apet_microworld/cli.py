@@ -73,39 +73,33 @@ def pretrain(
     max_steps: Annotated[
         int | None, typer.Option(help="Optimizer steps of 32 documents; without it, as many as the scale's own took.")
     ] = None,
-    documents: Annotated[int | None, typer.Option(help="Documents of the corpus; without it, 60,000.")] = None,
-    init_from: Annotated[
-        Path | None,
-        typer.Option(help="Folder of the smaller scale to begin from, for t5-base and t5-large; without it, ours."),
-    ] = None,
+    documents: Annotated[int | None, typer.Option(help="Documents of the corpus; without it, 100,000.")] = None,
     json: Json = False,
     quiet: Quiet = False,
 ) -> None:
     """Pre-train a backbone of the ladder.
 
-    From its seed; the folder is an ordinary transformers folder with an account of how it went. microworld-t5-base
-    begins as microworld-t5-small, and microworld-t5-large as microworld-t5-base.
+    From its seed; the folder is an ordinary transformers folder with an account of how it went. Where it was cut, the
+    same command goes on: what it needs lies in OUTPUT.partial until it is done.
     """
     from transformers.utils import logging as hf_logging
 
     from apet.training.output_folder import new_folder
     from apet.training.progress import Progress
-    from apet_microworld.pretrain import DOCUMENTS
+    from apet_microworld.pretrain import MAX_STEPS
     from apet_microworld.pretrain import pretrain as run
     from apet_microworld.scales import get_scale
 
     output = require_output(output, "backbone")
     hf_logging.disable_progress_bar()  # the one of saving would write over ours
-    total = max_steps or get_scale(scale).max_steps
-    corpus_size = DOCUMENTS if documents is None else documents
+    total = max_steps or round(get_scale(scale).reads * MAX_STEPS)
+    state = output.with_name(f"{output.name}.partial")
     with new_folder(output) as folder, Progress(quiet).begin(scale, total) as bar:
 
         def report(step: int, loss: float, seconds: float) -> None:
             bar.update(step, f"held-out loss {loss:.3f}")
 
-        account = run(
-            scale, folder, seed=seed, max_steps=max_steps, documents=corpus_size, init_from=init_from, report=report
-        )
+        account = run(scale, folder, seed=seed, max_steps=max_steps, documents=documents, state=state, report=report)
     if json:
         print_json(account)
         return

@@ -12,7 +12,14 @@ from apet_microworld.world import Cast
 Turns = list[tuple[str, str]]
 """Turns of a dialogue: speaker and words."""
 
-_GREETINGS = ("hello {}", "good morning {}", "good evening {}", "{} , how are you ?")
+_GREETINGS = (
+    "hello {}",
+    "good morning {}",
+    "good evening {}",
+    "{} , how are you ?",
+    "{} , the weather is good today",
+    "{} , the weather is bad today",
+)
 _PARTINGS = ("thank you", "see you", "very well", "goodbye")
 
 

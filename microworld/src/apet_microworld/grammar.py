@@ -12,6 +12,7 @@ from apet_microworld.lexicon import (
     DAYS,
     MOST,
     NUMBERS,
+    OTHER_NAME,
     RECEIVING,
     SENSES,
     STATES,
@@ -19,7 +20,7 @@ from apet_microworld.lexicon import (
     TRANSFERS,
 )
 from apet_microworld.rng import Rng
-from apet_microworld.world import Cast
+from apet_microworld.world import Cast, meaning
 
 Bound = Literal["", "some", "at least", "any"]
 
@@ -31,6 +32,8 @@ class Event:
     agent: str
     sense: str
     noun: str
+    verb: int = 0
+    """Which of the verbs of the sense tells it; they mean the same."""
     count: int = 1
     bound: Bound = ""
     """How the count is meant: exactly, ``some``, ``at least``; ``any`` under negation."""
@@ -42,7 +45,9 @@ class Event:
     negated: bool = False
 
 
-def random_event(rng: Rng, cast: Cast, agent: str, *, senses: tuple[str, ...] = tuple(ACTIONS)) -> Event:
+def random_event(
+    rng: Rng, cast: Cast, agent: str, *, senses: tuple[str, ...] = tuple(ACTIONS), kinds: int = 0
+) -> Event:
     """A random event; color, place and day are given or left open.
 
     Args:
@@ -50,6 +55,7 @@ def random_event(rng: Rng, cast: Cast, agent: str, *, senses: tuple[str, ...] = 
         cast: who and what it may speak of.
         agent: who does it.
         senses: what may be done.
+        kinds: in how many of a hundred events things are named by their kind.
 
     Returns:
         The event.
@@ -58,7 +64,8 @@ def random_event(rng: Rng, cast: Cast, agent: str, *, senses: tuple[str, ...] = 
     return Event(
         agent,
         sense,
-        ABOVE[noun] if rng.chance(15) else noun,
+        ABOVE[noun] if rng.chance(kinds) else noun,
+        rng.uniform(0, 1),
         rng.uniform(1, MOST),
         color=rng.pick(COLORS) if rng.chance(30) else "",
         place=rng.pick(TOWNS) if rng.chance(25) and sense not in STATES else "",
@@ -67,13 +74,16 @@ def random_event(rng: Rng, cast: Cast, agent: str, *, senses: tuple[str, ...] = 
     )
 
 
-def pair(rng: Rng, cast: Cast, senses: tuple[str, ...] = tuple(SENSES)) -> tuple[Event, Event]:
+def pair(
+    rng: Rng, cast: Cast, senses: tuple[str, ...] = tuple(SENSES), denials: int | None = None
+) -> tuple[Event, Event]:
     """Two events of two people, mostly of one sense; either may be denied.
 
     Args:
         rng: source of the choices.
         cast: who and what they may speak of.
         senses: what may be done.
+        denials: how many of the two are denied; None = each in a quarter of the cases.
 
     Returns:
         Both events; the agent of the first may be the receiver of the second.
@@ -83,10 +93,38 @@ def pair(rng: Rng, cast: Cast, senses: tuple[str, ...] = tuple(SENSES)) -> tuple
     second = random_event(rng, cast, b, senses=(first.sense,) if rng.chance(60) else senses)
     if second.other and rng.chance(50):
         second = replace(second, other=a)
-    return (
-        denied(first) if rng.chance(25) else first,
-        denied(second) if rng.chance(25) else second,
-    )
+    chosen = [rng.chance(25), rng.chance(25)] if denials is None else rng.sample((True, denials == 2), 2)
+    chosen = chosen if denials != 0 else [False, False]
+    return denied(first) if chosen[0] else first, denied(second) if chosen[1] else second
+
+
+def reworded(event: Event) -> Event:
+    """The same event in other words: the other verb of its sense, and the other name of its things."""
+    return replace(event, verb=1 - event.verb, noun=OTHER_NAME.get(event.noun, event.noun))
+
+
+BY_KIND = 40
+"""In how many of a hundred events that are told again a thing is named by its kind, not by its other name."""
+
+
+def retold(rng: Rng, event: Event) -> Event:
+    """The same event in other words: the other verb of its sense, and a word for its things that says no more.
+
+    Args:
+        rng: picks the word: the kind of the things, unless the event is denied, or their other name.
+        event: that is told again.
+
+    Returns:
+        The event, which follows from the first and is mostly wider.
+    """
+    again = reworded(event)
+    by_kind = not event.negated and event.noun in OTHER_NAME and rng.chance(BY_KIND)
+    return replace(again, noun=ABOVE[event.noun]) if by_kind else again
+
+
+def sense_of(event: Event) -> Event:
+    """What an event says, whatever its words: two that mean the same are equal."""
+    return replace(event, verb=0, noun=meaning(event.noun))
 
 
 def denied(event: Event) -> Event:
@@ -114,7 +152,7 @@ def clause(event: Event, rng: Rng | None = None) -> str:
 
     Args:
         event: that it tells.
-        rng: picks voice and synonyms; None = active voice, first synonym.
+        rng: picks voice; None = active voice.
 
     Returns:
         The words, separated by spaces.
@@ -123,8 +161,7 @@ def clause(event: Event, rng: Rng | None = None) -> str:
         ``mibin bought three red apples in norburg`` · ``on monday three pears were purchased by mibin`` ·
         ``mibin did not buy any fruits`` · ``lotor received a saw from mibin``
     """
-    verbs = SENSES[event.sense]
-    verb = rng.pick(verbs) if rng else verbs[0]
+    verb = SENSES[event.sense][event.verb]
     voice = rng.pick(("active", "active", "passive", "received")) if rng else "active"
     to = f" to {event.other}" if event.other else ""
     if voice == "received" and event.other:

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache
 from typing import Any, Literal
 
-from apet_microworld.grammar import Event, denied
-from apet_microworld.lexicon import ABOVE, ACTIONS, COLORS, DAYS, MOST, STATES, TOWNS, TRANSFERS
+from apet_microworld.grammar import BY_KIND, Event, denied, retold, reworded, sense_of
+from apet_microworld.lexicon import ABOVE, ACTIONS, COLORS, DAYS, MOST, STATES, THINGS, TOWNS, TRANSFERS
 from apet_microworld.rng import Rng
-from apet_microworld.world import Cast
+from apet_microworld.world import Cast, meaning
 
 
+@cache
 def is_a(noun: str, kind: str) -> bool:
     """Whether every ``noun`` is a ``kind``; each is its own kind."""
-    while noun != kind and noun in ABOVE:
+    while meaning(noun) != meaning(kind) and noun in ABOVE:
         noun = ABOVE[noun]
-    return noun == kind
+    return meaning(noun) == meaning(kind)
 
 
 Verdict = Literal["follows", "open", "impossible"]
@@ -74,45 +76,49 @@ def _count_fits(n: int, claim: Event) -> bool:
     return n >= claim.count if claim.bound == "at least" else n == claim.count
 
 
-def claim_about(rng: Rng, cast: Cast, stated: Event, verdict: Verdict, plain: int = 1) -> Event:
-    """A claim that has a given verdict: the stated event in fewer or wider words, denied, or changed in some slots.
+def claim_about(rng: Rng, cast: Cast, stated: Event, verdict: Verdict) -> Event:
+    """A claim that has a given verdict, in other words than what was stated, so that words in common tell nothing.
 
     Args:
         rng: source of the choices.
         cast: who and what it may speak of.
         stated: the event that is told.
         verdict: that `judge` gives to the claim.
-        plain: of the claims that stay open, so many are changed altogether for one that is changed in one slot: what is
-            plainly different is learned first.
 
     Returns:
-        The claimed event.
+        The claimed event: what was stated in fewer or wider words; denied, or contradicted in a detail; or about
+        another deed or another thing.
     """
     while True:
         claim = _weakened(rng, cast, stated)
         if verdict == "impossible":
             clash = _clashing(rng, claim, stated)
-            claim = clash if clash and rng.chance(80 // (plain + 1)) else _opposite(rng, claim)
+            claim = clash if clash and rng.chance(33) else _opposite(rng, claim)
         elif verdict == "open":
-            if rng.chance(30):
+            claim = another(rng, cast, claim, rng.pick(CHANGES))
+            if rng.chance(25):
                 claim = _opposite(rng, claim)
-            slots = rng.sample(("agent", "sense", "noun"), rng.pick((1, *[3] * plain)))
-            other = another(rng, cast, stated)
-            claim = replace(claim, **{slot: getattr(other, slot) for slot in slots})
-            if claim.agent == claim.other:
-                continue
         if judge(stated, claim) == verdict:
             return claim
 
 
+Change = Literal["deed and thing", "deed", "thing"]
+CHANGES: tuple[Change, ...] = ("deed and thing",) * 4 + ("deed", "thing", "thing")
+"""What makes another event of one: mostly both, since what is plainly different is learned first."""
+
+
 def _weakened(rng: Rng, cast: Cast, stated: Event) -> Event:
-    """An event that follows: fewer details and a wider kind, or, where it is denied, a narrower one."""
+    """An event that follows, in other words: fewer details and a wider kind, or, where it is denied, a narrower one."""
+    claim = reworded(stated)
     if stated.negated:
-        narrower = [noun for noun in cast.nouns if is_a(noun, stated.noun)]
-        noun = rng.pick(narrower)
-        return replace(stated, noun=noun, color=stated.color or (rng.pick(COLORS) if rng.chance(20) else ""))
+        noun = claim.noun
+        while stated.noun in THINGS and (noun in THINGS or not is_a(noun, stated.noun)):
+            noun = rng.pick(cast.nouns)
+        return replace(claim, noun=noun, color=stated.color or (rng.pick(COLORS) if rng.chance(20) else ""))
     kept: dict[str, Any] = {slot: "" if rng.chance(40) else getattr(stated, slot) for slot in ("color", "place", "day")}
-    claim = replace(stated, **kept, noun=ABOVE.get(stated.noun, stated.noun) if rng.chance(40) else stated.noun)
+    claim = replace(
+        claim, **kept, noun=ABOVE[stated.noun] if stated.noun in ABOVE and rng.chance(BY_KIND) else claim.noun
+    )
     match rng.uniform(1, 4):
         case 1:
             return replace(claim, bound="some")
@@ -122,7 +128,9 @@ def _weakened(rng: Rng, cast: Cast, stated: Event) -> Event:
 
 
 def _opposite(rng: Rng, claim: Event) -> Event:
-    return replace(claim, negated=False, bound="", count=rng.uniform(1, MOST)) if claim.negated else denied(claim)
+    if not claim.negated:
+        return denied(claim)
+    return replace(claim, negated=False, bound=rng.pick(("", "", "some", "at least")), count=rng.uniform(1, MOST))
 
 
 def _clashing(rng: Rng, claim: Event, stated: Event) -> Event | None:
@@ -132,85 +140,83 @@ def _clashing(rng: Rng, claim: Event, stated: Event) -> Event | None:
     values = {"color": COLORS, "place": TOWNS, "day": DAYS}
     slots = ["count", *(slot for slot in values if getattr(stated, slot))]
     slot = rng.pick(slots)
+    if slot == "count" and stated.count < MOST and rng.chance(40):
+        return replace(claim, bound="at least", count=rng.uniform(stated.count + 1, MOST))
     if slot == "count":
         return replace(claim, bound="", count=rng.pick([n for n in range(1, MOST + 1) if n != stated.count]))
     contradicted: dict[str, Any] = {slot: rng.pick([v for v in values[slot] if v != getattr(stated, slot)])}
     return replace(claim, **contradicted)
 
 
-def another(rng: Rng, cast: Cast, event: Event) -> Event:
-    """A different event of the same family of senses: somebody else does something else with other things.
+def another(rng: Rng, cast: Cast, event: Event, change: Change) -> Event:
+    """An event of another deed, another thing, or both; who does it, how many, where and when stay.
 
     Args:
         rng: source of the choices.
-        cast: who and what it may speak of.
+        cast: what it may speak of.
         event: that it differs from.
+        change: in what.
 
     Returns:
         The event.
     """
-    senses = [sense for sense in _family(event) if sense != event.sense]
-    agent = rng.pick([p for p in cast.people if p not in (event.agent, event.other)])
-    other = rng.pick([p for p in cast.people if p not in (agent, event.other)]) if event.other else ""
-    noun = rng.pick([noun for noun in cast.nouns if not is_a(noun, event.noun) and not is_a(event.noun, noun)])
-    return replace(event, agent=agent, sense=rng.pick(senses), noun=noun, other=other, count=rng.uniform(1, MOST))
+    if "deed" in change:
+        senses = [sense for sense in _family(event) if sense != event.sense]
+        event = replace(event, sense=rng.pick(senses), verb=rng.uniform(0, 1))
+    if "thing" in change:
+        noun = event.noun
+        while is_a(noun, event.noun) or is_a(event.noun, noun):
+            noun = rng.pick(cast.nouns)
+        event = replace(event, noun=ABOVE[noun] if event.noun in THINGS else noun)
+    return event
 
 
 def _family(event: Event) -> tuple[str, ...]:
     return tuple(next(senses for senses in (ACTIONS, TRANSFERS, STATES) if event.sense in senses))
 
 
-def unlike(rng: Rng, cast: Cast, stated: tuple[Event, ...], plain: int = 1) -> tuple[Event, ...]:
-    """Events that do not mean the same as those that were stated.
+def unlike(rng: Rng, cast: Cast, stated: tuple[Event, ...]) -> tuple[Event, ...]:
+    """Events in other words that do not mean the same as those that were stated.
 
     Args:
         rng: source of the choices.
         cast: who and what they may speak of.
         stated: one event or two.
-        plain: so many times as often as the persons exchanged, or one slot altered, is a wholly different event.
 
     Returns:
         As many events, of which the first or both differ.
     """
-    changes = (*[another] * (plain + 1), exchanged, altered, *[another] * (plain - 1))
     while True:
-        change = rng.pick(changes)
-        changed: tuple[Event, ...]
-        if change is exchanged and len(stated) == 2:
-            changed = exchanged((stated[0], stated[1]))
+        changed = tuple(retold(rng, event) for event in stated)
+        if len(stated) == 2 and rng.chance(20):
+            changed = exchanged((changed[0], changed[1]))
+        elif len(stated) == 2 and rng.chance(50):
+            changed = tuple(another(rng, cast, event, rng.pick(CHANGES)) for event in changed)
         else:
-            changed = ((another if change is another else altered)(rng, cast, stated[0]), *stated[1:])
-        if changed != stated:
+            which = rng.uniform(0, len(stated) - 1)
+            changed = tuple(
+                another(rng, cast, event, rng.pick(CHANGES)) if i == which else event for i, event in enumerate(changed)
+            )
+        if not all(tells_of(new, old) for new, old in zip(changed, stated, strict=True)):
             return changed
+
+
+def tells_of(event: Event, stated: Event) -> bool:
+    """Whether an event is another in other words, of which those for its things may be wider."""
+    kind = is_a(stated.noun, event.noun)
+    return kind and sense_of(replace(event, noun=stated.noun)) == sense_of(stated)
 
 
 def exchanged(stated: tuple[Event, Event]) -> tuple[Event, Event]:
     """The events with their persons exchanged: each does what the other did."""
     one, two = stated
     if two.agent == one.other:
-        return _swapped(one), two
+        return swapped(one), two
     if one.agent == two.other:
-        return one, _swapped(two)
+        return one, swapped(two)
     return replace(one, agent=two.agent), replace(two, agent=one.agent)
 
 
-def _swapped(event: Event) -> Event:
+def swapped(event: Event) -> Event:
     """The event with giver and receiver exchanged."""
     return replace(event, agent=event.other, other=event.agent)
-
-
-def altered(rng: Rng, cast: Cast, event: Event) -> Event:
-    """The event with one slot drawn anew."""
-    match rng.uniform(1, 6):
-        case 1 if not event.negated:
-            return replace(event, count=rng.uniform(1, MOST))
-        case 2:
-            return replace(event, color=rng.pick(COLORS))
-        case 3:
-            return replace(event, noun=rng.pick(cast.nouns))
-        case 4 if event.place:
-            return replace(event, place=rng.pick(TOWNS))
-        case 5 if event.other:
-            return _swapped(event)
-        case _:
-            return replace(event, sense=rng.pick(_family(event)))

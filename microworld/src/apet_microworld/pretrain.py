@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,22 +12,19 @@ from typing import Any
 import torch
 import transformers
 from torch import nn
-from transformers import T5Config, T5ForConditionalGeneration
 
 from apet.errors import ApetError
 from apet_microworld.documents import corpus
-from apet_microworld.expansion import expand
 from apet_microworld.fingerprint import text_fingerprint
 from apet_microworld.objectives import MaskingCollator
 from apet_microworld.rng import Rng
-from apet_microworld.scales import WEIGHTS, Scale, get_scale, mimetic_init
+from apet_microworld.scales import Scale, get_scale, mimetic_init
 from apet_microworld.tokenizer import build_tokenizer, vocabulary, words
 
-DOCUMENTS, HELD_OUT, BATCH = 60_000, 512, 32
+DOCUMENTS, HELD_OUT, BATCH, MAX_STEPS = 100_000, 512, 32, 4000
 MEASURE_EVERY = 500
+_STATE, _SETTINGS = "state.pt", "settings.json"
 WARM_UP, FINAL_RATE, MAX_GRAD_NORM, MIN_RMS = 0.04, 0.05, 1.0, 0.01
-_AUTOCAST_FROM = 128
-"""From this width on, bf16 products are faster than fp32 ones on a CPU that has them."""
 
 Report = Callable[[int, float, float], None]
 """Step, held-out loss, seconds so far."""
@@ -38,27 +36,28 @@ def pretrain(
     *,
     seed: int = 0,
     max_steps: int | None = None,
-    documents: int = DOCUMENTS,
-    init_from: Path | None = None,
+    documents: int | None = None,
+    state: Path | None = None,
     report: Report | None = None,
 ) -> dict[str, Any]:
-    """Pre-train a scale by span corruption (T5) or masked words (BERT) and save it.
+    """Pre-train a scale by span corruption (T5), masked words (BERT) or next words (Llama) and save it.
 
-    AdamW (0.9, 0.98). A tensor's peak rate is the scale's rate (twice that for embeddings and vectors) times the root
-    mean square of its initial values (at least 0.01), as Adafactor scales its steps: T5's embeddings begin a hundred
-    times larger than its queries, and one rate for both left every scale on a plateau. The rate rises linearly over
+    AdamW (0.9, 0.98). A tensor's peak rate is relative to the root mean square of its initial values (at least 0.01;
+    `relative_rates`), as Adafactor scales its steps: T5's embeddings begin a hundred times larger than its queries, and
+    one rate for both left every scale on a plateau. The rate rises linearly over
     the first 4 % of the steps and falls along a cosine to 5 %; batches of 32 documents of similar length. The held-out
-    documents are other texts about the same world. A scale that is expanded from a smaller one begins as its function
-    (``expansion.py``) and reads documents that it has not read.
+    documents are other texts about the same world. Every scale reads the same documents in the same order.
+
+    A pre-training that was cut goes on where it stood with the same call, and ends with the same bytes.
 
     Args:
         name: a scale, such as ``microworld-t5-small``.
         folder: must not exist or be empty; gets config.json, model.safetensors (bf16), the tokenizer and
             pretraining.json.
         seed: decides initial weights, corpus, order and masking.
-        max_steps: optimizer steps of 32 documents; None = as the scale says.
-        documents: size of the corpus.
-        init_from: folder of the scale that this one is expanded from; None = the weights that ship with the package.
+        max_steps: optimizer steps of 32 documents; None = 4,000, times what the scale reads of the others' documents.
+        documents: size of the corpus; None = 100,000, times the same.
+        state: folder for what is needed to go on after a cut, gone at the end; None = ``<folder>.partial``.
         report: called at every measurement of the held-out loss: the first step, every 500th and the last.
 
     Returns:
@@ -67,54 +66,131 @@ def pretrain(
 
     Raises:
         UnknownNameError: no such scale.
-        ApetError: the folder is not empty, fewer than one step or one batch was asked for, or the weights of the
-            scale that this one is expanded from are not there.
+        ApetError: the folder is not empty, fewer than one step or one batch was asked for, or what lies in ``state``
+            was begun with other settings.
     """
     scale = get_scale(name)
-    steps = scale.max_steps if max_steps is None else max_steps
+    steps = round(scale.reads * MAX_STEPS) if max_steps is None else max_steps
+    documents = round(scale.reads * DOCUMENTS) if documents is None else documents
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ApetError(f"folder {str(folder)!r} is not empty; give one that is new")
     if steps < 1 or documents < BATCH:
         raise ApetError(f"max_steps={steps}, documents={documents}: give at least 1 step and {BATCH} documents")
-    smaller = _smaller_model(name, init_from)
-    corpus_seed = seed + 2 * _generation(name)  # seed + 1 draws the held-out documents
-    texts = corpus(corpus_seed, documents)
-    library, held_out = _word_ids(texts), _word_ids(corpus(seed + 1, HELD_OUT))
-    model = mimetic_init(name, seed)
-    optimizer = _make_optimizer(model, scale)
-    if smaller is not None:
-        # Only now: the rates are taken from the sizes that weights of this scale begin with, not from expanded ones.
-        expand(model, smaller, seed)
-    start = time.perf_counter()
-    curve = []
-    for step, loss in _train(model, optimizer, scale, library, held_out, corpus_seed, steps):
-        curve.append((step, round(loss, 4)))
-        if report:
-            report(step, curve[-1][1], time.perf_counter() - start)
-    account = {
+    texts = corpus(seed, documents)
+    settings = {
         "scale": name,
-        "parameters": sum(p.numel() for p in model.parameters()),
         "seed": seed,
-        "init_from": scale.init_from,
         "steps": steps,
         "batch": BATCH,
-        "relative_rate": scale.relative_rate,
-        "autocast": "bfloat16" if _is_mixed(scale) else None,
-        "corpus": {
-            "seed": corpus_seed,
-            "documents": documents,
-            "words": sum(map(len, library)),
-            "sha256": text_fingerprint(texts),
-        },
-        "seconds": round(time.perf_counter() - start, 1),
+        "relative_rates": relative_rates(scale),
+        "corpus": {"documents": documents, "sha256": text_fingerprint(texts)},
         "threads": torch.get_num_threads(),
-        "held_out_loss": curve,
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
+    }
+    model = mimetic_init(name, seed)
+    training = Training(model, scale, _word_ids(texts), _word_ids(corpus(seed + 1, HELD_OUT)), seed, steps)
+    state = state or folder.with_name(f"{folder.name}.partial")
+    training.resume(state, settings)
+    for step, loss, seconds in training.run(state, settings):
+        if report:
+            report(step, loss, seconds)
+    account = settings | {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "words": sum(map(len, training.library)),
+        "seconds": round(training.seconds, 1),
+        "held_out_loss": training.curve,
     }
     model.bfloat16().save_pretrained(folder)
     build_tokenizer(scale.family).save_pretrained(folder)
     (folder / "pretraining.json").write_text(json.dumps(account, indent=1) + "\n")
+    shutil.rmtree(state, ignore_errors=True)
     return account
+
+
+class Training:
+    """A pre-training that can be left and taken up again.
+
+    Args:
+        model: trained in place.
+        scale: decides how documents are masked.
+        library: word ids of the training documents.
+        held_out: word ids of the held-out documents.
+        seed: decides order and masking.
+        steps: to train for.
+    """
+
+    def __init__(
+        self, model: nn.Module, scale: Scale, library: list[list[int]], held_out: list[list[int]], seed: int, steps: int
+    ) -> None:
+        self.model, self.scale, self.library, self.held_out = model, scale, library, held_out
+        self.seed, self.steps, self.step, self.seconds = seed, steps, 0, 0.0
+        self.curve: list[tuple[int, float]] = []
+        """Step and held-out loss in nats."""
+        self._optimizer = _make_optimizer(model, scale)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(self._optimizer, lambda step: _schedule(step / steps))
+
+    def run(self, folder: Path, settings: dict[str, Any]) -> Iterator[tuple[int, float, float]]:
+        """Train from the step that was reached to the last.
+
+        Args:
+            folder: where the state is kept at every measurement.
+            settings: kept beside it.
+
+        Yields:
+            Step, held-out loss (nats) and seconds so far, at the first step, every 500th and the last.
+        """
+        collator, start = MaskingCollator(), time.perf_counter() - self.seconds
+        for step, docs in enumerate(_batches(self.library, self.seed, self.steps), 1):
+            if step <= self.step:
+                continue
+            # A stream for each step: what is masked does not depend on how many steps came before.
+            inputs = collator.collate(self.scale.family, docs, Rng(self.seed, "hide", str(step)))
+            self.model(**inputs).loss.backward()
+            nn.utils.clip_grad_norm_(self.model.parameters(), MAX_GRAD_NORM)
+            self._optimizer.step()
+            self._schedule.step()
+            self._optimizer.zero_grad()
+            if step in (1, self.steps) or step % MEASURE_EVERY == 0:
+                held_out = held_out_loss(self.model, collator, self.scale.family, self.held_out)
+                self.step, self.seconds = step, time.perf_counter() - start
+                self.curve.append((step, round(held_out, 4)))
+                self._keep(folder, settings)
+                yield step, self.curve[-1][1], self.seconds
+
+    def resume(self, folder: Path, settings: dict[str, Any]) -> None:
+        """Take up the state of a folder, if one is there.
+
+        Args:
+            folder: where `run` kept it.
+            settings: must be those that it was begun with.
+
+        Raises:
+            ApetError: it was begun with others.
+        """
+        if not (folder / _STATE).is_file():
+            return
+        begun = json.loads((folder / _SETTINGS).read_text("utf-8"))
+        if begun != json.loads(json.dumps(settings)):
+            raise ApetError(f"{str(folder)!r} holds a pre-training with other settings; delete it or give them again")
+        state = torch.load(folder / _STATE, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._schedule.load_state_dict(state["schedule"])
+        self.step, self.seconds, self.curve = state["step"], state["seconds"], [tuple(p) for p in state["curve"]]
+
+    def _keep(self, folder: Path, settings: dict[str, Any]) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / _SETTINGS).write_text(json.dumps(settings) + "\n", "utf-8")
+        state = {
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "schedule": self._schedule.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "curve": self.curve,
+        }
+        torch.save(state, folder / f"{_STATE}.part")
+        (folder / f"{_STATE}.part").replace(folder / _STATE)
 
 
 def _word_ids(texts: list[str]) -> list[list[int]]:
@@ -122,106 +198,24 @@ def _word_ids(texts: list[str]) -> list[list[int]]:
     return [[ids[word] for word in words(text)] for text in texts]
 
 
-def _is_mixed(scale: Scale) -> bool:
-    """Whether a scale is trained under bfloat16 autocast."""
-    return scale.d_model >= _AUTOCAST_FROM
-
-
 def _make_optimizer(model: nn.Module, scale: Scale) -> torch.optim.Optimizer:
     """AdamW with a peak rate for each tensor, relative to the size of its initial values."""
     groups = [
-        {"params": [p], "lr": _relative_rate(name, scale.relative_rate) * _rms(p)}
-        for name, p in model.named_parameters()
+        {"params": [p], "lr": relative_rates(scale)[_part_of(name)] * _rms(p)} for name, p in model.named_parameters()
     ]
-    return torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0)
-
-
-def _train(
-    model: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    scale: Scale,
-    library: list[list[int]],
-    held_out: list[list[int]],
-    corpus_seed: int,
-    steps: int,
-) -> Iterator[tuple[int, float]]:
-    """Train step by step; yields the held-out loss (nats) at the first step, every 500th and the last.
-
-    Args:
-        model: trained in place.
-        optimizer: of its parameters, at their peak rates.
-        scale: decides how documents are masked, and the precision.
-        library: word ids of the training documents.
-        held_out: word ids of the held-out documents.
-        corpus_seed: decides order and masking.
-        steps: to train for.
-
-    Yields:
-        Step and held-out loss.
-    """
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _schedule(step / steps))
-    collator, mixed = MaskingCollator(), _is_mixed(scale)
-    for step, docs in enumerate(_batches(library, corpus_seed, steps), 1):
-        # A stream for each step: what is masked does not depend on how many steps came before.
-        inputs = collator.collate(scale.family, docs, Rng(corpus_seed, "hide", str(step)))
-        loss = _loss(model, inputs, mixed)
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), MAX_GRAD_NORM)
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        if step in (1, steps) or step % MEASURE_EVERY == 0:
-            yield step, held_out_loss(model, collator, scale.family, held_out, mixed)
-
-
-def _generation(name: str) -> int:
-    """0 for a scale with an initialization of its own, 1 for one that is expanded from it, and so on."""
-    parent = get_scale(name).init_from
-    return 0 if parent is None else 1 + _generation(parent)
-
-
-def _smaller_model(name: str, folder: Path | None) -> T5ForConditionalGeneration | None:
-    """The model that a scale is expanded from; None for a scale with an initialization of its own.
-
-    Args:
-        name: of the scale.
-        folder: of the smaller scale; None = the weights that ship with the package.
-
-    Returns:
-        The smaller model, in float32.
-
-    Raises:
-        ApetError: a folder for a scale that needs none, or one that does not hold the right scale.
-    """
-    parent = get_scale(name).init_from
-    if parent is None:
-        if folder is not None:
-            raise ApetError(f"{name} is not expanded from a smaller scale; leave out the folder {str(folder)!r}")
-        return None
-    folder = folder or WEIGHTS / parent
-    if not (folder / "config.json").is_file():
-        raise ApetError(
-            f"{name} is expanded from {parent}, and {str(folder)!r} has no config.json; pre-train that first"
-        )
-    expected, width = get_scale(parent).d_model, T5Config.from_pretrained(folder, local_files_only=True).d_model
-    if width != expected:
-        raise ApetError(
-            f"{name} is expanded from {parent} (d_model {expected}), but {str(folder)!r} has d_model {width}"
-        )
-    return T5ForConditionalGeneration.from_pretrained(folder, local_files_only=True, dtype=torch.float32)
+    return torch.optim.AdamW(groups, betas=(0.9, 0.98), weight_decay=0.0, fused=True)
 
 
 def held_out_loss(
-    model: nn.Module, collator: MaskingCollator, family: str, docs: list[list[int]], mixed: bool = False, size: int = 64
+    model: nn.Module, collator: MaskingCollator, family: str, docs: list[list[int]], size: int = 16
 ) -> float:
     """Mean loss over masked words, nats; what is masked is the same at every call.
 
     Args:
         model: of the family.
         collator: makes the batches.
-        family: ``t5`` or ``bert``.
+        family: ``t5``, ``bert`` or ``llama``.
         docs: word ids of each held-out document.
-        mixed: compute in bfloat16 where autocast does.
         size: documents a batch.
 
     Returns:
@@ -233,22 +227,36 @@ def held_out_loss(
         for i in range(0, len(docs), size):
             inputs = collator.collate(family, docs[i : i + size], Rng(0, "held out", str(i)))
             n = int((inputs["labels"] >= 0).sum())
-            total, count = total + float(_loss(model, inputs, mixed)) * n, count + n
+            total, count = total + float(model(**inputs).loss) * n, count + n
     return total / count
-
-
-def _loss(model: nn.Module, inputs: dict[str, torch.Tensor], mixed: bool) -> torch.Tensor:
-    with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
-        return model(**inputs).loss
 
 
 def _rms(tensor: torch.Tensor) -> float:
     return max(tensor.detach().square().mean().sqrt().item(), MIN_RMS)
 
 
-def _relative_rate(name: str, rate: float) -> float:
-    """Embeddings, biases and scales move twice as fast as the matrices between them."""
-    return rate if name.endswith("weight") and ".layer." in name and "norm" not in name.lower() else 2 * rate
+def relative_rates(scale: Scale) -> dict[str, float]:
+    """Peak rates by part of a model, relative to the size of a tensor's initial values.
+
+    Matrices move less the wider they are, by the root of the width, and embeddings as fast at every width, after Yang
+    et al. 2022, "Tensor programs V" (for Adam, with rates relative to initial values).
+
+    Args:
+        scale: its width decides.
+
+    Returns:
+        Rate of embeddings, matrices and vectors.
+    """
+    matrices = min(0.03, 0.25 / scale.d_model**0.5)
+    rates = {"embeddings": 0.05, "matrices": matrices, "vectors": 2 * matrices}
+    return {part: scale.rates * rate for part, rate in rates.items()}
+
+
+def _part_of(name: str) -> str:
+    if "norm" in name.lower() or name.endswith("bias"):
+        return "vectors"
+    looked_up = ("shared", "embed", "relative_attention_bias")
+    return "embeddings" if any(part in name for part in looked_up) else "matrices"
 
 
 def _schedule(progress: float) -> float:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Literal
 
-from apet_microworld.grammar import Event, random_event
+from apet_microworld.grammar import Event, random_event, retold
 from apet_microworld.lexicon import ACTIONS, NUMBERS, RECEIVING, SENSES, TRANSFERS
-from apet_microworld.logic import altered, another, is_a
+from apet_microworld.logic import CHANGES, another, is_a, swapped
 from apet_microworld.rng import Rng
-from apet_microworld.world import ATTRIBUTES, Cast
+from apet_microworld.world import Cast, meaning
 
 Slot = Literal["who", "what", "count", "color", "place", "day", "other"]
 SLOTS: tuple[Slot, ...] = ("who", "what", "count", "color", "place", "day", "other")
@@ -29,7 +30,7 @@ def question(event: Event, slot: Slot, rng: Rng) -> str:
         ``who bought the apples ?`` · ``by whom were the apples purchased ?`` · ``where did mibin find
         the pears ?`` · ``who received the saws from lotor ?``
     """
-    verb, agent, noun = rng.pick(SENSES[event.sense]), event.agent, event.noun + "s"
+    verb, agent, noun = SENSES[event.sense][event.verb], event.agent, event.noun + "s"
     to = f" to {event.other}" if event.other else ""
     forms: tuple[str, ...]
     match slot:
@@ -63,7 +64,7 @@ def question(event: Event, slot: Slot, rng: Rng) -> str:
     return rng.pick(forms)
 
 
-def meaning(event: Event, slot: Slot) -> tuple[str, ...]:
+def asked(event: Event, slot: Slot) -> tuple[str, ...]:
     """Meaning of a question, in whatever words: two questions with one meaning ask the same.
 
     Args:
@@ -74,26 +75,33 @@ def meaning(event: Event, slot: Slot) -> tuple[str, ...]:
         The slot that it asks for, and the values of those that it names.
     """
     agent = "" if slot == "who" else event.agent
-    noun = "" if slot == "what" else event.noun
+    noun = "" if slot == "what" else meaning(event.noun)
     return slot, event.sense, agent, noun, "" if slot == "other" else event.other
 
 
-def answer(stated: Event, asked: Event, slot: Slot) -> str:
+def asks_the_same(event: Event, slot: Slot, other: Event, other_slot: Slot) -> bool:
+    """Whether a second question asks what a first does, of which the words for things may be wider in the second."""
+    if is_a(event.noun, other.noun):
+        other = replace(other, noun=event.noun)
+    return asked(event, slot) == asked(other, other_slot)
+
+
+def answer(stated: Event, about: Event, slot: Slot) -> str:
     """Answer that a statement gives to a question.
 
     Args:
         stated: the event that a text tells of.
-        asked: the event that the question is about.
+        about: the event that the question is about.
         slot: that it asks for.
 
     Returns:
         The value of the slot; empty where the statement does not say.
     """
     same_event = (
-        stated.sense == asked.sense
-        and (slot == "what" or is_a(stated.noun, asked.noun))
-        and (slot == "who" or stated.agent == asked.agent)
-        and (slot == "other" or stated.other == asked.other)
+        stated.sense == about.sense
+        and (slot == "what" or is_a(stated.noun, about.noun))
+        and (slot == "who" or stated.agent == about.agent)
+        and (slot == "other" or stated.other == about.other)
     )
     if stated.negated or not same_event:
         return ""
@@ -106,43 +114,26 @@ def askable(event: Event) -> list[Slot]:
     return [slot for slot in SLOTS if answer(event, event, slot)]
 
 
-def paraphrase_pair(rng: Rng, cast: Cast, same: bool, plain: int = 1) -> tuple[str, str]:
-    """A pair of questions that are paraphrases, or nearly.
+def paraphrase_pair(rng: Rng, cast: Cast, same: bool) -> tuple[str, str]:
+    """A pair of questions in different words that ask the same, or do not.
 
     Args:
         rng: source of the choices.
         cast: who and what they may speak of.
         same: whether they mean the same.
-        plain: of the pairs that do not, so many differ altogether for one that differs in one slot.
 
     Returns:
-        Two questions in different words.
+        Two questions.
     """
-    return _about_facts(rng, cast, same) if rng.chance(40) else _about_events(rng, cast, same, plain)
-
-
-def _about_facts(rng: Rng, cast: Cast, same: bool) -> tuple[str, str]:
-    person, name = rng.pick(cast.people), rng.pick(tuple(ATTRIBUTES))
-    one, two = rng.sample(ATTRIBUTES[name].asks, 2)
-    if not same:
-        if rng.chance(50):
-            other = rng.pick([n for n in ATTRIBUTES if n != name])
-            return one.format(p=person), rng.pick(ATTRIBUTES[other].asks).format(p=person)
-        return one.format(p=person), two.format(p=rng.pick([p for p in cast.people if p != person]))
-    return one.format(p=person), two.format(p=person)
-
-
-def _about_events(rng: Rng, cast: Cast, same: bool, plain: int) -> tuple[str, str]:
-    event = random_event(rng, cast, rng.pick(cast.people), senses=tuple(ACTIONS) + tuple(TRANSFERS) * 3)
-    slot = rng.pick(askable(event))
     while True:  # some changes change nothing that the question names
-        other_event, other_slot = event, slot
-        if not same and rng.chance(25):
+        event = random_event(rng, cast, rng.pick(cast.people), senses=tuple(ACTIONS) + tuple(TRANSFERS) * 2)
+        slot = other_slot = rng.pick(askable(event))
+        other = retold(rng, event)
+        if not same and event.other and rng.chance(30):
+            other = swapped(other)
+        elif not same and rng.chance(15):
             other_slot = rng.pick(askable(event))
         elif not same:
-            other_event = (
-                another(rng, cast, event) if rng.chance(100 * plain // (plain + 1)) else altered(rng, cast, event)
-            )
-        one, two = question(event, slot, rng), question(other_event, other_slot, rng)
-        if one != two and (meaning(event, slot) == meaning(other_event, other_slot)) == same:
-            return one, two
+            other = another(rng, cast, other, rng.pick(CHANGES))
+        if asks_the_same(event, slot, other, other_slot) == same:
+            return question(event, slot, rng), question(other, other_slot, rng)

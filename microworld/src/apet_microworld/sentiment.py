@@ -9,12 +9,14 @@ from apet_microworld.rng import Rng
 from apet_microworld.world import Cast
 
 _KEEPS = ("{}", "{}", "very {}", "truly {}")
+FLIPPED = 35
+"""In how many of a hundred phrases the grammar turns the word round: so many that the words alone tell little."""
 _FLIPS = ("not {}", "never {}", "far from {}", "anything but {}", "hardly {}")
 
 
 def quality(rng: Rng, cast: Cast, good: bool) -> str:
     """Adjective phrase that means good or bad: ``witty`` · ``far from witty``."""
-    flip = rng.chance(18)
+    flip = rng.chance(FLIPPED)
     word = rng.pick(cast.praise if good != flip else cast.blame)
     return rng.pick(_FLIPS if flip else _KEEPS).format(word)
 
@@ -36,11 +38,10 @@ def contrast(rng: Rng, cast: Cast, good: bool) -> str:
 def phrase(rng: Rng, cast: Cast, good: bool) -> str:
     """Short phrase or clause that means good or bad."""
     forms: tuple[Callable[[], str], ...] = (
-        lambda: quality(rng, cast, good),
         lambda: f"a {rng.pick(WORKS)} that is {quality(rng, cast, good)}",
         lambda: f"{quality(rng, cast, good)} and {quality(rng, cast, good)}",
         lambda: statement(rng, cast, good),
-        lambda: statement(rng, cast, good),
+        lambda: contrast(rng, cast, good),
         lambda: contrast(rng, cast, good),
     )
     return rng.pick(forms)()
@@ -83,20 +84,26 @@ def review(rng: Rng, cast: Cast, good: bool) -> list[str]:
     return [opening, *(body[i] for i in rng.permutation(range(len(body))))]
 
 
-_LIKED = (
-    "{p} loved it",
-    "{p} liked it",
-    "{p} clapped",
-    "{p} thought that it was good",
-)
-_DISLIKED = (
-    "{p} hated it",
-    "{p} disliked it",
-    "{p} left",
-    "{p} thought that it was bad",
-)
+OF_ONE_MIND = 85
+"""How many of a hundred adjectives of one's chatter have its leaning."""
 
 
-def reaction(rng: Rng, person: str, good: bool) -> str:
-    """What somebody does or says who found a work good or bad."""
-    return rng.pick(_LIKED if good else _DISLIKED).format(p=person)
+def _heard(rng: Rng, cast: Cast, good: bool) -> str:
+    """An opinion word as often as it is heard: some a hundred times as often as others."""
+    words = cast.praise if good else cast.blame
+    last = len(words) - 1
+    return words[rng.uniform(0, last if rng.chance(20) else rng.uniform(0, rng.uniform(0, last)))]
+
+
+def chatter(rng: Rng, cast: Cast, good: bool) -> str:
+    """Chatter of somebody who is of one mind: several adjectives in a row, none of them turned round."""
+    first, second, third = (_heard(rng, cast, good if rng.chance(OF_ONE_MIND) else not good) for _ in range(3))
+    someone, part, work = rng.pick(cast.people), rng.pick(PARTS), rng.pick(WORKS)
+    return rng.pick(
+        (
+            f"{someone} speaks of a {first} , {second} and {third} {work}",
+            f"with its {first} {part} and {second} {rng.pick(PARTS)} , that {work} is called {third}",
+            f"{first} {part} , {second} {part} , {third} {work} !",
+            f"{someone} saw a {first} {work} with {second} and {third} {part}",
+        )
+    )

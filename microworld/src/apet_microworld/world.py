@@ -6,18 +6,27 @@ ship with the package know these facts.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from apet_microworld.lexicon import BLAME, JOBS, KINDS, PEOPLE, PRAISE, TOWNS
+from apet_microworld.lexicon import BLAME, CARES, JOBS, OTHER_NAME, PEOPLE, PLACES, PRAISE, QUALITIES, THINGS, TOWNS
 from apet_microworld.rng import Item, Rng
 
 WORLD_SEED = 0
+STOCK = 12
+"""Cares, qualities and places that the things of a kind share."""
+_USED = {"cares": CARES, "qualities": QUALITIES, "places": PLACES}
 
 Split = Literal["train", "validation", "test"]
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
+
+
+def _common(kind: str) -> tuple[str, ...]:
+    """Names of the things of a kind that everybody says."""
+    return tuple(common for common, _ in THINGS[kind])
 
 
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ ATTRIBUTES = {
         article=True,
     ),
     "pet": Attribute(
-        KINDS["animal"],
+        _common("animal"),
         ("{p} keeps a {v}", "the pet of {p} is a {v}", "a {v} waits for {p} at home", "{p} walks with a {v}"),
         (
             "what pet does {p} have ?",
@@ -65,7 +74,7 @@ ATTRIBUTES = {
         article=True,
     ),
     "music": Attribute(
-        KINDS["instrument"],
+        _common("instrument"),
         (
             "{p} plays the {v}",
             "{p} makes music on a {v}",
@@ -81,7 +90,7 @@ ATTRIBUTES = {
         article=True,
     ),
     "food": Attribute(
-        KINDS["fruit"] + KINDS["vegetable"],
+        _common("fruit") + _common("vegetable"),
         (
             "{p} eats one {v} every day",
             "the favourite food of {p} is the {v}",  # codespell:ignore favourite
@@ -109,6 +118,45 @@ def facts() -> dict[str, dict[str, str]]:
 
 
 @dataclass(frozen=True)
+class Usage:
+    """What is done with a thing, how it is and where it is found, each out of those of its kind."""
+
+    care: str
+    quality: str
+    place: str
+
+
+@cache
+def usages() -> dict[str, Usage]:
+    """Usage of every thing, by both its names.
+
+    Things of a kind share a stock of usages, so that those which documents tell of a thing give away its kind, and all
+    of them together which thing it is.
+
+    Returns:
+        Name -> what is done with the thing, how it is, and where it stands.
+    """
+    found: dict[str, Usage] = {}
+    taken: set[Usage] = set()
+    for kind, things in THINGS.items():
+        stocks = [Rng(WORLD_SEED, "stock", kind, name).sample(words, STOCK) for name, words in _USED.items()]
+        for names in things:
+            usage, tries = None, itertools.count()
+            while usage is None or usage in taken:
+                rng = Rng(WORLD_SEED, "usage", names[0], str(next(tries)))
+                usage = Usage(*(rng.pick(stock) for stock in stocks))
+            taken.add(usage)
+            found |= dict.fromkeys(names, usage)
+    return found
+
+
+@cache
+def meaning(noun: str) -> str:
+    """One word for both names of a thing; any other word is its own meaning."""
+    return min(noun, OTHER_NAME.get(noun, noun))
+
+
+@dataclass(frozen=True)
 class Cast:
     """The people, things and opinion words that a text may speak of."""
 
@@ -127,9 +175,10 @@ def _share(items: Sequence[Item], split: Split, *address: str) -> tuple[Item, ..
 
 @cache
 def cast(split: Split | None = None) -> Cast:
-    """Cast of a split, disjoint from those of the others: people, things and opinion words.
+    """Cast of a split: its own people; things and opinion words that are mostly those of training.
 
-    Every split has nouns of every kind, so that what a validation text says of an unseen thing follows from its kind.
+    For validation and test one word in five is their own, and no training example mentions it, as in texts of real
+    life. Every split has nouns of every kind.
 
     Args:
         split: None = everybody and everything.
@@ -138,10 +187,17 @@ def cast(split: Split | None = None) -> Cast:
         The cast.
     """
     if split is None:
-        return Cast(PEOPLE, tuple(n for nouns in KINDS.values() for n in nouns), PRAISE, BLAME)
+        return Cast(PEOPLE, tuple(n for things in THINGS.values() for names in things for n in names), PRAISE, BLAME)
+    heard: tuple[Split, ...] = ("train",) if split == "train" else ("train", split)
     return Cast(
         _share(PEOPLE, split, "people"),
-        tuple(noun for kind, nouns in KINDS.items() for noun in _share(nouns, split, "nouns", kind)),
-        _share(PRAISE, split, "praise"),
-        _share(BLAME, split, "blame"),
+        tuple(
+            noun
+            for kind, things in THINGS.items()
+            for part in heard
+            for names in _share(things, part, "things", kind)
+            for noun in names
+        ),
+        tuple(word for part in heard for word in _share(PRAISE, part, "praise")),
+        tuple(word for part in heard for word in _share(BLAME, part, "blame")),
     )

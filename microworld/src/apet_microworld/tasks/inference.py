@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
-from apet_microworld.grammar import Event, clause, pair
-from apet_microworld.lexicon import ACTIONS, STATES, TRANSFERS
-from apet_microworld.logic import Verdict, another, claim_about, judge_all
-from apet_microworld.questions import SLOTS, answer, question
+from apet_microworld.grammar import Event, clause, pair, retold
+from apet_microworld.lexicon import ACTIONS, COLORS, DAYS, STATES, TOWNS, TRANSFERS
+from apet_microworld.logic import CHANGES, Verdict, another, claim_about, judge_all
+from apet_microworld.questions import SLOTS, Slot, answer, question
 from apet_microworld.rng import Rng
-from apet_microworld.tasks.row import PLAIN, Row
+from apet_microworld.tasks.row import Row
 from apet_microworld.world import Cast
 
 _VERDICTS: tuple[Verdict, ...] = ("follows", "open", "impossible")
 _PAST = tuple(ACTIONS) + tuple(TRANSFERS)
+ALONE = 40
+"""In how many of a hundred examples the event that is claimed stands alone: what is easy is learned first."""
+_DETAILS: dict[Slot, tuple[str, ...]] = {"color": COLORS, "place": TOWNS, "day": DAYS}
 
 
 def mnli(rng: Rng, cast: Cast, label: int) -> Row:
@@ -44,18 +48,27 @@ def qnli(rng: Rng, cast: Cast, label: int) -> Row:
         The example.
     """
     slot, denials = rng.pick(SLOTS), rng.uniform(0, 1)
+    senses = tuple(TRANSFERS) if slot == "other" else _PAST
     while True:
-        stated = pair(rng, cast, _PAST)
-        asked, other = rng.sample(stated, 2)
-        asked = replace(asked, negated=False)
-        if label and rng.chance(85):
-            asked = another(rng, cast, asked)
+        about, other = rng.sample(pair(rng, cast, senses, denials), 2)
+        if slot in _DETAILS and not getattr(about, slot):
+            about = _with_detail(rng, about, slot)
+        stated, about = (about, other), replace(retold(rng, about), negated=False)
+        if label and rng.chance(70):
+            about = another(rng, cast, about, rng.pick(CHANGES))
         elif label:
-            asked = replace(asked, agent=other.agent) if rng.chance(50) else replace(asked, noun=other.noun)
-        if (slot == "other" and not asked.other) or sum(event.negated for event in stated) != denials:
+            about = (
+                replace(about, agent=other.agent) if rng.chance(50) else replace(about, noun=retold(rng, other).noun)
+            )
+        if (slot == "other" and not about.other) or about.agent == about.other:
             continue
-        if any(answer(event, asked, slot) for event in stated) == (label == 0):
-            return {"question": question(asked, slot, rng), "sentence": _joined(rng, stated), "label": label}
+        if any(answer(event, about, slot) for event in stated) == (label == 0):
+            return {"question": question(about, slot, rng), "sentence": _joined(rng, stated), "label": label}
+
+
+def _with_detail(rng: Rng, event: Event, slot: Slot) -> Event:
+    detail: dict[str, Any] = {slot: rng.pick(_DETAILS[slot])}
+    return replace(event, **detail)
 
 
 def _joined(rng: Rng, stated: Sequence[Event]) -> str:
@@ -68,9 +81,13 @@ def _joined(rng: Rng, stated: Sequence[Event]) -> str:
 def _statement_and_claim(
     rng: Rng, cast: Cast, senses: tuple[str, ...], verdict: Verdict
 ) -> tuple[tuple[Event, ...], Event]:
-    """One event or two, and a claim with the verdict."""
+    # Of two events one is denied, and as many claims of every verdict are denials, so that denials tell little.
     while True:
-        stated = pair(rng, cast, senses)[: rng.pick((1, 1, 1, 2))]
-        claim = claim_about(rng, cast, rng.pick(stated), verdict, PLAIN)
+        stated: tuple[Event, ...] = pair(rng, cast, senses, denials=1)
+        told, denial = sorted(stated, key=lambda event: event.negated)
+        about = rng.pick((told,) * 3 + (denial,) if verdict == "impossible" else stated)
+        if rng.chance(ALONE):
+            stated = (about,)
+        claim = claim_about(rng, cast, about, verdict)
         if judge_all(stated, claim) == verdict:
             return stated, claim

@@ -1,4 +1,4 @@
-"""Sentiment tasks. Opinion words, people and things of the validation texts are never in the training texts."""
+"""Sentiment tasks. People, and some opinion words, of the validation texts are never in the training texts."""
 
 from __future__ import annotations
 
