@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import sys
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -34,12 +33,12 @@ REGISTRIES = {
 @pytest.fixture(autouse=True)
 def guests_leave_after_each_test():
     """What a test registers is no part of what the next one in this process lists."""
-    registries = [getattr(importlib.import_module(m), name) for m, name in REGISTRIES.items() if m in sys.modules]
-    before = [(r, dict(r._entries), dict(r._origins), r._loaded) for r in registries]
+    registries = [getattr(importlib.import_module(m), name) for m, name in REGISTRIES.items()]
+    # What ships is loaded before: else the first test that loads a registry could leave its own entries behind.
+    before = [(r, r.entries(), dict(r._origins)) for r in registries]
     imported = dict(registry._imported)
     yield
-    for r, entries, origins, loaded in before:
-        if loaded:  # else it was filled during the test, by what ships
-            r._entries, r._origins = entries, origins
+    for r, entries, origins in before:
+        r._entries, r._origins = entries, origins
     registry._imported.clear()
     registry._imported.update(imported)
