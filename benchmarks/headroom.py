@@ -67,7 +67,7 @@ WORDINGS: dict[str, tuple[tuple[str, dict[str, str]], ...]] = {
 
 
 def wordings(task: str) -> list[Task]:
-    """The task and each other wording of it, all made of words that the backbones know."""
+    """The task and each other wording of it, of words in the vocabulary; one a category of words that documents use."""
     own = registered_tasks()[f"microworld-{task.replace('_', '-')}"]
     columns = [f"{{{column}}}" for column in own.columns]
     found = [own.model_copy(update={"scoring": "likelihood"})]
@@ -169,6 +169,9 @@ How far each backbone of [the ladder](../microworld.md) has to go on each task. 
 fine-tuning, in brackets the best of five wordings untrained ({items} validation items). Word counts: the better of a
 bag of words and of gradient boosting on numbers of common words, trained on all training rows. Settings:
 `benchmarks/headroom.py`; numbers: [headroom.csv](headroom.csv); what they show is asserted in `tests/test_headroom.py`.
+
+Of the wordings at least one a category is made of words that documents use (*it was*, *so*, *in other words*); a word
+like *true* stands in none, so that its meaning can only come from tuning.
 
 What tells scales apart is inference, paraphrase and answering; opinions and summaries are learned by the smallest
 already, and counting words comes too far in rte: more than half the way from chance to full fine-tuning.
