@@ -8,7 +8,10 @@ from pathlib import Path
 from apet.backbones.registry import BACKBONES, PackagedBackbone
 
 PACKAGE = "apet_microworld"
-DESCRIPTION = "synthetic: pre-trained on the microworld alone, {:,} parameters; in package apet-microworld"
+DESCRIPTION = (
+    "synthetic: pre-trained on {documents:,} documents of the microworld, {parameters:,} parameters; in package"
+    " apet-microworld"
+)
 
 
 def register() -> None:
@@ -17,7 +20,8 @@ def register() -> None:
     Their accounts are read, not their configurations: a list of names loads no weight and no configuration.
     """
     accounts = (Path(__file__).parent / "weights").glob("*/pretraining.json")
-    sizes = {file.parent.name: int(json.loads(file.read_text("utf-8"))["parameters"]) for file in accounts}
-    for name in sorted(sizes, key=lambda name: (name.rpartition("-")[0], sizes[name])):
-        backbone = PackagedBackbone(PACKAGE, f"weights/{name}", DESCRIPTION.format(sizes[name]))
+    known = {file.parent.name: json.loads(file.read_text("utf-8")) for file in accounts}
+    for name in sorted(known, key=lambda name: (name.rpartition("-")[0], known[name]["parameters"])):
+        said = DESCRIPTION.format(documents=known[name]["corpus"]["documents"], parameters=known[name]["parameters"])
+        backbone = PackagedBackbone(PACKAGE, f"weights/{name}", said)
         BACKBONES.register(name, backbone, __name__)
