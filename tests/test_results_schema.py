@@ -100,7 +100,7 @@ def test_every_field_says_what_it_is():
 
 
 def test_the_analysis_takes_its_columns_from_the_record():
-    assert set(RUNS) - {"state", "error"} <= {c.name for c in scalar_columns(RunResult)}
+    assert set(RUNS) - {"state", "error", "split"} <= {c.name for c in scalar_columns(RunResult)}
     assert set(CURVES) == {"run_id", *CurvePoint.model_fields}
     assert RUNS["num_trainable"] == ("number", "Trainable parameters N, exact; a task head is not among them")
 

@@ -14,6 +14,7 @@ import threading
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pandas as pd
 import pytest
 import torch
@@ -419,11 +420,22 @@ def test_runs_and_curves_are_tables(finished):
     assert study.results()[one.run_id].model_dump(mode="json") == stored
 
 
-@pytest.mark.parametrize("form", ["csv", "parquet", "json"])
+@pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet", "json"])
 def test_export(finished, tmp_path, form):
-    paths = export(Study(finished), tmp_path / "out", form)
-    read = {"csv": pd.read_csv, "parquet": pd.read_parquet, "json": pd.read_json}[form]
-    assert [len(read(p)) for p in paths] == [24, 72]
+    runs, curves, items = export(Study(finished), tmp_path / "out", form)
+    read = {"csv": pd.read_csv, "csv.gz": pd.read_csv, "parquet": pd.read_parquet, "json": pd.read_json}[form]
+    assert len(read(curves)) == 72
+    table, scores = read(runs).set_index("run_id"), np.load(items)
+    assert len(table) == 24
+    assert {run_id: scores[run_id].mean() for run_id in scores} == pytest.approx(dict(table["score"]), abs=1e-6)
+
+
+def test_an_export_of_the_same_runs_is_the_same_bytes(finished, tmp_path):
+    first, second = (export(Study(finished), tmp_path / name, "csv.gz") for name in ("first", "second"))
+    assert [p.read_bytes() for p in first] == [p.read_bytes() for p in second]
+
+
+def test_an_export_of_another_format_is_refused(finished, tmp_path):
     with pytest.raises(ApetError, match="unknown format 'xlsx'"):
         export(Study(finished), tmp_path, "xlsx")
 

@@ -8,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from apet.errors import ApetError
+from apet.studies.reported import SPLIT, with_reported_scores
 from apet.tasks.metrics import METRICS
 from apet.training.result import ColumnKind, CurvePoint, Record, RunResult, columns
 
@@ -58,11 +59,12 @@ RUNS: Columns = {
         "num_head_parameters",
         "objective",
     ),
+    SPLIT: ("text", "which split the score is of"),
 }
 CURVES: Columns = {"run_id": ("text", "the run"), **_described(CurvePoint, *CurvePoint.model_fields)}
 ITEMS: Columns = {
     "run_id": ("text", "the run"),
-    "item": ("number", "validation item; the same number is the same item in every run of the task"),
+    "item": ("number", "item of the split that is reported; the same number is the same item in every run of the task"),
     "score": ("number", "in [0, 1]"),
 }
 TRANSFER: Columns = {
@@ -109,7 +111,8 @@ def checked_runs(frame: pd.DataFrame) -> pd.DataFrame:
     """Table of runs with checked values and numeric columns, sorted by scale, task, method, N and seed.
 
     Args:
-        frame: a row per run, with the columns of `RUNS`; other columns are ignored.
+        frame: a row per run, with the columns of `RUNS`. Test scores, where each run of a task has one, take the place
+            of its validation scores (`apet.studies.reported`); other columns are ignored.
 
     Returns:
         The columns of `RUNS`; a failed run keeps its error and has NaN for its numbers.
@@ -118,7 +121,7 @@ def checked_runs(frame: pd.DataFrame) -> pd.DataFrame:
         ApetError: a column is missing, a complete run lacks a number, a score lies outside [0, 1], or runs that
             differ in more than the seed share a backbone, task, method and N.
     """
-    runs = _drop_repeated_requests(_typed(frame, RUNS, "runs"))
+    runs = _drop_repeated_requests(_typed(_with_split(frame), RUNS, "runs"))
     _check_unique(runs, ["run_id"], "runs")
     unknown_states = sorted(set(runs["state"]) - {"complete", "failed"})
     if unknown_states:
@@ -141,6 +144,11 @@ def checked_runs(frame: pd.DataFrame) -> pd.DataFrame:
     _check_one_setting_per_cell(done)
     order = ["backbone_family", "num_backbone_parameters", "backbone", "task", "method", "num_trainable", "seed"]
     return runs.sort_values(order, kind="stable", na_position="last").reset_index(drop=True)
+
+
+def _with_split(frame: pd.DataFrame) -> pd.DataFrame:
+    # A table that lacks even these is named by the check of its columns.
+    return with_reported_scores(frame) if {"task", "state", "score"} <= set(frame.columns) else frame.assign(split="")
 
 
 def _is_signed(runs: pd.DataFrame) -> pd.Series:
@@ -169,7 +177,7 @@ def checked_curves(frame: pd.DataFrame, runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def checked_items(frame: pd.DataFrame) -> pd.DataFrame:
-    """Scores of single validation items with checked values, sorted by run and item.
+    """Scores of single items with checked values, sorted by run and item.
 
     Args:
         frame: a row per run and item, with the columns of `ITEMS`.

@@ -73,6 +73,11 @@ class StudyData:
         )
 
     @cached_property
+    def split(self) -> str:
+        """What the scores are of, in words: ``test``, ``validation``, or ``test or validation`` by task."""
+        return " or ".join(sorted(set(complete(self.runs)["split"]))) or "validation"
+
+    @cached_property
     def scales(self) -> tuple[Scale, ...]:
         """Backbones with a complete run, by family, small to large."""
         backbones = complete(self.runs)[["backbone_family", "num_backbone_parameters", "backbone"]].drop_duplicates(

@@ -205,9 +205,9 @@ def _print_summary_table(folder: Path, run_ids: list[str]) -> None:
 def export(
     folder: StudyFolder,
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("export"),
-    file_format: Annotated[str, typer.Option("--format", help="Format of the files: csv, parquet or json.")] = "csv",
+    file_format: Annotated[str, typer.Option("--format", help="csv, csv.gz, parquet or json.")] = "csv",
 ) -> None:
-    """Write runs and curves as files."""
+    """Write runs, curves and transfers as files, and item scores as NumPy arrays."""
     from apet.commands.study import Study
 
     for path in Study(folder).export(output, file_format):  # type: ignore[arg-type]  # it refuses other words itself

@@ -140,9 +140,9 @@ class Study(StoredStudy):
         return cls(folder)
 
     def export(
-        self, output: str | Path = "export", file_format: Literal["csv", "parquet", "json"] = "csv"
+        self, output: str | Path = "export", file_format: Literal["csv", "csv.gz", "parquet", "json"] = "csv"
     ) -> list[Path]:
-        """Write runs and curves as files.
+        """Write runs, curves, transfers and item scores as files.
 
         Args:
             output: folder for the files.

@@ -23,7 +23,6 @@ CONVERGENCE_RULE = (
     f" {100 * REACHED:.0f} % of the rise from step 0 to its plateau, the mean over the last {100 * LAST:.0f} % of its"
     " steps."
 )
-
 CellKey = tuple[str, str, int]
 """Backbone, method and N: runs that differ in task and seed alone."""
 
@@ -56,12 +55,13 @@ def run_summary(
         plural(done["task"].nunique(), "task"),
         count_range(seeds, "seed") + " a cell",
         count_range(done["max_steps"], "step"),
-        count_range(done["num_examples"], "validation item") + " a task",
+        count_range(done["num_examples"], f"{a.data.split} item") + " a task",
     ]
     heads = sorted({int(h) for h in done["num_head_parameters"].dropna() if h > 0})
     head = f" A task head is counted apart ({heads[0]:,} to {heads[-1]:,} parameters)." if heads else ""
-    metrics = join_words(sorted(set(done["metric"])))
-    return f"{plural(len(done), 'complete run')}: {', '.join(parts)}; {metrics} on validation data.{head}"
+    chosen = " with the values that validation chose" if "test" in a.data.split else ""
+    on = f"{join_words(sorted(set(done['metric'])))} on {a.data.split} data{chosen}"
+    return f"{plural(len(done), 'complete run')}: {', '.join(parts)}; {on}.{head}"
 
 
 def plural(n: int, word: str) -> str:
@@ -146,8 +146,8 @@ def score_by_budget(a: Analysis, scale: Scale | None = None) -> str:
     cells = {(p.scale.name, p.method, p.num_trainable) for p in a.budget_points if scale in (None, p.scale)}
     ranges = RANGES if scale is not None or len(a.data.scales) == 1 else ""
     return (
-        f"Validation score over the number of trained parameters. {LEVELS}{ranges} {INTERVALS} {MISSING_RUNS}"
-        f" {run_summary(a, cells)}"
+        f"{a.data.split.capitalize()} score over the number of trained parameters. {LEVELS}{ranges} {INTERVALS}"
+        f" {MISSING_RUNS} {run_summary(a, cells)}"
     )
 
 
@@ -168,8 +168,8 @@ def thresholds(a: Analysis) -> str:
 def task_table(a: Analysis) -> str:
     """Caption of E6."""
     return (
-        "Validation score in percent, mean over seeds ± half the 95 % t-interval, or its ends where it reaches 0 or"
-        f" 100; of one seed the score alone. {MISSING_RUNS} {run_summary(a)}"
+        f"{a.data.split.capitalize()} score in percent, mean over seeds ± half the 95 % t-interval, or its ends where"
+        f" it reaches 0 or 100; of one seed the score alone. {MISSING_RUNS} {run_summary(a)}"
     )
 
 

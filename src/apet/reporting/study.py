@@ -76,7 +76,7 @@ def write_report(
             ``outdated`` (runs of earlier settings, which are not among ``runs``), ``cautions`` (lines that a reader
             must not miss), ``data`` (what was done to them;
             synthetic ones are marked at the top of the page).
-        items: scores of validation items, as a table or by run_id; None = unknown.
+        items: scores of items of the split that is reported, as a table or by run_id; None = unknown.
         transfer: zero-shot scores; None = none were measured.
         planned: the runs that were to be made; None = unknown.
         allow_holes: go on where planned runs are missing, and mark what misses some.

@@ -15,6 +15,7 @@ from pydantic import JsonValue
 
 from apet.errors import ApetError, UnknownNameError
 from apet.studies.grid import Cell, cells
+from apet.studies.reported import tasks_with_test
 from apet.studies.store import Store, StoredRun
 from apet.studies.study_config import DECIDED_BY_AXES, StudyConfig
 from apet.training import run_dir
@@ -115,20 +116,22 @@ class Study:
         return pd.DataFrame(rows, columns=names)
 
     def items(self) -> dict[str, NDArray[np.float64]]:
-        """Score of every validation example, from the runs' predictions.
+        """Score of every example of the split that is reported, from the runs' predictions.
 
         Returns:
-            run_id -> (examples,), in [0, 1]; examples come in the order of the data, which all runs of a task share.
+            run_id -> (examples,), in [0, 1]: of the test split for tasks all of whose runs have a test score, else of
+            validation; in the order of the data, which all runs of a task share.
             Runs whose predictions are not what was recorded are in ``damaged`` instead.
         """
-        scores = {}
+        scores, tested = {}, tasks_with_test(self.runs())
         for run in self._runs:
+            name = run_dir.TEST_PREDICTIONS if run.axes.task in tested else run_dir.PREDICTIONS
             folder = self.run_folder(run.run_id)
-            if run.state != "complete" or not (folder / run_dir.PREDICTIONS).is_file():
+            if run.state != "complete" or not (folder / name).is_file():
                 continue
             try:
-                recorded = check_manifest(folder, run.run_id, [run_dir.PREDICTIONS]) == run.manifest
-                found = run_dir.read_scores(folder / run_dir.PREDICTIONS)
+                recorded = check_manifest(folder, run.run_id, [name]) == run.manifest
+                found = run_dir.read_scores(folder / name)
             except ApetError as e:
                 self.damaged[run.run_id] = str(e)
             else:
@@ -264,14 +267,14 @@ def provenance(study: Study) -> dict[str, str | int | bool]:
     }
 
 
-FORMATS = ("csv", "parquet", "json")
+FORMATS = ("csv", "csv.gz", "parquet", "json")
 
 
 def export(study: Study, folder: Path, form: str) -> list[Path]:
-    """Write runs and curves as CSV, Parquet or JSON.
+    """Write runs, curves and transfers as CSV, Parquet or JSON, and item scores for `numpy.load`.
 
     Returns:
-        The files.
+        The files; transfers are among them where some were measured.
 
     Raises:
         UnknownNameError: another format.
@@ -279,19 +282,38 @@ def export(study: Study, folder: Path, form: str) -> list[Path]:
     """
     if form not in FORMATS:
         raise UnknownNameError("format", form, FORMATS)
+    tables = {"runs": study.runs(), "curves": study.curves(), "transfers": study.transfers()}
     paths = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, table in (("runs", study.runs()), ("curves", study.curves())):
+        for name, table in tables.items():
+            if name == "transfers" and table.empty:
+                continue
             path = folder / f"{name}.{form}"
-            if form == "csv":
-                table.to_csv(path, index=False)
-            elif form == "parquet":
+            if form == "parquet":
                 table.to_parquet(path, index=False)
-            else:
+            elif form == "json":
                 # Through pandas' own JSON, which writes missing numbers as null.
                 path.write_text(json.dumps(json.loads(table.to_json(orient="records")), indent=1) + "\n", "utf-8")
+            else:
+                # Without the time in the file's head: the same runs are the same bytes.
+                packed: dict[str, JsonValue] = {"method": "gzip", "mtime": 0}
+                table.to_csv(path, index=False, compression=packed if form == "csv.gz" else None)
             paths.append(path)
+        items = {run_id: _packed(scores) for run_id, scores in study.items().items()}
+        if items:
+            np.savez_compressed(folder / ITEM_SCORES, allow_pickle=False, **items)
+            paths.append(folder / ITEM_SCORES)
     except OSError as e:
         raise ApetError(f"cannot write to {str(folder)!r}: {e.strerror}; give another folder") from e
     return paths
+
+
+ITEM_SCORES = "items.npz"
+"""File of an export: run_id -> score of each item, as `Study.items` has them."""
+
+
+def _packed(scores: NDArray[np.float64]) -> NDArray[np.uint8] | NDArray[np.float32]:
+    """Right and wrong as a byte an item; other scores as they are in the predictions, to six digits."""
+    right = scores.astype(np.uint8)
+    return right if np.array_equal(right, scores) else scores.astype(np.float32)

@@ -1,4 +1,4 @@
-"""The record of a run: the one definition of result.json, curve.csv and predictions.csv, and of what is made of them.
+"""The record of a run: the one definition of result.json, curve.csv, predictions.csv, and of what is made of them.
 
 A study's SQLite columns, the tables of `apet.Study`, the headers of exported files, the JSON schema and
 ``docs/results-schema.md`` are all derived from these types; a field that is added here appears in each of them.
@@ -256,7 +256,7 @@ class CurvePoint(Record):
 
 
 class Prediction(Record):
-    """The answer to one validation example: a row of predictions.csv."""
+    """The answer to one example: a row of predictions.csv or test_predictions.csv."""
 
     location: str
     """Where the example stands in the data: file and line."""
@@ -387,7 +387,10 @@ def schema_markdown() -> str:
             " `json` fields are nested and stand in result.json and, as text, in study.sqlite.",
         ),
         "curve.csv": (CurvePoint, "One row a measurement, the untrained model first."),
-        "predictions.csv": (Prediction, "One row a validation example, in the order of the data."),
+        "predictions.csv": (
+            Prediction,
+            "One row a validation example, in the order of the data; test_predictions.csv the same of the test split.",
+        ),
     }
     for name, (record, about) in files.items():
         rows = [

@@ -293,10 +293,11 @@ class Run:
                 run_dir.write_run(folder, self._resolved(rate), self.plan.task, result, trained.points)
                 if self.config.save_delta:
                     handle.save(folder)
-                validation = self.splits["validation"]
-                run_dir.write_predictions(
-                    folder / run_dir.PREDICTIONS, self.plan.task, validation.examples, trained.predictions
-                )
+                answers = {"validation": (run_dir.PREDICTIONS, trained.predictions)}
+                if test is not None:
+                    answers["test"] = (run_dir.TEST_PREDICTIONS, test[1])
+                for split, (name, predictions) in answers.items():
+                    run_dir.write_predictions(folder / name, self.plan.task, self.splits[split].examples, predictions)
                 write_manifest(folder, result.run_id)
         return FinishedRun(result, trained.points, output if self.accelerator.is_main_process else None)
 

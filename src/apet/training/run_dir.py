@@ -25,11 +25,12 @@ if TYPE_CHECKING:  # reading a run needs no torch
     from apet.tasks.examples import Example
     from apet.training.evaluation import EvalPoint
 
-CONFIG, TASK, CURVE, PREDICTIONS = (
+CONFIG, TASK, CURVE, PREDICTIONS, TEST_PREDICTIONS = (
     "config.yaml",
     "task.yaml",
     "curve.csv",
     "predictions.csv",
+    "test_predictions.csv",
 )
 RowRecord = TypeVar("RowRecord", bound=Record)
 
@@ -123,6 +124,10 @@ def check_run(folder: Path, run_id: str) -> tuple[RunResult, list[CurvePoint], s
     if result.run_id != run_id:
         raise ApetError(f"{RESULT} is that of run {result.run_id}")
     require_agreement(result, curve, read_scores(folder / PREDICTIONS))
+    if (folder / TEST_PREDICTIONS).is_file():
+        _require_mean(
+            TEST_PREDICTIONS, read_scores(folder / TEST_PREDICTIONS), result.test_score, result.test_num_examples
+        )
     return result, curve, digest
 
 
@@ -137,15 +142,20 @@ def require_agreement(result: RunResult, curve: Sequence[CurvePoint], scores: ND
     Raises:
         ApetError: they contradict each other.
     """
-    if len(scores) != result.num_examples:
-        raise ApetError(f"{RESULT} is of {result.num_examples} examples, {PREDICTIONS} holds {len(scores)}")
+    _require_mean(PREDICTIONS, scores, result.score, result.num_examples)
     if result.task_type != "regression" and any(p.score < 0 for p in curve):
         raise ApetError(f"{CURVE} has a score below 0")
-    # A metric of the whole split has no scores of single examples that could be its mean.
-    if not np.isnan(scores).all() and abs(float(scores.mean()) - result.score) > 1e-5:
-        raise ApetError(f"{RESULT} has score {result.score}, the mean of {PREDICTIONS} is {scores.mean():.6f}")
     if not any(p.step == result.best_step and p.score == result.score for p in curve):
         raise ApetError(f"{CURVE} has no measurement of {result.score} at step {result.best_step}")
+
+
+def _require_mean(name: str, scores: NDArray[np.float64], score: float | None, num_examples: int | None) -> None:
+    """Pass where a record's score is that of a file of predictions, (examples,)."""
+    if len(scores) != num_examples:
+        raise ApetError(f"{RESULT} is of {num_examples} examples, {name} holds {len(scores)}")
+    # A metric of the whole split has no scores of single examples that could be its mean.
+    if score is None or (not np.isnan(scores).all() and abs(float(scores.mean()) - score) > 1e-5):
+        raise ApetError(f"{RESULT} has score {score}, the mean of {name} is {scores.mean():.6f}")
 
 
 def read_curve(folder: Path) -> list[CurvePoint]:

@@ -15,7 +15,7 @@ from apet.reporting.figures.seeds import SeedsByCell
 from apet.reporting.formatting import MEAN_OVER_TASKS, display_name
 
 TITLE = "E1: methods and their gap to full fine-tuning over scale"
-GAP, SCORE = "gap to full fine-tuning (points)", "validation score (%)"
+GAP, SCORE = "gap to full fine-tuning (points)", "score (%)"
 
 
 def figure(a: Analysis) -> Figure:

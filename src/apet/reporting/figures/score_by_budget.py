@@ -25,7 +25,7 @@ TITLE = "E4: score over the number of trained parameters"
 NEAR = 0.15
 """Of a score, how far above the baseline the lowest one may lie for that to be drawn."""
 ALL_BACKBONES = "all, overlaid"
-Y_TITLE = "validation score (%)"
+Y_TITLE = "score (%)"
 
 
 def figure(a: Analysis) -> Figure:

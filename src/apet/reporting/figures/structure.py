@@ -64,12 +64,12 @@ def _layers(a: Analysis, rows: Sequence[Row]) -> list[alt.Chart]:
     )
     color = marks.method_color(a.data.methods, shown)
     scale = alt.Scale(zero=True)
-    y = alt.Y("score:Q", title="validation score (%)", scale=scale, stack=None)
+    y = alt.Y("score:Q", title="score (%)", scale=scale, stack=None)
     bars = [
         alt.Chart().transform_filter(condition).mark_bar(style=style).encode(x=x, y=y, color=color, tooltip=tooltip)
         for condition, style in (("!datum.hollow", "bar"), ("datum.hollow", "hollow-bar"))
     ]
-    marked = marks.points(x, "validation score (%)", a.data.methods, tooltip, shown=shown, line=False, zero=True)
+    marked = marks.points(x, "score (%)", a.data.methods, tooltip, shown=shown, line=False, zero=True)
     return [layer.encode(xOffset=offset) for layer in (*bars, *marked)]
 
 
