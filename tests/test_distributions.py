@@ -138,3 +138,68 @@ def test_two_distributions_of_one_name_are_refused():
     with pytest.raises(ApetError, match="two distribution entries are called 'discrete'"):
         type("Impostor", (Distribution,), {"name": "discrete", "choose": Distribution.choose})
     assert type(DISTRIBUTIONS.get("discrete")).__name__ == "Discrete"
+
+
+TASK_RANKED = ("gradient", "fisher")
+
+
+def language_batches(model: torch.nn.Module, count: int) -> list[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(3)
+    rows = [torch.randint(model.config.vocab_size, (2, 7), generator=generator) for _ in range(count)]
+    return [{"input_ids": r, "labels": r} for r in rows]
+
+
+def dense_sums(model: torch.nn.Module, name: str, batches: list[dict[str, torch.Tensor]], distribution: str):
+    """The same scores by plain autograd on a fresh model: |sum of gradients|, or sum of their squares."""
+    parameter, total = model.get_parameter(name), 0.0
+    for b in batches:
+        (g,) = torch.autograd.grad(model.eval()(**b).loss, parameter)
+        total = total + (g if distribution == "gradient" else g**2)
+    return total.abs()
+
+
+@pytest.mark.parametrize("distribution", TASK_RANKED)
+@pytest.mark.parametrize("family", ["t5-gated", "gpt2", "bert-mlm"])
+def test_a_task_ranks_entries_by_its_gradients_as_dense_autograd_sums_them(family, distribution):
+    model = build(family)
+    batches = language_batches(model, 3)
+    spec = apet.plan(model, "apet", 300, distribution=distribution, operations=["add"], roles=["mlp"])
+    handle = apet.attach(model, spec, scores=apet.task_scores(model, spec, batches))
+    positions = {p.name: p for p in apet.positions(model)}
+    assert handle.spec.num_trainable == 300
+    ranked = [i for i in handle.spec.insertions if i.weights[0].mask.kind == "listed"]
+    assert ranked, "some weight is trained in part"
+    for i in ranked:
+        p, mask = positions[i.position], i.weights[0].mask
+        expected = dense_sums(build(family), f"{p.module}.{p.parameter}", batches, distribution).reshape(-1)
+        taken = torch.zeros(expected.numel(), dtype=torch.bool)
+        taken[torch.from_numpy(mask.indices)] = True
+        # Equal up to rounding: no entry that is left out scores more than one that is taken.
+        assert expected[~taken].max() <= expected[taken].min() * (1 + 1e-4)
+
+
+def test_taking_scores_leaves_the_model_as_it_was():
+    model = build("gpt2").train()
+    model.get_parameter("transformer.wte.weight").requires_grad_(False)
+    before = {n: (p.clone(), p.requires_grad) for n, p in model.named_parameters()}
+    spec = apet.plan(model, "apet-fisher", 100, operations=["add"])
+    apet.task_scores(model, spec, language_batches(model, 2))
+    assert model.training
+    for name, p in model.named_parameters():
+        assert torch.equal(p, before[name][0])
+        assert p.requires_grad == before[name][1]
+        assert p.grad is None
+
+
+def test_what_scores_cannot_be_taken_of_is_refused():
+    model = build("gpt2")
+    spec = apet.plan(model, "apet-gradient", 100, operations=["add"])
+    with pytest.raises(ApetError, match="no batch to take gradients of"):
+        apet.task_scores(model, spec, [])
+    with pytest.raises(ApetError, match="returned no loss"):
+        apet.task_scores(model, spec, [{"input_ids": torch.ones(1, 3, dtype=torch.long)}])
+    with pytest.raises(ApetError, match=r"scores=apet.task_scores\(model, spec, batches\)"):
+        apet.attach(model, spec)
+    apet.attach(model, apet.plan(model, "bitfit"))
+    with pytest.raises(ApetError, match="a delta is attached"):
+        apet.task_scores(model, spec, language_batches(model, 1))

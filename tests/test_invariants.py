@@ -76,6 +76,14 @@ class TestSmallest(DistributionConformance):
     distribution = "smallest"
 
 
+class TestGradient(DistributionConformance):
+    distribution = "gradient"
+
+
+class TestFisher(DistributionConformance):
+    distribution = "fisher"
+
+
 def test_every_registered_method_is_tested():
     assert {c.method for c in _Ours.__subclasses__()} == set(apet.list_methods())
 

@@ -482,3 +482,28 @@ def test_words_go_to_the_run_or_to_its_method():
 def test_what_cannot_be_planned_is_refused_before_data_and_weights(given, message, backbones):
     with pytest.raises(ApetError, match=message):
         resolve(RunConfig(backbone=backbones["bert-head"], **given))
+
+
+def tuned_by_task(tmp_path, name, task, **more):
+    settings = {"backbone": "microworld-t5-nano", "task": task, "method": "apet-fisher", "budget": 300, "max_steps": 2}
+    settings |= {
+        "max_train_samples": 64,
+        "max_eval_samples": 8,
+        "batch_size": 4,
+        "method_settings": {"operations": ["add"]},
+    }
+    tune(validate_config(settings | more), tmp_path / name)
+    saved = load_file(tmp_path / name / "delta.safetensors")
+    indices = [v.tolist() for k, v in sorted(saved.items()) if k != "values"]
+    return indices, saved["values"]
+
+
+def test_masks_that_a_task_ranks_are_settled_by_training_rows_and_the_same_again(tmp_path):
+    first, again, other = (
+        tuned_by_task(tmp_path, name, f"microworld-{task}")
+        for name, task in (("first", "sst2"), ("again", "sst2"), ("other", "mnli"))
+    )
+    assert first[1].numel() == 300
+    assert first[0] == again[0]
+    assert first[0] != other[0]
+    assert torch.equal(first[1], again[1])

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from apet.interop.lightning import lightning_callback
     from apet.interop.peft_import import import_peft
     from apet.interop.transformers import trainer_callback
+    from apet.mask_scores import task_scores
     from apet.masks.mask import Mask
     from apet.planning import plan
     from apet.routing import route
@@ -54,6 +55,7 @@ _MODULES = {
     "trainer_callback": "apet.interop.transformers",
     "lightning_callback": "apet.interop.lightning",
     "route": "apet.routing",
+    "task_scores": "apet.mask_scores",
     "estimate": "apet.costs",
     "DeltaSpec": "apet.delta",
     "Mask": "apet.masks.mask",
@@ -109,6 +111,7 @@ __all__ = [
     "recommend",
     "report",
     "route",
+    "task_scores",
     "thresholds",
     "trainer_callback",
     "transfer",

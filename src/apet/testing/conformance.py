@@ -22,6 +22,7 @@ from apet.delta import DeltaSpec
 from apet.errors import ApetError, NotMergeableError, UnreachableBudgetError
 from apet.handle import Handle
 from apet.layers.merging import obstacles
+from apet.mask_scores import needs_task_scores
 from apet.masks.distributions import DISTRIBUTIONS
 from apet.methods import METHODS, make_method
 from apet.testing.tiny_models import BUILDERS, batch, build, outputs, same_bits, shake, snapshot, some_budget
@@ -101,7 +102,7 @@ class _Conformance:
         """Budget = trained entries = optimizer elements = saved values; trained values are always fp32."""
         model = self.build(family, dtype)
         spec = self.plan(model, method, distribution)
-        handle = apet.attach(model, spec)
+        handle = _attach(model, spec)
         trainable = [p for p in model.parameters() if p.requires_grad]
         assert spec.num_trainable == sum(p.numel() for p in trainable) == sum(v.numel() for _, v in handle.values())
         assert all(p.dtype == torch.float32 for p in trainable)
@@ -120,7 +121,7 @@ class _Conformance:
     def test_every_entry_has_a_gradient(self, method: str, distribution: str, family: str) -> None:
         """After a small move away from the start, every entry has a gradient on some text."""
         model = self.build(family)
-        handle = apet.attach(model, self.plan(model, method, distribution))
+        handle = _attach(model, self.plan(model, method, distribution))
         shake(handle, 0.3)
         total = {name: torch.zeros_like(v) for name, v in handle.values()}
         for seed in range(12):
@@ -143,7 +144,7 @@ class _Conformance:
         model = self.build(family, dtype)
         inputs = batch(model)
         before = outputs(model, inputs)
-        apet.attach(model, self.plan(model, method, distribution))
+        _attach(model, self.plan(model, method, distribution))
         assert torch.equal(outputs(model, inputs), before) == METHODS.get(method).identity_at_start
 
     def test_detach_restores_every_bit(self, method: str, distribution: str, family: str, dtype: torch.dtype) -> None:
@@ -151,7 +152,7 @@ class _Conformance:
         model = self.build(family, dtype)
         before, inputs = snapshot(model), batch(model)
         logits, flags = outputs(model, inputs), [p.requires_grad for p in model.parameters()]
-        handle = apet.attach(model, self.plan(model, method, distribution))
+        handle = _attach(model, self.plan(model, method, distribution))
         for scale in (1.0, 10.0, 100.0):  # until it is seen in bf16: factors of small activations need more
             shake(handle, scale)
             moved = outputs(model, inputs)
@@ -171,7 +172,7 @@ class _Conformance:
         """Values, masks and positions survive a file."""
         model = self.build(family)
         inputs = batch(model)
-        handle = apet.attach(model, self.plan(model, method, distribution, mask_seed=5, init_seed=7))
+        handle = _attach(model, self.plan(model, method, distribution, mask_seed=5, init_seed=7))
         shake(handle)
         trained = outputs(model, inputs)
         handle.save(tmp_path)
@@ -186,7 +187,7 @@ class _Conformance:
         """A merge keeps the function and adds only biases; a refused one changes nothing; detach undoes both."""
         model = self.build(family, dtype)
         before, inputs, names = snapshot(model), batch(model), set(model.state_dict())
-        handle = apet.attach(model, self.plan(model, method, distribution))
+        handle = _attach(model, self.plan(model, method, distribution))
         shake(handle)
         attached, expected = outputs(model, inputs), self.is_mergeable(handle)
         refusal = None
@@ -217,7 +218,7 @@ class _Conformance:
             return
         spec = self.plan(model, method, distribution, mergeable=True)
         assert spec.mergeable
-        handle = apet.attach(model, spec)
+        handle = _attach(model, spec)
         assert spec.num_trainable == sum(v.numel() for _, v in handle.values())
         shake(handle)
         inputs = batch(model)
@@ -252,7 +253,7 @@ class _Conformance:
             before = snapshot(model)
             if laid_over:
                 dispatch_model(model, {name: "cpu" for name, _ in model.named_children()}, force_hooks=True)
-            handle = apet.attach(model, self.plan(model, method, distribution))
+            handle = _attach(model, self.plan(model, method, distribution))
             shake(handle, 0.1)
             loss = model(**batch(model)).loss
             loss.backward()
@@ -296,14 +297,16 @@ class DistributionConformance(_Conformance):
     @pytest.mark.parametrize("shape", [(7,), (4, 6), (1, 9), (9, 1)])
     def test_every_count_is_met_exactly(self, shape: tuple[int, ...]) -> None:
         """Distinct entries inside the tensor, as many as asked for, from one to all but one."""
-        from apet.masks.distributions import ScoredDistribution, draw_mask
+        from apet.masks.distributions import ScoredDistribution, TaskDistribution, draw_mask
 
         distribution = DISTRIBUTIONS.get(self.distribution)
         size = torch.Size(shape).numel()
         for count in range(1, size):
             mask = draw_mask(shape, count, self.distribution, 1, "somewhere")
             if isinstance(distribution, ScoredDistribution):
-                mask = distribution.settle(mask, distribution.scores(torch.randn(shape).numpy()))
+                values = torch.randn(shape).numpy()
+                ranked_by_task = isinstance(distribution, TaskDistribution)
+                mask = distribution.settle(mask, values if ranked_by_task else distribution.scores(values))
             indices = mask.indices
             assert len(set(indices.tolist())) == count
             assert indices.min() >= 0
@@ -333,6 +336,12 @@ class FamilyConformance(_Conformance):
         assert covered + backbone.num_head_parameters == backbone.num_parameters == total
         names = [p.name for p in backbone.positions]
         assert len(names) == len(set(names))
+
+
+def _attach(model: nn.Module, spec: DeltaSpec) -> Handle:
+    """Attach; masks that a task's gradients rank get those of a small batch."""
+    scores = apet.task_scores(model, spec, [batch(model)]) if needs_task_scores(spec) else None
+    return apet.attach(model, spec, scores=scores)
 
 
 def _serves(method: str, distribution: str, settings: Mapping[str, object], builder: Builder) -> bool:

@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from functools import partial
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from apet.attachment import HeadMode, attach
 from apet.backbones.head import reset_head
@@ -21,6 +22,8 @@ from apet.errors import ApetError
 from apet.handle import Handle
 from apet.layers.merging import merge_note
 from apet.layers.prompt import prompt_length
+from apet.mask_scores import needs_task_scores, task_scores
+from apet.tasks.batches import training_batches
 from apet.tasks.examples import Example, sample
 from apet.tasks.objectives import Objective, make_objective
 from apet.training import output_folder, run_dir
@@ -28,7 +31,7 @@ from apet.training.cautions import ChanceWatch, head_caution, truncation_caution
 from apet.training.config import RunConfig, import_guests
 from apet.training.environment import reset_peak_memory
 from apet.training.eval_steps import num_measured
-from apet.training.evaluation import EvalPoint, Measurement, Split, evaluate, majority_baseline
+from apet.training.evaluation import EvalPoint, Measurement, Split, evaluate, majority_baseline, to_device
 from apet.training.loop import DivergedError, TrainingResult, TrainingSchedule, train
 from apet.training.lr_search import LearningRate, search_learning_rate
 from apet.training.manifest import write_manifest
@@ -44,6 +47,8 @@ from apet.training.tracking import TrackedRun, tracked, tracking_notes
 
 MAX_HELD_OUT = 500
 """Training examples held out for a learning-rate search, at most; at most a fifth of all."""
+SCORED_BATCH, SCORED_BATCHES = 8, 64
+"""Examples of a batch, and batches, whose gradients rank the entries of a mask; small ones, for the sake of squares."""
 
 
 @dataclass(frozen=True)
@@ -309,13 +314,25 @@ class Run:
     def _measure(self, split: Split) -> Measurement:
         return evaluate(self.model, self.objective, split, self.eval_batch_size)
 
+    @cached_property
+    def mask_scores(self) -> dict[str, Tensor] | None:
+        """Scores for masks that rank entries by the task's gradients: first of all, while nothing is attached."""
+        if not needs_task_scores(self.plan.delta):
+            return None
+        reset_head(self.model, self.config.resolved_seed("init_seed"))
+        examples, device = self.splits["train"].encoded, self.accelerator.device
+        size = min(SCORED_BATCH, len(examples))
+        rows = islice(training_batches(examples.lengths, size, self.config.resolved_seed("data_seed")), SCORED_BATCHES)
+        batches = (to_device(device, self.objective.collate([examples[i] for i in numbers])) for numbers in rows)
+        return task_scores(self.model, self.plan.delta, batches, self.objective.loss)
+
     def attach(self, carrier: CarrierChoice) -> Handle:
         """Attach a fresh delta, with a fresh head."""
         reset_head(self.model, self.config.resolved_seed("init_seed"))
         if self.config.gradient_checkpointing:
             getattr(self.model, "activation_checkpointing_enable")()
         head: HeadMode = "trained" if self.plan.backbone.head and self.config.head == "trained" else "frozen"
-        return attach(self.model, self.plan.delta, head=head, carrier=carrier)
+        return attach(self.model, self.plan.delta, head=head, scores=self.mask_scores, carrier=carrier)
 
     def leave(self, handle: Handle) -> None:
         """Detach a delta."""
@@ -348,6 +365,7 @@ class Run:
         Raises:
             ApetError: too few examples to search it, or no rate that trains.
         """
+        _ = self.mask_scores  # now, while nothing is attached: trials may share a pass
         given = self.plan.config.learning_rate
         default = self.plan.default_learning_rate
         if given == "paper":

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from apet.masks.distributions.distribution import DISTRIBUTIONS, Distribution, ScoredDistribution, draw_mask
+from apet.masks.distributions.distribution import (
+    DISTRIBUTIONS,
+    Distribution,
+    ScoredDistribution,
+    TaskDistribution,
+    draw_mask,
+)
 
-__all__ = ["DISTRIBUTIONS", "Distribution", "ScoredDistribution", "draw_mask"]
+__all__ = ["DISTRIBUTIONS", "Distribution", "ScoredDistribution", "TaskDistribution", "draw_mask"]

@@ -189,6 +189,47 @@ class ScoredDistribution(Distribution):
         return listed_mask(mask.shape, ranked.astype(np.int64))
 
 
+class TaskDistribution(ScoredDistribution):
+    """A distribution that ranks the entries of a parameter by the gradients of a task's loss.
+
+    `apet.tune` takes these gradients itself, in one pass over training rows before the first step; for `apet.attach`
+    they come from `apet.task_scores`.
+    """
+
+    @abstractmethod
+    def of_batch(self, gradient: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """What one batch adds to the sum over batches.
+
+        Args:
+            gradient: of the batch's loss, in the parameter's shape.
+
+        Returns:
+            In the same shape.
+        """
+
+    @abstractmethod
+    def of_sum(self, total: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Score every entry by the sum over all batches.
+
+        Args:
+            total: in the parameter's shape.
+
+        Returns:
+            One score for each entry, in the same shape; the highest are trained.
+        """
+
+    def scores(self, parameter: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Refuse: the weights do not tell the task.
+
+        Raises:
+            ApetError: always.
+        """
+        raise ApetError(
+            f"distribution {self.name!r} ranks entries by gradients of a task; apet.tune takes them by itself; for"
+            " apet.attach give scores=apet.task_scores(model, spec, batches)"
+        )
+
+
 def _one_a_line(mask: Mask, generator: SeededGenerator) -> Integers:
     """One random entry in each row (column), sorted, (lines,)."""
     rows, columns = mask.shape
