@@ -3,6 +3,7 @@
     python benchmarks/headroom.py runs/headroom                           # what is missing of it; the same call goes on
     python benchmarks/headroom.py runs/headroom --scale t5-nano --scale t5-small
     python benchmarks/headroom.py runs/headroom --page                    # and write docs/results/headroom.md and .csv
+    python benchmarks/headroom.py runs/headroom --scale t5-xl --page      # the others' numbers stay as they are written
 
 Fine-tuning: 800 steps of 32, the best checkpoint by 1,000 validation items of every 100 steps (of 400, where texts are
 written), scored on all test items. Untrained: the likeliest label word, 1,000 validation items. Word counts: trained on
@@ -163,6 +164,17 @@ def export(tuned: pd.DataFrame) -> pd.DataFrame:
     return pd.concat(parts)[["kind", "backbone", "task", "score"]].fillna({"backbone": ""})
 
 
+def merged(written: pd.DataFrame | None, taken: pd.DataFrame) -> pd.DataFrame:
+    """The numbers of before with those of now in the place of their like, in the order of the ladder."""
+    if written is None:
+        return taken
+    key = ["kind", "backbone"]
+    replaced = pd.MultiIndex.from_frame(written[key]).isin(pd.MultiIndex.from_frame(taken[key]))
+    both = pd.concat([written[~replaced], taken], ignore_index=True)
+    rank = both.backbone.map({name: n for n, name in enumerate(SCALES)}).fillna(len(SCALES))
+    return both.assign(rank=rank).sort_values(["kind", "rank"], kind="stable").drop(columns="rank")
+
+
 PAGE = """# Headroom of the microworld's tasks
 
 How far each backbone of [the ladder](../microworld.md) has to go on each task. Percent on {held} test items after full
@@ -212,8 +224,10 @@ def main() -> None:
     scales = [f"microworld-{s}" for s in given.scale] if given.scale else list(SCALES)
     tuned = pd.concat([fine_tune(given.folder, scale) for scale in scales])
     if given.page:
-        numbers = export(tuned)
-        numbers.to_csv(RESULTS / "headroom.csv", index=False, float_format="%.4f")
+        path = RESULTS / "headroom.csv"
+        written = pd.read_csv(path).fillna({"backbone": ""}) if path.is_file() else None
+        numbers = merged(written, export(tuned))
+        numbers.to_csv(path, index=False, float_format="%.4f")
         write_page(numbers)
 
 

@@ -276,8 +276,8 @@ def test_a_transfer_is_measured_from_any_folder_and_for_what_is_meant_alone(work
         (["study", "plan", "quik"], "unknown study 'quik'"),
         (["study", "run", "grid.yaml"], "--output is required: give the folder for the results"),
         (
-            ["study", "run", "grid.yaml", "--output", "x", "--executor", "slurm"],
-            "unknown executor 'slurm'; known: in-process, local, ray",
+            ["study", "run", "grid.yaml", "--output", "x", "--executor", "moon"],
+            "unknown executor 'moon'; known: in-process, local, ray, slurm",
         ),
         (["study", "run", "grid.yaml", "--output", "x", "stps=3"], "unknown setting of a study or of its runs 'stps'"),
         (["study", "export", "nowhere"], "no study at 'nowhere'"),

@@ -83,6 +83,14 @@ class _GradientPass(Generic[Batch]):
         self.parameters = {name: model.get_parameter(f"{p.module}.{p.parameter}") for name, p in places.items()}
 
     def scores(self, batches: Iterable[Batch]) -> dict[str, Tensor]:
+        """Scores of every ranked parameter.
+
+        Returns:
+            Position -> scores in the parameter's shape.
+
+        Raises:
+            ApetError: no batch, quantized parameters, or a gradient that is not finite.
+        """
         for name, parameter in self.parameters.items():
             if not parameter.is_floating_point():
                 raise ApetError(f"{name} is stored as {parameter.dtype}, which takes no gradients; load it unquantized")

@@ -77,12 +77,20 @@ Filters = Annotated[
 ]
 RunLimit = Annotated[int | None, typer.Option(min=1, help="Number of runs, at most.")]
 ExampleLimit = Annotated[int | None, typer.Option(min=1, help="Number of examples, at most.")]
-ExecutorOption = Annotated[str, typer.Option(help="What runs a study's runs: local (processes) or ray (a cluster).")]
+ExecutorOption = Annotated[
+    str, typer.Option(help="What runs a study's runs: local (processes), ray (a cluster) or slurm (jobs).")
+]
 Workers = Annotated[
     int, typer.Option(min=0, help="Number of workers; 0 = one for each GPU, else as many as the cores allow.")
 ]
 RayAddress = Annotated[str | None, typer.Option("--ray-address", help="Address of the Ray cluster.")]
-Gpus = Annotated[float, typer.Option(min=0, help="GPUs that each Ray worker holds; may be a fraction.")]
+Gpus = Annotated[
+    float, typer.Option(min=0, help="GPUs that each worker of Ray or Slurm holds; of Ray maybe a fraction.")
+]
+Slurm = Annotated[
+    list[str] | None,
+    typer.Option(metavar="KEY=VALUE", help="Setting of Slurm jobs, as sbatch calls it: partition=gpu; repeatable."),
+]
 
 
 def require_output(output: Path | None, purpose: str = "results") -> Path:

@@ -12,6 +12,30 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 
+def split_pairs(pairs: Iterable[str]) -> dict[str, str]:
+    """Read ``key=value`` words as they stand.
+
+    Args:
+        pairs: words such as ``partition=gpu``.
+
+    Returns:
+        Key -> text of the value.
+
+    Raises:
+        ApetError: a word without ``=``, or a key that comes twice.
+    """
+    texts: dict[str, str] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        key = key.strip()
+        if not equals or not key:
+            raise ApetError(f"{pair!r} is not a valid key=value; write such as rank=4")
+        if key in texts:
+            raise ApetError(f"{key} came twice; give it once")
+        texts[key] = text
+    return texts
+
+
 def parse_pairs(pairs: Iterable[str]) -> dict[str, JsonValue]:
     """Read ``key=value`` words; values are YAML, as in the files.
 
@@ -25,17 +49,11 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, JsonValue]:
         ApetError: a word without ``=``, a key that comes twice, or a value that is not valid YAML.
     """
     values: dict[str, JsonValue] = {}
-    for pair in pairs:
-        key, equals, text = pair.partition("=")
-        key = key.strip()
-        if not equals or not key:
-            raise ApetError(f"{pair!r} is not a valid key=value; write such as rank=4")
-        if key in values:
-            raise ApetError(f"{key} came twice; give it once")
+    for key, text in split_pairs(pairs).items():
         try:
             values[key] = read_yaml(text, key)
         except ApetError as e:
-            raise ApetError(f"{pair!r}: {e}; write such as roles=[attn.q, attn.v]") from e
+            raise ApetError(f"{f'{key}={text}'!r}: {e}; write such as roles=[attn.q, attn.v]") from e
     return values
 
 

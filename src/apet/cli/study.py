@@ -17,6 +17,7 @@ from apet.cli.options import (
     Quiet,
     RayAddress,
     RunLimit,
+    Slurm,
     StudyFolder,
     Track,
     Workers,
@@ -24,6 +25,7 @@ from apet.cli.options import (
     require_output,
 )
 from apet.cli.output import format_bytes, format_duration, print_json, print_table
+from apet.cli.overrides import split_pairs
 from apet.cli.own_data import OwnData, takes_own_data
 from apet.cli.stopping import keeps_runs
 from apet.errors import ApetError
@@ -125,6 +127,7 @@ def run(
     workers: Workers = 0,
     ray_address: RayAddress = None,
     gpus: Gpus = 0,
+    slurm: Slurm = None,
     track: Track = None,
     retry: Annotated[bool, typer.Option("--retry", help="Also run what failed before.")] = False,
     json: Json = False,
@@ -147,6 +150,7 @@ def run(
         workers=workers,
         ray_address=ray_address,
         gpus=gpus,
+        slurm=split_pairs(slurm or ()),
         retry=retry,
     )
     if json:

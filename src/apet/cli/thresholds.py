@@ -18,12 +18,14 @@ from apet.cli.options import (
     Quiet,
     RayAddress,
     RunOverrides,
+    Slurm,
     TaskName,
     Track,
     Workers,
     build_run_config,
 )
 from apet.cli.output import print_json
+from apet.cli.overrides import split_pairs
 from apet.cli.own_data import OwnData, takes_own_data
 from apet.cli.stopping import keeps_runs
 from apet.commands.settings import default_output
@@ -64,6 +66,7 @@ def thresholds(
     workers: Workers = 0,
     ray_address: RayAddress = None,
     gpus: Gpus = 0,
+    slurm: Slurm = None,
     config: ConfigFile = None,
     json: Json = False,
     quiet: Quiet = False,
@@ -98,6 +101,7 @@ def thresholds(
         workers=workers,
         ray_address=ray_address,
         gpus=gpus,
+        slurm=split_pairs(slurm or ()),
         quiet=quiet,
     )
     if json:

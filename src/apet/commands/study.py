@@ -98,6 +98,7 @@ class Study(StoredStudy):
         workers: int = 0,
         ray_address: str | None = None,
         gpus: float = 0,
+        slurm: Mapping[str, str] | None = None,
         retry: bool = False,
         quiet: bool = False,
         **settings: JsonValue,
@@ -109,10 +110,11 @@ class Study(StoredStudy):
             output: folder of the study; made if it is not there.
             filters: only these runs, such as ``{"backbone": "bert-*"}``.
             limit: number of runs, at most.
-            executor: what runs the runs: local (processes) or ray (a cluster).
+            executor: what runs the runs: local (processes), ray (a cluster) or slurm (jobs).
             workers: of them; 0 = one for each GPU, else as many as the cores allow.
             ray_address: of a Ray cluster; None = Ray's own search.
-            gpus: that each Ray worker holds.
+            gpus: that each worker of Ray or Slurm holds; of Ray maybe a fraction.
+            slurm: settings of Slurm jobs, as sbatch calls them: ``{"partition": "gpu"}``.
             retry: also run what failed before.
             quiet: show no progress.
             **settings: of the study (``seeds=[0]``) or of its runs (``max_steps=50``, ``track="tensorboard"``).
@@ -135,6 +137,7 @@ class Study(StoredStudy):
             workers=workers,
             ray_address=ray_address,
             gpus=gpus,
+            slurm=slurm,
             retry=retry,
         )
         return cls(folder)

@@ -165,6 +165,7 @@ def make_runs(
     workers: int = 0,
     ray_address: str | None = None,
     gpus: float = 0,
+    slurm: Mapping[str, str] | None = None,
     retry: bool = False,
 ) -> Summary:
     """Make the runs of a plan that are missing in a folder.
@@ -173,10 +174,11 @@ def make_runs(
         plan: of the study.
         folder: of its results.
         progress: is told how far it is.
-        executor: what runs the runs: local or ray.
+        executor: what runs the runs: local, ray or slurm.
         workers: of them; 0 = one for each GPU, else as many as the cores allow.
         ray_address: of a Ray cluster; None = Ray's own search.
-        gpus: that each Ray worker holds.
+        gpus: that each worker of Ray or Slurm holds; of Ray maybe a fraction.
+        slurm: settings of Slurm jobs, as sbatch calls them: ``{"partition": "gpu"}``.
         retry: whether what failed before is run, too.
 
     Returns:
@@ -188,6 +190,8 @@ def make_runs(
         # All runs of a study have the number of threads that its defaults give; the first run stands for them.
         num_threads=configs[0].num_threads or 1,
         num_gpus=gpus,
+        slurm=slurm or {},
+        folder=folder,
         ray_address=ray_address,
         devices=frozenset(config.device for config in configs),
         device_maps=frozenset(config.device_map for config in configs),

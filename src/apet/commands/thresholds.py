@@ -81,6 +81,7 @@ def thresholds(
     workers: int = 0,
     ray_address: str | None = None,
     gpus: float = 0,
+    slurm: Mapping[str, str] | None = None,
     quiet: bool = False,
     **settings: JsonValue,
 ) -> Thresholds:
@@ -110,10 +111,11 @@ def thresholds(
         min_params: smallest N.
         max_params: largest N; None = the most that the method can have.
         full_learning_rate: of full fine-tuning; None = that of the others.
-        executor: what runs the runs: local or ray.
+        executor: what runs the runs: local, ray or slurm.
         workers: of them; 0 = one for each GPU, else as many as the cores allow.
         ray_address: of a Ray cluster; None = Ray's own search.
-        gpus: that each Ray worker holds.
+        gpus: that each worker of Ray or Slurm holds; of Ray maybe a fraction.
+        slurm: settings of Slurm jobs, as sbatch calls them: ``{"partition": "gpu"}``.
         quiet: show no progress.
         **settings: of the runs (`apet.training.config.RunConfig`), such as ``learning_rate``, or of the method.
 
@@ -144,6 +146,8 @@ def thresholds(
         num_workers=workers,
         num_threads=base.num_threads or 1,
         num_gpus=gpus,
+        slurm=slurm or {},
+        folder=folder,
         ray_address=ray_address,
         devices=frozenset({base.device}),
         device_maps=frozenset({base.device_map}),

@@ -1,10 +1,11 @@
-"""Where runs happen: this process, worker processes on this machine, or a Ray cluster; others register themselves."""
+"""Where runs happen: this process, processes of this machine, a Ray cluster, Slurm jobs; others register themselves."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from apet.errors import ApetError
 from apet.registry import Registry
 from apet.studies.executors.base import Executor, ExecutorOptions
 
@@ -30,6 +31,17 @@ def _ray(options: ExecutorOptions) -> Executor:
     return RayExecutor(options.num_workers, options.ray_address, options.num_threads, options.num_gpus)
 
 
+def _slurm(options: ExecutorOptions) -> Executor:
+    from apet.studies.executors.slurm import SlurmExecutor
+
+    if not options.num_workers or options.folder is None:
+        raise ApetError("executor slurm: say how many jobs run at a time, such as --workers 8")
+    if options.num_gpus % 1:
+        raise ApetError(f"executor slurm: a job holds whole GPUs, not {options.num_gpus:g}")
+    size, threads, gpus = options.num_workers, options.num_threads, int(options.num_gpus)
+    return SlurmExecutor(size, options.folder, threads, gpus, options.slurm)
+
+
 def _in_process(options: ExecutorOptions) -> Executor:
     from apet.studies.executors.base import InProcessExecutor
     from apet.training.progress import Progress
@@ -39,7 +51,7 @@ def _in_process(options: ExecutorOptions) -> Executor:
 
 
 def _load_builtin() -> None:
-    for name, factory in (("local", _local), ("ray", _ray), ("in-process", _in_process)):
+    for name, factory in (("local", _local), ("ray", _ray), ("slurm", _slurm), ("in-process", _in_process)):
         EXECUTORS.register(name, factory, __name__)
 
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -88,6 +88,8 @@ class ExecutorOptions:
         num_threads: processor cores of each run.
         num_gpus: GPUs that each worker holds, where the executor reserves them; may be a fraction.
         ray_address: of a Ray cluster; None = the one that RAY_ADDRESS names, or a new one on this machine.
+        folder: of the study, for workers that are told by files there.
+        slurm: settings of Slurm jobs, as sbatch calls them.
         devices: what the runs ask for: auto, cpu.
         device_maps: what the runs ask for: auto = one backbone over all GPUs, None = one GPU each.
     """
@@ -96,6 +98,8 @@ class ExecutorOptions:
     num_threads: int = 1
     num_gpus: float = 0.0
     ray_address: str | None = None
+    folder: Path | None = None
+    slurm: Mapping[str, str] = field(default_factory=dict)
     devices: frozenset[str] = frozenset({"auto"})
     device_maps: frozenset[str | None] = frozenset({None})
 
