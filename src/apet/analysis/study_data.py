@@ -100,8 +100,17 @@ class StudyData:
 
     @cached_property
     def variants(self) -> tuple[str, ...]:
-        """APET variants with a complete run, one for each distribution, in the order of `methods`."""
-        return tuple(m for m in self.methods if m.startswith(APET_PREFIX))
+        """APET variants with a complete run, one for each distribution, in the order of `methods`.
+
+        Those with settings of their own, such as ``apet-discrete(sites=4)``, are methods beside them.
+        """
+        return tuple(m for m in self.methods if m.startswith(APET_PREFIX) and "(" not in m)
+
+    @cached_property
+    def concentrated_variants(self) -> tuple[str, ...]:
+        """APET variants that were run with settings of their own: the two of the paper, then the others by name."""
+        names = {m.partition("(")[0] for m in self.methods if m.startswith(APET_PREFIX) and "(" in m}
+        return tuple(m for m in PAPER_ORDER if m in names) + tuple(sorted(names - set(PAPER_ORDER)))
 
     def tasks(self, family: str) -> tuple[str, ...]:
         """Tasks of a family with any run, by category and name."""

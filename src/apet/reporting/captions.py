@@ -165,6 +165,16 @@ def thresholds(a: Analysis) -> str:
     )
 
 
+def concentration(a: Analysis) -> str:
+    """Caption of E8."""
+    cells = {(c.scale.name, m, c.num_trainable) for c in a.concentrations for m in c.methods.values()}
+    return (
+        "Exactly N parameters on k weights, N / k on each, from few weights to many; averaged over the tasks and seeds"
+        f" that all points of an N have. {INTERVALS} {MISSING_RUNS}"
+        f" {run_summary(a, cells, {c.task for c in a.concentrations})}"
+    )
+
+
 def task_table(a: Analysis) -> str:
     """Caption of E6."""
     return (

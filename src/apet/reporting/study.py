@@ -12,7 +12,16 @@ from apet.analysis.frames import FULL, complete
 from apet.analysis.score_matrix import Items
 from apet.analysis.study import Analysis, analyze
 from apet.reporting import captions, page
-from apet.reporting.figures import convergence, gap_by_scale, printing, score_by_budget, structure, thresholds, transfer
+from apet.reporting.figures import (
+    concentration,
+    convergence,
+    gap_by_scale,
+    printing,
+    score_by_budget,
+    structure,
+    thresholds,
+    transfer,
+)
 from apet.reporting.figures.figure import Figure
 from apet.reporting.figures.printing import Width
 from apet.reporting.folder import FIGURES, PAGE, TABLES, Report, new_report
@@ -48,8 +57,9 @@ EXPERIMENTS = {
     "E4": Experiment("score_by_budget", "Number of parameters", score_by_budget.figure, score_by_budget.by_task),
     "E5": Experiment("thresholds", "Thresholds", thresholds.figure),
     "E7": Experiment("transfer", "Transfer", transfer.figure),
+    "E8": Experiment("concentration", "Concentration", concentration.figure),
 }
-"""By the experiment's number; E6 is tables alone."""
+"""By the experiment's number; E6 is tables alone, E8 is not the paper's."""
 
 
 def write_report(
@@ -112,7 +122,12 @@ def write_report(
 
 def study_figures(a: Analysis) -> dict[str, Figure]:
     """The figure of each experiment that the runs hold, by its number."""
-    return {number: e.figure(a) for number, e in EXPERIMENTS.items() if number not in a.missing}
+    return {number: e.figure(a) for number, e in _experiments(a).items() if number not in a.missing}
+
+
+def _experiments(a: Analysis) -> dict[str, Experiment]:
+    """The paper's experiments, and E8 where it was asked for."""
+    return {number: e for number, e in EXPERIMENTS.items() if number != "E8" or a.data.concentrated_variants}
 
 
 def _print_figures(a: Analysis, figures: Mapping[str, Figure], folder: Path, partial: bool, width: Width) -> list[Path]:
@@ -130,7 +145,7 @@ def _page(
     by_name = {t.name: t for t in tables}
     claims = [by_name[n] for n in ("claims",) if n in by_name]
     sections = [page.Section("findings", "What the runs say", tables=claims, body=page.finding_list(findings(a)))]
-    for number, experiment in EXPERIMENTS.items():
+    for number, experiment in _experiments(a).items():
         if number == "E7" and "task_table" in by_name:
             sections.append(_all_tasks(by_name))
         title = f"{number} · {experiment.title}"

@@ -52,6 +52,7 @@ def study_tables(a: Analysis) -> list[Table]:
         task_table(a),
         task_table_reference(a),
         transfer(a),
+        concentration(a),
         failed_runs(a),
         all_runs(a),
     ]
@@ -286,3 +287,25 @@ def transfer(a: Analysis) -> Table:
         estimate_column("relative", "relative %"),
     )
     return Table("transfer", "E7: relative transfer", captions.transfer(a), columns, rows)
+
+
+def concentration(a: Analysis) -> Table:
+    """The table of E8."""
+    variants = a.data.concentrated_variants
+    pairs = list(dict.fromkeys(pair for c in a.concentrations for pair in c.differences))
+    rows: list[list[Value]] = []
+    for c in a.concentrations:
+        differences = [c.differences.get(pair) for pair in pairs]
+        with_verdicts = [x for d in differences for x in (d, None if d is None else d.verdict)]
+        scores = [c.scores.get(v) for v in variants]
+        over = c.task or MEAN_OVER_TASKS
+        rows.append([c.scale.name, over, c.num_trainable, c.sites, *scores, *with_verdicts])
+    columns = [BACKBONE, TASK, N, integer_column("num_sites", "weights")]
+    for variant in variants:
+        name = f"{variant.replace('-', '_')}_score"
+        columns.append(estimate_column(name, f"{display_name(variant)} %", mean_and_spread))
+    for pair in pairs:
+        name, heading = pair.replace("-", "_minus_"), pair.replace("-", " − ")
+        columns += [estimate_column(name, f"{heading}, points"), Column("verdict", name=f"{name}_verdict")]
+    title = "E8: one number of parameters on few weights or on many"
+    return Table("concentration", title, captions.concentration(a), tuple(columns), rows)
