@@ -13,9 +13,9 @@ import pandas as pd
 
 from apet.analysis.frames import CURVES, RUNS
 from apet.analysis.study import analyze
+from apet.reporting.claims_table import claims
 from apet.reporting.headline import findings
 from apet.reporting.table_files import markdown
-from apet.reporting.tables import claims
 
 RUNS_CSV = Path(__file__).parents[1] / "docs" / "results" / "micropaper" / "report" / "tables" / "runs.csv"
 RENAMED = {

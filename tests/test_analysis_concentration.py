@@ -10,8 +10,7 @@ from apet.analysis.concentration import concentrated, concentrations
 from apet.analysis.study import analyze
 from apet.analysis.study_data import StudyData
 from apet.errors import ApetError
-from apet.reporting import tables
-from apet.reporting.figures import concentration
+from apet.reporting.experiments import concentration
 from apet.reporting.study import write_report
 from synthetic_results import row, study
 
@@ -91,7 +90,7 @@ def test_variants_with_settings_do_not_enter_the_comparison_of_structures(runs):
 
 def test_the_report_has_its_figure_and_its_table(runs, tmp_path):
     a = analyze(runs, NO_CURVES)
-    figure, table = concentration.figure(a), tables.concentration(a)
+    figure, table = concentration.figure(a), concentration.table(a)
     assert [c.options for c in figure.choices] == [("large", "tiny"), ("mean over tasks", "claims", "films")]
     assert len(figure.rows) == 2 * 3 * 2 * len(SITES)
     assert len(table.rows) == 2 * 3 * len(SITES)

@@ -11,9 +11,9 @@ import pytest
 
 from apet.analysis.study import analyze
 from apet.reporting.formatting import count, significant
+from apet.reporting.study import study_tables
 from apet.reporting.table import Column, Table, estimate_column, integer_column, snake_case
 from apet.reporting.table_files import csv_text
-from apet.reporting.tables import study_tables
 from synthetic_results import curves, failing, study, transfer
 
 INTEGERS = {

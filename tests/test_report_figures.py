@@ -19,17 +19,9 @@ from hypothesis import strategies as st
 
 from apet.analysis.curve_values import ThresholdAnswer
 from apet.analysis.study import Analysis, analyze
-from apet.reporting import tables
-from apet.reporting.figures import (
-    gap_by_scale,
-    log_axis,
-    marks,
-    printing,
-    score_by_budget,
-    structure,
-    thresholds,
-)
-from apet.reporting.figures import transfer as heat_map
+from apet.reporting.experiments import gap_by_scale, score_by_budget, structure, thresholds
+from apet.reporting.experiments import transfer as heat_map
+from apet.reporting.figures import log_axis, marks, printing
 from apet.reporting.figures.figure import Choice, Figure, packed
 from apet.reporting.figures.mean_curves import common_tasks_and_seeds, mean_curves
 from apet.reporting.formatting import MEAN_OVER_TASKS
@@ -92,7 +84,7 @@ def close(fraction: str, percent) -> bool:
 
 @pytest.mark.parametrize(
     ("number", "table", "count"),
-    [("E1", tables.gap_by_scale, "n"), ("E4", tables.score_by_budget, "n")],
+    [("E1", gap_by_scale.table, "n"), ("E4", score_by_budget.table, "n")],
 )
 def test_the_points_of_a_figure_are_the_numbers_of_its_table(figures, two_seeds, number, table, count):
     points = [
@@ -117,15 +109,15 @@ def test_the_points_of_a_figure_are_the_numbers_of_its_table(figures, two_seeds,
 def test_the_gaps_of_the_figure_are_those_of_the_table(figures, two_seeds):
     gaps = [r for r in figures["E1"].rows if r["measure"] == gap_by_scale.GAP and r["kind"] == "point"]
     by_cell = {(r["backbone"], r["method"], r["task"]): r["score"] for r in gaps}
-    rows = [r for r in csv_rows(tables.gap_by_scale(two_seeds)) if r["gap"]]
+    rows = [r for r in csv_rows(gap_by_scale.table(two_seeds)) if r["gap"]]
     assert len(rows) == len(gaps)
     assert all(close(r["gap"], by_cell[r["backbone"], r["method"], r["task"]]) for r in rows)
 
 
 def test_the_bars_of_structure_are_the_numbers_of_its_table(figures, two_seeds):
-    rows = [r for r in figures["E2"].rows if r["place"] == structure.METHOD]
+    rows = [r for r in figures["E2"].rows if r["place"] == structure.THE_METHOD]
     by_cell = {(r["backbone"], str(r["n"]), r["task"]): r["score"] for r in rows}
-    in_table = csv_rows(tables.structure(two_seeds))
+    in_table = csv_rows(structure.table(two_seeds))
     assert len(in_table) == len(rows)
     for row in in_table:
         task = MEAN_OVER_TASKS if row["task"].startswith("mean over") else row["task"]
@@ -134,7 +126,7 @@ def test_the_bars_of_structure_are_the_numbers_of_its_table(figures, two_seeds):
 
 def test_the_ranges_of_thresholds_and_the_cells_of_transfer_are_those_of_their_tables(figures, two_seeds):
     kinds = {(r["backbone"], r["panel"].split()[0], r["task"], r["method"]): r for r in figures["E5"].rows}
-    for row in csv_rows(tables.thresholds(two_seeds)):
+    for row in csv_rows(thresholds.table(two_seeds)):
         drawn = kinds[row["backbone"], row["threshold"], row["task"], row["method"]]
         assert drawn["open_high"] == (row["upper"] == "")
         if row["upper"]:
@@ -142,7 +134,7 @@ def test_the_ranges_of_thresholds_and_the_cells_of_transfer_are_those_of_their_t
         if not drawn["open_low"]:
             assert drawn["start"] == pytest.approx(float(row["lower"]), rel=1e-3, abs=1)
     cells = {(r["source"], r["target"]): r["score"] for r in figures["E7"].rows if r["kind"] == "cell"}
-    table = csv_rows(tables.transfer(two_seeds))
+    table = csv_rows(heat_map.table(two_seeds))
     assert len(table) == len(cells) == 9
     assert all(close(r["relative"], cells[r["source"], r["target"]]) for r in table)
 

@@ -13,7 +13,7 @@ import synthetic_results
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import analyze
 from apet.errors import ApetError
-from apet.reporting import tables
+from apet.reporting.experiments import gap_by_scale
 from apet.reporting.figures.printing import PARTIAL_STUDY
 from apet.reporting.formatting import mean_and_spread, significant
 from apet.reporting.headline import findings, headline
@@ -127,9 +127,9 @@ def test_what_is_missing_is_said_and_not_drawn(tmp_path):
 
 def test_unequal_training_is_said_beside_the_gaps():
     frame = small_study()
-    assert "Unequal training" not in tables.gap_by_scale(analyze(frame, NO_CURVES)).caption
+    assert "Unequal training" not in gap_by_scale.table(analyze(frame, NO_CURVES)).caption
     frame.loc[(frame["method"] == "fine-tuning") & (frame["backbone"] == "mid"), "max_steps"] = 100
-    caption = tables.gap_by_scale(analyze(frame, NO_CURVES)).caption
+    caption = gap_by_scale.table(analyze(frame, NO_CURVES)).caption
     assert "Unequal training: full fine-tuning took 100 steps on mid, the methods 200 steps." in caption
 
 
@@ -273,7 +273,7 @@ def test_a_gap_within_the_spread_of_the_seeds_is_called_no_significant_differenc
     a = analyze(small_study(seeds=3, sd=0.01, true_score=lambda *_: 0.8), NO_CURVES)
     text = next(f.text for f in findings(a) if f.experiment == "E1")
     assert "no significant difference for Prompt " in text
-    assert "no significant difference" in {row[-1] for row in tables.gap_by_scale(a).rows}
+    assert "no significant difference" in {row[-1] for row in gap_by_scale.table(a).rows}
     structures = next(f.text for f in findings(a) if f.experiment == "E2")
     assert re.search(
         r"At equal counts, \d+ of 24 comparisons .* show a significant difference and \d+ do not", structures
@@ -284,7 +284,7 @@ def test_one_seed_is_never_called_a_difference():
     a = analyze(small_study(seeds=1), NO_CURVES)
     text = "".join(f.text for f in findings(a))
     assert "(95 % over the items of one seed): " in text
-    assert {row[-1] for row in tables.gap_by_scale(a).rows} == {None, "not decidable"}
+    assert {row[-1] for row in gap_by_scale.table(a).rows} == {None, "not decidable"}
 
 
 @pytest.mark.slow

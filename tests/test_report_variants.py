@@ -8,8 +8,8 @@ from itertools import pairwise
 import pytest
 
 from apet.analysis.study import Analysis, analyze
-from apet.reporting import captions, tables
-from apet.reporting.figures import convergence, gap_by_scale, printing, score_by_budget, structure, thresholds
+from apet.reporting.experiments import convergence, gap_by_scale, score_by_budget, structure, thresholds
+from apet.reporting.figures import printing
 from apet.reporting.formatting import display_name
 from apet.reporting.latex import latex_text
 from apet.reporting.style import method_style
@@ -49,9 +49,9 @@ def test_a_third_variant_has_its_bar_its_columns_and_its_place_in_the_caption(wi
     assert "APET-magnitude" in texts(figure)
     bars = [(r["panel"], r["task"], r["group"], r["place"]) for r in figure.rows]
     assert len(bars) == len(set(bars)) == 4 * len(with_guests.structures)  # none hides another
-    assert {place for *_, place in bars} == {structure.METHOD, "APET-adjacent", "APET-discrete", "APET-magnitude"}
-    assert "the method, APET-adjacent, APET-discrete and APET-magnitude" in captions.structure(with_guests)
-    header = tables.structure(with_guests).csv_header()
+    assert {place for *_, place in bars} == {structure.THE_METHOD, "APET-adjacent", "APET-discrete", "APET-magnitude"}
+    assert "the method, APET-adjacent, APET-discrete and APET-magnitude" in structure.caption(with_guests)
+    header = structure.table(with_guests).csv_header()
     for name in ("apet_magnitude_score", "method_minus_magnitude_ci_low_seeds", "discrete_minus_magnitude_verdict"):
         assert name in header
     said = str(figure.rows[0]["differences"])
@@ -69,7 +69,7 @@ def test_bars_stand_beside_each_other_in_print(with_guests):
 
 
 def test_every_pair_of_variants_has_its_rows_its_panels_and_its_words_in_convergence(with_guests):
-    table = tables.convergence(with_guests)
+    table = convergence.table(with_guests)
     header = table.csv_header()
     assert header[:6] == [
         *("backbone", "pair", "num_trainable"),
@@ -88,14 +88,14 @@ def test_every_pair_of_variants_has_its_rows_its_panels_and_its_words_in_converg
     panels = [r["panel"] for r in figure.rows if convergence.DEFAULT_SIZES not in str(r["panel"])]
     methods_by_panel = {p: {r["method"] for r in figure.rows if r["panel"] == p} for p in panels}
     assert all("APET-magnitude" in methods for methods in methods_by_panel.values() if len(methods) > 2)
-    assert "APET-discrete against APET-magnitude" in captions.convergence(with_guests)
+    assert "APET-discrete against APET-magnitude" in convergence.caption(with_guests)
     assert {"(IA)³", "guest"} <= {r["method"] for r in figure.rows}
 
 
 def test_the_pair_of_the_paper_alone_needs_no_column_that_names_it():
     runs = study(2, tasks=["films"], backbones=["mid"])
     a = analyze(runs, curves(runs, lambda _: 15.0))
-    assert tables.convergence(a).csv_header()[:4] == [
+    assert convergence.table(a).csv_header()[:4] == [
         "backbone",
         "num_trainable",
         "apet_adjacent_steps",

@@ -7,6 +7,7 @@ import pytest
 from apet.analysis.frames import CURVES, checked_runs
 from apet.analysis.study import analyze
 from apet.reporting import captions
+from apet.reporting.experiments import tasks
 from apet.studies.held_store import open_store
 from apet.studies.reported import tasks_with_test, with_reported_scores
 from apet.studies.results import Study
@@ -73,7 +74,7 @@ def test_captions_say_which_split_the_scores_are_of(runs, split):
     a = analyze(with_test_scores(runs) if split == "test" else runs, NO_CURVES)
     assert f"accuracy on {split} data" in captions.run_summary(a)
     assert ("with the values that validation chose" in captions.run_summary(a)) == (split == "test")
-    assert captions.task_table(a).startswith(f"{split.capitalize()} score in percent")
+    assert tasks.caption(a).startswith(f"{split.capitalize()} score in percent")
 
 
 RUN, AXES = "a" * 16, RunAxes("little", "films", "apet-discrete", "default", 0)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from apet.errors import ApetError
-from apet.reporting.headline import Finding
+from apet.reporting.experiments.experiment import Finding
 from apet.training.output_folder import partial_path
 
 PAGE, FIGURES, TABLES = "report.html", "figures", "tables"

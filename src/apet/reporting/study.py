@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from pathlib import Path
 
 import pandas as pd
@@ -12,54 +11,19 @@ from apet.analysis.frames import FULL, complete
 from apet.analysis.score_matrix import Items
 from apet.analysis.study import Analysis, analyze
 from apet.reporting import captions, page
-from apet.reporting.figures import (
-    concentration,
-    convergence,
-    gap_by_scale,
-    printing,
-    score_by_budget,
-    structure,
-    thresholds,
-    transfer,
-)
+from apet.reporting.claims_table import claims
+from apet.reporting.experiments import score_by_budget
+from apet.reporting.experiments.experiment import Experiment
+from apet.reporting.experiments.registry import experiments_of
+from apet.reporting.figures import printing
 from apet.reporting.figures.figure import Figure
 from apet.reporting.figures.printing import Width
 from apet.reporting.folder import FIGURES, PAGE, TABLES, Report, new_report
 from apet.reporting.formatting import page_kind
 from apet.reporting.headline import findings, headline
-from apet.reporting.run_tables import all_runs
+from apet.reporting.run_tables import all_runs, failed_runs
 from apet.reporting.table import Table
 from apet.reporting.table_files import write_table
-from apet.reporting.tables import study_tables
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """How an experiment is shown.
-
-    Attributes:
-        name: of its files, its table and its section of the page.
-        title: of the section.
-        figure: of the page and of print.
-        printed: more figures, of print alone.
-    """
-
-    name: str
-    title: str
-    figure: Callable[[Analysis], Figure]
-    printed: Callable[[Analysis], Sequence[Figure]] = lambda _: ()
-
-
-EXPERIMENTS = {
-    "E1": Experiment("gap_by_scale", "Gap to full fine-tuning", gap_by_scale.figure),
-    "E2": Experiment("structure", "Structure at equal counts", structure.figure),
-    "E3": Experiment("convergence", "Convergence", convergence.figure),
-    "E4": Experiment("score_by_budget", "Number of parameters", score_by_budget.figure, score_by_budget.by_task),
-    "E5": Experiment("thresholds", "Thresholds", thresholds.figure),
-    "E7": Experiment("transfer", "Transfer", transfer.figure),
-    "E8": Experiment("concentration", "Concentration", concentration.figure),
-}
-"""By the experiment's number; E6 is tables alone, E8 is not the paper's."""
 
 
 def write_report(
@@ -122,16 +86,12 @@ def write_report(
 
 def study_figures(a: Analysis) -> dict[str, Figure]:
     """The figure of each experiment that the runs hold, by its number."""
-    return {number: e.figure(a) for number, e in _experiments(a).items() if number not in a.missing}
-
-
-def _experiments(a: Analysis) -> dict[str, Experiment]:
-    """The paper's experiments, and E8 where it was asked for."""
-    return {number: e for number, e in EXPERIMENTS.items() if number != "E8" or a.data.concentrated_variants}
+    shown = [e for e in experiments_of(a) if e.number not in a.missing]
+    return {e.number: e.figure(a) for e in shown if e.figure is not None}
 
 
 def _print_figures(a: Analysis, figures: Mapping[str, Figure], folder: Path, partial: bool, width: Width) -> list[Path]:
-    printed = [f for number, figure in figures.items() for f in (figure, *EXPERIMENTS[number].printed(a))]
+    printed = [f for e in experiments_of(a) if e.number in figures for f in (figures[e.number], *e.printed(a))]
     return [path for figure in printed for path in printing.save(figure, folder, partial, width)]
 
 
@@ -143,18 +103,9 @@ def _page(
     partial: bool,
 ) -> str:
     by_name = {t.name: t for t in tables}
-    claims = [by_name[n] for n in ("claims",) if n in by_name]
-    sections = [page.Section("findings", "What the runs say", tables=claims, body=page.finding_list(findings(a)))]
-    for number, experiment in _experiments(a).items():
-        if number == "E7" and "task_table" in by_name:
-            sections.append(_all_tasks(by_name))
-        title = f"{number} · {experiment.title}"
-        if number in figures:
-            table = [by_name[n] for n in (experiment.name,) if n in by_name]
-            sections.append(page.Section(experiment.name, title, figures[number], table))
-        else:
-            body = page.note(f"Not in these runs: {a.missing[number]}.")
-            sections.append(page.Section(experiment.name, title, body=body))
+    claimed = [by_name[n] for n in ("claims",) if n in by_name]
+    sections = [page.Section("findings", "What the runs say", tables=claimed, body=page.finding_list(findings(a)))]
+    sections += [x for e in experiments_of(a) if (x := _section(a, e, figures, by_name)) is not None]
     sections.append(_failures(by_name))
     if "runs" in by_name:
         body = page.note("All columns: tables/runs.csv.")
@@ -205,11 +156,23 @@ def _banner(a: Analysis, provenance: Mapping[str, object], partial: bool) -> str
     return " ".join(parts)
 
 
-def _all_tasks(by_name: Mapping[str, Table]) -> page.Section:
-    tables = [by_name[n] for n in ("task_table", "task_table_reference") if n in by_name]
-    return page.Section(
-        "task_table", "E6 · All tasks", tables=tables, reference_tables=frozenset({"task_table_reference"})
-    )
+def _section(
+    a: Analysis, e: Experiment, figures: Mapping[str, Figure], by_name: Mapping[str, Table]
+) -> page.Section | None:
+    """An experiment's section: its figure and tables, or what it lacks; None of tables alone where there are none."""
+    tables = [by_name[n] for n in (e.name, *sorted(e.reference_tables)) if n in by_name]
+    figure, title = figures.get(e.number), f"{e.number} · {e.title}"
+    if figure is None and e.figure is not None:
+        return page.Section(e.name, title, body=page.note(f"Not in these runs: {a.missing[e.number]}."))
+    if figure is None and not tables:
+        return None
+    return page.Section(e.name, title, figure, tables, reference_tables=e.reference_tables)
+
+
+def study_tables(a: Analysis) -> list[Table]:
+    """Every table that has rows."""
+    of_experiments = [t for e in experiments_of(a) for t in e.tables(a)]
+    return [t for t in (claims(a), *of_experiments, failed_runs(a), all_runs(a)) if t.rows]
 
 
 def _failures(by_name: Mapping[str, Table]) -> page.Section:

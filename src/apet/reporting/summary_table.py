@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from apet.analysis.intervals import Estimate
 from apet.analysis.study import analyze
-from apet.reporting import captions, task_tables
+from apet.reporting import captions
+from apet.reporting.experiments import tasks
 from apet.reporting.formatting import interval, mean_and_spread, percent
 from apet.studies.results import Study
 
@@ -29,7 +30,7 @@ def study_summary(study: Study, run_ids: Sequence[str]) -> tuple[str, list[str],
     if complete_runs.empty:
         return None
     a = analyze(complete_runs, curves[curves["run_id"].isin(complete_runs["run_id"])], allow_holes=True)
-    table = task_tables.task_table(a)
+    table = tasks.task_table(a)
     header = [c.heading + "#" * c.numeric for c in table.columns]
     rows = [
         [_score(v) if isinstance(v, Estimate) else c.text(v) for c, v in zip(table.columns, row, strict=True)]

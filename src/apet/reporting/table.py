@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from apet.analysis.intervals import Estimate
-from apet.reporting.formatting import UNKNOWN, count, mean_and_intervals
+from apet.reporting.formatting import UNKNOWN, count, mean_and_intervals, significant
 
 Value = str | float | Estimate | None
 """A raw cell; None or NaN = unknown."""
@@ -177,3 +177,8 @@ def _number(value: Value) -> float:
     if value is None or isinstance(value, str | Estimate):
         raise TypeError(f"{value!r} is not a number; give the column no show, or use an EstimateColumn")
     return value
+
+
+BACKBONE, TASK, METHOD = Column("backbone"), Column("task"), Column("method")
+N = integer_column("num_trainable", "N")
+TRAINABLE_PERCENT = Column("% of backbone", significant, "trainable_percent")

@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from scipy import stats
 
-from apet.analysis.intervals import CONFIDENCE, Floats, t_quantile
+from apet.analysis.intervals import CONFIDENCE, DifferenceVerdict, Estimate, Floats, t_quantile
 
 ClaimVerdict = Literal["supported", "not supported", "depends on the view", "not decidable with these runs"]
 SUPPORTED: ClaimVerdict = "supported"
@@ -222,3 +222,14 @@ def slope(x: Floats, y: Floats) -> tuple[Floats, Floats, Floats]:
     residuals = y - y.mean(axis=-1, keepdims=True) - fitted[..., None] * centered
     half = t_quantile(degrees) * np.sqrt((residuals**2).sum(axis=-1) / degrees / sum_of_squares)
     return fitted, fitted - half, fitted + half
+
+
+def corrected_verdicts(estimates: Sequence[Estimate]) -> list[DifferenceVerdict]:
+    """Verdicts of differences that are told together: one that Holm's correction does not leave is not significant."""
+    verdicts = [e.verdict for e in estimates]
+    tested = [i for i, e in enumerate(estimates) if not math.isnan(e.p_value)]
+    if tested:
+        for i, p in zip(tested, holm_p_values([estimates[i].p_value for i in tested]), strict=True):
+            if p > ALPHA:
+                verdicts[i] = "no significant difference"
+    return verdicts

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from importlib.resources import files
 from string import Template
 
+from apet.reporting.experiments.experiment import Finding
 from apet.reporting.figures.figure import Figure, packed
 from apet.reporting.figures.look import css_variables, page_look
 from apet.reporting.formatting import display_name
-from apet.reporting.headline import Finding
 from apet.reporting.page.vega import vega_script
 from apet.reporting.table import Table
 

@@ -9,14 +9,32 @@ import altair as alt
 import numpy as np
 
 from apet.analysis.convergence import ConvergenceComparison
+from apet.analysis.structure import distribution
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
-from apet.reporting import captions
+from apet.reporting.captions import (
+    CONVERGENCE_RULE,
+    plural,
+    run_summary,
+)
+from apet.reporting.experiments.experiment import Experiment
 from apet.reporting.figures import marks
 from apet.reporting.figures.figure import ROWS, Choice, Figure, Row, number
 from apet.reporting.figures.mean_curves import MeanCurves, mean_curves
-from apet.reporting.formatting import MEAN_OVER_TASKS, display_name
-from apet.reporting.variants import convergence_pairs
+from apet.reporting.formatting import (
+    MEAN_OVER_TASKS,
+    display_name,
+    join_words,
+    significant,
+)
+from apet.reporting.table import (
+    BACKBONE,
+    Column,
+    Table,
+    Value,
+    integer_column,
+)
+from apet.reporting.variants import convergence_pairs, convergence_variants
 
 TITLE = "E3: convergence"
 ALL_BACKBONES = "all"
@@ -46,7 +64,7 @@ def figure(a: Analysis) -> Figure:
     return Figure(
         "convergence",
         TITLE,
-        captions.convergence(a) + CUT_BANDS * cut,
+        caption(a) + CUT_BANDS * cut,
         marks.described("Curves of the score over training steps", [r for r in rows if r["kind"] == "curve"]),
         chart,
         rows,
@@ -133,7 +151,7 @@ def _curve_rows(curves: MeanCurves) -> list[Row]:
     every = max(1, math.ceil(len(curves.steps) / MAX_POINTS))
     shown = list(range(0, len(curves.steps), every))
     marked = set(shown[:: max(1, math.ceil(len(shown) / 6))])
-    behind = f"{captions.plural(curves.num_tasks, 'task')}, {captions.plural(curves.num_seeds, 'seed')}"
+    behind = f"{plural(curves.num_tasks, 'task')}, {plural(curves.num_seeds, 'seed')}"
     return [
         {
             "kind": "curve",
@@ -164,3 +182,72 @@ def _spread(comparisons: list[ConvergenceComparison], most: int) -> list[Converg
     if len(comparisons) <= most:
         return comparisons
     return [comparisons[round(i)] for i in np.linspace(0, len(comparisons) - 1, most)]
+
+
+def table(a: Analysis) -> Table:
+    """The table of E3; which two variants a row compares stands in it where there is more than one pair."""
+    variants, pairs = convergence_variants(a.convergence_comparisons), convergence_pairs(a.convergence_comparisons)
+    rows: list[list[Value]] = []
+    for c in a.convergence_comparisons:
+        ratio, first, second = c.log2_ratio, distribution(c.first), distribution(c.second)
+        words = {"lower": f"{first} sooner", "higher": f"{second} sooner"}
+        ends = None if math.isnan(ratio.ci_low) else f"{2**ratio.ci_low:.2f} to {2**ratio.ci_high:.2f}"
+        pair = [f"{first} / {second}"] if len(pairs) > 1 else []
+        rows.append(
+            [
+                c.scale.name,
+                *pair,
+                c.num_trainable,
+                *(c.steps.get(m) for m in variants),
+                2**ratio.score,
+                ratio.num_seeds,
+                ends,
+                c.pairs,
+                c.left_out,
+                words.get(ratio.verdict, ratio.verdict),
+            ]
+        )
+    columns = (
+        BACKBONE,
+        *([Column("compared", name="pair")] if len(pairs) > 1 else []),
+        integer_column("num_trainable", "N", unknown="all"),
+        *(Column(f"{distribution(m)}: steps", _four_digits, f"{m.replace('-', '_')}_steps") for m in variants),
+        Column("ratio", significant),
+        integer_column("num_seeds", "seeds"),
+        Column("95 % over seeds", name="ci_seeds"),
+        integer_column("num_pairs", "pairs of curves"),
+        integer_column("num_not_converged", "without convergence"),
+        Column("verdict"),
+    )
+    return Table("convergence", "E3: steps to convergence", caption(a), columns, rows)
+
+
+def _four_digits(steps: float) -> str:
+    return significant(steps, 4)
+
+
+def caption(a: Analysis) -> str:
+    """Caption of E3."""
+    pairs = [" against ".join(map(display_name, p)) for p in convergence_pairs(a.convergence_comparisons)]
+    compared = {
+        (c.scale.name, m, c.num_trainable)
+        for c in a.convergence_comparisons
+        if c.num_trainable is not None
+        for m in (c.first, c.second)
+    }
+    return (
+        f"{join_words(pairs)}: validation score over steps, averaged over tasks, then over seeds; bands: 95 %"
+        " t-interval over seeds. A curve is the mean of these tasks and seeds, converged or not; a dotted line the mean"
+        f" steps of the pairs in which both converged (how many: in the table). {CONVERGENCE_RULE} The interval of a"
+        " ratio takes in the seeds and the distance between evaluations."
+        f" {run_summary(a, compared)}"
+    )
+
+
+EXPERIMENT = Experiment(
+    number="E3",
+    name="convergence",
+    title="Convergence",
+    figure=figure,
+    tables=lambda a: [table(a)],
+)

@@ -15,11 +15,33 @@ from apet.analysis.score_by_budget import BudgetPoint
 from apet.analysis.study import Analysis
 from apet.analysis.study_data import Scale
 from apet.analysis.thresholds import Threshold
-from apet.reporting import captions
+from apet.reporting.captions import (
+    INTERVALS,
+    LEVELS,
+    MISSING_RUNS,
+    RANGES,
+    run_summary,
+)
+from apet.reporting.experiments.experiment import Experiment
 from apet.reporting.figures import log_axis, marks
 from apet.reporting.figures.figure import ROWS, Cell, Choice, Figure, Row, number
 from apet.reporting.figures.seeds import SeedsByCell
-from apet.reporting.formatting import MEAN_OVER_TASKS, display_name
+from apet.reporting.formatting import (
+    MEAN_OVER_TASKS,
+    display_name,
+    percent,
+)
+from apet.reporting.table import (
+    BACKBONE,
+    METHOD,
+    TASK,
+    TRAINABLE_PERCENT,
+    Column,
+    N,
+    Table,
+    Value,
+    estimate_column,
+)
 
 TITLE = "E4: score over the number of trained parameters"
 NEAR = 0.15
@@ -34,8 +56,8 @@ def figure(a: Analysis) -> Figure:
     backbones = _backbones(a)
     names = (ALL_BACKBONES, *backbones[::-1]) if len(backbones) > 1 else backbones
     whole = _figure(a, rows, overlaid=True, backbone=Choice("backbone", names, ALL_BACKBONES))
-    caption = f"{captions.score_by_budget(a)}{marks.CUT * _is_cut(rows)}"
-    return replace(whole, name="score_by_budget", title=TITLE, caption=caption)
+    told = f"{caption(a)}{marks.CUT * _is_cut(rows)}"
+    return replace(whole, name="score_by_budget", title=TITLE, caption=told)
 
 
 def answer_figure(a: Analysis) -> Figure:
@@ -44,8 +66,8 @@ def answer_figure(a: Analysis) -> Figure:
     largest_first = list(reversed(_backbones(a)))
     backbones = sorted(largest_first, key=lambda b: max(_curves(rows, b).values(), default=0) == 0)
     whole = _figure(a, rows, overlaid=False, backbone=Choice("backbone", tuple(backbones)))
-    ranges = captions.RANGES if any(r["kind"] == "range" for r in rows) else ""
-    return replace(whole, caption=f"{captions.LEVELS}{ranges} {captions.INTERVALS}{marks.CUT * _is_cut(rows)}")
+    ranges = RANGES if any(r["kind"] == "range" for r in rows) else ""
+    return replace(whole, caption=f"{LEVELS}{ranges} {INTERVALS}{marks.CUT * _is_cut(rows)}")
 
 
 def _backbones(a: Analysis) -> tuple[str, ...]:
@@ -103,13 +125,13 @@ def by_task(a: Analysis) -> list[Figure]:
         )
         name = "score_by_budget_" + re.sub(r"[^\w.-]+", "-", scale.name)
         title = f"{TITLE}, {scale.name} ({log_axis.short_count(scale.num_parameters)} parameters)"
-        caption = captions.score_by_budget(a, scale)
+        told = caption(a, scale)
         figures.append(
             replace(
                 whole,
                 name=name,
                 title=title,
-                caption=caption,
+                caption=told,
                 chart=chart,
                 rows=rows,
                 choices=(),
@@ -233,3 +255,60 @@ def _range_rows(thresholds: Sequence[Threshold]) -> list[Row]:
         said: Row = {"threshold": t.kind, "place": places[key], "interval": t.answer.describe()}
         rows.append(_EMPTY | cell | ends | said | {"kind": "range"})
     return rows
+
+
+def table(a: Analysis) -> Table:
+    """The table of E4."""
+    rows: list[list[Value]] = [
+        [
+            p.scale.name,
+            p.task or MEAN_OVER_TASKS,
+            display_name(p.method),
+            p.num_trainable,
+            p.trainable_percent,
+            p.untrained_baseline,
+            p.score,
+            p.gap,
+        ]
+        for p in a.budget_points
+    ]
+    columns = (
+        BACKBONE,
+        TASK,
+        METHOD,
+        N,
+        TRAINABLE_PERCENT,
+        Column("baseline %", percent, "untrained_baseline"),
+        estimate_column("score", "score %"),
+        estimate_column("full_fine_tuning_minus_method", "full fine-tuning − method, points"),
+    )
+    title = "E4: score over the number of trained parameters"
+    return Table("score_by_budget", title, caption(a), columns, rows)
+
+
+def caption(a: Analysis, scale: Scale | None = None) -> str:
+    """Caption of E4.
+
+    Args:
+        a: of the study.
+        scale: of one backbone; None = of all.
+
+    Returns:
+        The caption.
+    """
+    cells = {(p.scale.name, p.method, p.num_trainable) for p in a.budget_points if scale in (None, p.scale)}
+    ranges = RANGES if scale is not None or len(a.data.scales) == 1 else ""
+    return (
+        f"{a.data.split.capitalize()} score over the number of trained parameters. {LEVELS}{ranges} {INTERVALS}"
+        f" {MISSING_RUNS} {run_summary(a, cells)}"
+    )
+
+
+EXPERIMENT = Experiment(
+    number="E4",
+    name="score_by_budget",
+    title="Number of parameters",
+    figure=figure,
+    tables=lambda a: [table(a)],
+    printed=by_task,
+)

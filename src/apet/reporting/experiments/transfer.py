@@ -8,10 +8,25 @@ import altair as alt
 
 from apet.analysis.study import Analysis
 from apet.analysis.transfer import TransferScore
-from apet.reporting import captions
+from apet.reporting.captions import (
+    count_range,
+)
+from apet.reporting.experiments.experiment import Experiment
 from apet.reporting.figures import marks
 from apet.reporting.figures.figure import ROWS, Choice, Figure, Row, number
-from apet.reporting.formatting import both_intervals, display_name
+from apet.reporting.formatting import (
+    both_intervals,
+    display_name,
+    percent,
+)
+from apet.reporting.table import (
+    BACKBONE,
+    METHOD,
+    Column,
+    Table,
+    Value,
+    estimate_column,
+)
 
 TITLE = "E7: relative transfer"
 DARK_SHARE = 0.48
@@ -32,7 +47,7 @@ def figure(a: Analysis) -> Figure:
     return Figure(
         "transfer",
         TITLE,
-        captions.transfer(a),
+        caption(a),
         marks.described("Heat map of the relative score of each source on each target", rows),
         _chart(tasks, rows),
         rows,
@@ -101,3 +116,49 @@ def _edges(a: Analysis, tasks: list[str]) -> list[Row]:
         for task, category, before in zip(tasks[1:], categories[1:], categories[:-1], strict=True)
         if category != before
     ]
+
+
+def table(a: Analysis) -> Table:
+    """The table of E7."""
+    rows: list[list[Value]] = [
+        [
+            t.backbone,
+            display_name(t.method),
+            t.source,
+            t.target,
+            t.zero_shot,
+            t.own_score,
+            t.relative,
+        ]
+        for t in a.transfer_scores
+    ]
+    columns = (
+        BACKBONE,
+        METHOD,
+        Column("source"),
+        Column("target"),
+        Column("zero-shot %", percent, "zero_shot"),
+        Column("target's score %", percent, "target_score"),
+        estimate_column("relative", "relative %"),
+    )
+    return Table("transfer", "E7: relative transfer", caption(a), columns, rows)
+
+
+def caption(a: Analysis) -> str:
+    """Caption of E7."""
+    seeds = count_range((t.relative.num_seeds for t in a.transfer_scores), "seed")
+    items = count_range((t.relative.num_examples for t in a.transfer_scores), "item")
+    return (
+        "Relative transfer: zero-shot score of the delta trained on the source (row) over the score of the one"
+        f" trained on the target itself (column), in percent; tasks grouped by category. {seeds}, {items} a target;"
+        " intervals over seeds and over items stand in the table."
+    )
+
+
+EXPERIMENT = Experiment(
+    number="E7",
+    name="transfer",
+    title="Transfer",
+    figure=figure,
+    tables=lambda a: [table(a)],
+)

@@ -6,17 +6,40 @@ from collections.abc import Sequence
 
 import altair as alt
 
+from apet.analysis.claims.verdict import corrected_verdicts
 from apet.analysis.structure import Structure
 from apet.analysis.study import Analysis
-from apet.reporting import captions
+from apet.reporting.captions import (
+    INTERVALS,
+    MISSING_RUNS,
+    plural,
+    run_summary,
+)
+from apet.reporting.experiments.experiment import Experiment, Finding
 from apet.reporting.figures import log_axis, marks
 from apet.reporting.figures.figure import ROWS, Choice, Figure, Row
 from apet.reporting.figures.seeds import SeedsByCell
-from apet.reporting.formatting import MEAN_OVER_TASKS, display_name, percent
+from apet.reporting.formatting import (
+    MEAN_OVER_TASKS,
+    display_name,
+    join_words,
+    mean_and_spread,
+    percent,
+)
+from apet.reporting.table import (
+    BACKBONE,
+    METHOD,
+    TASK,
+    Column,
+    N,
+    Table,
+    Value,
+    estimate_column,
+)
 from apet.reporting.variants import difference_headings, structure_variants
 
 TITLE = "E2: structure at equal counts"
-METHOD = "the method"
+THE_METHOD = "the method"
 """Place in a group of bars of the method whose count it is."""
 
 
@@ -34,7 +57,7 @@ def figure(a: Analysis) -> Figure:
     return Figure(
         "structure",
         TITLE,
-        f"{captions.structure(a)}{marks.CUT * cut}",
+        f"{caption(a)}{marks.CUT * cut}",
         marks.described("Bars of the score at each method's count, the method beside the variants of APET", rows),
         chart.resolve_scale(x="independent", xOffset="independent"),
         rows,
@@ -54,7 +77,7 @@ def _layers(a: Analysis, rows: Sequence[Row]) -> list[alt.Chart]:
         scale=alt.Scale(paddingInner=0.25),
         axis=alt.Axis(labelExpr="split(datum.label, '|')", labelAngle=0, labelOverlap=False),
     )
-    offset = alt.XOffset("place:N", sort=[METHOD, *map(display_name, structure_variants(a))])
+    offset = alt.XOffset("place:N", sort=[THE_METHOD, *map(display_name, structure_variants(a))])
     shown = [m for m in a.data.methods if any(r["method"] == display_name(m) for r in rows)]
     tooltip = marks.point_tooltip(
         ("backbone", "backbone", None),
@@ -88,7 +111,7 @@ def _rows(a: Analysis) -> list[Row]:
                 "task": s.task or MEAN_OVER_TASKS,
                 "method": display_name(method),
                 "group": f"{display_name(s.method)}|{s.num_trainable:,}",
-                "place": METHOD if method == s.method else display_name(method),
+                "place": THE_METHOD if method == s.method else display_name(method),
                 "n": s.num_trainable,
                 "differences": _differences(s),
             }
@@ -100,3 +123,57 @@ def _differences(s: Structure) -> str:
     """Every difference of a group, in points, with its verdict."""
     headings = difference_headings([s])
     return "; ".join(f"{h} {percent(s.differences[k].score)} ({s.differences[k].verdict})" for k, h in headings.items())
+
+
+def table(a: Analysis) -> Table:
+    """The table of E2: the method, every variant of APET, and every difference between two of them."""
+    variants, headings = structure_variants(a), difference_headings(a.structures)
+    rows: list[list[Value]] = []
+    for s in a.structures:
+        scores = [s.scores.get(m) for m in (s.method, *variants)]
+        differences = [s.differences.get(k) for k in headings]
+        with_verdicts = [x for d in differences for x in (d, None if d is None else d.verdict)]
+        over = s.task or f"mean over {plural(next(iter(s.scores.values())).num_tasks, 'task')}"
+        rows.append([s.scale.name, display_name(s.method), s.num_trainable, over, *scores, *with_verdicts])
+    columns = [BACKBONE, METHOD, N, TASK, estimate_column("score", "method %", mean_and_spread)]
+    for method in variants:
+        name = f"{method.replace('-', '_')}_score"
+        columns.append(estimate_column(name, f"{display_name(method)} %", mean_and_spread))
+    for heading in headings.values():
+        name = heading.replace(" − ", "_minus_").replace("-", "_")
+        columns += [estimate_column(name, f"{heading}, points"), Column("verdict", name=f"{name}_verdict")]
+    return Table("structure", "E2: structure at equal counts", caption(a), tuple(columns), rows)
+
+
+def caption(a: Analysis) -> str:
+    """Caption of E2."""
+    cells = {(s.scale.name, m, s.num_trainable) for s in a.structures for m in s.scores}
+    sides = ["the method", *map(display_name, structure_variants(a))]
+    return (
+        f"At each method's exact count: {join_words(sides)}, averaged over the tasks and seeds that all of them have."
+        f" {INTERVALS} {MISSING_RUNS} {run_summary(a, cells, {s.task for s in a.structures})}"
+    )
+
+
+def findings(a: Analysis) -> list[Finding]:
+    """How many structures differ at equal counts."""
+    verdicts = corrected_verdicts([d for s in a.structures if s.task is None for d in s.differences.values()])
+    if not verdicts:
+        return []
+    different = sum(v in ("higher", "lower") for v in verdicts)
+    one_seed = sum(v == "not decidable" for v in verdicts)
+    text = (
+        f"At equal counts, {different} of {len(verdicts)} comparisons between structures show a significant difference"
+        f" and {len(verdicts) - different - one_seed} do not, after Holm's correction"
+    )
+    return [Finding("E2", text + (f"; {one_seed} rest on one seed." if one_seed else "."))]
+
+
+EXPERIMENT = Experiment(
+    number="E2",
+    name="structure",
+    title="Structure at equal counts",
+    figure=figure,
+    tables=lambda a: [table(a)],
+    findings=findings,
+)

@@ -5,11 +5,31 @@ from __future__ import annotations
 import altair as alt
 
 from apet.analysis.study import Analysis
-from apet.reporting import captions
+from apet.reporting.captions import (
+    INTERVALS,
+    MISSING_RUNS,
+    run_summary,
+)
+from apet.reporting.experiments.experiment import Experiment
 from apet.reporting.figures import log_axis, marks
 from apet.reporting.figures.figure import ROWS, Choice, Figure, Row
 from apet.reporting.figures.seeds import SeedsByCell
-from apet.reporting.formatting import MEAN_OVER_TASKS, count, display_name
+from apet.reporting.formatting import (
+    MEAN_OVER_TASKS,
+    count,
+    display_name,
+    mean_and_spread,
+)
+from apet.reporting.table import (
+    BACKBONE,
+    TASK,
+    Column,
+    N,
+    Table,
+    Value,
+    estimate_column,
+    integer_column,
+)
 
 TITLE = "E8: one number of parameters on few weights or on many"
 
@@ -37,7 +57,7 @@ def figure(a: Analysis) -> Figure:
     return Figure(
         "concentration",
         TITLE,
-        f"{captions.concentration(a)}{marks.CUT * cut}",
+        f"{caption(a)}{marks.CUT * cut}",
         marks.described("Score over the number of weights that one number of parameters falls on", rows),
         chart,
         rows,
@@ -72,3 +92,45 @@ def _rows(a: Analysis) -> list[Row]:
                 cell | marks.estimate_row(e) | seeds.row(c.scale, c.methods[variant], c.num_trainable, c.task, e)
             )
     return rows
+
+
+def table(a: Analysis) -> Table:
+    """The table of E8."""
+    variants = a.data.concentrated_variants
+    pairs = list(dict.fromkeys(pair for c in a.concentrations for pair in c.differences))
+    rows: list[list[Value]] = []
+    for c in a.concentrations:
+        differences = [c.differences.get(pair) for pair in pairs]
+        with_verdicts = [x for d in differences for x in (d, None if d is None else d.verdict)]
+        scores = [c.scores.get(v) for v in variants]
+        over = c.task or MEAN_OVER_TASKS
+        rows.append([c.scale.name, over, c.num_trainable, c.sites, *scores, *with_verdicts])
+    columns = [BACKBONE, TASK, N, integer_column("num_sites", "weights")]
+    for variant in variants:
+        name = f"{variant.replace('-', '_')}_score"
+        columns.append(estimate_column(name, f"{display_name(variant)} %", mean_and_spread))
+    for pair in pairs:
+        name, heading = pair.replace("-", "_minus_"), pair.replace("-", " − ")
+        columns += [estimate_column(name, f"{heading}, points"), Column("verdict", name=f"{name}_verdict")]
+    title = "E8: one number of parameters on few weights or on many"
+    return Table("concentration", title, caption(a), tuple(columns), rows)
+
+
+def caption(a: Analysis) -> str:
+    """Caption of E8."""
+    cells = {(c.scale.name, m, c.num_trainable) for c in a.concentrations for m in c.methods.values()}
+    return (
+        "Exactly N parameters on k weights, N / k on each, from few weights to many; averaged over the tasks and seeds"
+        f" that all points of an N have. {INTERVALS} {MISSING_RUNS}"
+        f" {run_summary(a, cells, {c.task for c in a.concentrations})}"
+    )
+
+
+EXPERIMENT = Experiment(
+    number="E8",
+    name="concentration",
+    title="Concentration",
+    figure=figure,
+    tables=lambda a: [table(a)],
+    asked=lambda a: bool(a.data.concentrated_variants),
+)
