@@ -82,6 +82,7 @@ def study() -> dict[str, JsonValue]:
             "eval_steps": "log",
             "max_eval_samples": 500,
             "num_threads": 1,
+            "dtype": "float32",
         },
         "overrides": overrides,
     }

@@ -99,6 +99,7 @@ def race(path: Path, scale: str, method: str, budget: str | None, racing: Path, 
             "batch_size": 32,
             "eval_steps": LAST,
             "num_threads": 1,
+            "dtype": "float32",
         }
         plans = [resolve(validate_config({**settings, "learning_rate": rate}), resources.cache) for rate in rates]
         for n, done in tune_side_by_side(plans, [None] * len(plans), resources):
