@@ -77,7 +77,7 @@ def study() -> dict[str, JsonValue]:
         "budgets": ["default"],
         "seeds": [0, 1, 2],
         "run_defaults": {
-            "max_steps": 512,
+            "max_steps": 1024,
             "batch_size": 32,
             "eval_steps": "log",
             "max_eval_samples": 500,
