@@ -11,6 +11,7 @@ from apet.analysis.study import analyze
 from apet.analysis.study_data import StudyData
 from apet.errors import ApetError
 from apet.reporting.experiments import concentration
+from apet.reporting.headline import findings
 from apet.reporting.study import write_report
 from synthetic_results import row, study
 
@@ -98,3 +99,14 @@ def test_the_report_has_its_figure_and_its_table(runs, tmp_path):
     assert (tmp_path / "report/tables/concentration.csv").is_file()
     assert (tmp_path / "report/figures/concentration.pdf").is_file()
     assert "E8 · Concentration" in report.page.read_text("utf-8")
+
+
+def test_the_report_says_on_how_many_weights_the_variants_differ(runs):
+    told = [f.text for f in findings(analyze(runs, NO_CURVES)) if f.experiment == "E8"]
+    assert len(told) == 2
+    for text in told:
+        assert text.endswith(" points on 4 weights.")
+        assert "different of 4 comparisons after Holm's correction: adjacent − discrete " in text
+        assert "on 1 weight and" in text
+    alike = runs.assign(score=runs["seed"].map({0: 0.699, 1: 0.700, 2: 0.701}), ci_low=0.69, ci_high=0.71)
+    assert all("none of 4 comparisons" in f.text for f in findings(analyze(alike, NO_CURVES)) if f.experiment == "E8")

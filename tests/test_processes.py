@@ -56,13 +56,21 @@ def assert_same_values(a: dict, b: dict) -> None:
 # DDP ------------------------------------------------------------------------------------------------------------
 
 
+def gradients_of_half(rank: int, family: str, method: str) -> dict[str, torch.Tensor]:
+    """In a function of its own, since a DDP that outlives its process group can wait forever.
+
+    It then frees the group while it holds Python's lock, for which gloo's thread waits that is to be joined.
+    """
+    model, handle = attached(family, method)
+    wrapped = DistributedDataParallel(model)
+    wrapped(**own_half(model, rank)).loss.backward()
+    return {name: value.grad for name, value in handle.values()}
+
+
 def gradients_of_halves(rank: int, cases, folder: str) -> None:
     meet(rank, folder)
     for family, method in cases:
-        model, handle = attached(family, method)
-        wrapped = DistributedDataParallel(model)
-        wrapped(**own_half(model, rank)).loss.backward()
-        torch.save({n: v.grad for n, v in handle.values()}, f"{folder}/{family}-{method}-{rank}.pt")
+        torch.save(gradients_of_half(rank, family, method), f"{folder}/{family}-{method}-{rank}.pt")
     dist.destroy_process_group()
 
 

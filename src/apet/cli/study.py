@@ -211,7 +211,10 @@ def export(
     output: Annotated[Path, typer.Option(help="Folder for the files.")] = Path("export"),
     file_format: Annotated[str, typer.Option("--format", help="csv, csv.gz, parquet or json.")] = "csv",
 ) -> None:
-    """Write runs, curves and transfers as files, and item scores as NumPy arrays."""
+    """Write runs, curves and item scores as files.
+
+    Transfers, too, where some were measured. Scores of items are NumPy arrays, by run.
+    """
     from apet.commands.study import Study
 
     for path in Study(folder).export(output, file_format):  # type: ignore[arg-type]  # it refuses other words itself

@@ -21,7 +21,9 @@ def findings(a: Analysis) -> list[Finding]:
     """The thresholds first, each experiment's numbers before its claims; empty without a complete run."""
     claims = [_claim([r for r in a.claims if r.claim == c]) for c in dict.fromkeys(r.claim for r in a.claims)]
     numbers = [f for e in experiments_of(a) for f in e.findings(a)]
-    return sorted([*numbers, *claims], key=lambda f: _PAGE_ORDER.index(f.experiment))
+    last = len(_PAGE_ORDER)  # of an experiment that is not the paper's
+    place = {number: n for n, number in enumerate(_PAGE_ORDER)}
+    return sorted([*numbers, *claims], key=lambda f: place.get(f.experiment, last))
 
 
 def headline(a: Analysis) -> str:

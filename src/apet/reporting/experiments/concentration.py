@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import altair as alt
 
+from apet.analysis.claims.verdict import corrected_verdicts
 from apet.analysis.study import Analysis
 from apet.reporting.captions import (
     INTERVALS,
     MISSING_RUNS,
+    plural,
     run_summary,
 )
-from apet.reporting.experiments.experiment import Experiment
+from apet.reporting.experiments.experiment import Experiment, Finding
 from apet.reporting.figures import log_axis, marks
 from apet.reporting.figures.figure import ROWS, Choice, Figure, Row
 from apet.reporting.figures.seeds import SeedsByCell
@@ -18,7 +20,9 @@ from apet.reporting.formatting import (
     MEAN_OVER_TASKS,
     count,
     display_name,
+    join_words,
     mean_and_spread,
+    percent,
 )
 from apet.reporting.table import (
     BACKBONE,
@@ -126,11 +130,33 @@ def caption(a: Analysis) -> str:
     )
 
 
+def findings(a: Analysis) -> list[Finding]:
+    """On how many weights the variants differ, each backbone and N for itself."""
+    texts = []
+    for scale, n in dict.fromkeys((c.scale, c.num_trainable) for c in a.concentrations):
+        here = [c for c in a.concentrations if (c.scale, c.num_trainable) == (scale, n)]
+        whole = [c for c in here if c.task is None] or here
+        pairs = [(c, pair, e) for c in whole for pair, e in c.differences.items()]
+        verdicts = corrected_verdicts([e for *_, e in pairs])
+        told = [
+            f"{pair.replace('-', ' − ')} {percent(e.score)} points on {plural(c.sites, 'weight')}"
+            for (c, pair, e), verdict in zip(pairs, verdicts, strict=True)
+            if verdict in ("higher", "lower")
+        ]
+        of = f"of {plural(len(pairs), 'comparison')} after Holm's correction"
+        if told:
+            texts.append(f"On {scale.name} at {count(n)} parameters, different {of}: {join_words(told)}.")
+        elif pairs and "not decidable" not in verdicts:
+            texts.append(f"On {scale.name} at {count(n)} parameters, none {of} is different.")
+    return [Finding("E8", text) for text in texts]
+
+
 EXPERIMENT = Experiment(
     number="E8",
     name="concentration",
     title="Concentration",
     figure=figure,
     tables=lambda a: [table(a)],
+    findings=findings,
     asked=lambda a: bool(a.data.concentrated_variants),
 )
