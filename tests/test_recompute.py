@@ -98,6 +98,15 @@ def test_the_script_knows_nothing_of_apet_and_is_short():
     assert len(lines) <= 60
 
 
+def test_without_exported_runs_it_says_so_in_one_line(tmp_path):
+    script = tmp_path / "recompute.py"
+    script.write_text(SCRIPT.read_text())
+    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("no exported runs below")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.skipif(not EXPORT.is_dir(), reason="the micro-paper's runs are not exported yet")
 def test_the_committed_runs_come_out_alike_without_apet(recompute):
     runs = pd.concat([pd.read_csv(p) for p in sorted(EXPORT.glob("*/runs.csv.gz"))], ignore_index=True)

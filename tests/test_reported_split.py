@@ -4,6 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+import apet
 from apet.analysis.frames import CURVES, checked_runs
 from apet.analysis.study import analyze
 from apet.reporting import captions
@@ -94,6 +95,22 @@ def test_item_scores_are_of_the_split_that_is_reported(tmp_path):
         write_tested_run(store.run_folder(RUN))
         store.record_result(RUN, AXES)
     assert Study(tmp_path / "study").items()[RUN].tolist() == [1.0, 0.0, 1.0]
+
+
+def test_two_studies_are_held_against_each_other_by_test_scores_only_where_both_have_them(tmp_path):
+    for name, more in (("tested", {}), ("other", {}), ("untested", None)):
+        with open_store(tmp_path / name) as store:
+            if more is None:
+                write_run_folder(store.run_folder(RUN), result_record(run_id=RUN))
+            else:
+                write_tested_run(store.run_folder(RUN))
+            store.record_result(RUN, AXES)
+    record = result_record()
+    tested, other, untested = (apet.Study(tmp_path / name) for name in ("tested", "other", "untested"))
+    assert [c.scores for c in tested.diff(other).cells] == [(pytest.approx(2 / 3), pytest.approx(2 / 3))]
+    assert [c.scores for c in tested.diff(untested).cells] == [(record.score, record.score)]
+    both = tasks_with_test(pd.concat([tested.runs(), untested.runs()]))
+    assert len(tested.items(both)[RUN]) == record.num_examples, "items of the split whose scores are compared"
 
 
 @pytest.mark.parametrize("wrong", [{"test_score": 0.5}, {"test_num_examples": 4}])

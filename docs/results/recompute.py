@@ -66,4 +66,7 @@ def slopes(cells: pd.DataFrame) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
-    print(slopes(gaps(read(Path(__file__).parent / "micropaper" / "export"))).to_string(index=False))
+    exports = Path(__file__).parent / "micropaper" / "export"
+    if not any(exports.glob("*/runs.csv.gz")):
+        raise SystemExit(f"no exported runs below {exports}: the micro-paper's runs on this ladder are not made yet")
+    print(slopes(gaps(read(exports))).to_string(index=False))

@@ -6,16 +6,13 @@ and a scatter. So a budget N = k × l is followed from k = 1 weight to many, l e
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from itertools import combinations
 
 from apet.analysis.intervals import Estimate
 from apet.analysis.score_matrix import ScoreMatrix, align, average, difference, select
 from apet.analysis.structure import distribution
-from apet.analysis.study_data import Scale, StudyData
-
-_CONCENTRATED = re.compile(r"(?P<variant>apet-[\w-]+)\((?P<setting>sites|run_length)=(?P<number>\d+)\)")
+from apet.analysis.study_data import CONCENTRATED, Scale, StudyData
 
 
 @dataclass(frozen=True)
@@ -51,7 +48,7 @@ def concentrated(method: str, num_trainable: int) -> tuple[str, int] | None:
     Returns:
         Its variant of APET, and the number of weights that N falls on; None where the name says nothing of it.
     """
-    found = _CONCENTRATED.fullmatch(method)
+    found = CONCENTRATED.fullmatch(method)
     if found is None:
         return None
     number = int(found["number"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -19,6 +20,8 @@ from apet.analysis.frames import (
 )
 from apet.analysis.score_matrix import Items, ScoreMatrix, Scores, score_matrix, scores_of
 
+CONCENTRATED = re.compile(r"(?P<variant>apet-[\w-]+)\((?P<setting>sites|run_length)=(?P<number>\d+)\)")
+"""Display name of an APET variant whose N falls on a number of weights that was asked for."""
 PAPER_ORDER = (FULL, "prompt", "bitfit", "lora", "adapter", ADJACENT, DISCRETE)
 
 
@@ -102,14 +105,14 @@ class StudyData:
     def variants(self) -> tuple[str, ...]:
         """APET variants with a complete run, one for each distribution, in the order of `methods`.
 
-        Those with settings of their own, such as ``apet-discrete(sites=4)``, are methods beside them.
+        Those that concentrate N on fewer weights, such as ``apet-discrete(sites=4)``, are compared among themselves.
         """
-        return tuple(m for m in self.methods if m.startswith(APET_PREFIX) and "(" not in m)
+        return tuple(m for m in self.methods if m.startswith(APET_PREFIX) and not CONCENTRATED.fullmatch(m))
 
     @cached_property
     def concentrated_variants(self) -> tuple[str, ...]:
-        """APET variants that were run with settings of their own: the two of the paper, then the others by name."""
-        names = {m.partition("(")[0] for m in self.methods if m.startswith(APET_PREFIX) and "(" in m}
+        """APET variants that were run with several `sites` or run lengths: those of the paper, then others by name."""
+        names = {found["variant"] for m in self.methods if (found := CONCENTRATED.fullmatch(m))}
         return tuple(m for m in PAPER_ORDER if m in names) + tuple(sorted(names - set(PAPER_ORDER)))
 
     def tasks(self, family: str) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from typing import TypeAlias
 import pandas as pd
 from pydantic import JsonValue
 
-from apet.analysis.claims.verdict import ALPHA, holm_p_values
+from apet.analysis.claims.verdict import corrected_verdicts
 from apet.analysis.frames import complete
 from apet.analysis.intervals import DifferenceVerdict, Estimate
 from apet.analysis.score_matrix import Scores, difference, score_matrix
@@ -94,7 +94,7 @@ def study_difference(
     Runs of one cell and seed are a pair: they see the same data in the same order, where the settings are the same.
 
     Args:
-        first: runs as `apet.Study.runs` gives them.
+        first: runs as `apet.Study.runs` gives them, with the scores that are reported (`apet.studies.reported`).
         second: likewise; no run_id is in both, and no cell of either has two runs of one seed.
         items: item scores of the runs of both, by run_id; without them, or on other data, intervals are unpaired.
         settings: of the runs of both.
@@ -157,10 +157,5 @@ def _changed(one: str, other: str, settings: Settings) -> tuple[str, ...]:
 
 def _after_holm(cells: list[CellDifference]) -> list[CellDifference]:
     """Verdicts that stand although many cells were looked at (Holm 1979)."""
-    tested = [i for i, c in enumerate(cells) if not math.isnan(c.difference.p_value)]
-    if not tested:
-        return cells
-    for i, p in zip(tested, holm_p_values([cells[i].difference.p_value for i in tested]), strict=True):
-        if p > ALPHA and cells[i].verdict in ("higher", "lower"):
-            cells[i] = replace(cells[i], verdict="no significant difference")
-    return cells
+    verdicts = corrected_verdicts([c.difference for c in cells])
+    return [replace(c, verdict=verdict) for c, verdict in zip(cells, verdicts, strict=True)]

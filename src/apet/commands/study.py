@@ -15,6 +15,7 @@ from apet.analysis.study_difference import StudyDifference, study_difference
 from apet.commands.settings import study_settings
 from apet.display import html_notes, html_table
 from apet.studies import results
+from apet.studies.reported import tasks_with_test, with_reported_scores
 from apet.studies.results import Study as StoredStudy
 from apet.tasks.score_text import score_text
 from apet.training.progress import Progress
@@ -214,15 +215,18 @@ class Study(StoredStudy):
 
 def difference_of(first: StoredStudy, second: StoredStudy) -> StudyDifference:
     """Cell by cell what two stored studies differ in."""
+    sides = {"first": first, "second": second}
     tables: list[pd.DataFrame] = []
-    items: dict[str, NDArray[np.float64]] = {}
-    settings: dict[str, dict[str, JsonValue]] = {}
-    for side, study in (("first", first), ("second", second)):
-        # One run of two versions of the code has one identifier in both studies.
+    for side, study in sides.items():
         runs = study.runs()
         runs = runs[~runs[results.OUTDATED]]  # a seed that was run again with other settings counts once
+        # One run of two versions of the code has one identifier in both studies.
         tables.append(runs.assign(run_id=side + runs["run_id"]))
-        items |= {side + run_id: scores for run_id, scores in study.items().items()}
+    tested = tasks_with_test(pd.concat(tables))  # of both: a test score is not held against one of validation
+    items: dict[str, NDArray[np.float64]] = {}
+    settings: dict[str, dict[str, JsonValue]] = {}
+    for side, study in sides.items():
+        items |= {side + run_id: scores for run_id, scores in study.items(tested).items()}
         for run_id, result in study.results().items():
             seen: dict[str, JsonValue] = {
                 "dtype": result.dtype,
@@ -230,7 +234,8 @@ def difference_of(first: StoredStudy, second: StoredStudy) -> StudyDifference:
                 "weights": result.backbone_fingerprint[:8],
             }
             settings[side + run_id] = shared_settings(result.config) | seen
-    return study_difference(tables[0], tables[1], items, settings)
+    reported = [with_reported_scores(runs, tested) for runs in tables]
+    return study_difference(reported[0], reported[1], items, settings)
 
 
 def transfer(

@@ -6,6 +6,7 @@ was measured. The test split is measured once, with the values that were kept.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Literal
 
 import pandas as pd
@@ -31,24 +32,27 @@ def tasks_with_test(runs: pd.DataFrame) -> frozenset[str]:
     Returns:
         Their names.
     """
-    if "test_score" not in runs:
+    if not {*TEST_COLUMNS.values()} <= set(runs.columns):
         return frozenset()
     done = runs[runs["state"] == "complete"]
     has_test = done["test_score"].notna().groupby(done["task"]).all()
     return frozenset(map(str, has_test.index[has_test]))
 
 
-def with_reported_scores(runs: pd.DataFrame) -> pd.DataFrame:
+def with_reported_scores(runs: pd.DataFrame, tested: Collection[str] | None = None) -> pd.DataFrame:
     """Runs whose score, interval and number of items are those that a report shows.
 
     Args:
         runs: as for `tasks_with_test`, with the columns that `TEST_COLUMNS` names.
+        tested: tasks of which the test split is reported; None = those of `tasks_with_test`.
 
     Returns:
         The same rows with the column `SPLIT`; runs that have it already, as an exported report's, keep their scores.
     """
     if SPLIT in runs:
         return runs.assign(**{SPLIT: runs[SPLIT].fillna("validation")})
-    tested = runs["task"].isin(tasks_with_test(runs)) & (runs["state"] == "complete")
-    reported = {name: runs[name].where(~tested, runs[test]) for name, test in TEST_COLUMNS.items() if test in runs}
-    return runs.assign(**reported, **{SPLIT: tested.map({True: "test", False: "validation"})})
+    tasks = tasks_with_test(runs) if tested is None else tested
+    has_test = runs["task"].isin(list(tasks)) & (runs["state"] == "complete")
+    columns = TEST_COLUMNS.items() if has_test.any() else ()
+    reported = {name: runs[name].where(~has_test, runs[test]) for name, test in columns}
+    return runs.assign(**reported, **{SPLIT: has_test.map({True: "test", False: "validation"})})

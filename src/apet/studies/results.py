@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -115,15 +115,21 @@ class Study:
         names += [c.name for c in columns(TransferRecord) if c.name not in names]
         return pd.DataFrame(rows, columns=names)
 
-    def items(self) -> dict[str, NDArray[np.float64]]:
+    def items(self, tested: Collection[str] | None = None) -> dict[str, NDArray[np.float64]]:
         """Score of every example of the split that is reported, from the runs' predictions.
 
+        Args:
+            tested: tasks of which the test split is reported; None = those all of whose current runs have a test score.
+
         Returns:
-            run_id -> (examples,), in [0, 1]: of the test split for tasks all of whose runs have a test score, else of
-            validation; in the order of the data, which all runs of a task share.
+            run_id -> (examples,), in [0, 1]: of the test split for these tasks, else of validation; in the order of the
+            data, which all runs of a task share.
             Runs whose predictions are not what was recorded are in ``damaged`` instead.
         """
-        scores, tested = {}, tasks_with_test(self.runs())
+        scores = {}
+        if tested is None:
+            runs = self.runs()
+            tested = tasks_with_test(runs[~runs[OUTDATED]])  # outdated ones are in no report
         for run in self._runs:
             name = run_dir.TEST_PREDICTIONS if run.axes.task in tested else run_dir.PREDICTIONS
             folder = self.run_folder(run.run_id)
