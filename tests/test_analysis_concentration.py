@@ -95,6 +95,8 @@ def test_the_report_has_its_figure_and_its_table(runs, tmp_path):
     assert [c.options for c in figure.choices] == [("large", "tiny"), ("mean over tasks", "claims", "films")]
     assert len(figure.rows) == 2 * 3 * 2 * len(SITES)
     assert len(table.rows) == 2 * 3 * len(SITES)
+    low, high = figure.spec["spec"]["layer"][0]["encoding"]["x"]["scale"]["domain"]
+    assert all(low < r["place"] < high for r in figure.rows), "no point lies beyond its axis"
     report = write_report(tmp_path / "report", runs, NO_CURVES, {"name": "few or many"})
     assert (tmp_path / "report/tables/concentration.csv").is_file()
     assert (tmp_path / "report/figures/concentration.pdf").is_file()

@@ -47,7 +47,7 @@ def figure(a: Analysis) -> Figure:
     found = {str(r["task"]) for r in rows}
     tasks = tuple(t for t in (MEAN_OVER_TASKS, *a.data.categories) if t in found)
     panels = list(dict.fromkeys(str(r["panel"]) for r in rows))
-    x = log_axis.count_axis("place", "weights that N falls on", [float(r["sites"] or 0) for r in rows])
+    x = log_axis.count_axis("place", "weights that N falls on", [float(r["place"] or 0) for r in rows])
     tooltip = marks.point_tooltip(
         ("backbone", "backbone", None),
         ("task", "task", None),
@@ -75,12 +75,14 @@ def figure(a: Analysis) -> Figure:
 def _rows(a: Analysis) -> list[Row]:
     rows: list[Row] = []
     seeds, variants = SeedsByCell.of(a), a.data.concentrated_variants
+    sites = [c.sites for c in a.concentrations]
+    span = max(sites) / min(sites) if sites else 1.0
     for c in a.concentrations:
         told = "; ".join(
             f"{pair.replace('-', ' − ')} {100 * e.score:.1f} ({e.verdict})" for pair, e in c.differences.items()
         )
         for variant, e in c.scores.items():
-            place = log_axis.side_by_side(c.sites, variants.index(variant), len(variants), 30)
+            place = log_axis.side_by_side(c.sites, variants.index(variant), len(variants), span)
             cell: Row = {
                 "kind": "point",
                 "backbone": c.scale.name,
