@@ -16,9 +16,10 @@ from apet import ApetError
 from apet.reporting.run import read as read_run_report
 from apet.reporting.run import write_run_report
 from apet.studies.held_store import open_store
-from apet.studies.results import Study, provenance
+from apet.studies.results import Study
 from apet.studies.store import DamagedRunError, Store
 from apet.studies.store_schema import FILE
+from apet.studies.tables import facts
 from apet.training.config import RunAxes
 from apet.training.manifest import MANIFEST, check_manifest, looks_unchanged, write_manifest
 from apet.training.result import TransferRecord
@@ -152,7 +153,7 @@ def test_a_damaged_cell_is_named_by_its_run_and_the_rest_stays_readable(study, c
     read = Study(study)
     assert list(read.damaged) == [RUNS[1]]
     assert list(read.runs().run_id) == [RUNS[0], RUNS[2]]
-    assert provenance(read)["complete"] == 2
+    assert facts(read)["complete"] == 2
 
 
 def test_a_damaged_curve_is_that_of_its_run(study):
@@ -191,7 +192,7 @@ def test_a_damaged_definition_is_one_line(study, note):
 def test_a_damaged_number_of_runs_is_not_believed(study, number):
     with open_store(study) as store:
         store.note("planned", number)
-    assert provenance(Study(study))["planned"] == 3
+    assert facts(Study(study))["planned"] == 3
 
 
 @pytest.mark.parametrize("cells", ["ci_low = x''", "seconds = '[1]'", "score = 0.99", "step = 'many'"])

@@ -14,7 +14,8 @@ import pytest
 
 from apet import ApetError
 from apet.analysis.frames import CURVES, RUNS
-from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
+from apet.studies.export import export
+from apet.studies.results import CURVE_TYPES, RUN_TYPES, Study
 from apet.studies.store import Store
 from apet.studies.store_schema import FILE, VERSION
 from apet.training.config import RunAxes
@@ -65,9 +66,9 @@ def test_every_field_is_a_typed_column_of_the_store(stored):
 
 def test_tables_and_exports_have_the_fields_as_columns_and_counts_stay_whole(stored, tmp_path):
     runs = Study(stored).runs()
-    assert tuple(runs.columns) == RUN_COLUMNS
-    assert set(RUN_COLUMNS) == {c.name for c in scalar_columns(RunResult)} | {"state", "error", "outdated"}
-    assert tuple(Study(stored).curves().columns) == CURVE_COLUMNS == ("run_id", *CurvePoint.model_fields)
+    assert tuple(runs.columns) == (*RUN_TYPES,)
+    assert set(RUN_TYPES) == {c.name for c in scalar_columns(RunResult)} | {"state", "error", "outdated"}
+    assert tuple(Study(stored).curves().columns) == (*CURVE_TYPES,) == ("run_id", *CurvePoint.model_fields)
     for column in scalar_columns(RunResult):
         if column.kind == "integer":
             assert runs[column.name].dtype == pd.Int64Dtype(), column.name

@@ -25,10 +25,11 @@ from apet.backbones.loading import has_local_weights, load_model
 from apet.studies.executors.base import Event, InProcessExecutor, Job, execute_job
 from apet.studies.executors.local import LocalExecutor, default_workers, gpu_names, gpu_of, ignoring_interrupts
 from apet.studies.executors.ray import RayExecutor
+from apet.studies.export import export
 from apet.studies.grid import cells
 from apet.studies.held_store import open_store, study_lock
 from apet.studies.planning import Cost, estimate, missing_reasons, plan_study, select_runs
-from apet.studies.results import CURVE_COLUMNS, RUN_COLUMNS, Study, export
+from apet.studies.results import CURVE_TYPES, RUN_TYPES, Study
 from apet.studies.scheduler import Scheduler, seed_rounds
 from apet.studies.store import Store
 from apet.studies.store_schema import FILE
@@ -408,8 +409,8 @@ def test_nothing_that_is_finished_runs_again(workspace, finished):
 def test_runs_and_curves_are_tables(finished):
     study = Study(finished)
     runs, curves = study.runs(), study.curves()
-    assert tuple(runs.columns) == RUN_COLUMNS
-    assert tuple(curves.columns) == CURVE_COLUMNS
+    assert tuple(runs.columns) == (*RUN_TYPES,)
+    assert tuple(curves.columns) == (*CURVE_TYPES,)
     assert len(runs) == 24
     assert (runs.state == "complete").all()
     assert runs.num_trainable[runs.budget == "64"].eq(64).all()
@@ -422,7 +423,7 @@ def test_runs_and_curves_are_tables(finished):
 
 @pytest.mark.parametrize("form", ["csv", "csv.gz", "parquet", "json"])
 def test_export(finished, tmp_path, form):
-    runs, curves, items = export(Study(finished), tmp_path / "out", form)
+    runs, curves, items, _ = export(Study(finished), tmp_path / "out", form)
     read = {"csv": pd.read_csv, "csv.gz": pd.read_csv, "parquet": pd.read_parquet, "json": pd.read_json}[form]
     assert len(read(curves)) == 72
     table, scores = read(runs).set_index("run_id"), np.load(items)

@@ -11,8 +11,9 @@ from typing import ClassVar
 
 import pandas as pd
 
-from apet.studies.results import Study, provenance
+from apet.studies.results import Study
 from apet.studies.store_schema import FILE, RUNS
+from apet.studies.tables import facts
 
 from .finished_runs import write_study
 from .kind import Kind, WrongError
@@ -90,7 +91,7 @@ class Records(Kind):
                 raise WrongError(f"the items of {run_id} are not those that were recorded")
         study.runs()
         study.planned()
-        provenance(study)
+        facts(study)
 
     def _require(self, known: set[tuple[object, ...]], table: pd.DataFrame, name: str) -> None:
         unknown = _rows(table) - known

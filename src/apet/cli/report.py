@@ -1,4 +1,4 @@
-"""Command report: figures, tables and a page of a study or of one run."""
+"""Command report: figures, tables and a page of one study or several, of an export, or of one run."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from apet.cli.output import print_json
 
 
 def report(
-    folder: Annotated[Path, typer.Argument(help="Folder of a study, or of one run.")],
+    folders: Annotated[
+        list[Path],
+        typer.Argument(help="Folder of a study, of its export, or of one run; several parts of a study become one."),
+    ],
     output: Annotated[
-        Path | None, typer.Option(help="Folder for the report; without it, report/ in the study's folder.")
+        Path | None, typer.Option(help="Folder for the report; without it, report/ in the one folder.")
     ] = None,
     require_complete: Annotated[
         bool, typer.Option("--require-complete", help="Fail if a planned run of the study is missing.")
@@ -27,12 +30,12 @@ def report(
 ) -> None:
     """Write figures, tables and a page.
 
-    The page opens with the answer. It may be written while a study runs, and of one run.
+    The page opens with the answer. It may be written while a study runs, of what study export wrote, and of one run.
     """
     from apet.commands.report import report as write
 
     written = write(
-        folder,
+        folders,
         output,
         require_complete=require_complete,
         width=width,

@@ -14,8 +14,9 @@ from apet.analysis.frames import complete
 from apet.analysis.study_difference import StudyDifference, study_difference
 from apet.commands.settings import study_settings
 from apet.display import html_notes, html_table
-from apet.studies import results
+from apet.studies.export import export
 from apet.studies.reported import tasks_with_test, with_reported_scores
+from apet.studies.results import OUTDATED
 from apet.studies.results import Study as StoredStudy
 from apet.tasks.score_text import score_text
 from apet.training.progress import Progress
@@ -146,7 +147,7 @@ class Study(StoredStudy):
     def export(
         self, output: str | Path = "export", file_format: Literal["csv", "csv.gz", "parquet", "json"] = "csv"
     ) -> list[Path]:
-        """Write runs, curves, transfers and item scores as files.
+        """Write runs, curves, transfers, the plan and item scores as files; `apet.report` reads them, too.
 
         Args:
             output: folder for the files.
@@ -158,7 +159,7 @@ class Study(StoredStudy):
         Raises:
             ApetError: another format, or the folder cannot be written.
         """
-        return results.export(self, Path(output), file_format)
+        return export(self, Path(output), file_format)
 
     def diff(self, other: str | Path | StoredStudy) -> StudyDifference:
         """Hold its runs against those of another study, cell by cell, as after a change of code, data or settings.
@@ -219,7 +220,7 @@ def difference_of(first: StoredStudy, second: StoredStudy) -> StudyDifference:
     tables: list[pd.DataFrame] = []
     for side, study in sides.items():
         runs = study.runs()
-        runs = runs[~runs[results.OUTDATED]]  # a seed that was run again with other settings counts once
+        runs = runs[~runs[OUTDATED]]  # a seed that was run again with other settings counts once
         # One run of two versions of the code has one identifier in both studies.
         tables.append(runs.assign(run_id=side + runs["run_id"]))
     tested = tasks_with_test(pd.concat(tables))  # of both: a test score is not held against one of validation

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 from functools import cached_property
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from apet.errors import ApetError, UnknownNameError
+from apet.errors import ApetError
 from apet.studies.grid import Cell, cells
 from apet.studies.reported import tasks_with_test
 from apet.studies.store import Store, StoredRun
@@ -37,14 +36,30 @@ ERROR = RecordColumn("error", "text", True, "Why the run failed.")
 OUTDATED = "outdated"
 """Column of `Study.runs`: whether the study, as it was last run, sets the run otherwise."""
 
-_RESULT_COLUMNS = scalar_columns(RunResult)
-RUN_COLUMNS = (*(c.name for c in (_RESULT_COLUMNS[0], STATE, ERROR, *_RESULT_COLUMNS[1:])), OUTDATED)
-"""Columns of `Study.runs`: the texts and numbers of a `RunResult`, and what the store knows beside it."""
-CURVE_COLUMNS = tuple(c.name for c in (_RUN_ID, *columns(CurvePoint)))
-"""Columns of `Study.curves`."""
-
 # The nullable integers of pandas: a missing count must not turn the others into 53152.0.
 _DTYPES: dict[ColumnKind, str] = {"text": "object", "integer": "Int64", "number": "float64", "json": "object"}
+
+
+def _types(*record_columns: RecordColumn) -> dict[str, str]:
+    return {c.name: _DTYPES[c.kind] for c in record_columns}
+
+
+_RESULT_COLUMNS = scalar_columns(RunResult)
+RUN_TYPES = {**_types(_RESULT_COLUMNS[0], STATE, ERROR, *_RESULT_COLUMNS[1:]), OUTDATED: "bool"}
+"""Column of `Study.runs` -> pandas type: the texts and numbers of a `RunResult`, and what the store knows beside it."""
+CURVE_TYPES = _types(_RUN_ID, *columns(CurvePoint))
+"""Column of `Study.curves` -> pandas type."""
+_AXES_TYPES = {"run_id": "object", "source": "object", "target": "object", "backbone": "object", "method": "object"}
+TRANSFER_TYPES = {**_AXES_TYPES, "num_trainable": "Int64", "seed": "Int64", **_types(*columns(TransferRecord))}
+"""Column of `Study.transfers` -> pandas type."""
+PLANNED_TYPES = {
+    "backbone": "object",
+    "task": "object",
+    "method": "object",
+    "num_trainable": "float64",
+    "seed": "Int64",
+}
+"""Column of `Study.planned` -> pandas type."""
 
 
 class Study:
@@ -80,22 +95,21 @@ class Study:
         """One row a run, finished or failed; the numbers of a failed run are missing.
 
         Returns:
-            The columns `RUN_COLUMNS`: the fields of `apet.training.result.RunResult` that hold a text or a number;
+            The columns of `RUN_TYPES`: the fields of `apet.training.result.RunResult` that hold a text or a number;
             backbone, task, method, budget and seed in the study's words.
         """
-        table = pd.DataFrame([_flat(run) for run in self._runs], columns=list(RUN_COLUMNS))
-        table = _typed(table, (STATE, ERROR, *_RESULT_COLUMNS))
+        table = pd.DataFrame([_flat(run) for run in self._runs], columns=list(RUN_TYPES))
         table[OUTDATED] = table["run_id"].isin(self.outdated)
+        table = table.astype(RUN_TYPES)
         return table.sort_values(["backbone", "task", "method", "num_trainable", "seed"], ignore_index=True)
 
     def curves(self) -> pd.DataFrame:
         """One row a measurement along a run.
 
         Returns:
-            The columns `CURVE_COLUMNS`: run_id and the fields of `apet.training.result.CurvePoint`.
+            The columns of `CURVE_TYPES`: run_id and the fields of `apet.training.result.CurvePoint`.
         """
-        table = pd.DataFrame(self._curves, columns=list(CURVE_COLUMNS))
-        return _typed(table, (_RUN_ID, *columns(CurvePoint)))
+        return pd.DataFrame(self._curves, columns=list(CURVE_TYPES)).astype(CURVE_TYPES)
 
     def transfers(self) -> pd.DataFrame:
         """One row a zero-shot score of a run on another task.
@@ -111,9 +125,7 @@ class Study:
             row = {"run_id": run_id, "source": axes.task, "backbone": axes.backbone, "method": axes.method}
             counts = {"num_trainable": num_trainable[run_id], "seed": axes.seed}
             rows.append({**row, **counts, **transfer.model_dump()})
-        names = ["run_id", "source", "target", "backbone", "method", "num_trainable", "seed"]
-        names += [c.name for c in columns(TransferRecord) if c.name not in names]
-        return pd.DataFrame(rows, columns=names)
+        return pd.DataFrame(rows, columns=list(TRANSFER_TYPES)).astype(TRANSFER_TYPES)
 
     def items(self, tested: Collection[str] | None = None) -> dict[str, NDArray[np.float64]]:
         """Score of every example of the split that is reported, from the runs' predictions.
@@ -169,7 +181,7 @@ class Study:
             axes = cell.config.axes
             count = num_trainable.get((axes.backbone, axes.method, axes.budget), math.nan)
             rows.append((axes.backbone, axes.task, axes.method, count, axes.seed))
-        return pd.DataFrame(rows, columns=["backbone", "task", "method", "num_trainable", "seed"])
+        return pd.DataFrame(rows, columns=list(PLANNED_TYPES)).astype(PLANNED_TYPES)
 
     @cached_property
     def _definition(self) -> list[Cell] | None:
@@ -236,90 +248,3 @@ def _flat(run: StoredRun) -> dict[str, JsonValue]:
     words: dict[str, JsonValue] = {"backbone": axes.backbone, "task": axes.task, "method": axes.method}
     words |= {"budget": None if axes.budget == DEFAULT_BUDGET else axes.budget, "seed": axes.seed}
     return {**recorded, **words, "run_id": run.run_id, "state": run.state, "error": run.error}
-
-
-def _typed(table: pd.DataFrame, record_columns: Sequence[RecordColumn]) -> pd.DataFrame:
-    """The table with the type of each column as its record has it."""
-    return table.astype({c.name: _DTYPES[c.kind] for c in record_columns})
-
-
-def provenance(study: Study) -> dict[str, str | int | bool]:
-    """Where a study's numbers come from, and whether all of them are there.
-
-    Returns:
-        Facts by name, as a report shows them.
-    """
-    # Runs of earlier settings are not in the report, so they are neither counted nor named as its source.
-    current = [run for run in study.stored_runs() if run.run_id not in study.outdated]
-    results = [run.result for run in current if run.result is not None]
-    planned = study.num_planned or len(current)
-    started = sorted(r.started for r in results)
-    # Counted within the plan: a comparison that grew, or a search, has runs beside it, and 712 of 708 says nothing.
-    within = [run for run in current if study.is_planned(run.axes)]
-    num_complete = sum(run.state == "complete" for run in within)
-    return {
-        "name": study.notes.get("study", study.folder.name),
-        "settings": study.notes.get("definition", ""),
-        "version": ", ".join(sorted({r.versions["apet"] for r in results})),
-        "planned": planned,
-        "complete": num_complete,
-        "failed": len(within) - num_complete,
-        "beside the plan": len(current) - len(within),
-        "running": len(within) < planned,
-        "first run began": started[0] if started else "",
-        "last run began": started[-1] if started else "",
-        "hosts": ", ".join(sorted({str(r.host["system"]) for r in results})),
-        "data": "; ".join(sorted({f"{r.task}: {note}" for r in results for note in r.data_notes})),
-    }
-
-
-FORMATS = ("csv", "csv.gz", "parquet", "json")
-
-
-def export(study: Study, folder: Path, form: str) -> list[Path]:
-    """Write runs, curves and transfers as CSV, Parquet or JSON, and item scores for `numpy.load`.
-
-    Returns:
-        The files; transfers are among them where some were measured.
-
-    Raises:
-        UnknownNameError: another format.
-        ApetError: the folder cannot be written.
-    """
-    if form not in FORMATS:
-        raise UnknownNameError("format", form, FORMATS)
-    tables = {"runs": study.runs(), "curves": study.curves(), "transfers": study.transfers()}
-    paths = []
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        for name, table in tables.items():
-            if name == "transfers" and table.empty:
-                continue
-            path = folder / f"{name}.{form}"
-            if form == "parquet":
-                table.to_parquet(path, index=False)
-            elif form == "json":
-                # Through pandas' own JSON, which writes missing numbers as null.
-                path.write_text(json.dumps(json.loads(table.to_json(orient="records")), indent=1) + "\n", "utf-8")
-            else:
-                # Without the time in the file's head: the same runs are the same bytes.
-                packed: dict[str, JsonValue] = {"method": "gzip", "mtime": 0}
-                table.to_csv(path, index=False, compression=packed if form == "csv.gz" else None)
-            paths.append(path)
-        items = {run_id: _packed(scores) for run_id, scores in study.items().items()}
-        if items:
-            np.savez_compressed(folder / ITEM_SCORES, allow_pickle=False, **items)
-            paths.append(folder / ITEM_SCORES)
-    except OSError as e:
-        raise ApetError(f"cannot write to {str(folder)!r}: {e.strerror}; give another folder") from e
-    return paths
-
-
-ITEM_SCORES = "items.npz"
-"""File of an export: run_id -> score of each item, as `Study.items` has them."""
-
-
-def _packed(scores: NDArray[np.float64]) -> NDArray[np.uint8] | NDArray[np.float32]:
-    """Right and wrong as a byte an item; other scores as they are in the predictions, to six digits."""
-    right = scores.astype(np.uint8)
-    return right if np.array_equal(right, scores) else scores.astype(np.float32)
