@@ -23,6 +23,7 @@ from apet.reporting.experiments import gap_by_scale, score_by_budget, structure,
 from apet.reporting.experiments import transfer as heat_map
 from apet.reporting.figures import log_axis, marks, printing
 from apet.reporting.figures.figure import Choice, Figure, packed
+from apet.reporting.figures.heat import DARK_SHARE
 from apet.reporting.figures.mean_curves import common_tasks_and_seeds, mean_curves
 from apet.reporting.formatting import MEAN_OVER_TASKS
 from apet.reporting.study import study_figures
@@ -51,7 +52,7 @@ def two_seeds() -> Analysis:
 @pytest.fixture(scope="module")
 def figures(two_seeds) -> dict[str, Figure]:
     of_study = study_figures(two_seeds)
-    assert set(of_study) == {"E1", "E2", "E3", "E4", "E5", "E7"}
+    assert set(of_study) == {"E1", "E2", "E3", "E4", "E5", "E7", "E9"}
     return of_study | {"answer": score_by_budget.answer_figure(two_seeds)}
 
 
@@ -408,7 +409,7 @@ def test_a_number_in_the_heat_map_can_be_read_on_every_color():
     """cividis at a few places, as d3 has it."""
     cividis = {0: "#002051", 0.25: "#3c4d6e", 0.45: "#6f716e", 0.5: "#7f7c75", 0.75: "#bbaf71", 1: "#fdea45"}
     for share, color in cividis.items():
-        text = "#ffffff" if share < heat_map.DARK_SHARE else "#000000"
+        text = "#ffffff" if share < DARK_SHARE else "#000000"
         assert contrast(text, color) >= 4.5, share
 
 

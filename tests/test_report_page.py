@@ -13,7 +13,16 @@ pytest.importorskip("playwright", reason="needs playwright")
 CHROMIUM = shutil.which("chromium")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs chromium (Debian: apt-get install chromium)")
 ARGS = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run"]
-SECTIONS = ("answer", "gap_by_scale", "structure", "convergence", "score_by_budget", "thresholds", "transfer")
+SECTIONS = (
+    "answer",
+    "gap_by_scale",
+    "structure",
+    "convergence",
+    "score_by_budget",
+    "thresholds",
+    "transfer",
+    "gap_surface",
+)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def test_every_experiment_has_its_figures_as_pdf_png_and_latex(report):
     names = {p.stem for p in report.figures}
     assert names == {
         *("gap_by_scale", "structure", "convergence", "score_by_budget", "thresholds", "transfer_mid_apet-adjacent"),
-        *("score_by_budget_tiny", "score_by_budget_mid"),
+        *("score_by_budget_tiny", "score_by_budget_mid", "gap_surface"),
     }
     for p in report.figures:
         assert p.read_bytes().startswith({".pdf": b"%PDF", ".png": b"\x89PNG", ".tex": b"\\begin{figure*}"}[p.suffix])
@@ -67,6 +67,7 @@ def test_every_table_is_markdown_latex_and_csv(report):
             "convergence",
             "score_by_budget",
             "thresholds",
+            "gap_surface",
             "task_table",
             "task_table_reference",
         ),

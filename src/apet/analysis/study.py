@@ -1,4 +1,4 @@
-"""Analysis of a study: the numbers of every experiment (E1 to E7) and the paper's claims, from the result tables."""
+"""Analysis of a study: the numbers of every experiment (E1 to E10) and the paper's claims, from the result tables."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ from apet.analysis.convergence import ConvergenceComparison, by_run, convergence
 from apet.analysis.curve_values import Reach
 from apet.analysis.frames import FULL, checked_curves, complete, failed
 from apet.analysis.gap_by_scale import Gap, gaps
+from apet.analysis.gap_surface import SurfaceCell, gap_surfaces
 from apet.analysis.intervals import Floats
+from apet.analysis.placement import Placement, placements
 from apet.analysis.score_by_budget import BudgetPoint, budget_points
 from apet.analysis.score_matrix import FINISH_OR_ALLOW, Items
 from apet.analysis.structure import Structure, structures
@@ -39,10 +41,12 @@ class Analysis:
         budget_points: E4.
         thresholds: E5.
         transfer_scores: E7.
-        concentrations: E8, which the paper does not have.
+        concentrations: E8, which the paper does not have, as all that follow.
+        gap_surfaces: E9.
+        placements: E10.
         claims: the paper's claims with their verdicts.
         reach: what counts as reaching full fine-tuning.
-        missing: experiment (E1 … E8) -> what it needs that the runs do not hold.
+        missing: experiment (E1 … E10) -> what it needs that the runs do not hold.
     """
 
     data: StudyData
@@ -55,6 +59,8 @@ class Analysis:
     thresholds: list[Threshold]
     transfer_scores: list[TransferScore]
     concentrations: list[Concentration]
+    gap_surfaces: list[SurfaceCell]
+    placements: list[Placement]
     claims: list[ClaimRow]
     reach: Reach
     missing: dict[str, str]
@@ -123,6 +129,8 @@ def analyze(
         thresholds=all_thresholds,
         transfer_scores=scores,
         concentrations=all_concentrations,
+        gap_surfaces=gap_surfaces(points),
+        placements=placements(data, allow_holes),
         claims=decide_claims(data, curves, all_thresholds, scores),
         reach=reach or Reach(),
         missing=_missing(data, all_gaps, all_structures, comparisons, all_thresholds, scores, all_concentrations),

@@ -22,6 +22,8 @@ from apet.analysis.score_matrix import Items, ScoreMatrix, Scores, score_matrix,
 
 CONCENTRATED = re.compile(r"(?P<variant>apet-[\w-]+)\((?P<setting>sites|run_length)=(?P<number>\d+)\)")
 """Display name of an APET variant whose N falls on a number of weights that was asked for."""
+PLACED = re.compile(r"(?P<method>[\w-]+)\(roles=\[(?P<roles>[^\]]+)\]\)")
+"""Display name of a method that was told where in the backbone to stand."""
 PAPER_ORDER = (FULL, "prompt", "bitfit", "lora", "adapter", ADJACENT, DISCRETE)
 
 
@@ -105,9 +107,12 @@ class StudyData:
     def variants(self) -> tuple[str, ...]:
         """APET variants with a complete run, one for each distribution, in the order of `methods`.
 
-        Those that concentrate N on fewer weights, such as ``apet-discrete(sites=4)``, are compared among themselves.
+        Those that concentrate N on fewer weights or certain roles, such as ``apet-discrete(sites=4)``, are compared
+        among themselves.
         """
-        return tuple(m for m in self.methods if m.startswith(APET_PREFIX) and not CONCENTRATED.fullmatch(m))
+        elsewhere = (CONCENTRATED, PLACED)
+        apet = [m for m in self.methods if m.startswith(APET_PREFIX)]
+        return tuple(m for m in apet if not any(pattern.fullmatch(m) for pattern in elsewhere))
 
     @cached_property
     def concentrated_variants(self) -> tuple[str, ...]:

@@ -7,6 +7,8 @@ from apet.reporting.experiments import (
     concentration,
     convergence,
     gap_by_scale,
+    gap_surface,
+    placement,
     score_by_budget,
     structure,
     tasks,
@@ -26,6 +28,8 @@ EXPERIMENTS = tuple(
         tasks,
         transfer,
         concentration,
+        gap_surface,
+        placement,
     )
 )
 """In the order of the page."""

@@ -14,6 +14,7 @@ from apet.reporting.captions import (
 from apet.reporting.experiments.experiment import Experiment
 from apet.reporting.figures import marks
 from apet.reporting.figures.figure import ROWS, Choice, Figure, Row, number
+from apet.reporting.figures.heat import numbers
 from apet.reporting.formatting import (
     both_intervals,
     display_name,
@@ -29,8 +30,6 @@ from apet.reporting.table import (
 )
 
 TITLE = "E7: relative transfer"
-DARK_SHARE = 0.48
-"""Of the scale of colors, how much is so dark that a number on it is white: black and white contrast alike there."""
 
 
 def figure(a: Analysis) -> Figure:
@@ -83,10 +82,9 @@ def _chart(tasks: list[str], rows: list[Row]) -> alt.LayerChart:
     ]
     cells = alt.Chart().transform_filter("datum.kind == 'cell'").encode(x=x, y=y)
     edges = alt.Chart().transform_filter("datum.kind == 'edge'")
-    text_color = alt.condition(f"datum.score < {DARK_SHARE * highest}", alt.value("white"), alt.value("black"))
     return alt.layer(
         cells.mark_rect().encode(color=color, tooltip=tooltip),
-        cells.mark_text(style="cell").encode(text=alt.Text("score:Q", format=".0f"), color=text_color),
+        numbers(cells, alt.Text("score:Q", format=".0f"), highest),
         edges.mark_rule(style="edge").encode(x=alt.X("target:N", sort=tasks, bandPosition=0)),
         edges.mark_rule(style="edge").encode(y=alt.Y("source:N", sort=tasks, bandPosition=0)),
     ).properties(data=alt.NamedData(ROWS))
