@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,56 +12,9 @@ import pytest
 import apet
 from apet import ApetError
 from apet.studies.export import FACTS, FORMATS, ITEM_SCORES, export, read_export
-from apet.studies.grid import cells
-from apet.studies.held_store import open_store
 from apet.studies.results import Study
-from apet.studies.study_config import StudyConfig
 from apet.studies.tables import StudyTables, merged
-from apet.training.manifest import write_manifest
-from apet.training.result import TransferRecord
-from apet.training.run_dir import TEST_PREDICTIONS
-from run_records import result_record, write_run_folder
-
-METHODS = {"fine-tuning": 0.9, "bitfit": 0.7, "apet-discrete": 0.8}
-DESIGN = """
-name: planted
-backbones: [small, large]
-tasks: [films]
-methods: [fine-tuning, bitfit, apet-discrete]
-seeds: [0, 1]
-"""
-TRANSFER = TransferRecord(
-    target="none", score=0.1 + 0.2, ci_low=0.2, ci_high=0.4, num_examples=10, majority_baseline=None
-)
-"""On a task of a name that CSV readers take for a missing value; a score with all its bits."""
-
-
-def write_part(folder: Path, backbone: str, size: int, tested: bool = True, moved: bool = False) -> Path:
-    """A scale's runs of the design, ten items a split, as if they had been trained."""
-    with open_store(folder) as store:
-        store.describe("planted", definition=DESIGN, planned=12)
-        planned = [cell.config for cell in cells(StudyConfig.from_stored(DESIGN)) if cell.config.backbone == backbone]
-        for config in planned:
-            axes, method, score = config.axes, config.axes.method, METHODS[config.axes.method]
-            number = [*METHODS].index(method)
-            run_id = f"{size:08x}{number:04x}{axes.seed:04x}"
-            tests = {"test_score": score, "test_ci_low": 0.1, "test_ci_high": 1.0, "test_num_examples": 10}
-            record = result_record(
-                    run_id=run_id, backbone=backbone, num_backbone_parameters=size, method=method,
- seed=axes.seed, config=config,
-                    num_trainable=size if method == "fine-tuning" else 64 + number, score=score / 3, ci_low=0.0,
-                    ci_high=1.0, num_examples=10, **(tests if tested else {}),
-                )  # fmt: skip
-            where = store.run_folder(run_id)
-            write_run_folder(where, record)
-            if tested:
-                rows = [f"test:row {n},good,good,{float(n < 10 * score)}" for n in range(10)]
-                (where / TEST_PREDICTIONS).write_text("\n".join(["location,prediction,references,score", *rows]) + "\n")
-                write_manifest(where, run_id)
-            store.record_result(run_id, axes)
-            if moved:
-                store.record_transfer(run_id, TRANSFER)
-    return folder
+from stored_parts import write_part
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,11 @@ FUNCTIONS: dict[str, Any] = {
     "study diff": apet.Study.diff,
     "study schema": apet.Study.schema,
 }  # fmt: skip
-FOR_A_TERMINAL = {"doctor": "a check-up of the installation, to be read", "microworld": "a guest's"}
+FOR_A_TERMINAL = {
+    "dashboard": "a page to be looked at",
+    "doctor": "a check-up of the installation, to be read",
+    "microworld": "a guest's",
+}
 """Commands without a function, and why."""
 PRINTED = {"json", "markdown", "help"}
 """How values are printed is no question of Python's, which returns them."""

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from apet.cli.dashboard import dashboard
 from apet.cli.deploy import export, import_, push
 from apet.cli.doctor import doctor
 from apet.cli.guests import RootGroup
@@ -66,6 +67,7 @@ for command in (
     thresholds,
     transfer,
     report,
+    dashboard,
     inspect,
     positions,
     methods,

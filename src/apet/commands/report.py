@@ -56,7 +56,7 @@ def report(
         return write_run_report(paths[0], None if output is None else Path(output), width)
     if len(paths) > 1 and output is None:
         raise ApetError(f"one report of {len(paths)} folders belongs into none of them; give output")
-    tables = merged({name: _tables(path, log) for name, path in zip(_names(paths), paths, strict=True)})
+    tables = report_tables(paths, log)
     return write_report(
         paths[0] / "report" if output is None else Path(output),
         tables.runs,
@@ -69,6 +69,22 @@ def report(
         partial=bool(tables.facts["running"]),
         width=width,
     )
+
+
+def report_tables(folders: Sequence[Path], log: Callable[[str], None] | None = None) -> StudyTables:
+    """The current runs of studies and exports, as parts of one study.
+
+    Args:
+        folders: of studies or exports.
+        log: is told which runs are left out as damaged; None = nobody.
+
+    Returns:
+        All that a report is made of.
+
+    Raises:
+        ApetError: neither a study nor an export at one of them.
+    """
+    return merged({name: _tables(path, log) for name, path in zip(_names(folders), folders, strict=True)})
 
 
 def _holds_study(folder: Path) -> bool:
