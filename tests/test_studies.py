@@ -233,6 +233,15 @@ def test_studies_that_ship_are_planned_exactly_without_data_or_weights(name):
     assert len({p.run_id for p in runs}) == len(runs)
 
 
+def test_the_papers_grid_looks_closely_where_the_paper_puts_the_low_thresholds_of_its_largest_backbone():
+    filters = {"backbone": "t5-v1.1-xxl", "task": "sst2"}
+    runs = select_runs(plan_study(load_study("paper", {"seeds": [0]})), filters, None)
+    for method in ("bitfit", "lora", "adapter", "apet-adjacent", "apet-discrete"):
+        counts = {p.num_trainable for p in runs if p.axes.method == method}
+        assert {7900, 8100, 8300, 8500} <= counts, method
+    assert {p.config.learning_rate for p in runs if p.axes.method == "fine-tuning"} == {"auto"}
+
+
 def test_the_papers_grid_holds_the_counts_of_its_table():
     runs = select_runs(
         plan_study(load_study("paper", {"seeds": [0]})), {"backbone": "t5-v1.1-xxl", "task": "sst2"}, None
@@ -357,6 +366,14 @@ def test_only_and_limit(workspace):
         select_runs(runs, {"methd": "x"}, None)
     with pytest.raises(ApetError, match="no run matches method=nothing; the study has 24 runs"):
         select_runs(runs, {"method": "nothing"}, None)
+
+
+def test_a_machine_of_given_speed_takes_time_in_proportion_and_a_raced_rate_takes_the_steps_of_its_trials(workspace):
+    runs = plan_of(workspace, methods=["bitfit"], overrides=[], max_steps=400)
+    slow, fast = (estimate(runs, {}, flops).seconds for flops in (1e9, 4e9))
+    assert slow == pytest.approx(4 * fast)
+    raced = plan_of(workspace, methods=["bitfit"], overrides=[], max_steps=400, learning_rate="auto")
+    assert estimate(raced, {}, 1e9).seconds == pytest.approx(slow * (1 + 3 / 4)), "three trials of a quarter each"
 
 
 def test_what_was_timed_before_gives_the_estimate(workspace):

@@ -57,13 +57,17 @@ def plan(
     output: OutputFolder = None,
     filters: Filters = None,
     limit: RunLimit = None,
+    tflops: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Trillions of operations a second of the machine of the runs; else this one's."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """List every run with its exact count.
 
     What is complete, what is missing, and what the rest will take; nothing is run.
     """
-    found = _planned(name, settings, own, filters, limit, output)
+    found = _planned(name, settings, own, filters, limit, output, tflops=tflops)
     cost = found.cost
     if json:
         print_json(
@@ -76,16 +80,21 @@ def plan(
                 "seconds_of_one_worker": cost.seconds,
                 "measured_share": cost.measured,
                 "peak_bytes": cost.peak_bytes,
+                "by_backbone": {
+                    name: {"seconds_of_one_worker": c.seconds, "peak_bytes": c.peak_bytes}
+                    for name, c in found.cost_by_backbone().items()
+                },
             }
         )
         return
     _print_plan(found)
+    _print_costs(found)
     print(
         f"\n{len(found.runs):,} runs: {found.num_complete:,} done, {found.num_failed:,} failed,"
         f" {len(found.waiting):,} to run"
     )
     if found.waiting:
-        _print_estimate(cost)
+        _print_estimate(cost, found.tflops)
     _print_cannot_run(found.cannot_run.items())
 
 
@@ -106,8 +115,25 @@ def _print_plan(found: StudyPlan) -> None:
     )
 
 
-def _print_estimate(cost: CostEstimate) -> None:
-    basis = f"{100 * cost.measured:.0f} % of the runs from measured rates, the rest from this machine's speed"
+def _print_costs(found: StudyPlan) -> None:
+    """A row for each backbone, where there are several."""
+    costs = found.cost_by_backbone()
+    if len(costs) < 2:
+        return
+    runs = [run.axes.backbone for run in found.waiting]
+    print()
+    print_table(
+        ["backbone", "to run#", "one worker#", "largest run#"],
+        [
+            [name, f"{runs.count(name):,}", format_duration(c.seconds), format_bytes(c.peak_bytes)]
+            for name, c in costs.items()
+        ],
+    )
+
+
+def _print_estimate(cost: CostEstimate, tflops: float | None) -> None:
+    speed = "this machine's speed" if tflops is None else f"{tflops:g} TFLOP/s"
+    basis = f"{100 * cost.measured:.0f} % of the runs from measured rates, the rest from {speed}"
     print(
         f"about {format_duration(cost.seconds)} of one worker ({basis});"
         f" largest run about {format_bytes(cost.peak_bytes)}"
@@ -272,6 +298,7 @@ def _planned(
     limit: int | None,
     output: Path | None,
     track: str | None = None,
+    tflops: float | None = None,
 ) -> StudyPlan:
     """Plan a study as a command line describes it."""
     from apet.cli.guests import command_line_imports
@@ -280,4 +307,4 @@ def _planned(
     from apet.commands.studying import plan_runs
 
     given = study_settings({**own.settings, "track": track}) | parse_pairs(settings or ())
-    return plan_runs(name, given, output, parse_filters(filters or ()), limit, command_line_imports())
+    return plan_runs(name, given, output, parse_filters(filters or ()), limit, command_line_imports(), tflops)

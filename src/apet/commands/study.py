@@ -65,6 +65,7 @@ class Study(StoredStudy):
         output: str | Path | None = None,
         filters: Filters | None = None,
         limit: int | None = None,
+        tflops: float | None = None,
         **settings: JsonValue,
     ) -> StudyPlan:
         """List every run of a study with its exact count; nothing is run.
@@ -74,6 +75,7 @@ class Study(StoredStudy):
             output: folder of the study, whose finished runs are known; None = none are.
             filters: only these runs, such as ``{"backbone": "bert-*"}``.
             limit: number of runs, at most.
+            tflops: trillions of operations a second that the machine of the runs sustains; None = this one is timed.
             **settings: of the study (``seeds=[0]``) or of its runs (``max_steps=50``, and ``data``, ``text``,
                 ``label`` in place of its tasks).
 
@@ -86,7 +88,7 @@ class Study(StoredStudy):
         from apet.commands.studying import plan_runs
 
         folder = None if output is None else Path(output)
-        return plan_runs(str(name), study_settings(settings), folder, filters, limit)
+        return plan_runs(str(name), study_settings(settings), folder, filters, limit, tflops=tflops)
 
     @classmethod
     def run(

@@ -36,6 +36,7 @@ class StudyPlan:
         num_planned: runs of the whole study.
         states: run_id -> complete or failed, of runs that the output folder knows.
         costs: (backbone, task, method) -> what finished runs took.
+        tflops: that the machine of the runs sustains; None = this one, which is timed.
     """
 
     study: StudyConfig
@@ -43,6 +44,7 @@ class StudyPlan:
     num_planned: int
     states: Mapping[str, str]
     costs: Mapping[tuple[str, str, str], Cost]
+    tflops: float | None = None
 
     @property
     def waiting(self) -> list[RunPlan]:
@@ -67,7 +69,15 @@ class StudyPlan:
     @cached_property
     def cost(self) -> CostEstimate:
         """What the waiting runs will take."""
-        return estimate(self.waiting, self.costs)
+        return self._cost(self.waiting)
+
+    def cost_by_backbone(self) -> dict[str, CostEstimate]:
+        """What the waiting runs of each backbone will take."""
+        names = dict.fromkeys(run.axes.backbone for run in self.waiting)
+        return {name: self._cost([r for r in self.waiting if r.axes.backbone == name]) for name in names}
+
+    def _cost(self, runs: Sequence[RunPlan]) -> CostEstimate:
+        return estimate(runs, self.costs, None if self.tflops is None else 1e12 * self.tflops)
 
     def table(self) -> pd.DataFrame:
         """One row a run: its axes, exact count and state.
@@ -113,6 +123,7 @@ def plan_runs(
     filters: Patterns | None = None,
     limit: int | None = None,
     imports: Sequence[str] = (),
+    tflops: float | None = None,
 ) -> StudyPlan:
     """Plan a study.
 
@@ -123,6 +134,7 @@ def plan_runs(
         filters: axis -> pattern, of the runs that are meant.
         limit: number of runs, at most.
         imports: guests beside those of the file: workers, and whoever runs the stored study again, import them, too.
+        tflops: that the machine of the runs sustains; None = this one, which is timed.
 
     Returns:
         The study with the runs that were selected.
@@ -137,7 +149,7 @@ def plan_runs(
     if not runs:
         raise ApetError(f"study {name!r} has no run: its overrides exclude them all; exclude fewer")
     states, costs = _stored(output)
-    return StudyPlan(study, tuple(select_runs(runs, filters or {}, limit)), len(runs), states, costs)
+    return StudyPlan(study, tuple(select_runs(runs, filters or {}, limit)), len(runs), states, costs, tflops)
 
 
 def _stored(output: Path | None) -> tuple[dict[str, str], dict[tuple[str, str, str], Cost]]:

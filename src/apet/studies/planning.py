@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from apet.errors import ApetError, UnknownNameError
 from apet.studies.grid import cells
 from apet.studies.study_config import AXES, Override, StudyConfig
+from apet.training.lr_search import search_steps
 from apet.training.resolve import ResolveCache, resolve
 from apet.training.run_plan import RunPlan
 
@@ -119,18 +120,21 @@ class Cost:
     peak: float
 
 
-def estimate(plans: Sequence[RunPlan], costs: Mapping[tuple[str, str, str], Cost]) -> CostEstimate:
+def estimate(
+    plans: Sequence[RunPlan], costs: Mapping[tuple[str, str, str], Cost], flops: float | None = None
+) -> CostEstimate:
     """Time and memory of runs.
 
     Args:
         plans: those that are to be run.
         costs: (backbone, task, method) -> what finished runs took.
+        flops: floating-point operations a second that the machine of the runs sustains; None = timed on this one.
 
     Returns:
         Time of one worker, memory of the largest run, and how much of this rests on measured runs.
     """
     # On a machine where nothing ran yet, one product of matrices says what its processor is worth.
-    flops = _matmul_flops() if plans else 1.0
+    flops = flops or (_matmul_flops() if plans else 1.0)
     seconds, num_measured, peak = 0.0, 0, 0.0
     costs_of_pair: dict[tuple[str, str], list[Cost]] = {}
     for (backbone, task, _), cost in costs.items():
@@ -144,9 +148,15 @@ def estimate(plans: Sequence[RunPlan], costs: Mapping[tuple[str, str, str], Cost
             measured = Cost(sum(c.step for c in pair) / len(pair), max(c.peak for c in pair))
         num_measured += measured is not None
         cost = measured or _estimated_cost(plan, flops)
-        seconds += cost.step * plan.config.max_steps * MEASURING
+        seconds += cost.step * _num_steps(plan) * MEASURING
         peak = max(peak, cost.peak)
     return CostEstimate(seconds, num_measured / len(plans) if plans else 1.0, peak)
+
+
+def _num_steps(plan: RunPlan) -> int:
+    """Steps of a run, those of a search for its learning rate among them."""
+    steps = plan.config.max_steps
+    return steps + (search_steps(steps) if plan.config.learning_rate == "auto" else 0)
 
 
 def _estimated_cost(plan: RunPlan, flops: float) -> Cost:
