@@ -58,7 +58,11 @@ def test_the_core_wheel_is_small_and_without_the_microworld(tmp_path):
 def test_the_wheel_of_the_microworld_has_all_that_it_registers(tmp_path):
     wheel = zipfile.ZipFile(build_wheel(ROOT / "microworld", tmp_path))
     names = wheel.namelist()
-    for folder, ending, count in (("weights", "model.safetensors", len(SCALES)), ("tasks", ".yaml", 11), ("suites", ".yaml", 2)):
+    for folder, ending, count in (
+        ("weights", "model.safetensors", len(SCALES)),
+        ("tasks", ".yaml", 11),
+        ("suites", ".yaml", 2),
+    ):
         inside = [n for n in names if n.startswith(f"apet_microworld/{folder}/") and n.endswith(ending)]
         assert len(inside) == count, folder
     points = wheel.read(next(n for n in names if n.endswith("entry_points.txt"))).decode()

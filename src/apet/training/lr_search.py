@@ -27,8 +27,6 @@ MAX_POWER = 4
 """Powers of `STEP` that the search may go to either side."""
 
 
-
-
 def search_steps(max_steps: int) -> int:
     """Steps that a search takes at least, before a run's own: those of the first candidates."""
     return len(FIRST_POWERS) * max(1, max_steps // SHARE)
