@@ -71,8 +71,9 @@ def rehearse(folder: Path, tasks: Sequence[str]) -> int:
     """
     known = registered_tasks()
     for name in tasks:
-        if not (folder / "data" / name).is_dir():
-            write_rows(known[name], folder / "data" / name)
+        rows = folder / "data" / name.replace("-", "_")
+        if not rows.is_dir():
+            write_rows(known[name], rows)
     for name in REHEARSED:
         if not (folder / name).is_dir():
             write_backbone(name, folder / name)
@@ -93,7 +94,8 @@ def rehearse(folder: Path, tasks: Sequence[str]) -> int:
         num_threads=1,
     )
     ran = time.perf_counter() - began
-    apet.transfer(folder / "study", filters={"method": "lora", "budget": "default"}, limit=4, quiet=True)
+    if len(tasks) > 1:
+        apet.transfer(folder / "study", filters={"method": "lora", "budget": "default"}, limit=4, quiet=True)
     report = apet.report(folder / "study")
     runs = study.runs()
     failed = runs[runs["state"] == "failed"]

@@ -190,6 +190,9 @@ def test_missing_data_and_weights_are_reasons_and_no_errors(workspace, tmp_path)
     assert plan.missing is not None
     assert plan.missing.startswith("data of sst2 are not on this machine; give data=FOLDER")
     assert plan.num_trainable > 0
+    (tmp_path / "empty").mkdir()
+    plan = resolve(RunConfig(backbone="t5-v1.1-small", task="sst2", data=str(tmp_path / "empty")))
+    assert plan.missing == f"no data of sst2 at '{tmp_path / 'empty'}'; put train and validation files there"
     with pytest.raises(ApetError, match="there is nothing to learn; give a task"):
         resolve(RunConfig(backbone=str(workspace / "t5")))
 

@@ -77,7 +77,7 @@ class StudyConfig(Settings):
     seeds: tuple[int, ...] = (0, 1, 2)
     """Three in the paper."""
     data: str | None = None
-    """Where the tasks' data are, in place of their own sources; {task} stands for the task's name."""
+    """Where the tasks' data are, in place of their own sources; {task} stands for the task's name, with _ for -."""
     run_defaults: dict[str, JsonValue] = Field(default={})
     """Run settings of every cell."""
     overrides: tuple[Override, ...] = ()

@@ -135,7 +135,7 @@ def source_files(task: Task, folder: str | Path | None = None) -> list[Path] | N
             files = [_data_file(task, s) for s in task.source.files]
     except ApetError:
         return None
-    return files if all(_on_disk(f) for f in files) else None
+    return files if files and all(_on_disk(f) for f in files) else None
 
 
 def _all_files(path: Path) -> list[Path]:

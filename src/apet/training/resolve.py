@@ -71,6 +71,8 @@ def resolve(config: RunConfig, cache: ResolveCache | None = None) -> RunPlan:
     missing = None
     if data is None:
         missing = f"data of {task.name} are not on this machine; give data=FOLDER/{{task}}, or download them first"
+        if config.data_folder is not None:
+            missing = f"no data of {task.name} at {str(config.data_folder)!r}; put train and validation files there"
     elif not cache.has_local_weights(config.backbone):
         missing = (
             f"weights of {config.backbone} are not on this machine; give a local folder that holds them, or download"
