@@ -12,6 +12,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import pairwise
 from pathlib import Path
 
+from apet.analysis.study import analyze
 from apet.commands.report import report_tables
 from apet.errors import ApetError
 from apet.recommendation.wording import duration
@@ -81,17 +82,17 @@ def _page(tables: StudyTables) -> str:
     if not (tables.runs["state"] == "complete").any():
         return _message(tables, "No run has ended yet.")
     try:
-        return study_page(
+        a = analyze(
             tables.runs,
             tables.curves,
-            tables.facts,
             items=tables.items,
             transfer=tables.transfers,
             planned=tables.planned,
-            partial=bool(tables.facts["running"]),
+            allow_holes=True,
         )
     except ApetError as e:  # a study may pass through states that no report can show
         return _message(tables, str(e))
+    return study_page(a, tables.facts, bool(tables.facts["running"]))
 
 
 def _message(tables: StudyTables, text: str) -> str:

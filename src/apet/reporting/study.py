@@ -84,34 +84,17 @@ def write_report(
     )
 
 
-def study_page(
-    runs: pd.DataFrame,
-    curves: pd.DataFrame,
-    provenance: Mapping[str, object],
-    *,
-    items: Items | None = None,
-    transfer: pd.DataFrame | None = None,
-    planned: pd.DataFrame | None = None,
-    partial: bool = False,
-) -> str:
-    """The page alone, as `write_report` writes it; what misses planned runs is marked.
+def study_page(a: Analysis, provenance: Mapping[str, object], partial: bool = False) -> str:
+    """The page alone, as `write_report` writes it.
 
     Args:
-        runs: as for `write_report`, like those below.
-        curves: one row a measurement.
-        provenance: shown as it comes.
-        items: scores of items.
-        transfer: zero-shot scores.
-        planned: the runs that were to be made.
+        a: the numbers.
+        provenance: as for `write_report`.
         partial: the study is not finished.
 
     Returns:
         HTML.
-
-    Raises:
-        ApetError: a table does not fit its schema.
     """
-    a = analyze(runs, curves, items=items, transfer=transfer, planned=planned, allow_holes=True)
     return _page(a, study_figures(a), study_tables(a), provenance, partial)
 
 
