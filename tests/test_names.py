@@ -84,6 +84,9 @@ def test_a_role_that_matches_nothing_is_an_error_with_the_nearest(method, patter
         ("finetuning", "fine-tuning"),
         ("", "known: adapter"),
         ("lora-scattered", "lora"),
+        ("apet-fishr", "nearest: apet-fisher"),
+        ("apet-descrete", "nearest: apet-discrete"),
+        ("lora-adjecent", "nearest: lora-adjacent"),
     ],
 )
 def test_an_unknown_method_lists_the_nearest(name, nearest):

@@ -92,15 +92,23 @@ class Registry(Generic[T]):
             raise self.unknown(name)
         return entries[name]
 
-    def unknown(self, name: str) -> UnknownNameError:
-        """The error for a name that is not registered: the nearest names, how to add one, which package brings it."""
+    def unknown(self, name: str, also: Iterable[str] = ()) -> UnknownNameError:
+        """The error for a name that is not registered: the nearest names, how to add one, which package brings it.
+
+        Args:
+            name: that came.
+            also: names beside the entries' own that would have been accepted.
+
+        Returns:
+            The error, to be raised.
+        """
         remedy = (
             f"to add one, give its file or module with --import, or install a package with entry points in {self.group}"
         )
         package = missing_package(name)
         if package is not None:
             remedy = f"the package {package} brings it: pip install {package}"
-        return UnknownNameError(self.kind, name, self.entries(), remedy)
+        return UnknownNameError(self.kind, name, [*self.entries(), *also], remedy)
 
     def entries(self) -> dict[str, T]:
         """All entries by name: what ships first, then guests."""

@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from pydantic import JsonValue
 
 
-def split_pairs(pairs: Iterable[str]) -> dict[str, str]:
+def split_pairs(pairs: Iterable[str], example: str) -> dict[str, str]:
     """Read ``key=value`` words as they stand.
 
     Args:
         pairs: words such as ``partition=gpu``.
+        example: one that would do, for the message.
 
     Returns:
         Key -> text of the value.
@@ -29,18 +30,19 @@ def split_pairs(pairs: Iterable[str]) -> dict[str, str]:
         key, equals, text = pair.partition("=")
         key = key.strip()
         if not equals or not key:
-            raise ApetError(f"{pair!r} is not a valid key=value; write such as rank=4")
+            raise ApetError(f"{pair!r} is not a valid key=value; write such as {example}")
         if key in texts:
             raise ApetError(f"{key} came twice; give it once")
         texts[key] = text
     return texts
 
 
-def parse_pairs(pairs: Iterable[str]) -> dict[str, JsonValue]:
+def parse_pairs(pairs: Iterable[str], example: str = "rank=4") -> dict[str, JsonValue]:
     """Read ``key=value`` words; values are YAML, as in the files.
 
     Args:
         pairs: words such as ``rank=4``, ``roles=[attn.q, mlp]``, ``learning_rate=3e-4``.
+        example: one that would do, for the message.
 
     Returns:
         Key -> value.
@@ -49,7 +51,7 @@ def parse_pairs(pairs: Iterable[str]) -> dict[str, JsonValue]:
         ApetError: a word without ``=``, a key that comes twice, or a value that is not valid YAML.
     """
     values: dict[str, JsonValue] = {}
-    for key, text in split_pairs(pairs).items():
+    for key, text in split_pairs(pairs, example).items():
         try:
             values[key] = read_yaml(text, key)
         except ApetError as e:
@@ -71,5 +73,5 @@ def parse_filters(words: Iterable[str]) -> dict[str, str | list[str]]:
     """
     return {
         axis: [str(v) for v in value] if isinstance(value, list) else str(value)
-        for axis, value in parse_pairs(words).items()
+        for axis, value in parse_pairs(words, "method=lora").items()
     }

@@ -176,7 +176,7 @@ def run(
         workers=workers,
         ray_address=ray_address,
         gpus=gpus,
-        slurm=split_pairs(slurm or ()),
+        slurm=split_pairs(slurm or (), "partition=gpu"),
         retry=retry,
     )
     if json:

@@ -101,7 +101,7 @@ def thresholds(
         workers=workers,
         ray_address=ray_address,
         gpus=gpus,
-        slurm=split_pairs(slurm or ()),
+        slurm=split_pairs(slurm or (), "partition=gpu"),
         quiet=quiet,
     )
     if json:

@@ -271,6 +271,9 @@ def make_method(name: str, **settings: object) -> Method:
             if suffix != name and suffix in DISTRIBUTIONS:
                 name, settings = base, {"distribution": suffix, **settings}
                 break
+    if name not in METHODS:
+        meant = [base for base in METHODS if name.startswith(f"{base}-")]
+        raise METHODS.unknown(name, [f"{base}-{distribution}" for base in meant for distribution in DISTRIBUTIONS])
     method = METHODS.get(name)
     for key in settings:
         if key not in method.model_fields:
