@@ -81,6 +81,7 @@ def study() -> dict[str, JsonValue]:
             "batch_size": 32,
             "eval_steps": "log",
             "max_eval_samples": 500,
+            "max_test_samples": 4000,
             "num_threads": 1,
             "dtype": "float32",
         },

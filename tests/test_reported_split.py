@@ -136,4 +136,6 @@ def test_tuning_writes_the_answers_to_test_items_and_their_mean_is_the_test_scor
     result = tune(config, tmp_path / "run").result
     scores = read_scores(tmp_path / "run" / TEST_PREDICTIONS)
     assert result.test_score == pytest.approx(scores.mean())
-    assert result.test_num_examples == len(scores)
+    assert result.test_num_examples == len(scores) == 8, "as many as of validation"
+    longer = config.model_copy(update={"max_test_samples": 24})
+    assert tune(longer, tmp_path / "more").result.test_num_examples == 24

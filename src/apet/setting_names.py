@@ -29,6 +29,7 @@ _WORDS: dict[str, tuple[str, ...]] = {
     "max_eval_samples": (
         "num_eval", "n_eval", "max_val_samples", "max_validation_samples", "validation_examples", "max_eval_examples",
     ),
+    "max_test_samples": ("num_test", "n_test", "max_predict_samples", "test_examples", "max_test_examples"),
     "backbone": (
         "model", "model_name", "model_name_or_path", "model_id", "base_model", "pretrained", "checkpoint", "encoder",
     ),

@@ -76,7 +76,7 @@ def _part(asked: Asked, task: Task, resources: Resources) -> PartFiles:
     base = asked.base
     test = None if asked.test is None else read_split(task, Path(asked.test).expanduser(), "test")
     data = resources.data(task, base.data_folder)
-    parts = part(task, data, test, base.max_train_samples, base.max_eval_samples)
+    parts = part(task, data, test, base.max_train_samples, base.max_eval_samples, base.max_test_samples)
     return write_parts(parts, task, asked.folder / "data", task.name)
 
 

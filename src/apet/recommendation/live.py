@@ -142,7 +142,16 @@ class LiveEnvironment:
 
     def _on(self, folder: Path) -> RunConfig:
         """The settings on rows that are read, checked and limited already."""
-        over = ("test", "encoding", "separator", "on_missing", "on_overlap", "max_train_samples", "max_eval_samples")
+        over = (
+            "test",
+            "encoding",
+            "separator",
+            "on_missing",
+            "on_overlap",
+            "max_train_samples",
+            "max_eval_samples",
+            "max_test_samples",
+        )
         return self.base.model_copy(update={"data": str(folder.absolute()), **dict.fromkeys(over)})
 
     def refresh(self) -> None:

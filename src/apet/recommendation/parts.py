@@ -73,6 +73,7 @@ def part(
     test: Sequence[Example] | None = None,
     max_train: int | None = None,
     max_eval: int | None = None,
+    max_test: int | None = None,
 ) -> Parts:
     """Part a task's examples.
 
@@ -82,6 +83,7 @@ def part(
         test: in place of the data's own.
         max_train: rows to train on, at most; None = `MAX_TRAIN`.
         max_eval: rows to choose by, at most; None = `MAX_VALIDATION`.
+        max_test: rows to test on, at most; None = `MAX_TEST`.
 
     Returns:
         The parts; no text is in two of them.
@@ -112,7 +114,7 @@ def part(
         sample(kept, max_eval or MAX_VALIDATION),
         sample(race_train, MAX_RACE_TRAIN),
         sample(race, MAX_RACE),
-        sample(given, MAX_TEST),
+        sample(given, max_test or MAX_TEST),
         tuple(notes),
     )
     for name in ("train", "validation", "race_train", "race", "test"):

@@ -106,6 +106,8 @@ class RunConfig(Settings):
     """Training examples, at most; none = all."""
     max_eval_samples: int | None = Field(default=None, ge=1)
     """Validation and test examples, at most; none = all."""
+    max_test_samples: int | None = Field(default=None, ge=1)
+    """Test examples, at most, which are measured once, at the end; none = as many as ``max_eval_samples``."""
     max_input_length: int | None = Field(default=None, ge=8)
     """Tokens of an input; none = the task's."""
     target_score: float | None = Field(default=None, ge=0, le=1)

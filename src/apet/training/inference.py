@@ -189,7 +189,8 @@ class TunedModel:
         if split not in splits:
             raise ApetError(f"task {task.name!r} has no split {split!r}; it has {', '.join(splits)}")
         config = self.config
-        limit_in_training = config.max_train_samples if split == "train" else config.max_eval_samples
+        limits = {"train": config.max_train_samples, "test": config.max_test_samples or config.max_eval_samples}
+        limit_in_training = limits.get(split, config.max_eval_samples)
         # The run's own limits hold for its own task alone, so that its recorded score comes out again.
         return sample(splits[split], limit or (limit_in_training if task is self.task else None))
 

@@ -23,7 +23,7 @@ MAX_ENCODED = 12
 
 _ModelKey = tuple[str, ObjectiveName, int, str, str]
 _DataKey = tuple[str, str | None]
-_LimitedKey = tuple[_DataKey, int | None, int | None]
+_LimitedKey = tuple[_DataKey, int | None, int | None, int | None]
 
 
 class Resources:
@@ -117,6 +117,7 @@ class Resources:
         folder: str | None = None,
         max_train_samples: int | None = None,
         max_eval_samples: int | None = None,
+        max_test_samples: int | None = None,
     ) -> TaskData:
         """A task's examples.
 
@@ -125,6 +126,7 @@ class Resources:
             folder: file or folder in place of the task's own source.
             max_train_samples: for training, at most.
             max_eval_samples: for validation and test each, at most.
+            max_test_samples: for test, in place of that.
 
         Returns:
             The examples by split, read once.
@@ -137,10 +139,11 @@ class Resources:
         if key not in self._whole_data:
             self._whole_data[key] = load_data(task, folder, self.cache.read_splits)
             self.cache.forget_rows()  # the rows are examples now; held twice, a large file would take twice the memory
-        limited_key = (key, max_train_samples, max_eval_samples)
+        max_test_samples = max_test_samples or max_eval_samples
+        limited_key = (key, max_train_samples, max_eval_samples, max_test_samples)
         if limited_key not in self._data:  # one object: its texts are hashed once, not for every run
             self._data[limited_key] = self._whole_data[key].limit(
-                train=max_train_samples, validation=max_eval_samples, test=max_eval_samples
+                train=max_train_samples, validation=max_eval_samples, test=max_test_samples
             )
         return self._data[limited_key]
 

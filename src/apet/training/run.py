@@ -167,7 +167,8 @@ class Run:
         reset_peak_memory()
         self.started = datetime.now(UTC).isoformat(timespec="seconds")
         self.accelerator = resources.accelerator(config.device, config.device_map)
-        self.data = resources.data(plan.task, config.data_folder, config.max_train_samples, config.max_eval_samples)
+        limits = (config.max_train_samples, config.max_eval_samples, config.max_test_samples)
+        self.data = resources.data(plan.task, config.data_folder, *limits)
         self.model: nn.Module = resources.model(
             config.backbone, plan.objective, plan.num_labels, plan.dtype, self.accelerator.device, config.device_map
         )

@@ -70,6 +70,8 @@ def shared_settings(config: RunConfig) -> dict[str, JsonValue]:
     values: dict[str, JsonValue] = config.model_dump(mode="json", include=set(SHARED_FIELDS))
     if config.carrier == "auto":  # runs that ask for none keep the identifier they had before one could
         del values["carrier"]
+    if config.max_test_samples is None:  # likewise
+        del values["max_test_samples"]
     # Biases and norms once decayed, too: runs with decay have other numbers since, all others keep their identifier.
     decay: JsonValue = [config.weight_decay, "not biases and norms"] if config.weight_decay else config.weight_decay
     return {**values, "weight_decay": decay, "eval_steps": config.resolved_eval_steps}

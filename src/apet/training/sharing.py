@@ -21,7 +21,7 @@ the line is drawn low.
 
 _SAME = (
     "backbone", *sorted(OF_DATA), "batch_size", "head", "dtype", "device", "max_train_samples", "max_eval_samples",
-    "max_input_length", "num_threads", "imports", "side_by_side",
+    "max_test_samples",     "max_input_length", "num_threads", "imports", "side_by_side",
 )  # fmt: skip
 
 
