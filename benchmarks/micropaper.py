@@ -3,16 +3,18 @@
     python benchmarks/rate_race.py runs/rates --page                     # docs/results/rates.csv first
     python benchmarks/micropaper.py --write                              # docs/results/micropaper/study.yaml
     python benchmarks/micropaper.py runs/micropaper --scale t5-nano --seed 0    # a part; the same call goes on
-    python benchmarks/micropaper.py runs/micropaper --export             # docs/results/micropaper/export/
+    python benchmarks/micropaper.py runs/micropaper --export             # to docs/results/micropaper/export/
+    apet report docs/results/micropaper/export/* --output runs/micropaper/report
 
-The runs of a scale lie in a folder of their own, and so do their exports: parts are made on different days and machines
-and analyzed together.
+Parts are made on different days and machines: what an export holds is not run again, each export is a folder of its
+own, and all of them are reported as one study.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -20,10 +22,13 @@ import yaml
 from pydantic import JsonValue
 
 import apet
+from apet.commands.studying import make_runs, plan_runs
+from apet.training.progress import Progress
 from apet_microworld.scales import SCALES
 
 RESULTS = Path(__file__).parents[1] / "docs" / "results"
 PAPER = RESULTS / "micropaper"
+EXPORTS = PAPER / "export"
 LADDER = [name for name, scale in SCALES.items() if scale.family == "t5" and scale.reads == 1]
 TASKS = ["rotten-tomatoes", "mnli", "qnli", "mrpc", "qqp"]
 """Of three categories, with room to learn at every scale (docs/results/headroom.md)."""
@@ -106,13 +111,35 @@ def main() -> None:
     for scale in [f"microworld-{s}" for s in given.scale] if given.scale else LADDER:
         folder = given.folder / scale
         if given.export:
-            if folder.is_dir():
-                apet.Study(folder).export(PAPER / "export" / scale, "csv.gz")
-            continue
-        filters: dict[str, str | list[str]] = {"backbone": scale}
-        if given.seed:
-            filters["seed"] = [str(s) for s in given.seed]
-        apet.Study.run(PAPER / "study.yaml", folder, filters=filters, workers=given.workers)
+            export(folder)
+        else:
+            run(scale, folder, given.seed, given.workers)
+
+
+def exported() -> set[str]:
+    """Runs that an export holds."""
+    tables = [pd.read_csv(path) for path in EXPORTS.glob("*/runs.csv.gz")]
+    return {run_id for t in tables for run_id in t.loc[t["state"] == "complete", "run_id"]}
+
+
+def run(scale: str, folder: Path, seeds: list[int] | None, workers: int) -> None:
+    """Run what is missing of a scale."""
+    filters: dict[str, str | list[str]] = {"backbone": scale}
+    if seeds:
+        filters["seed"] = [str(s) for s in seeds]
+    plan = plan_runs(str(PAPER / "study.yaml"), {}, filters=filters)
+    done = exported()
+    missing = tuple(r for r in plan.runs if r.run_id not in done)
+    if missing:
+        make_runs(replace(plan, runs=missing), folder, Progress(), workers=workers)
+
+
+def export(folder: Path) -> None:
+    """Write the runs of a folder that no export holds."""
+    if not folder.is_dir() or not set(apet.Study(folder).results()) - exported():
+        return
+    number = len([*EXPORTS.glob(f"{folder.name}-*")]) + 1
+    apet.Study(folder).export(EXPORTS / f"{folder.name}-{number}", "csv.gz")
 
 
 if __name__ == "__main__":

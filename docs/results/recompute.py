@@ -17,7 +17,7 @@ TASK, SIZED = ["log10_size", "backbone", "task"], ["method", "n", "task"]
 def read(folder: Path) -> pd.DataFrame:
     """Complete runs with their test scores; n is 0 at a method's own size; base is what is had without training."""
     runs = pd.concat([pd.read_csv(path) for path in sorted(folder.glob("*/runs.csv.gz"))])
-    runs = runs[runs.state == "complete"].drop(columns=["score", "num_examples"])
+    runs = runs[runs.state == "complete"].drop_duplicates("run_id").drop(columns=["score", "num_examples"])
     runs = runs.rename(columns={"test_score": "score", "test_num_examples": "num_examples"})
     base = runs[["majority_baseline", "score_untrained"]].max(axis=1)
     n = runs.num_trainable.where(runs.budget.notna(), 0).astype(int)

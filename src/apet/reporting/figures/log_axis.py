@@ -43,7 +43,10 @@ def count_axis(field: str, title: str, counts: Iterable[float]) -> alt.X:
 def free_count_axis(field: str, title: str) -> alt.X:
     """A logarithmic x-axis over what is shown just then."""
     scale = alt.Scale(type="log", nice=False, padding=16)
-    return alt.X(f"{field}:Q", title=title, scale=scale, axis=alt.Axis(format="~s", tickCount=8))
+    # Between 65 and 66 parameters there is nothing to count.
+    whole = "datum.value < 100 && abs(datum.value - round(datum.value)) > 0.001 ? '' : datum.label"
+    axis = alt.Axis(format="~s", tickCount=8, labelExpr=whole)
+    return alt.X(f"{field}:Q", title=title, scale=scale, axis=axis)
 
 
 def log_ticks(low: float, high: float) -> list[float]:
