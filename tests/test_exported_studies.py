@@ -63,10 +63,21 @@ def test_parts_of_one_design_are_one_study(parts, tmp_path):
     assert "Partial" not in page
 
 
-def test_designs_of_their_own_add_up(parts):
+def test_a_design_that_grew_between_two_parts_plans_each_run_once(parts):
     small, large = (StudyTables.of(Study(p)) for p in parts)
-    facts = merged({"small": small, "large": replace(large, facts={**large.facts, "settings": "other"})}).facts
-    assert (facts["planned"], facts["running"]) == (24, True)
+    more = large.planned.assign(seed=large.planned["seed"] + 2)
+    grown = replace(large, planned=pd.concat([large.planned, more], ignore_index=True))
+    facts = merged({"small": small, "large": grown}).facts
+    assert (facts["planned"], facts["complete"], facts["running"]) == (24, 12, True)
+
+
+def test_counts_that_no_part_knows_stay_as_many_as_were_planned(parts):
+    small = StudyTables.of(Study(parts[0]))
+    unknown = pd.DataFrame(
+        {"backbone": "huge", "task": "films", "method": "lora", "num_trainable": np.nan, "seed": 0}, index=range(3)
+    )
+    both = [replace(small, planned=pd.concat([small.planned, unknown], ignore_index=True)) for _ in range(2)]
+    assert merged({"first": both[0], "again": both[1]}).facts["planned"] == 12 + 3
 
 
 def test_a_run_that_two_parts_hold_counts_once(parts):

@@ -89,13 +89,14 @@ def merged(parts: Mapping[str, StudyTables]) -> StudyTables:
     if len(own) == 1:
         return own[0]
     runs = pd.concat([p.runs for p in own], ignore_index=True)
+    plan = _plan_of_all([p.planned for p in own])
     return StudyTables(
         runs,
         pd.concat([p.curves for p in own], ignore_index=True),
         pd.concat([p.transfers for p in own], ignore_index=True),
         _items_of_one_split(own, runs),
-        _plan_of_all([p.planned for p in own]),
-        _facts_of_all(dict(zip(parts, own, strict=True))),
+        plan,
+        _facts_of_all(dict(zip(parts, own, strict=True)), None if plan is None else len(plan)),
     )
 
 
@@ -121,26 +122,23 @@ def _plan_of_all(plans: Sequence[pd.DataFrame | None]) -> pd.DataFrame | None:
     cell = ["backbone", "task", "method", "seed"]
     resolved = plan["num_trainable"].notna().groupby([plan[name] for name in (*cell, "part")]).transform("sum")
     best = resolved.groupby([plan[name] for name in cell]).transform("max")
-    return plan[resolved == best].drop(columns="part").drop_duplicates(ignore_index=True)
+    plan = plan[resolved == best]
+    # Several counts that no part knows look alike: the second of one part is the second of another.
+    nth = plan.groupby([*cell, "num_trainable", "part"], dropna=False).cumcount()
+    again = plan.assign(nth=nth).duplicated([*cell, "num_trainable", "nth"])
+    return plan[~again].drop(columns="part").reset_index(drop=True)
 
 
-_COUNTS = ("complete", "failed", "beside the plan", "outdated")
+_COUNTS = ("planned", "complete", "failed", "beside the plan", "outdated")
 
 
-def _facts_of_all(parts: Mapping[str, StudyTables]) -> dict[str, Fact]:
-    """Counts added up, words that differ side by side."""
+def _facts_of_all(parts: Mapping[str, StudyTables], num_planned: int | None) -> dict[str, Fact]:
+    """Counts added up, but for runs that several parts planned; words that differ side by side."""
     all_facts: dict[str, Fact] = {}
     for name in dict.fromkeys(key for p in parts.values() for key in p.facts):
         values = [p.facts.get(name, "") for p in parts.values()]
         if name in _COUNTS:
             all_facts[name] = sum(int(v) for v in values if isinstance(v, int))
-        elif name == "planned":
-            # Parts of one design have its number each; parts with designs of their own add up.
-            designs = {
-                (str(p.facts.get("settings", "")) or part): v
-                for (part, p), v in zip(parts.items(), values, strict=True)
-            }
-            all_facts[name] = sum(int(v) for v in designs.values() if isinstance(v, int))
         elif name == "cautions":
             all_facts[name] = [f"{part}: {line}" for part, v in zip(parts, values, strict=True) for line in _lines(v)]
         elif name == "first run began":
@@ -149,10 +147,10 @@ def _facts_of_all(parts: Mapping[str, StudyTables]) -> dict[str, Fact]:
             all_facts[name] = max((str(v) for v in values if v), default="")
         else:
             all_facts[name] = "; ".join(dict.fromkeys(str(v) for v in values if v))
-    all_facts["running"] = int(str(all_facts["complete"])) + int(str(all_facts["failed"])) < int(
-        str(all_facts["planned"])
-    )
-    return all_facts
+    if num_planned is not None:
+        all_facts["planned"] = num_planned
+    planned, complete, failed = (int(str(all_facts[name])) for name in _COUNTS[:3])
+    return {**all_facts, "running": complete + failed < planned}
 
 
 def _lines(value: Fact) -> list[str]:
