@@ -94,8 +94,16 @@ def test_items_of_a_split_that_is_not_reported_are_left_out(tmp_path, parts):
 
 
 def test_several_parts_need_a_place_for_their_report(parts):
-    with pytest.raises(ApetError, match="one report of 2 folders belongs into none of them; give output"):
+    with pytest.raises(ApetError, match="one report of 2 folders belongs into none of them; give an output folder"):
         apet.report(parts)
+
+
+def test_a_folder_of_studies_and_a_run_are_told_from_a_study(parts):
+    with pytest.raises(ApetError, match=r"holds studies and is none; give them: .*/\*, or .*/large"):
+        apet.report(parts[0].parent)
+    run = next((parts[0] / "runs").iterdir())
+    with pytest.raises(ApetError, match="is one run and no study; apet report shows it alone"):
+        apet.report([run, parts[1]], parts[0].parent / "both")
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,9 @@ def report(
     if len(paths) == 1 and not _holds_study(paths[0]) and (paths[0] / RESULT).is_file():
         return write_run_report(paths[0], None if output is None else Path(output), width)
     if len(paths) > 1 and output is None:
-        raise ApetError(f"one report of {len(paths)} folders belongs into none of them; give output")
+        raise ApetError(
+            f"one report of {len(paths)} folders belongs into none of them; give an output folder (--output)"
+        )
     tables = report_tables(paths, log)
     return write_report(
         paths[0] / "report" if output is None else Path(output),
@@ -104,6 +106,11 @@ def _tables(folder: Path, log: Callable[[str], None] | None) -> StudyTables:
     if is_export(folder) and not (folder / FILE).is_file():
         return read_export(folder).current()
     if not (folder / FILE).is_file():
+        if (folder / RESULT).is_file():
+            raise ApetError(f"{str(folder)!r} is one run and no study; apet report shows it alone")
+        parts = [p for p in sorted(folder.iterdir()) if _holds_study(p)] if folder.is_dir() else []
+        if parts:
+            raise ApetError(f"{str(folder)!r} holds studies and is none; give them: {folder}/*, or {parts[0]}")
         raise ApetError(
             f"neither a study nor a finished run at {str(folder)!r}; give a folder of apet study run, study export,"
             " compare or tune"
