@@ -15,7 +15,7 @@ from apet.recommendation.evidence import POINTS_PER_OCTAVE, gather
 from apet.recommendation.parse import parse_duration, parse_memory, parse_reach
 from apet.recommendation.parts import part, write_parts
 from apet.recommendation.policy import learn, next_step
-from apet.recommendation.racing import dominated, race
+from apet.recommendation.racing import dominated, race, without_unstable
 from apet.recommendation.replay import Replay
 from apet.recommendation.search import TimeOver, search
 from apet.recommendation.summary import nothing_below
@@ -68,6 +68,59 @@ class TestRaces:
             for n, size, s in (("a", 100, 0.8), ("b", 200, 0.7), ("c", 50, 0.7), ("d", 300, 0.79))
         }
         assert dominated(list(ran.values())) == {"b": "a"}
+
+
+def run(arm, rate, seed, score, steps=100):
+    return Measurement(Trial(arm, rate, steps, seed), score, 0.0, 0.02, 0.5, 0.5)
+
+
+class TestUnstableRates:
+    """Full fine-tuning at 0.0081 ended at 0.49 for one seed and at 0.90 for another; their mean says nothing."""
+
+    arm = Arm("fine-tuning", 2**20)
+
+    def test_a_rate_that_loses_a_seed_is_given_up(self):
+        steady, given_up = without_unstable([run(self.arm, 9e-3, 0, 0.9), run(self.arm, 9e-3, 1, 0.49)], 100)
+        assert given_up == {self.arm: (9e-3,)}
+        assert [m.score for m in steady] == [None, None]
+
+    def test_a_rate_whose_whole_run_loses_what_its_heat_had_is_given_up(self):
+        heat = Measurement(Trial(self.arm, 9e-3, 25, 0, True), 0.8, 1.0, 0.03, 0.5, 0.5)
+        steady, given_up = without_unstable([heat, run(self.arm, 9e-3, 0, 0.52)], 100)
+        assert given_up == {self.arm: (9e-3,)}
+        assert [m.score for m in steady] == [0.8, None]
+
+    def test_seeds_that_scatter_are_kept(self):
+        made = [run(self.arm, 1e-3, seed, score) for seed, score in enumerate((0.78, 0.84, 0.90))]
+        assert without_unstable(made, 100) == (made, {})
+
+    def test_two_lucky_scores_about_a_guess_are_no_collapse(self):
+        made = [run(self.arm, 1e-3, 0, 0.55), run(self.arm, 1e-3, 1, 0.50)]
+        assert without_unstable(made, 100) == (made, {})
+
+    def test_where_every_rate_loses_seeds_the_third_is_kept(self):
+        made = [run(self.arm, r, seed, score) for r in (9e-3, 3e-3, 1e-3) for seed, score in enumerate((0.9, 0.5))]
+        _, given_up = without_unstable(made, 100)
+        assert given_up == {self.arm: (9e-3, 3e-3)}
+
+    def test_the_search_goes_on_with_a_smaller_rate(self):
+        world = step_world({"lora": 10**9}, full=0.9)
+
+        class Unstable(Replay):
+            def _one(self, trial):
+                m = super()._one(trial)
+                lost = trial.arm == world.question.reference_arm and trial.learning_rate > 4e-4 and trial.seed == 1
+                return replace(m, score=0.5) if lost and not trial.racing else m
+
+        known = search(world.question, Unstable(world), REACH, 600).known
+        (rates,) = known.unstable.values()
+        choice = choose(known.evidence)
+        assert choice.arm == world.question.reference_arm
+        assert min(known.evidence.levels.full) > 0.8
+        used = {
+            m.trial.learning_rate for m in known.measured if m.trial.arm == choice.arm and m.score and known.is_whole(m)
+        }
+        assert max(used) < min(rates)
 
 
 class TestErrors:

@@ -46,7 +46,7 @@ class Tried:
         reaches: probability that it reaches the level.
         relative_time: of a step, of full fine-tuning's; None = not known.
         relative_memory: likewise.
-        run: folder of its first run.
+        run: folder of the one of its runs that scored best on validation.
         is_best_for_size: whether none with as few parameters scores higher.
     """
 

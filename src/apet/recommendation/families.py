@@ -105,7 +105,7 @@ def _variants(linear: tuple[str, ...]) -> list[tuple[str, dict[str, JsonValue], 
     order = [name for name in (*ORDER[:-1], *guests, ORDER[-1]) if name in registered]
     variants: list[tuple[str, dict[str, JsonValue], str]] = [(name, {}, "") for name in order]
     if "lora" in order and linear:
-        variants.insert(3, ("lora", {"roles": list(linear)}, "every linear layer"))
+        variants.insert(2, ("lora", {"roles": list(linear)}, "every linear layer"))
     if "apet" in order:
         variants.insert(6, ("apet", {"sites": "all"}, "spread over all weights"))
     return variants

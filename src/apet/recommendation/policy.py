@@ -16,7 +16,16 @@ from apet.analysis.curve_values import Reach
 from apet.recommendation.arms import RATE_STEP, Arm, Family, Measurement, Question, Trial
 from apet.recommendation.decision import LEAST_GAIN, SURE, Candidate, candidates, choose
 from apet.recommendation.evidence import Evidence, gather
-from apet.recommendation.racing import NEAR, Race, center_of, dominated, heat_steps, heats_of, race
+from apet.recommendation.racing import (
+    NEAR,
+    Race,
+    center_of,
+    dominated,
+    heat_steps,
+    heats_of,
+    race,
+    without_unstable,
+)
 
 WIDE = (0, 1, 2)
 """Powers of the very first race: it begins at the default rate, and small backbones want much more."""
@@ -52,11 +61,12 @@ class Knowledge:
     Attributes:
         question: what is chosen from.
         reach: what counts as reaching full fine-tuning.
-        measured: everything, in the order in which it was made.
+        measured: everything, in the order in which it was made; whole runs at an unstable rate without a score.
         races: of every family's anchor, as far as they were run; the reference's, too.
         dropped: family -> the one that beats it in its race.
         rates: family -> N -> learning rate, of all races that are over, those of other counts than the anchor too.
         evidence: posteriors; None before the first whole run.
+        unstable: arm -> learning rates that were given up; see `apet.recommendation.racing.without_unstable`.
     """
 
     question: Question
@@ -66,10 +76,14 @@ class Knowledge:
     dropped: dict[str, str] = field(default_factory=dict)
     rates: dict[str, dict[int, float]] = field(default_factory=dict)
     evidence: Evidence | None = None
+    unstable: dict[Arm, tuple[float, ...]] = field(default_factory=dict)
 
     def has(self, arm: Arm) -> bool:
-        """Whether an arm has had a whole run, failed or not."""
-        return any(m.trial.arm == arm and self.is_whole(m) for m in self.measured)
+        """Whether an arm has had a whole run, failed or not, and not at a rate that was given up."""
+        given_up = self.unstable.get(arm, ())
+        return any(
+            m.trial.arm == arm and self.is_whole(m) and m.trial.learning_rate not in given_up for m in self.measured
+        )
 
     def is_whole(self, m: Measurement) -> bool:
         """Whether a measurement counts as an answer, not as a heat."""
@@ -87,6 +101,7 @@ def learn(question: Question, measured: Sequence[Measurement], reach: Reach) -> 
     Returns:
         Races, what is dropped, posteriors.
     """
+    measured, unstable = without_unstable(measured, question.steps)
     heats = _heats(question, measured)
     everyone = _everyone(question)
     races: dict[str, Race] = {}
@@ -100,7 +115,8 @@ def learn(question: Question, measured: Sequence[Measurement], reach: Reach) -> 
     dropped = dominated(over)
     dropped.pop(question.reference.name, None)
     rates = {f.name: _raced(f, races[f.name], heats) for f in everyone}
-    return Knowledge(question, reach, tuple(measured), races, dropped, rates, gather(question, measured, reach))
+    evidence = gather(question, measured, reach)
+    return Knowledge(question, reach, tuple(measured), races, dropped, rates, evidence, unstable)
 
 
 def _heats(question: Question, measured: Sequence[Measurement]) -> list[Measurement]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from apet.recommendation.arms import RATE_STEP, Arm, Family, Measurement, Trial
 
@@ -21,6 +21,12 @@ MOST = 0.8
 """Of the way from the loss of the smallest rate to the lowest, that the rate that is taken must get."""
 FLAT = 0.005
 """Of the loss, within which rates are not told apart: then the one that the race began about is taken."""
+COLLAPSED = 0.5
+"""Of the way that another run at the same rate comes, below which a whole run has collapsed."""
+SURE_ERRORS = 4.0
+"""Standard errors by which it must differ from that run."""
+MOST_GIVEN_UP = 2
+"""Rates of an arm that are given up, at most: where seeds still differ as much, it is not the rate."""
 NEAR = 2.6
 """Octaves of N within which an arm takes the rate of a neighbor's race."""
 
@@ -133,6 +139,55 @@ def heats_of(known: Race, steps: int) -> list[Trial]:
 def heat_steps(steps: int) -> int:
     """Steps of a heat, from those of a whole run."""
     return max(1, steps // SHARE)
+
+
+def without_unstable(
+    measured: Sequence[Measurement], steps: int
+) -> tuple[list[Measurement], dict[Arm, tuple[float, ...]]]:
+    """What was measured, but for whole runs at learning rates that some of an arm's runs did not survive.
+
+    A rate at the edge of stability brings one seed to the end and loses another, or wins a heat and loses the whole
+    run. Such a run ends with less than `COLLAPSED` of the way of another at the same rate, heats among them, and no
+    luck of the items explains it. All whole runs at the rate count as diverged then: the arm is trained with a smaller
+    one, and no mean is taken over what works and what does not.
+
+    Args:
+        measured: in the order in which it was made.
+        steps: of a whole run.
+
+    Returns:
+        The same in the same order, without the scores of such runs; and by arm the rates that were given up.
+    """
+    groups: dict[tuple[Arm, float], list[Measurement]] = {}
+    for m in measured:
+        if m.trial.racing or m.trial.steps == steps:
+            groups.setdefault((m.trial.arm, m.trial.learning_rate), []).append(m)
+    given_up: dict[Arm, list[float]] = {}
+    for arm, rate in sorted(groups, key=lambda key: -key[1]):
+        if _collapsed(groups[arm, rate]) and len(given_up.get(arm, ())) < MOST_GIVEN_UP:
+            given_up.setdefault(arm, []).append(rate)
+    steady = [
+        replace(m, score=None) if not m.trial.racing and m.trial.learning_rate in given_up.get(m.trial.arm, ()) else m
+        for m in measured
+    ]
+    return steady, {arm: tuple(rates) for arm, rates in given_up.items()}
+
+
+def _collapsed(runs: Sequence[Measurement]) -> bool:
+    """Whether one of the whole runs among these lost what another had."""
+    whole = [m for m in runs if not m.trial.racing]
+    if len(whole) > 1 and any(m.score is None for m in whole):
+        return True
+    scored = [m for m in runs if m.score is not None]
+    best = max(scored, key=lambda m: m.score or 0.0, default=None)
+    for m in whole:
+        if best is None or best.score is None or m.score is None:
+            continue
+        base = max(m.untrained, m.constant)
+        sure = best.score - m.score > SURE_ERRORS * math.hypot(best.error, m.error)
+        if sure and m.score - base < COLLAPSED * (best.score - base):
+            return True
+    return False
 
 
 def dominated(races: Sequence[Race]) -> dict[str, str]:

@@ -21,7 +21,7 @@ from apet.training.run_plan import RunPlan
 
 PILOT_STEPS = 4
 """Of the first run, which tells how long steps and measurements take."""
-LEAST_STEPS = 60
+LEAST_STEPS = 240
 """Of a whole run: with fewer, fewer families are counted on instead."""
 SLOWER = 1.5
 """Of full fine-tuning's step, where the model of costs knows nothing."""

@@ -81,11 +81,18 @@ def tried(known: Knowledge, run_folder: Callable[[Measurement], str], costs: Map
                 evidence.families[arm.family].reaches(arm.num_trainable),
                 cost.time,
                 cost.memory,
-                run_folder(runs[0]),
+                run_folder(_kept(runs, family.method)),
                 is_best_for_size=all(p.score < mean for p in points),
             )
         )
     return points
+
+
+def _kept(runs: Sequence[Measurement], method: str) -> Measurement:
+    """The run that is used: the best on validation; of full fine-tuning, whose weights are written once, the first."""
+    if method == "fine-tuning":
+        return runs[0]
+    return max(runs, key=lambda m: (float(m.score or 0.0), -m.trial.seed))
 
 
 def whole_runs(known: Knowledge, arm: Arm) -> list[Measurement]:
@@ -107,6 +114,7 @@ def fates(known: Knowledge, chosen: str, left_out: Mapping[str, str], metric: st
         when = own[-1].at if own else None
         won = number(metric, race.score)
         raced = f"race won by learning rate {race.rate:g} with {won}" if race.rate is not None else ""
+        raced += _given_up(known, family.name)
         if family.name == chosen:
             out.append(Fate(family.name, "recommended", f"{raced}; {_counts(whole)}", when))
         elif whole:
@@ -124,6 +132,14 @@ def fates(known: Knowledge, chosen: str, left_out: Mapping[str, str], metric: st
         else:
             out.append(Fate(family.name, "not tried", "no time for its race", when))
     return out + [Fate(name, "left out", why, None) for name, why in left_out.items()]
+
+
+def _given_up(known: Knowledge, family: str) -> str:
+    """Learning rates that proved unstable, in words; empty where none did."""
+    rates = {rate for arm, own in known.unstable.items() if arm.family == family for rate in own}
+    if not rates:
+        return ""
+    return f", {', '.join(f'{r:g}' for r in sorted(rates))} given up as unstable: some runs lost what others had"
 
 
 def _counts(whole: Sequence[Measurement]) -> str:
