@@ -10,7 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from apet.kernels.layer_sum import Carry, LayerSum, Term
+from apet.kernels.layer_sum import Carry, LayerSum
+from apet.kernels.term_matrices import Term, TermMatrices
 
 After = Callable[..., Tensor]
 """What runs after a layer: (module, args, kwargs, output) -> the output."""
@@ -53,6 +54,7 @@ class FusedLinear:
     _call: Literal["one by one", "one pass", "done"] = "one by one"
     _carry: Carry | None = None
     _input: Tensor | None = None
+    _matrices: TermMatrices | None = None
 
     def before(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -95,8 +97,11 @@ class FusedLinear:
             self._call, self._input = "one by one", None
             return run(module, args, kwargs, output)
         assert isinstance(module, nn.Linear)
-        values = [v for term in self.terms for v in term.tensors()]
-        added: Tensor = LayerSum.apply(output, self._input.detach(), self.terms, module, self._carry, *values)
+        if self._matrices is None or not self._matrices.fits(self.terms):
+            self._matrices = TermMatrices(self.terms, module.in_features, module.out_features)
+        added: Tensor = LayerSum.apply(
+            output, self._input.detach(), self.terms, self._matrices, module, self._carry, *self._matrices.values()
+        )
         self._call, self._carry, self._input = "done", None, None
         return added
 

@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,70 +26,7 @@ from torch.autograd.function import once_differentiable
 from apet.kernels.factors import token_sum
 from apet.kernels.in_place import InPlaceDelta
 from apet.kernels.sparse_gradients import linear_weight_grad
-
-
-class Masked(Protocol):
-    """A delta layer with masked weights."""
-
-    def dense(self, name: str, dtype: torch.dtype) -> Tensor:
-        """The weight in its own shape, masked entries zero."""
-
-    def entries(self, name: str, gradient: Tensor) -> Tensor:
-        """The trained entries of a gradient in the weight's shape, (k,), fp32."""
-
-    def get_parameter(self, target: str) -> nn.Parameter:
-        """The trained entries, (k,)."""
-
-    def has_weight(self, name: str) -> bool:
-        """Whether it has a weight of this name."""
-
-
-@dataclass(frozen=True)
-class Term:
-    """What one delta does at a linear layer, for a pass over all of them.
-
-    Attributes:
-        kind: ``pair`` and ``bottleneck`` add products, ``vector`` a constant; ``weight`` and ``bias`` add nothing,
-            since their entries are written into the layer, and ask for these entries' gradients.
-        layer: of the first three.
-        names: of its weights, in the order pair: A, B; bottleneck: D, c, U, e, of which c and e may lack; vector: e.
-        scale: of a pair's product.
-        delta: of the last two.
-    """
-
-    kind: Literal["pair", "bottleneck", "vector", "weight", "bias"]
-    layer: Masked | None = None
-    names: tuple[str, ...] = ()
-    scale: float = 1.0
-    delta: InPlaceDelta | None = None
-
-    def tensors(self) -> list[Tensor]:
-        """The trained tensors, as its gradients come."""
-        if self.layer is None:
-            assert self.delta is not None
-            return [self.delta.values]
-        return [self.layer.get_parameter(n) for n in self.names if self.layer.has_weight(n)]
-
-
-@dataclass
-class _Rows:
-    """A term's matrices in one forward, in the layer's precision.
-
-    Attributes:
-        reads: (r, d_in) of the input, or None.
-        writes: (q, d_out) to the output.
-        down: a bottleneck's Dᵀ, (m, d_out).
-        mixes: what a bottleneck reads of the rows before it, ``Dᵀ Mᵀ``, (m, rows before).
-        inner: its state before σ, (m, tokens).
-        first: its first row among all that are written.
-    """
-
-    writes: Tensor
-    first: int
-    reads: Tensor | None = None
-    down: Tensor | None = None
-    mixes: Tensor | None = None
-    inner: Tensor | None = None
+from apet.kernels.term_matrices import Matrices, Term, TermMatrices
 
 
 @dataclass
@@ -97,6 +35,23 @@ class Carry:
 
     in_place: bool
     product: tuple[Tensor, Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class _Forward:
+    """What a forward leaves to its backward.
+
+    Attributes:
+        made: all matrices.
+        reads: all that is read of the input, (r + m, d_in): a bottleneck reads the layer's own output.
+        inner: states of the bottlenecks before σ, (m, tokens) each, by term.
+        mixes: what a bottleneck reads of the rows written before it, ``Dᵀ Mᵀ``, (m, rows before), by term.
+    """
+
+    made: Matrices
+    reads: Tensor
+    inner: dict[int, Tensor]
+    mixes: dict[int, Tensor]
 
 
 class LayerSum(torch.autograd.Function):
@@ -108,174 +63,139 @@ class LayerSum(torch.autograd.Function):
         y: Tensor,
         x: Tensor,
         terms: Sequence[Term],
+        matrices: TermMatrices,
         layer: nn.Linear,
         carry: Carry | None,
         *values: Tensor,
     ) -> Tensor:
-        """Add all products to the output, (…, d_out); the input is (…, d_in)."""
+        """Add all products to the output, (…, d_out); the input is (…, d_in); values are those of all terms."""
         flat_x = x.reshape(-1, x.shape[-1])
-        rows, shifts = _matrices(terms, layer, y.dtype)
-        coefficients, writes = _coefficients(rows, shifts, terms, flat_x)
-        if writes is not None:
-            assert coefficients is not None
+        ctx.forward = coefficients = None
+        if not matrices.places:
+            y = y.detach()
+        else:
+            made = matrices.form(values, y.dtype)
+            coefficients, ctx.forward = _coefficients(matrices, made, layer, flat_x)
             flat_y = y.view(-1, y.shape[-1])
             if y._is_view():
-                y = torch.addmm(flat_y, coefficients.t(), writes).view_as(y)
+                y = torch.addmm(flat_y, coefficients.t(), made.writes).view_as(y)
             else:  # the layer made it for nobody else
                 ctx.mark_dirty(y)
-                flat_y.addmm_(coefficients.t(), writes)
-        else:
-            y = y.detach()
-        ctx.terms, ctx.layer, ctx.carry, ctx.rows = terms, layer, carry, rows
-        ctx.save_for_backward(flat_x, coefficients, writes)
+                flat_y.addmm_(coefficients.t(), made.writes)
+        ctx.terms, ctx.matrices, ctx.layer, ctx.carry = terms, matrices, layer, carry
+        ctx.save_for_backward(flat_x, coefficients)
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *grads: Any) -> Any:
         """Form the gradients of all trained entries; the output's own goes on as it came."""
-        x, coefficients, writes = ctx.saved_tensors
-        rows: dict[int, _Rows] = ctx.rows
+        x, coefficients = ctx.saved_tensors
         grad: Tensor = grads[0]
         flat = grad.reshape(-1, grad.shape[-1])
-        terms: Sequence[Term] = ctx.terms
-        weight, bias = ctx.layer.weight, ctx.layer.bias
-        results: dict[int, list[Tensor]] = {}
-        changes: dict[int, Tensor] = {}
-        if writes is not None:
-            of_rows, of_writes = writes @ flat.t(), coefficients @ flat
-        downs: list[tuple[int, Tensor]] = []  # bottlenecks and the gradients of their Dᵀ so far
-        for n, row in reversed(rows.items()):
-            own = slice(row.first, row.first + len(row.writes))
-            if row.reads is None:
-                continue
-            if row.down is None:
-                changes[n] = of_rows[own]
-                continue
-            assert row.inner is not None
-            assert row.mixes is not None
-            m = len(row.inner)
-            change = torch.ops.aten.gelu_backward(of_rows[own][:m], row.inner)
-            changes[n] = change
-            before = slice(0, row.first)
-            mixed = change @ coefficients[before].t()
-            of_rows[before] += row.mixes.t() @ change
-            of_writes[before] += mixed.t() @ row.down
-            of_down = mixed @ writes[before]
-            if bias is not None:
-                of_down = of_down + token_sum(change).to(bias.dtype)[:, None] * bias
-            downs.append((n, of_down))
-        read: dict[int, Tensor] = {}
-        if changes:
-            order = sorted(changes)
-            change = torch.cat([changes[n] for n in order])
-            reads = torch.cat([r for n in order if (r := rows[n].reads) is not None])
-            if ctx.carry is not None:
-                ctx.carry.product = (change, reads)
-            read = dict(zip(order, (change @ x).split([len(changes[n]) for n in order]), strict=True))
-        of_down_by_term = {n: of_down + read[n] @ weight.t() for n, of_down in downs}
-        for n, term in enumerate(terms):
-            if n in rows:
-                own = of_writes[rows[n].first : rows[n].first + len(rows[n].writes)]
-                results[n] = _gradients(term, own, read.get(n), of_down_by_term.get(n), changes.get(n))
+        written: list[Tensor] = []
+        sent_down: list[tuple[Tensor, Tensor, Tensor]] = []
+        if ctx.matrices.places:
+            written, sent_down = _backward(ctx, flat, x, coefficients)
+        results: list[Tensor] = []
+        rest = iter(written)
+        for term, number in zip(ctx.terms, ctx.matrices.num_tensors, strict=True):
+            if number:
+                results += islice(rest, number)
                 continue
             assert term.delta is not None
             mask, indices = term.delta.mask, term.delta.indices
             # What reaches the layer's own output is this gradient and what the bottlenecks send down.
             if term.kind == "bias":
                 whole = token_sum(flat.t())
-                for n_down, _ in downs:
-                    down = rows[n_down].down
-                    assert down is not None
-                    whole = whole + token_sum(changes[n_down]) @ down.float()
-                results[n] = [whole[mask.slice] if indices is None else whole[indices]]
+                for down, change, _ in sent_down:
+                    whole = whole + token_sum(change) @ down.float()
+                results.append(whole[mask.slice] if indices is None else whole[indices])
                 continue
             entries = linear_weight_grad(flat, x, mask, indices)
-            for n_down, _ in downs:
-                down = rows[n_down].down
-                assert down is not None
-                entries = entries + _product_entries(down, read[n_down], term.delta)
-            results[n] = [entries]
-        return (grad, None, None, None, None, *(g for n in range(len(terms)) for g in results[n]))
+            for down, _, read in sent_down:
+                entries = entries + _product_entries(down, read, term.delta)
+            results.append(entries)
+        return (grad, None, None, None, None, None, *results)
 
 
-def _matrices(
-    terms: Sequence[Term], layer: nn.Linear, dtype: torch.dtype
-) -> tuple[dict[int, _Rows], dict[int, Tensor]]:
-    """Each writing term's matrices, and what is added to a bottleneck's state: c, and what it reads of the bias."""
-    rows: dict[int, _Rows] = {}
-    shifts: dict[int, Tensor] = {}
-    first = 0
-    for n, term in enumerate(terms):
-        if term.layer is None:
-            continue
-        held = term.layer
-        if term.kind == "pair":
-            a, b = (held.dense(name, dtype) for name in term.names)
-            rows[n] = _Rows(b * term.scale if term.scale != 1.0 else b, first, a.t())
-        elif term.kind == "vector":
-            rows[n] = _Rows(held.dense(term.names[0], dtype)[None], first)
-        else:
-            down_name, down_bias, up_name, up_bias = term.names
-            down, up = held.dense(down_name, dtype).t(), held.dense(up_name, dtype)
-            if held.has_weight(up_bias):
-                up = torch.cat([up, held.dense(up_bias, dtype)[None]])
-            mixes = torch.cat([down.new_zeros(len(down), 0), *(down @ row.writes.t() for row in rows.values())], dim=1)
-            rows[n] = _Rows(up, first, down @ layer.weight, down, mixes)
-            shift = down.new_zeros(len(down)) if layer.bias is None else down @ layer.bias
-            shifts[n] = shift + held.dense(down_bias, dtype) if held.has_weight(down_bias) else shift
-        first += len(rows[n].writes)
-    return rows, shifts
-
-
-def _coefficients(
-    rows: dict[int, _Rows], shifts: dict[int, Tensor], terms: Sequence[Term], x: Tensor
-) -> tuple[Tensor | None, Tensor | None]:
-    """C as (q, tokens) and M as (q, d_out); None where nothing is written."""
-    if not rows:
-        return None, None
-    reads = {n: row.reads for n, row in rows.items() if row.reads is not None}
-    states = {}
-    if reads:
-        states = dict(
-            zip(reads, (torch.cat(list(reads.values())) @ x.t()).split([len(r) for r in reads.values()]), strict=True)
-        )
+def _coefficients(matrices: TermMatrices, made: Matrices, layer: nn.Linear, x: Tensor) -> tuple[Tensor, _Forward]:
+    """C as (q, tokens), and what backward needs of how it came to be."""
+    num_pairs = len(made.reads)
+    reads = torch.cat([made.reads, made.down @ layer.weight]) if len(made.down) else made.reads
+    states = reads @ x.t()
+    if len(made.down):
+        shifts = made.shifts if matrices.has_shifts else None
+        if layer.bias is not None:
+            read = made.down @ layer.bias
+            shifts = read if shifts is None else shifts + read
+        if shifts is not None:
+            states[num_pairs:] += shifts[:, None]
     parts: list[Tensor] = []
-    for n, row in rows.items():
-        if row.reads is None:
+    left = _Forward(made, reads, {}, {})
+    for place in matrices.places:
+        if place.kind == "pair":
+            parts.append(states[place.reads])
+        elif place.kind == "bottleneck":
+            state = states[num_pairs:][place.reads]
+            if place.writes.start:
+                left.mixes[place.term] = mixes = made.down[place.reads] @ made.writes[: place.writes.start].t()
+                state = state + mixes @ torch.cat(parts)
+            left.inner[place.term] = state
+            parts.append(nn.functional.gelu(state))
+        if place.has_bias:  # as the row of a unit that is always one
             parts.append(x.new_ones(1, len(x)))
-            continue
-        state = states[n]
-        if row.down is None:
-            parts.append(state)
-            continue
-        state = state + shifts[n][:, None]
-        if row.first:
-            assert row.mixes is not None
-            state = state + row.mixes @ torch.cat(parts)
-        row.inner = state
-        parts.append(nn.functional.gelu(state))
-        if len(row.writes) > len(state):  # the output's bias, as the row of a unit that is always one
-            parts.append(x.new_ones(1, len(x)))
-    return torch.cat(parts), torch.cat([row.writes for row in rows.values()])
+    return torch.cat(parts), left
 
 
-def _gradients(
-    term: Term, writes: Tensor, read: Tensor | None, down: Tensor | None, change: Tensor | None
-) -> list[Tensor]:
-    """A writing term's gradients, in the order of its tensors, from those of its matrices."""
-    held = term.layer
-    assert held is not None
-    if term.kind == "vector":
-        return [held.entries(term.names[0], writes[0])]
-    assert read is not None
-    assert change is not None
-    if term.kind == "pair":
-        return [held.entries(term.names[0], read.t()), held.entries(term.names[1], writes) * term.scale]
-    assert down is not None
-    width = len(change)
-    whole = (down.t(), token_sum(change), writes[:width], writes[-1])
-    return [held.entries(n, g) for n, g in zip(term.names, whole, strict=True) if held.has_weight(n)]
+def _backward(
+    ctx: Any, flat: Tensor, x: Tensor, coefficients: Tensor
+) -> tuple[list[Tensor], list[tuple[Tensor, Tensor, Tensor]]]:
+    """Gradients of the writing terms' entries, and what each bottleneck sends down into the layer's own output.
+
+    Returns:
+        The gradients in the order of the tensors; of each bottleneck Dᵀ, its state's gradient, and that read from the
+        input.
+    """
+    left: _Forward = ctx.forward
+    made, layer, places = left.made, ctx.layer, ctx.matrices.places
+    num_pairs = len(made.reads)
+    of_rows, of_writes = made.writes @ flat.t(), coefficients @ flat
+    changes: dict[int, Tensor] = {}
+    of_down = torch.empty_like(made.down)
+    for place in reversed(places):
+        own = of_rows[place.writes]
+        if place.kind == "pair":
+            changes[place.term] = own
+        elif place.kind == "bottleneck":
+            inner = left.inner[place.term]
+            changes[place.term] = change = torch.ops.aten.gelu_backward(own[: len(inner)], inner)
+            if place.writes.start:
+                before = slice(0, place.writes.start)
+                mixed = change @ coefficients[before].t()
+                of_rows[before] += left.mixes[place.term].t() @ change
+                of_writes[before] += mixed.t() @ made.down[place.reads]
+                of_down[place.reads] = mixed @ made.writes[before]
+            else:
+                of_down[place.reads] = 0
+    order = [p for kind in ("pair", "bottleneck") for p in places if p.kind == kind]
+    of_shifts = made.shifts
+    read = made.reads
+    if order:
+        change = torch.cat([changes[p.term] for p in order])
+        if ctx.carry is not None:
+            ctx.carry.product = (change, left.reads)
+        read = change @ x
+        if len(made.down):
+            of_shifts = token_sum(change[num_pairs:])
+            if layer.bias is not None:
+                of_down.addr_(of_shifts.to(layer.bias.dtype), layer.bias)
+            of_down.addmm_(read[num_pairs:], layer.weight.t())
+    entries = ctx.matrices.entries(Matrices(of_writes, read[:num_pairs], of_down, of_shifts))
+    sent_down = [
+        (made.down[p.reads], changes[p.term], read[num_pairs:][p.reads]) for p in places if p.kind == "bottleneck"
+    ]
+    return entries, sent_down
 
 
 def _product_entries(down: Tensor, read: Tensor, delta: InPlaceDelta) -> Tensor:

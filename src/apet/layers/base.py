@@ -16,8 +16,8 @@ from apet.delta import CarrierChoice, Insertion, Operation
 from apet.errors import NotMergeableError
 from apet.kernels.formulas import Owner, owners_by_parameter
 from apet.kernels.in_place import Fp32Module, InPlaceDelta, ParameterDeltas
-from apet.kernels.layer_sum import Term
 from apet.kernels.storage import storage_of
+from apet.kernels.term_matrices import Term
 from apet.layers.stack import Stack
 from apet.layers.weight_decay import parameter_decays
 from apet.masks.mask import Mask, reshaped
@@ -165,7 +165,7 @@ class DeltaLayer(Fp32Module, ABC):
         super().__init__()
         self.insertion = insertion
         for w in insertion.weights:
-            holder, name = self._holder(w.name)
+            holder, name = self.holder(w.name)
             # fp32 beside a backbone of any precision: bf16 would round an optimizer's small steps away.
             holder.register_parameter(name, nn.Parameter(values[w.name].to(device, torch.float32)))
             indices = None if w.mask.slice is not None else torch.from_numpy(w.mask.indices).to(device)
@@ -264,7 +264,7 @@ class DeltaLayer(Fp32Module, ABC):
         """
         mask = self.mask(name)
         values: Tensor = self.get_parameter(name)
-        holder, leaf = self._holder(name)
+        holder, leaf = self.holder(name)
         indices: Tensor | None = getattr(holder, f"{leaf}_indices")
         if mask.kind == "dense":
             flat = values
@@ -288,7 +288,7 @@ class DeltaLayer(Fp32Module, ABC):
             (k,), fp32.
         """
         mask, flat = self.mask(name), gradient.reshape(-1)
-        holder, leaf = self._holder(name)
+        holder, leaf = self.holder(name)
         indices: Tensor | None = getattr(holder, f"{leaf}_indices")
         return (flat[mask.slice] if indices is None else flat[indices]).float()
 
@@ -299,7 +299,7 @@ class DeltaLayer(Fp32Module, ABC):
         for w in self.insertion.weights:
             shape = tuple(own if asked is None else asked for asked, own in zip(expected[w.name], w.shape, strict=True))
             mask = reshaped(w.mask, shape)
-            holder, leaf = self._holder(w.name)
+            holder, leaf = self.holder(w.name)
             device = self.get_parameter(w.name).device
             indices = None if mask.slice is not None else torch.from_numpy(mask.indices).to(device)
             setattr(holder, f"{leaf}_indices", indices)
@@ -314,7 +314,7 @@ class DeltaLayer(Fp32Module, ABC):
         """Whether the insertion has a weight of this name."""
         return any(w.name == name for w in self.insertion.weights)
 
-    def _holder(self, name: str) -> tuple[nn.Module, str]:
+    def holder(self, name: str) -> tuple[nn.Module, str]:
         """The module that holds a weight, such as ``down_proj`` for ``down_proj.bias``, and the name it has there."""
         path, _, leaf = name.rpartition(".")
         if path and path not in self._modules:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from apet.backbones.positions import Backbone, Layer, Position
 from apet.delta import Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
-from apet.kernels.layer_sum import Term
+from apet.kernels.term_matrices import Term
 from apet.layers.base import (
     ActsBy,
     Args,

@@ -14,7 +14,7 @@ from apet.backbones.positions import Backbone, Layer
 from apet.delta import Init, Insertion, Operation, TrainableWeight
 from apet.errors import ApetError
 from apet.kernels.factors import Factor, PairSum, is_fusible, without_autocast
-from apet.kernels.layer_sum import Term
+from apet.kernels.term_matrices import Term
 from apet.layers.base import (
     ActsBy,
     Args,

@@ -15,10 +15,10 @@ from apet.delta import Carrier, Insertion, Operation, TrainableWeight
 from apet.kernels.additive import AdditiveTerm
 from apet.kernels.formulas import GradientFormula, Owner, formulas_of
 from apet.kernels.in_place import InPlaceDelta, ParameterDeltas
-from apet.kernels.layer_sum import Term
 from apet.kernels.outside_graphs import outside_graphs
 from apet.kernels.sparse_gradients import SparseGradientTap
 from apet.kernels.storage import dense_values
+from apet.kernels.term_matrices import Term
 from apet.layers.base import (
     ActsBy,
     Args,

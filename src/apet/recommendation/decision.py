@@ -25,7 +25,7 @@ NUM_OUTCOMES = 24
 """Scores that are imagined for each run."""
 THINNING = 2
 """Every so many draws are used to compare runs."""
-MAX_SEEDS = 5
+MAX_SEEDS = 8
 """Runs of one arm, at most."""
 
 

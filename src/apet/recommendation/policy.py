@@ -240,7 +240,8 @@ def _most_telling(known: Knowledge, seconds: Callable[[Trial], float], left: flo
 def _doubted(evidence: Evidence, fitting: Sequence[Candidate]) -> Candidate | None:
     """The answer, its rival or the reference, whichever has the fewest runs, while much may be lost by the answer.
 
-    No single run may be expected to change an answer that several would: then what it rests on is run again.
+    No single run may be expected to change an answer that several would: then what it rests on is run again, and once
+    that is used up, what would gain most, little as it is: the time was given to be used.
 
     Returns:
         The run; None where little is expected to be lost, or every one of the three is used up.
@@ -249,7 +250,8 @@ def _doubted(evidence: Evidence, fitting: Sequence[Candidate]) -> Candidate | No
     if choice.regret <= ENOUGH:
         return None
     asked = [choice.arm, evidence.question.reference_arm, *([choice.rival] if choice.rival else [])]
-    return min((c for c in fitting if c.arm in asked), key=lambda c: (c.seed, c.seconds), default=None)
+    rests_on = min((c for c in fitting if c.arm in asked), key=lambda c: (c.seed, c.seconds), default=None)
+    return rests_on or next(iter(fitting), None)
 
 
 def _not_far(evidence: Evidence) -> list[Arm]:
