@@ -45,6 +45,8 @@ $(READY_REAL): $(READY_RUN) requirements-real.txt
 $(READY): $(READY_REAL)
 	@echo "adding the tools of development"
 	$(PIP) install -q --no-compile -r requirements.txt
+	@# Tests start a hundred processes: where Python may not keep what it compiles, each would compile PyTorch anew.
+	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
 	@touch $@
 
 test: env

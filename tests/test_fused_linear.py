@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from unittest.mock import patch
 
 import pytest
@@ -98,6 +99,25 @@ def test_one_pass_equals_the_deltas_one_after_another(forms, place, how, width, 
     tolerance = {torch.bfloat16: 0.05, torch.float32: 5e-5, torch.float64: 1e-6}[dtype]
     for mine, reference in zip(fused, plain, strict=True):
         assert (mine.double() - reference.double()).norm() <= tolerance * reference.double().norm()
+
+
+def test_entries_that_were_exchanged_are_followed():
+    """As where a vocabulary was resized: the pass is made for the masks that there are, not for those that it met."""
+    model = build("bert")
+    handle = attach(model, *(insertion(form, "discrete", 2, False) for form in ("weight", "lora")))
+    shake(handle)
+    used: list[bool] = []
+    before = step(model, [handle], True, used)
+    (lora,) = [layer for layer in handle._attached.delta_layers() if layer.form == "lora"]
+    a, b = lora.insertion.weights
+    mask = draw_mask(b.shape, b.mask.num_trainable, "discrete", 11, LAYER, "another", cover="rows")
+    lora.insertion = replace(lora.insertion, weights=(a, replace(b, mask=mask)))
+    lora.lora_B_indices = torch.from_numpy(mask.indices)
+    after, plain = step(model, [handle], True, used), step(model, [handle], False, used)
+    assert used == [True, True]
+    assert not torch.allclose(before[0], after[0])
+    for mine, reference in zip(after, plain, strict=True):
+        assert torch.allclose(mine, reference, rtol=1e-4, atol=1e-6)
 
 
 def test_an_output_that_somebody_kept_is_not_changed():
