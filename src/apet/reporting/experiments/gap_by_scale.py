@@ -42,6 +42,8 @@ from apet.reporting.table import (
 )
 
 TITLE = "E1: methods and their gap to full fine-tuning over scale"
+SOME = 0.1
+"""Share of the runs that may still rise at their end without a word: the rule takes noise for a rise now and then."""
 GAP, SCORE = "gap to full fine-tuning (points)", "score (%)"
 
 
@@ -207,7 +209,22 @@ def findings(a: Analysis) -> list[Finding]:
         over = ", else ".join(x for x in (over_seeds, over_items) if x)
         over += "; verdicts after Holm's correction" if len(gaps) > 1 and over_seeds else ""
         texts.append(f"On {scale.name}, full fine-tuning − method in points (95 % {over}): {'; '.join(parts)}.")
-    return [Finding("E1", text) for text in texts]
+    return [Finding("E1", text) for text in (*texts, *_unfinished(a))]
+
+
+def _unfinished(a: Analysis) -> list[str]:
+    """That training had not ended, where that is so of many runs: what a gap then holds besides."""
+    state, is_full = a.converged["state"], a.converged["method"] == FULL
+    told, rising = state != "too short", state == "still rising"
+    if rising.sum() <= SOME * told.sum():
+        return []
+    sides = [
+        f"{rising[side].sum():,} of {(told & side).sum():,} {whose}"
+        for whose, side in (("of full fine-tuning", is_full), ("of the methods", ~is_full))
+        if (told & side).any()
+    ]
+    text = f"Runs that still rose at their last step: {join_words(sides)}."
+    return [f"{text} There, scores, gaps and thresholds also say how slowly a method learns, not only how far it gets."]
 
 
 _SIDES = {"higher": "behind are", "lower": "ahead are", "not decidable": "not decidable with one seed are"}
