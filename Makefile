@@ -46,7 +46,7 @@ $(READY): $(READY_REAL)
 	@echo "adding the tools of development"
 	$(PIP) install -q --no-compile -r requirements.txt
 	@# Tests start a hundred processes: where Python may not keep what it compiles, each would compile PyTorch anew.
-	@$(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
+	@test -z "$$PYTHONDONTWRITEBYTECODE" || $(BIN)/python -m compileall -q -j 0 .venv/lib >/dev/null 2>&1 || true
 	@touch $@
 
 test: env

@@ -277,21 +277,6 @@ class DeltaLayer(Fp32Module, ABC):
         # Cast last: the values and their gradient stay fp32, only the copy that is computed with is rounded.
         return flat.view(mask.shape).to(dtype)
 
-    def entries(self, name: str, gradient: Tensor) -> Tensor:
-        """Take the trained entries out of a gradient of ``W ⊙ m``: the inverse of `dense`.
-
-        Args:
-            name: of the weight.
-            gradient: of the weight's shape.
-
-        Returns:
-            (k,), fp32.
-        """
-        mask, flat = self.mask(name), gradient.reshape(-1)
-        holder, leaf = self.holder(name)
-        indices: Tensor | None = getattr(holder, f"{leaf}_indices")
-        return (flat[mask.slice] if indices is None else flat[indices]).float()
-
     def fit(self, backbone: Backbone) -> None:
         """Take on the shapes that a changed backbone asks for; the same entries are trained, and new ones are not."""
         expected = self.expected_shapes(self.insertion, backbone)
